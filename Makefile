@@ -1,0 +1,51 @@
+# One way in: `make` lists what there is.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-slow bench format clean
+
+help:
+	@echo "make demo       install, then run the whole job on stand-in scans; prints what to open"
+	@echo "make test       install, then check style, types, layers and behaviour"
+	@echo "make test-slow  the proofs that take minutes"
+	@echo "make bench      every benchmark, as a table and as benchmarks/results/*.json"
+	@echo "make format     put the code into shape"
+	@echo "make clean      remove what make made"
+
+demo: $(VENV)/user
+	$(BIN)/halosign demo
+
+test: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/dev
+	$(BIN)/pytest -m slow
+
+bench: $(VENV)/bench
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) *.egg-info halosign-demo
+
+$(VENV)/user: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/user
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/user
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
