@@ -1,0 +1,36 @@
+"""From arrays to arrays: crop, resample, trimap, the eight mattes of a nodule, and their measures.
+
+    from matting import METHODS, estimate_alphas
+
+    solutions = estimate_alphas(volume_hu, trimap, spacing_mm=(0.5, 0.5, 0.5))
+    solutions["if+"].alpha
+
+The names are looked up when first asked for, so that geometry loads without the compiled solvers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matting.estimate import METHODS, estimate_alphas, solve
+    from matting.parameters import Parameters
+    from matting.refusal import Refusal
+    from matting.solver import Solution, Status
+
+__all__ = ["METHODS", "Parameters", "Refusal", "Solution", "Status", "estimate_alphas", "solve"]
+
+_HOMES = {
+    "METHODS": "matting.estimate",
+    "Parameters": "matting.parameters",
+    "Refusal": "matting.refusal",
+    "Solution": "matting.solver",
+    "Status": "matting.solver",
+    "estimate_alphas": "matting.estimate",
+    "solve": "matting.estimate",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'matting' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""The four matting Laplacians: one paper, one file."""

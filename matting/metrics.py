@@ -1,0 +1,198 @@
+"""How far a matte is from the truth.
+
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, Eq. 31-33; C. Rhemann et al., A Perceptually Motivated Online
+        Benchmark for Image Matting, CVPR 2009, doi:10.1109/CVPR.2009.5206503.
+
+        figure               formula                              unit                       range
+        absolute_difference  SAD = sum |a^ - a|                   voxels of full opacity     0 .. voxels
+        squared_error        MSE = mean (a^ - a)^2                opacity squared            0 .. 1
+        mean_absolute_error  mean |a^ - a|                        opacity                    0 .. 1
+        gradient_error       Grad = sum (|grad a^| - |grad a|)^2  opacity squared per voxel  0 ..
+        connectivity_error   Conn = sum |phi(a^) - phi(a)|        voxels of full opacity     0 .. voxels
+
+a^ is the prediction, a the truth; sum and mean run over a region. Nothing is rescaled or rounded before. Tables in the
+literature print MSE times 1e3 and the sums divided by 10.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from matting.refusal import Refusal
+from matting.region import Box, box_around
+
+GradientMode = Literal["clean", "dim", "vector"]
+GRADIENT_SIGMA = 1.4
+"""Standard deviation in voxels of the Gaussian under which gradients are taken."""
+GRADIENT_REACH = 4
+"""Half-width in voxels of its kernel."""
+CONNECTIVITY_STEPS = 10
+"""Thresholds at which connectivity is looked at: 1/10, 2/10, ... 10/10."""
+CONNECTIVITY_SLACK = 0.15
+"""Opacity by which a voxel may exceed its connected level without counting as unconnected."""
+
+
+def absolute_difference(alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]) -> float:
+    """Give SAD over a region, in voxels of full opacity (Eq. 31).
+
+    Args:
+        alpha: (z, y, x), the prediction, 0..1.
+        truth: (z, y, x), 0..1.
+        region: (z, y, x), where to measure.
+
+    Raises:
+        Refusal: The arrays' shapes differ.
+    """
+    return float(np.abs(_differences(alpha, truth, region)).sum())
+
+
+def squared_error(alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]) -> float:
+    """Give MSE over a region (Eq. 32).
+
+    Args:
+        alpha: (z, y, x), the prediction, 0..1.
+        truth: (z, y, x), 0..1.
+        region: (z, y, x), where to measure; at least one voxel.
+
+    Raises:
+        Refusal: The arrays' shapes differ or the region is empty.
+    """
+    return float((_differences(alpha, truth, _filled(region)) ** 2).mean())
+
+
+def mean_absolute_error(alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]) -> float:
+    """Give the mean absolute difference over a region: SAD for each voxel.
+
+    Args:
+        alpha: (z, y, x), the prediction, 0..1.
+        truth: (z, y, x), 0..1.
+        region: (z, y, x), where to measure; at least one voxel.
+
+    Raises:
+        Refusal: The arrays' shapes differ or the region is empty.
+    """
+    return float(np.abs(_differences(alpha, truth, _filled(region))).mean())
+
+
+def gradient_error(
+    alpha: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    region: NDArray[np.bool_],
+    *,
+    mode: GradientMode = "clean",
+) -> float:
+    """Give Grad over a region: the squared difference of the gradients' lengths (Rhemann et al.).
+
+    Args:
+        alpha: (z, y, x), the prediction, 0..1.
+        truth: (z, y, x), 0..1.
+        region: (z, y, x), where to sum.
+        mode: "clean": a ramp of 1 per voxel has gradient 1. "dim": the kernel has unit norm, as in widely used
+            evaluation code. "vector": the difference of the gradients themselves, as Eq. 33 prints it, with the clean
+            kernel.
+
+    Raises:
+        Refusal: The arrays' shapes differ.
+    """
+    _check_shapes(alpha.shape, truth.shape, region.shape)
+    if not region.any():
+        return 0.0
+    box = box_around(region, (GRADIENT_REACH,) * 3)
+    predicted, true = _gradient(alpha[box], mode), _gradient(truth[box], mode)
+    if mode == "vector":
+        squares = ((predicted - true) ** 2).sum(axis=0)
+    else:
+        squares = (np.linalg.norm(predicted, axis=0) - np.linalg.norm(true, axis=0)) ** 2
+    return float(squares[region[box]].sum())
+
+
+def connectivity_error(alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]) -> float:
+    """Give Conn over a region: how differently the two mattes hang together with their common body (Rhemann et al.).
+
+    For thresholds k/10 the body is the largest 6-connected piece where both mattes reach k/10. A voxel's level l is the
+    last threshold up to which it has belonged to every body; phi(a) = 1 - (a - l) where a - l is at least
+    CONNECTIVITY_SLACK, else 1.
+
+    Args:
+        alpha: (z, y, x), the prediction, 0..1.
+        truth: (z, y, x), 0..1.
+        region: (z, y, x), where to sum.
+
+    Raises:
+        Refusal: The arrays' shapes differ.
+    """
+    _check_shapes(alpha.shape, truth.shape, region.shape)
+    level = _connected_level(np.minimum(alpha, truth).astype(np.float64))[region]
+    predicted, true = (_connectedness(matte[region].astype(np.float64) - level) for matte in (alpha, truth))
+    return float(np.abs(predicted - true).sum())
+
+
+def _gradient(matte: NDArray[np.floating], mode: GradientMode) -> NDArray[np.float64]:
+    """Give (3, z, y, x), the derivatives along each axis under a Gaussian, with replicated borders."""
+    place = np.arange(-GRADIENT_REACH, GRADIENT_REACH + 1)
+    smooth = np.exp(-0.5 * (place / GRADIENT_SIGMA) ** 2)
+    slope = place * smooth
+    if mode == "dim":
+        smooth, slope = smooth / np.linalg.norm(smooth), slope / np.linalg.norm(slope)
+    else:
+        smooth, slope = smooth / smooth.sum(), slope / (place * slope).sum()
+    derivatives = np.empty((3, *matte.shape))
+    for along in range(3):
+        derivative = matte.astype(np.float64)
+        for axis in range(3):
+            derivative = ndimage.correlate1d(derivative, slope if axis == along else smooth, axis, mode="nearest")
+        derivatives[along] = derivative
+    return derivatives
+
+
+def _connected_level(common: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give each voxel's level l from the lower of both mattes."""
+    level = np.zeros(common.shape)
+    belongs = np.ones(common.shape, bool)
+    for k in range(1, CONNECTIVITY_STEPS + 1):
+        belongs &= _largest_piece(common >= k / CONNECTIVITY_STEPS)
+        level[belongs] = k / CONNECTIVITY_STEPS
+    return level
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Give the largest 6-connected piece of a mask, the first of equals; nothing where there is none."""
+    if not mask.any():
+        return mask
+    piece = np.zeros_like(mask)
+    box: Box = box_around(mask, (0, 0, 0))
+    labels, _ = ndimage.label(mask[box])
+    sizes = np.bincount(labels.ravel())
+    piece[box] = labels == 1 + int(sizes[1:].argmax())
+    return piece
+
+
+def _connectedness(excess: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(excess >= CONNECTIVITY_SLACK, 1.0 - excess, 1.0)
+
+
+def _differences(
+    alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    _check_shapes(alpha.shape, truth.shape, region.shape)
+    return alpha[region].astype(np.float64) - truth[region].astype(np.float64)
+
+
+def _check_shapes(alpha: tuple[int, ...], truth: tuple[int, ...], region: tuple[int, ...]) -> None:
+    if not alpha == truth == region:
+        raise Refusal(
+            "prediction, truth and region do not fit each other",
+            got=f"{alpha}, {truth} and {region}",
+            expected="one shape",
+            remedy="Give all three on one lattice.",
+        )
+
+
+def _filled(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    if not region.any():
+        raise Refusal(
+            "a mean needs voxels", got="an empty region", expected="at least one voxel", remedy="Widen the region."
+        )
+    return region

@@ -1,0 +1,218 @@
+"""Every number the computation takes, with its default; a recipe file is this, written as YAML.
+
+Sections follow the data's way: crop, resample, trimap, then what the eight methods share, then one section a
+method. Equation numbers are those of Wang et al., 3D Matting, arXiv 2210.05104.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from matting.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The window cut around a nodule (paper 3.2)."""
+
+    in_plane_voxels: int = 128
+    """Side of the square window in the slice plane, centred on the readers' union."""
+    padding_slices: int = 3
+    """Slices kept beyond the readers' union at both ends."""
+
+    def __post_init__(self) -> None:
+        """Refuse windows that hold nothing."""
+        _require(self.in_plane_voxels >= 3, "crop.in_plane_voxels", self.in_plane_voxels, "3 or more")
+        _require(self.padding_slices >= 0, "crop.padding_slices", self.padding_slices, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Resample:
+    """The isotropic lattice on which everything is solved (paper 3.2)."""
+
+    spacing_mm: float = 0.5
+    image: Literal["linear", "bspline"] = "linear"
+    readers: Literal["distance", "nearest"] = "distance"
+    """Masks through their signed distance (smooth across slices) or voxel by voxel."""
+
+    def __post_init__(self) -> None:
+        """Refuse lattices without spacing."""
+        _require(0 < self.spacing_mm < math.inf, "resample.spacing_mm", self.spacing_mm, "a length in mm above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Trimap:
+    """Known foreground, known background, and the band between that is to be solved (paper 3.2)."""
+
+    dilation_mm: float = 1.5
+    """How far the unknown band grows, both ways, beyond the readers' disagreement; the paper gives no figure."""
+    min_core_voxels: int = 100
+    """Connected foreground voxels that must survive; the inward growth shrinks until they do."""
+
+    def __post_init__(self) -> None:
+        """Refuse bands and cores that are none."""
+        _require(0 <= self.dilation_mm < math.inf, "trimap.dilation_mm", self.dilation_mm, "0 or more")
+        _require(self.min_core_voxels >= 1, "trimap.min_core_voxels", self.min_core_voxels, "1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """What the eight methods share (paper Eq. 2, 15-18)."""
+
+    intensity_range_hu: tuple[float, float] = (-1000.0, 400.0)
+    """HU mapped linearly to intensities 0..1 and clipped."""
+    search_margin_mm: float = 10.0
+    """The methods that search neighbours look this far beyond the unknown region's box."""
+    position_scale_mm: float = 34.0
+    """Length that counts as 1 in the position feature; the median longest side of that box over 60 real nodules."""
+    tolerance: float = 1e-7
+    """Relative residual at which conjugate gradients stop."""
+    max_iterations: int = 2000
+    constraint_weight: float | None = None
+    """None holds known voxels exactly (Eq. 15); a weight pulls them by a penalty instead (Eq. 18)."""
+    range_tolerance: float = 0.5
+    """A matte that leaves 0..1 by more than this is no matte; within it is clipped and the amount recorded."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no system."""
+        low, high = self.intensity_range_hu
+        _require(low < high, "solver.intensity_range_hu", self.intensity_range_hu, "its lower end below its upper end")
+        _require(self.search_margin_mm >= 0, "solver.search_margin_mm", self.search_margin_mm, "0 or more")
+        scale = self.position_scale_mm
+        _require(0 < scale < math.inf, "solver.position_scale_mm", scale, "a length in mm above 0")
+        _require(0 < self.tolerance < 1, "solver.tolerance", self.tolerance, "between 0 and 1")
+        _require(self.max_iterations >= 1, "solver.max_iterations", self.max_iterations, "1 or more")
+        weight = self.constraint_weight
+        _require(
+            weight is None or 0 < weight < math.inf, "solver.constraint_weight", weight, "finite and above 0, or none"
+        )
+        _require(self.range_tolerance >= 0, "solver.range_tolerance", self.range_tolerance, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """The radiodensity target of the four optimised methods (paper 4.2, Eq. 28)."""
+
+    level_hu: float = -600.0
+    """Middle of the observation window; the default is the usual lung window, -1350..150 HU."""
+    width_hu: float = 1500.0
+    """Width of the observation window: its lower end maps to 0 and its upper end, l_low, to 1."""
+    high_hu: float | None = None
+    """l_high, above which the target falls again; None as in the paper: never."""
+    fall_hu: float = 1000.0
+    """HU over which the target falls linearly from 1 to 0 above `high_hu`."""
+
+    def __post_init__(self) -> None:
+        """Refuse windows without width."""
+        _require(self.width_hu > 0, "density.width_hu", self.width_hu, "above 0")
+        _require(self.fall_hu > 0, "density.fall_hu", self.fall_hu, "above 0")
+        top = self.level_hu + self.width_hu / 2
+        enough = self.high_hu is None or self.high_hu >= top
+        _require(enough, "density.high_hu", self.high_hu, f"none or at least the window's upper end, {top:g} HU")
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedForm:
+    """Levin, Lischinski & Weiss 2008; paper Eq. 3, 27."""
+
+    epsilon: float = 1e-7
+    """Ridge on the slope of a window's line; more makes alpha follow intensity less."""
+
+    def __post_init__(self) -> None:
+        """Refuse a ridge that leaves flat windows undetermined."""
+        _require(self.epsilon > 0, "closed_form.epsilon", self.epsilon, "above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Knn:
+    """Chen, Li & Tang 2013."""
+
+    neighbours: tuple[int, ...] = (10, 2)
+    """Nearest neighbours asked for at each level."""
+    position_weights: tuple[float, ...] = (3.0, 1.0)
+    """Weight of position against intensity at each level."""
+    intensity_weight: float = 1.0
+    """Weight of intensity at all levels."""
+
+    def __post_init__(self) -> None:
+        """Refuse searches that find nothing."""
+        pairs = len(self.neighbours) == len(self.position_weights) > 0
+        lengths = (len(self.neighbours), len(self.position_weights))
+        _require(pairs, "knn.neighbours and knn.position_weights", lengths, "one of each for every level")
+        _require(min(self.neighbours) >= 1, "knn.neighbours", self.neighbours, "1 or more at each level")
+        _require(min(self.position_weights) > 0, "knn.position_weights", self.position_weights, "above 0 at each level")
+        _require(self.intensity_weight > 0, "knn.intensity_weight", self.intensity_weight, "above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class LearningBased:
+    """Zheng & Kambhamettu 2009."""
+
+    ridge: float = 1e-3
+    """Ridge of the local regression; more makes alpha follow intensity less."""
+    windows: Literal["touching", "centred"] = "centred"
+    """Windows that hold an unknown voxel anywhere, or only at their centre."""
+    kernel: Literal["linear", "gaussian"] = "linear"
+    """Local model: a line in intensity, or kernel regression."""
+    kernel_width: float = 0.1
+    """Standard deviation of the Gaussian kernel, in intensity."""
+
+    def __post_init__(self) -> None:
+        """Refuse models that are not defined."""
+        _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
+        _require(self.windows in ("touching", "centred"), "learning_based.windows", self.windows, "touching or centred")
+        _require(self.kernel in ("linear", "gaussian"), "learning_based.kernel", self.kernel, "linear or gaussian")
+        _require(self.kernel_width > 0, "learning_based.kernel_width", self.kernel_width, "above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class InformationFlow:
+    """Aksoy, Aydin & Pollefeys 2017."""
+
+    mixture_neighbours: int = 20
+    """Colour mixture: neighbours anywhere from which an unknown voxel is rebuilt."""
+    mixture_position_weight: float = 1.0
+    mixture_ridge: float = 1e-3
+    """Ridge of all rebuilding weights; more draws them towards plain averages."""
+    known_neighbours: int = 7
+    """Known to unknown: neighbours in the foreground, and as many in the background."""
+    known_position_weight: float = 10.0
+    known_strength: float = 0.05
+    """Weight of the flow from known voxels in the energy; 0 leaves it out."""
+    intra_neighbours: int = 5
+    """Intra unknown: neighbours among unknown voxels."""
+    intra_position_weight: float = 0.05
+    intra_strength: float = 0.01
+    """Weight of the flow among unknown voxels in the energy; 0 leaves it out."""
+    local_epsilon: float = 1e-6
+    """Ridge of the closed-form term."""
+    local_strength: float = 1.0 / 27.0
+    """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings."""
+
+    def __post_init__(self) -> None:
+        """Refuse flows that are not defined."""
+        above_zero = ("mixture_position_weight", "mixture_ridge", "known_position_weight", "intra_position_weight")
+        for name in (*above_zero, "local_epsilon", "local_strength"):
+            _require(getattr(self, name) > 0, f"information_flow.{name}", getattr(self, name), "above 0")
+        for name in ("mixture_neighbours", "known_neighbours", "intra_neighbours"):
+            _require(getattr(self, name) >= 1, f"information_flow.{name}", getattr(self, name), "1 or more")
+        for name in ("known_strength", "intra_strength"):
+            _require(getattr(self, name) >= 0, f"information_flow.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """All that decides the eight mattes of a volume and its trimap."""
+
+    solver: Solver = field(default_factory=Solver)
+    density: Density = field(default_factory=Density)
+    closed_form: ClosedForm = field(default_factory=ClosedForm)
+    knn: Knn = field(default_factory=Knn)
+    learning_based: LearningBased = field(default_factory=LearningBased)
+    information_flow: InformationFlow = field(default_factory=InformationFlow)
+
+
+def _require(holds: bool, name: str, got: object, expected: str) -> None:
+    """Refuse a parameter that does not hold."""
+    if not holds:
+        raise Refusal(f"{name} is out of bounds", got=got, expected=expected, remedy="Correct it in the recipe.")

@@ -1,0 +1,218 @@
+"""Slow, obvious twins of what matting/ does fast: dense matrices straight from the papers' formulas."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matting.parameters import InformationFlow, Knn, LearningBased, Parameters
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A small volume with its labels, all in one region."""
+
+    intensity: Floats
+    unknown: NDArray[np.bool_]
+    foreground: NDArray[np.bool_]
+    spacing_mm: tuple[float, float, float]
+    position_scale_mm: float = 6.0
+
+    @property
+    def background(self) -> NDArray[np.bool_]:
+        return ~self.unknown & ~self.foreground
+
+    @property
+    def trimap(self) -> NDArray[np.uint8]:
+        return np.where(self.unknown, 128, np.where(self.foreground, 255, 0)).astype(np.uint8)
+
+    @property
+    def hu(self) -> Floats:
+        return self.intensity * 1400.0 - 1000.0
+
+    @property
+    def steps(self) -> Floats:
+        return np.array(self.spacing_mm) / self.position_scale_mm
+
+
+def random_scene(seed: int, *, ties: bool = False) -> Scene:
+    """Random intensities and labels; with ties, a third of the voxels is clipped air or clipped bone."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(3, 7, 3))
+    intensity = rng.random(shape)
+    if ties:
+        intensity = np.clip(intensity * 1.5 - 0.25, 0.0, 1.0)
+    labels = rng.choice(3, size=shape, p=(0.3, 0.5, 0.2))
+    labels.ravel()[rng.permutation(labels.size)[:3]] = (0, 1, 2)
+    spacing = tuple(rng.uniform(0.5, 2.0, 3).tolist())
+    return Scene(intensity, labels == 1, labels == 2, spacing)
+
+
+def windows(shape: tuple[int, ...]) -> list[list[int]]:
+    """The flat indices of every 3 x 3 x 3 window inside a volume."""
+    index = np.arange(np.prod(shape)).reshape(shape)
+    centres = product(*(range(1, size - 1) for size in shape))
+    return [index[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].ravel().tolist() for z, y, x in centres]
+
+
+def closed_form(scene: Scene, epsilon: float) -> Floats:
+    intensity, unknown = scene.intensity.ravel(), scene.unknown.ravel()
+    total = np.zeros((intensity.size, intensity.size))
+    for window in windows(scene.intensity.shape):
+        if unknown[window].any():
+            values = intensity[window]
+            apart = values - values.mean()
+            local = np.eye(27) - (1.0 + np.outer(apart, apart) / (values.var() + epsilon / 27.0)) / 27.0
+            total[np.ix_(window, window)] += local
+    return total
+
+
+def learning_based(scene: Scene, parameters: LearningBased) -> Floats:
+    intensity, unknown = scene.intensity.ravel(), scene.unknown.ravel()
+    total = np.zeros((intensity.size, intensity.size))
+    for window in windows(scene.intensity.shape):
+        if parameters.windows == "touching":
+            wanted = unknown[window].any()
+        else:
+            wanted = any(window == nearest_window(scene.intensity.shape, voxel) for voxel in np.flatnonzero(unknown))
+        if wanted:
+            values = intensity[window]
+            if parameters.kernel == "linear":
+                design = np.stack([values, np.ones(27)], axis=1)
+                kernel = design @ design.T
+            else:
+                kernel = np.exp(-((values[:, None] - values) ** 2) / (2 * parameters.kernel_width**2))
+            predicted = kernel @ np.linalg.inv(kernel + parameters.ridge * np.eye(27))
+            misfit = np.eye(27) - predicted
+            total[np.ix_(window, window)] += misfit.T @ misfit
+    return total
+
+
+def nearest_window(shape: tuple[int, ...], voxel: int) -> list[int]:
+    """The window inside the volume whose centre is nearest to a voxel."""
+    place = np.array(np.unravel_index(voxel, shape))
+    centre = np.minimum(np.maximum(place, 1), np.array(shape) - 2)
+    return next(w for w in windows(shape) if w[13] == np.ravel_multi_index(tuple(centre), shape))
+
+
+def nearest(
+    scene: Scene, candidates: NDArray[np.bool_], voxel: int, count: int, intensity_weight: float, position_weight: float
+) -> list[int]:
+    """The nearest candidates of one voxel, by distance and then by index."""
+    squares = np.zeros(scene.intensity.size)
+    for axis, step in enumerate(position_weight * scene.steps):
+        index = np.indices(scene.intensity.shape)[axis].ravel()
+        squares += ((index - index[voxel]) * step) ** 2
+    squares += (intensity_weight * (scene.intensity.ravel() - scene.intensity.ravel()[voxel])) ** 2
+    allowed = [n for n in np.flatnonzero(candidates) if n != voxel]
+    return sorted(allowed, key=lambda n: (squares[n], n))[:count]
+
+
+def affinity(scene: Scene, i: int, j: int, intensity_weight: float, position_weight: float) -> float:
+    intensity = scene.intensity.ravel()
+    apart = [intensity_weight * abs(intensity[i] - intensity[j])]
+    ends = zip(*(np.unravel_index(n, scene.intensity.shape) for n in (i, j)), scene.steps, strict=True)
+    apart += [position_weight * step * abs(int(a) - int(b)) for a, b, step in ends]
+    return max(0.0, 1.0 - float(np.mean(apart)))
+
+
+def graph_laplacian(weights: Floats) -> Floats:
+    return np.diag(weights.sum(axis=1)) - weights
+
+
+def knn(scene: Scene, parameters: Knn) -> Floats:
+    size = scene.intensity.size
+    weights = np.zeros((size, size))
+    everywhere = np.ones(scene.intensity.shape, bool)
+    for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True):
+        for i in np.flatnonzero(scene.unknown):
+            for j in nearest(scene, everywhere, i, count, parameters.intensity_weight, level):
+                w = affinity(scene, i, j, parameters.intensity_weight, level)
+                weights[i, j] = max(weights[i, j], w)
+    return graph_laplacian(np.maximum(weights, weights.T))
+
+
+def rebuilding(scene: Scene, voxel: int, others: list[int], ridge: float) -> Floats:
+    """Weights w, summing to one, that minimise (I_p - w.n)^2 + ridge |w|^2, from their conditions of optimality:
+
+    (d d^T + ridge Id) w + multiplier 1 = d (I_p - m) and 1.w = 1, with d = n - m.
+    """
+    values = scene.intensity.ravel()[others]
+    apart = values - values.mean()
+    count = len(others)
+    system = np.zeros((count + 1, count + 1))
+    system[:count, :count] = np.outer(apart, apart) + ridge * np.eye(count)
+    system[:count, count] = system[count, :count] = 1.0
+    right = np.append(apart * (scene.intensity.ravel()[voxel] - values.mean()), 1.0)
+    return np.linalg.solve(system, right)[:count]
+
+
+def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[Floats, Floats, Floats]:
+    """L, and for all voxels the pull and its target, given S (voxels, columns)."""
+    size = scene.intensity.size
+    everywhere = np.ones(scene.intensity.shape, bool)
+    mixing, intra = np.zeros((size, size)), np.zeros((size, size))
+    pull, target = np.zeros(size), np.zeros((size, known.shape[1]))
+    intensity = scene.intensity.ravel()
+    for i in np.flatnonzero(scene.unknown):
+        others = nearest(scene, everywhere, i, p.mixture_neighbours, 1.0, p.mixture_position_weight)
+        mixing[i, i] = 1.0
+        mixing[i, others] -= rebuilding(scene, i, others, p.mixture_ridge)
+        for j in nearest(scene, scene.unknown, i, p.intra_neighbours, 1.0, p.intra_position_weight):
+            intra[i, j] = affinity(scene, i, j, 1.0, p.intra_position_weight)
+        lesion = nearest(scene, scene.foreground, i, p.known_neighbours, 1.0, p.known_position_weight)
+        around = nearest(scene, scene.background, i, p.known_neighbours, 1.0, p.known_position_weight)
+        w = rebuilding(scene, i, lesion + around, p.mixture_ridge)
+        mine, theirs = w[: len(lesion)], w[len(lesion) :]
+        pull[i] = p.known_strength * (mine @ intensity[lesion] - theirs @ intensity[around]) ** 2
+        target[i] = np.clip(mine @ known[lesion], 0.0, known[lesion].max(axis=0))
+    operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
+    return operator + p.local_strength * closed_form(scene, p.local_epsilon), pull, target
+
+
+def solve(
+    operator: Floats, scene: Scene, known: Floats, pull: Floats | None = None, target: Floats | None = None
+) -> Floats:
+    """Eliminate known voxels exactly (Eq. 15)."""
+    unknown = scene.unknown.ravel()
+    system = operator[np.ix_(unknown, unknown)]
+    right = -operator[np.ix_(unknown, ~unknown)] @ known[~unknown]
+    if pull is not None and target is not None:
+        system = system + np.diag(pull[unknown])
+        right = right + (pull[:, None] * target)[unknown]
+    alpha = known.copy()
+    alpha[unknown] = np.linalg.solve(system, right)
+    return np.clip(alpha, 0.0, 1.0)
+
+
+def solve_weighted(
+    operator: Floats,
+    scene: Scene,
+    known: Floats,
+    weight: float,
+    pull: Floats | None = None,
+    target: Floats | None = None,
+) -> Floats:
+    """Pull known voxels by a weight (Eq. 18)."""
+    held = weight * np.diag((~scene.unknown.ravel()).astype(float))
+    right = held @ known
+    if pull is not None and target is not None:
+        operator = operator + np.diag(pull)
+        right = right + pull[:, None] * target
+    return np.clip(np.linalg.solve(operator + held, right), 0.0, 1.0)
+
+
+def system(
+    family: str, scene: Scene, known: Floats, parameters: Parameters
+) -> tuple[Floats, Floats | None, Floats | None]:
+    """The dense operator of one method, its pull and its target."""
+    if family == "if":
+        return information_flow(scene, parameters.information_flow, known)
+    if family == "cf":
+        return closed_form(scene, parameters.closed_form.epsilon), None, None
+    if family == "lb":
+        return learning_based(scene, parameters.learning_based), None, None
+    return knn(scene, parameters.knn), None, None
