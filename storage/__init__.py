@@ -1,0 +1,1 @@
+"""Where things lie: sources of scans, cases, decisions, releases."""

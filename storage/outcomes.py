@@ -1,0 +1,68 @@
+"""Outcomes: what became of each nodule the last time it was looked at."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from storage.errors import Damaged, NotFound
+from storage.layout import OUTCOMES, outcome_key
+from storage.store import Store, canonical_json
+
+State = Literal["done", "refused", "failed"]
+
+SELECTION = "select"
+"""The stage at which a nodule is left out by the recipe rather than refused for being unfit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One nodule's latest outcome; a small record, the only thing a worker sends back."""
+
+    nodule_id: str
+    patient_id: str
+    state: State
+    stage: str
+    """Where it ended: the last stage, the stage that refused, or `select`."""
+    reason: str = ""
+    """Why it was refused or failed; empty when done."""
+    passing: bool = False
+    """True where the failure may pass by itself, so that trying again makes sense."""
+    digest: str | None = None
+    """The case's name, once the inputs were read."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """What was to be computed: the source's stamp, the recipe, the algorithm version."""
+    stand_in: bool = False
+    computed: bool = False
+    """False where the store held the case already."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of each stage."""
+    stored_bytes: int = 0
+    unknown_voxels: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_selection(self) -> bool:
+        """Tell whether the recipe's selection left it out, which is no failure."""
+        return self.stage == SELECTION
+
+
+def write_outcome(store: Store, outcome: Outcome) -> None:
+    """Record the latest outcome of a nodule, over the one before."""
+    store.put(outcome_key(outcome.nodule_id), canonical_json(asdict(outcome)))
+
+
+def read_outcome(store: Store, nodule_id: str) -> Outcome | None:
+    """Read the latest outcome of a nodule; None where there is none or it is unreadable (it is then made anew)."""
+    try:
+        return Outcome(**store.get_json(outcome_key(nodule_id)))
+    except (NotFound, Damaged, TypeError):
+        return None
+
+
+def read_outcomes(store: Store) -> Iterator[Outcome]:
+    """Read every outcome, sorted by nodule id."""
+    names = [name.removesuffix(".json") for name in store.children(OUTCOMES)[1]]
+    # Each read is one small key; on a bucket the wait is the network's, so they go side by side.
+    with ThreadPoolExecutor(16) as pool:
+        yield from (outcome for outcome in pool.map(lambda name: read_outcome(store, name), names) if outcome)

@@ -1,0 +1,159 @@
+"""The recipe: every choice of a data set in one strict YAML file.
+
+The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run` and `release`
+decide how a run goes and what a release holds, never the bytes of a case; all others enter the case's digest.
+"""
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from matting.parameters import (
+    ClosedForm,
+    Crop,
+    Density,
+    InformationFlow,
+    Knn,
+    LearningBased,
+    Parameters,
+    Resample,
+    Solver,
+    Trimap,
+)
+from matting.refusal import Refusal
+
+_OPTIONS = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(BaseModel):
+    """How a run goes; changes nothing in what it stores."""
+
+    model_config = _OPTIONS
+
+    nodules_per_batch: int = Field(64, ge=1)
+    """Nodules in one Prefect task: what is visible and retried together."""
+    retries: int = Field(3, ge=0)
+    """How often nodules that failed for a passing reason are tried again."""
+    retry_delay_s: float = Field(2.0, gt=0)
+    """Wait before the first retry; doubles each time."""
+    failure_budget: float = Field(0.2, ge=0, le=1)
+    """Share of nodules that may be refused or fail before the run stops early."""
+
+
+class Release(BaseModel):
+    """What a release holds."""
+
+    model_config = _OPTIONS
+
+    split_seed: int = 20221011
+    train: float = Field(0.7, gt=0, lt=1)
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Shares of patients; the test split is the rest."""
+
+
+class Recipe(BaseModel):
+    """Every choice of a data set."""
+
+    model_config = _OPTIONS
+
+    name: str = "paper"
+    readers: int = Field(4, ge=2)
+    """Exactly this many readers must have marked a nodule."""
+    crop: Crop = Crop()
+    resample: Resample = Resample()
+    trimap: Trimap = Trimap()
+    solver: Solver = Solver()
+    density: Density = Density()
+    closed_form: ClosedForm = ClosedForm()
+    knn: Knn = Knn()
+    learning_based: LearningBased = LearningBased()
+    information_flow: InformationFlow = InformationFlow()
+    run: Run = Field(default_factory=Run)
+    release: Release = Field(default_factory=Release)
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the eight methods take."""
+        return Parameters(
+            solver=self.solver,
+            density=self.density,
+            closed_form=self.closed_form,
+            knn=self.knn,
+            learning_based=self.learning_based,
+            information_flow=self.information_flow,
+        )
+
+    def deciding(self) -> dict[str, Any]:
+        """Give the part that decides the bytes of a case, as JSON."""
+        return self.model_dump(mode="json", exclude={"name", "run", "release"})
+
+
+def load_recipe(path: str | Path | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: A YAML file, the bare name of a recipe that comes with Halosign (``paper``, ``demo``), or None for the
+            paper's.
+
+    Raises:
+        Refusal: The file is not there, no YAML, or holds an unknown name or a value out of range.
+    """
+    text, place = _recipe_text(path)
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise _bad(place, str(error).replace("\n", " "), "YAML", "Mend the file at that place.") from error
+    if not isinstance(content, dict):
+        raise _bad(place, type(content).__name__, "sections by name", "Begin from recipes/paper.yaml.")
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _explain(place, error) from error
+
+
+def _recipe_text(path: str | Path | None) -> tuple[str, str]:
+    name = "paper" if path is None else str(path)
+    shipped = files("recipes") / f"{name}.yaml"
+    if "/" not in name and not Path(name).exists() and shipped.is_file():
+        return shipped.read_text(encoding="utf-8"), f"recipe {name}"
+    try:
+        return Path(name).read_text(encoding="utf-8"), name
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad(name, error, "a readable YAML file", "Check the path, or use `paper` or `demo`.") from error
+
+
+def _explain(place: str, error: ValidationError) -> Refusal:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    where = ".".join(path)
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, Refusal):
+        return Refusal(f"the recipe {place} cannot be used: {cause.what}", **_rest(cause))
+    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        known = _known_names(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+        return _bad(place, f"the unknown name `{where}`", "a known name", hint)
+    return _bad(
+        place, f"{first['input']!r} for `{where}`", first["msg"], "Mend that value; recipes/paper.yaml has all."
+    )
+
+
+def _rest(refusal: Refusal) -> dict[str, Any]:
+    return {"got": refusal.got, "expected": refusal.expected, "remedy": refusal.remedy}
+
+
+def _known_names(path: list[str]) -> list[str]:
+    level: Any = Recipe()
+    for part in path:
+        level = getattr(level, part)
+    names = type(level).model_fields if isinstance(level, BaseModel) else type(level).__dataclass_fields__
+    return list(names)
+
+
+def _bad(place: str, got: object, expected: str, remedy: str) -> Refusal:
+    return Refusal(f"the recipe {place} cannot be used", got=got, expected=expected, remedy=remedy)

@@ -1,0 +1,181 @@
+"""One door to a store, be it a folder or a bucket: whole keys in, whole keys out.
+
+A put is atomic (a key holds all of its bytes or none), and `create` refuses a key that exists. Everything else the
+project promises about its store is built on these two.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, from_url
+
+from matting.refusal import Refusal
+from storage.errors import AlreadyThere, Damaged, NotFound, Unavailable, Unwritable
+
+MARKER = "store.json"
+LAYOUT_VERSION = 1
+"""Raised whenever a store written before can no longer be read as it is."""
+
+_UNWRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
+"""EPERM, EACCES, ENOSPC, EROFS and EDQUOT, which the local store reports in its text only."""
+
+
+class Store:
+    """Bytes by key; keys are relative paths with forward slashes."""
+
+    def __init__(self, url: str, objects: Any) -> None:
+        self.url = url
+        self.objects = objects
+
+    @property
+    def link(self) -> str:
+        """The store's place as a URL."""
+        return self.url if "://" in self.url else Path(self.url).as_uri()
+
+    def get(self, key: str) -> bytes:
+        """Read one key; raises NotFound."""
+        with _translated(self.url, key):
+            return bytes(obstore.get(self.objects, key).bytes())
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write one key, over whatever is there."""
+        with _translated(self.url, key):
+            obstore.put(self.objects, key, data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write one key that must not exist; raises AlreadyThere."""
+        with _translated(self.url, key):
+            obstore.put(self.objects, key, data, mode="create")
+
+    def size(self, key: str) -> int | None:
+        """Give the size of a key in bytes, or None where there is none."""
+        try:
+            with _translated(self.url, key):
+                return int(obstore.head(self.objects, key)["size"])
+        except NotFound:
+            return None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """List every key below a prefix, sorted within the batches that the store hands out."""
+        with _translated(self.url, prefix):
+            for batch in obstore.list(self.objects, prefix or None):
+                yield from sorted(str(entry["path"]) for entry in batch)
+
+    def children(self, prefix: str) -> tuple[list[str], list[str]]:
+        """List what lies directly below a prefix: sorted names of folders, sorted names of files."""
+        with _translated(self.url, prefix):
+            found = obstore.list_with_delimiter(self.objects, prefix)
+        folders = sorted(Path(path).name for path in found["common_prefixes"])
+        return folders, sorted(Path(str(entry["path"])).name for entry in found["objects"])
+
+    def delete(self, keys: list[str]) -> None:
+        """Remove keys; one that is not there is no error."""
+        for key in keys:
+            try:
+                with _translated(self.url, key):
+                    obstore.delete(self.objects, key)
+            except NotFound:
+                continue
+
+    def get_json(self, key: str) -> Any:
+        """Read one key as JSON; raises NotFound or Damaged."""
+        try:
+            return json.loads(self.get(key))
+        except ValueError as error:
+            raise Damaged(f"{self.url}/{key} is no JSON: {error}. Restore it from a backup or recompute it.") from error
+
+
+def open_store(url: str, *, create: bool = False) -> Store:
+    """Open a store by URL or folder.
+
+    Args:
+        url: A folder, or a URL such as ``s3://bucket/prefix`` (credentials from the environment).
+        create: Make the store where there is none.
+
+    Raises:
+        Refusal: There is no store there (and none is to be made), or its layout is newer than this program.
+        Unwritable: The place cannot be written.
+        Unavailable: The place does not answer.
+    """
+    local = _local_folder(url)
+    if local is not None and not create and not local.is_dir():
+        raise _no_store(url)
+    with _translated(url, ""):
+        objects = from_url(url) if local is None else LocalStore(local, mkdir=True)
+    store = Store(str(local) if local is not None else url.rstrip("/"), objects)
+    _check_marker(store, create)
+    return store
+
+
+def store_exists(url: str) -> bool:
+    """Tell whether there is a store at a URL or folder."""
+    try:
+        open_store(url)
+    except Refusal:
+        return False
+    return True
+
+
+def canonical_json(value: object) -> bytes:
+    """Write JSON that is the same, byte for byte, whenever the value is."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _check_marker(store: Store, create: bool) -> None:
+    try:
+        layout = store.get_json(MARKER).get("layout")
+    except NotFound:
+        if not create:
+            raise _no_store(store.url) from None
+        store.put(MARKER, canonical_json({"layout": LAYOUT_VERSION, "made_by": "halosign"}))
+        return
+    if layout != LAYOUT_VERSION:
+        raise Refusal(
+            f"the store {store.url} has another layout",
+            got=layout,
+            expected=LAYOUT_VERSION,
+            remedy="Use the Halosign version that wrote it, or curate into a new store.",
+        )
+
+
+def _no_store(url: str) -> Refusal:
+    return Refusal(
+        "there is no store here",
+        got=url,
+        expected=f"a folder or bucket with a {MARKER}",
+        remedy="Check the --store argument; `halosign curate` makes a store.",
+    )
+
+
+def _local_folder(url: str) -> Path | None:
+    """Give the folder that a URL means, or None where it is no local one."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return Path(url).expanduser().resolve()
+    return Path(rest) if scheme == "file" else None
+
+
+@contextmanager
+def _translated(url: str, key: str) -> Iterator[None]:
+    """Turn the library's exceptions into ours, which say what the handler can do."""
+    place = f"{url}/{key}".rstrip("/")
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(f"{place} does not exist.") from error
+    except AlreadyExistsError as error:
+        raise AlreadyThere(f"{place} exists already and is written only once.") from error
+    except (BaseError, OSError) as error:
+        reason = str(error).split("\n", 1)[0]
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _UNWRITABLE.search(f"{reason})"):
+            raise Unwritable(
+                f"{place} cannot be written: {reason}. Make room or give write permission, then run the same command "
+                "again; what is stored stays."
+            ) from error
+        raise Unavailable(f"{place} cannot be reached: {reason}. Try again.") from error

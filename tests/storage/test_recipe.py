@@ -1,0 +1,71 @@
+import pytest
+import yaml
+
+from matting.refusal import Refusal
+from storage.recipe import Recipe, load_recipe
+
+
+def write(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_papers_recipe_spells_out_every_default():
+    from importlib.resources import files
+
+    written = yaml.safe_load((files("recipes") / "paper.yaml").read_text())
+    assert written == Recipe().model_dump(mode="json")
+    assert load_recipe() == load_recipe("paper") == Recipe()
+
+
+def test_a_file_overrides_what_it_names(tmp_path):
+    recipe = load_recipe(write(tmp_path, "name: mine\ntrimap: {dilation_mm: 2.0}\nknn: {neighbours: [5, 3]}\n"))
+    assert recipe.trimap.dilation_mm == 2.0
+    assert recipe.trimap.min_core_voxels == Recipe().trimap.min_core_voxels
+    assert recipe.parameters.knn.neighbours == (5, 3)
+
+
+def test_name_run_and_release_do_not_decide_bytes_and_the_rest_does(tmp_path):
+    same = load_recipe(write(tmp_path, "name: x\nrun: {retries: 9}\nrelease: {split_seed: 1}\n"))
+    assert same.deciding() == Recipe().deciding()
+    for text in (
+        "readers: 3",
+        "crop: {padding_slices: 4}",
+        "closed_form: {epsilon: 1.0e-6}",
+        "density: {level_hu: -500}",
+    ):
+        assert load_recipe(write(tmp_path, text)).deciding() != Recipe().deciding()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trimap: {min_core_voxels: 0}", r"trimap\.min_core_voxels is out of bounds: got 0, expected 1 or more"),
+        ("crop: {padding_slices: -1}", r"crop\.padding_slices is out of bounds: got -1"),
+        ("trimap: {dilation_m: 2}", r"unknown name `trimap\.dilation_m`.*Did you mean `dilation_mm`\?"),
+        ("trimpa: {}", r"unknown name `trimpa`.*Did you mean `trimap`\?"),
+        ("zzz: 1", r"unknown name `zzz`.*Known here: name, readers"),
+        ("run: {retry: 1}", r"unknown name `run\.retry`.*Did you mean `retries`\?"),
+        ("readers: 1", "got 1 for `readers`"),
+        ("run: {failure_budget: 2}", r"got 2 for `run\.failure_budget`"),
+        ("crop: {padding_slices: three}", r"'three' for `crop\.padding_slices`"),
+        ("resample: {image: cubic}", r"'cubic' for `resample\.image`"),
+        ("resample: {spacing_mm: 0}", r"resample\.spacing_mm is out of bounds: got 0\.0, expected a length"),
+        ("- a list", "got list, expected sections by name"),
+        ("a: [", "expected YAML"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(tmp_path, text, message):
+    with pytest.raises(Refusal, match=message):
+        load_recipe(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(Refusal, match=r"nowhere\.yaml cannot be used: got .*No such file"):
+        load_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_nothing_but_data_is_read_from_yaml(tmp_path):
+    with pytest.raises(Refusal, match="expected YAML"):
+        load_recipe(write(tmp_path, "name: !!python/object/apply:os.getcwd []"))
