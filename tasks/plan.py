@@ -1,0 +1,100 @@
+"""What would run, and why: every nodule of a source held against what the store knows of it."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from storage.cases import ALGORITHM_VERSION, is_done
+from storage.outcomes import SELECTION, Outcome, read_outcome, read_outcomes, write_outcome
+from storage.source import Exclusion, Nodule, Survey
+from storage.store import Store
+from tasks.record import Order, inputs_of
+
+TYPICAL_SECONDS = 3.0
+TYPICAL_BYTES = 2_500_000
+"""Of one nodule, where the store has none to go by: medians over real nodules on one core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be done with one nodule."""
+
+    nodule: Nodule
+    compute: bool
+    reason: str
+    before: Outcome | None
+    """What the store knew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do."""
+
+    choices: tuple[Choice, ...]
+    exclusions: tuple[Exclusion, ...]
+    expected_seconds: float
+    """Of one worker."""
+    expected_bytes: float
+    going_by: int
+    """Finished nodules that the expectation stands on; 0 means typical values."""
+
+    @property
+    def to_compute(self) -> tuple[Nodule, ...]:
+        """The nodules that will be computed."""
+        return tuple(choice.nodule for choice in self.choices if choice.compute)
+
+    @property
+    def kept(self) -> tuple[Outcome, ...]:
+        """The outcomes that stand."""
+        return tuple(choice.before for choice in self.choices if choice.before and not choice.compute)
+
+
+def make_plan(store: Store | None, order: Order, survey: Survey) -> Plan:
+    """Decide for every nodule of a survey; without a store all is new."""
+    known = {outcome.nodule_id: outcome for outcome in read_outcomes(store)} if store else {}
+    choices = tuple(decide(store, order, nodule, known.get(nodule.id)) for nodule in survey.nodules)
+    finished = [outcome for outcome in known.values() if outcome.stored_bytes]
+    seconds = statistics.median(sum(o.seconds.values()) for o in finished) if finished else TYPICAL_SECONDS
+    size = statistics.median(o.stored_bytes for o in finished) if finished else TYPICAL_BYTES
+    todo = sum(choice.compute for choice in choices)
+    return Plan(choices, survey.exclusions, todo * seconds, todo * size, len(finished))
+
+
+def decide(store: Store | None, order: Order, nodule: Nodule, before: Outcome | None) -> Choice:
+    """Decide for one nodule, given what the store knew of it."""
+    if store is None or before is None:
+        return Choice(nodule, True, "new: the store has no outcome of it", before)
+    if before.state == "failed":
+        return Choice(nodule, True, f"failed before at stage {before.stage}: {before.reason}", before)
+    changes = list(_changes(before.inputs, inputs_of(nodule, order)))
+    if changes:
+        return Choice(nodule, True, "; ".join(changes), before)
+    if before.state == "refused":
+        return Choice(nodule, False, f"refused before, and nothing changed since: {before.reason}", before)
+    if not is_done(store, nodule.id, str(before.digest)):
+        return Choice(nodule, True, "the store has lost its case", before)
+    return Choice(nodule, False, "done: same source, recipe and algorithm", before)
+
+
+def exclude(store: Store, exclusions: tuple[Exclusion, ...]) -> None:
+    """Record the nodules that the selection leaves out, each with its reason."""
+    for one in exclusions:
+        outcome = Outcome(one.nodule_id, one.patient_id, "refused", SELECTION, one.reason)
+        if read_outcome(store, one.nodule_id) != outcome:
+            write_outcome(store, outcome)
+
+
+def _changes(before: dict[str, object], now: dict[str, object]) -> Iterator[str]:
+    if before.get("algorithm") != now["algorithm"]:
+        yield f"the algorithm changed: version {before.get('algorithm')} -> {ALGORITHM_VERSION}"
+    yield from (f"the recipe changed: {line}" for line in _differences(before.get("recipe"), now["recipe"]))
+    if before.get("stamp") != now["stamp"]:
+        yield "the source's files or annotations changed"
+
+
+def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{name} {before} -> {now}"

@@ -1,0 +1,137 @@
+"""From decisions to a release: gather what was chosen, hold it against the gates, publish."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from matting.refusal import Refusal
+from storage.card import card, index_table, split_table
+from storage.cases import Case, case_files, damage, read_case
+from storage.changes import Contents, changes_page, compare, predecessor
+from storage.composition import Composition
+from storage.decisions import Decision, latest_decision
+from storage.metadata import metadata_files
+from storage.outcomes import Outcome, read_outcomes
+from storage.recipe import Recipe
+from storage.releases import Draft, Member, check_version
+from storage.splits import split_of
+from storage.store import Store
+
+PUBLIC_FACTS = frozenset(
+    {
+        "nodule",
+        "patient",
+        "digest",
+        "algorithm",
+        "geometry",
+        "methods",
+        "stand_in",
+        "source",
+        "recipe",
+        "trimap",
+        "reports",
+        "figures",
+        "errors",
+    }
+)
+"""What a case may say of itself in public; anything else stops a release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One finished nodule with the verdict on it."""
+
+    outcome: Outcome
+    decision: Decision
+    case: Case
+
+
+def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
+    """Gather the decided cases and hold each against the gates.
+
+    Raises:
+        Refusal: Any gate is not passed; the message names the first nodules and what to do.
+    """
+    check_version(version)
+    decided = _decided(store)
+    chosen = [one for one in decided if one.decision.verdict == "choose"]
+    _refuse_if("every nodule was discarded", [] if chosen else ["all"], "A release needs at least one nodule.")
+    facts = {one.outcome.nodule_id: one.case.facts for one in chosen}
+    _check_facts(facts, recipe)
+    files = {
+        key: entry for one in chosen for key, entry in case_files(store, one.case.nodule_id, one.case.digest).items()
+    }
+    _refuse_if("stored files are damaged", damage(store, files), "Delete the cases' .done marks and curate again.")
+    _refuse_if("mattes are not fit to be released", list(_unfit(chosen)), "Choose another method or discard them.")
+    members = tuple(_member(one, recipe) for one in chosen)
+    discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
+    decided_at = max(one.decision.decided_at for one in chosen)
+    whole = Composition(version, store.url, members, discarded, facts, recipe.deciding(), decided_at)
+    own = {"README.md": card(whole), "index.parquet": index_table(members, facts), "splits.csv": split_table(members)}
+    own |= metadata_files(whole, own)
+    own["CHANGES.md"] = _changes(store, version, members)
+    return Draft(members, discarded, files, own, recipe.model_dump(mode="json"))
+
+
+def _changes(store: Store, version: str, members: tuple[Member, ...]) -> bytes:
+    before = predecessor(store, version)
+    after = Contents(version, {member.nodule_id: asdict(member) for member in members})
+    return changes_page(version, compare(store, Contents.of(before), after) if before else None)
+
+
+def _decided(store: Store) -> list[Decided]:
+    """Give every finished nodule with its verdict, which counts only for the very case that was looked at."""
+    finished = [outcome for outcome in read_outcomes(store) if outcome.state == "done" and outcome.digest]
+    _refuse_if("the store holds no finished nodule", [] if finished else ["none"], "Run `halosign curate` first.")
+    verdicts = {outcome.nodule_id: latest_decision(store, outcome.nodule_id) for outcome in finished}
+    decided = [
+        Decided(outcome, verdict, read_case(store, outcome.nodule_id, str(outcome.digest)))
+        for outcome in finished
+        if (verdict := verdicts[outcome.nodule_id]) is not None and verdict.digest == outcome.digest
+    ]
+    undecided = {outcome.nodule_id for outcome in finished} - {one.outcome.nodule_id for one in decided}
+    _refuse_if("nodules are undecided", sorted(undecided), "Decide them: `halosign review auto` or a reviewer.")
+    return decided
+
+
+def _check_facts(facts: dict[str, dict[str, Any]], recipe: Recipe) -> None:
+    """Refuse cases of another recipe, which a run that was not finished leaves, and facts that are not public."""
+    others = [nodule_id for nodule_id, known in facts.items() if known["recipe"] != recipe.deciding()]
+    remedy = "Give the --recipe of `halosign curate`, or run that to its end with this one."
+    _refuse_if(f"cases were made by another recipe than {recipe.name}", others, remedy)
+    unheard = sorted({name for known in facts.values() for name in known.keys() - PUBLIC_FACTS})
+    _refuse_if("cases hold facts that may not leave", unheard, "Curate them again with this version.")
+
+
+def _unfit(chosen: list[Decided]) -> Iterator[str]:
+    """Name the chosen mattes that are none: missing, not finite, out of range, constant."""
+    for one in chosen:
+        method = str(one.decision.method)
+        name = f"{one.outcome.nodule_id} ({method})"
+        if method not in one.case.methods:
+            yield f"{name}: no such matte"
+            continue
+        alpha = one.case.alpha(method)
+        if not np.isfinite(alpha).all() or alpha.min() < 0 or alpha.max() > 1 or alpha.min() == alpha.max():
+            yield f"{name}: not within 0..1, or constant"
+
+
+def _member(one: Decided, recipe: Recipe) -> Member:
+    return Member(
+        nodule_id=one.outcome.nodule_id,
+        patient_id=one.outcome.patient_id,
+        digest=one.case.digest,
+        method=str(one.decision.method),
+        reviewer=one.decision.reviewer,
+        automatic=one.decision.automatic,
+        split=split_of(one.outcome.patient_id, recipe.release),
+        stand_in=one.outcome.stand_in,
+    )
+
+
+def _refuse_if(complaint: str, offenders: list[str], remedy: str) -> None:
+    if offenders:
+        more = f" and {len(offenders) - 5} more" if len(offenders) > 5 else ""
+        raise Refusal(complaint, got="; ".join(offenders[:5]) + more, expected="none", remedy=remedy)

@@ -1,0 +1,28 @@
+"""The automatic pick: the best-ranked matte of every nodule, recorded as automatic."""
+
+from storage.cases import read_case
+from storage.decisions import Decision, latest_decision, record_decision
+from storage.outcomes import read_outcomes
+from storage.store import Store
+
+REVIEWER = "auto"
+
+
+def pick_automatically(store: Store) -> list[Decision]:
+    """Decide every finished nodule that no person decided; gives the verdicts that were added."""
+    added = []
+    for outcome in read_outcomes(store):
+        if outcome.state != "done" or outcome.digest is None:
+            continue
+        before = latest_decision(store, outcome.nodule_id)
+        if before and before.digest == outcome.digest and not before.automatic:
+            continue
+        pick = _pick(store, outcome.nodule_id, outcome.digest)
+        if before is None or not pick.says_the_same(before):
+            added.append(record_decision(store, pick))
+    return added
+
+
+def _pick(store: Store, nodule_id: str, digest: str) -> Decision:
+    ranking = read_case(store, nodule_id, digest).facts["figures"]["ranking"]
+    return Decision(nodule_id, digest, "choose", ranking[0], REVIEWER, True, note="first by the candidate figures")

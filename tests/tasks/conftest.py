@@ -1,0 +1,41 @@
+from dataclasses import replace
+
+import pytest
+
+from flows.curate import curate_nodule
+from storage.cases import read_case
+from storage.recipe import Recipe
+from storage.sources import SourceSpec
+from tasks.record import Order
+from tasks.survey import survey_source
+from tests.phantoms import ball_patch, write_table
+
+
+@pytest.fixture
+def table(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    return write_table(folder, {"n1": ball_patch(), "n2": ball_patch(seed=3)})
+
+
+@pytest.fixture
+def curated(order):
+    """The order, carried out."""
+    for nodule in survey_source(order, None).nodules:
+        curate_nodule(nodule, order)
+    return order
+
+
+@pytest.fixture
+def order(table, store):
+    return Order(SourceSpec("files", str(table)), store.url, Recipe.model_validate({"crop": {"in_plane_voxels": 24}}))
+
+
+@pytest.fixture
+def hurried(order, store):
+    """An order that allows the solver too few iterations for some methods and enough for others."""
+    outcome = curate_nodule(survey_source(order, None).nodules[0], order)
+    reports = read_case(store, "n1", outcome.digest).facts["reports"].values()
+    enough_for_some = sorted(report["iterations"] for report in reports)[3]
+    solver = {"max_iterations": enough_for_some}
+    return replace(order, recipe=Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "solver": solver}))

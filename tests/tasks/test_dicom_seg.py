@@ -1,0 +1,139 @@
+"""From stand-in DICOM to DICOM SEG, read back by highdicom and pydicom; and no patient data on the way."""
+
+import gzip
+import io
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pandas as pd
+import pytest
+from pydicom import dcmread
+
+from flows.curate import curate_nodule
+from flows.export import export
+from matting.refusal import Refusal
+from storage.cases import read_case
+from storage.exports import FORMATS
+from storage.recipe import Recipe
+from storage.releases import publish_release, read_release
+from storage.sources import SourceSpec
+from storage.standin import write_standin
+from storage.store import open_store
+from tasks.record import Order
+from tasks.release import draft_release
+from tasks.review import pick_automatically
+from tasks.survey import survey_source
+
+NODULE = "LIDC-IDRI-0789-a5855"
+PLANTED = {
+    "PatientName": "Kowalczyk^Bronislawa",
+    "PatientBirthDate": "19230417",
+    "PatientAddress": "Seepromenade 77",
+    "InstitutionName": "Sankt-Ottilien-Spital",
+    "ReferringPhysicianName": "Oberhuber^Xaver",
+    "OtherPatientIDs": "MRN-88231177",
+    "StudyDescription": "Verlaufskontrolle Kowalczyk",
+    "AccessionNumber": "ACC5520943",
+}
+
+
+@pytest.fixture(scope="module")
+def dicom(tmp_path_factory):
+    """Stand-in scans whose headers name a patient, as scans from a clinic do."""
+    folder = tmp_path_factory.mktemp("dicom")
+    write_standin(folder, ("LIDC-IDRI-0789",), 20221011)
+    for path in folder.rglob("*.dcm"):
+        header = dcmread(path)
+        for name, value in PLANTED.items():
+            setattr(header, name, value)
+        header.save_as(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def released(dicom, tmp_path_factory):
+    store = open_store(str(tmp_path_factory.mktemp("released") / "store"), create=True)
+    order = Order(SourceSpec("lidc", str(dicom)), store.url, Recipe())
+    for nodule in survey_source(order, None).nodules:
+        assert curate_nodule(nodule, order).state == "done"
+    pick_automatically(store)
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", order.recipe), publisher="ann")
+    return store
+
+
+@pytest.fixture(scope="module")
+def exported(released, dicom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    for format_ in FORMATS:
+        export(released.url, "0.1.0", format_, folder / format_, dicom if format_ == "dicom-seg" else None)
+    return folder
+
+
+def case_of(store):
+    member = read_release(store, "0.1.0")["nodules"][NODULE]
+    return read_case(store, NODULE, member["digest"]), member["method"]
+
+
+def test_highdicom_reads_the_matte_in_its_place(released, exported):
+    case, method = case_of(released)
+    volume = hd.seg.segread(exported / "dicom-seg" / NODULE / "alpha.dcm").get_volume(combine_segments=False)
+    assert volume.spatial_shape == case.grid.shape
+    ours = np.argwhere(np.ones(case.grid.shape, bool))
+    theirs = volume.map_reference_to_indices(case.grid.to_patient(ours))
+    assert np.abs(theirs - np.rint(theirs)).max() * min(case.grid.spacing_mm) < 1e-3
+    values = volume.array[..., 0][tuple(np.rint(theirs).astype(int).T)].reshape(case.grid.shape)
+    assert np.abs(values - case.alpha(method)).max() <= 0.5 / 255 + 1e-6
+
+
+def test_pydicom_reads_a_fractional_occupancy_of_the_right_series(released, exported, dicom):
+    case, method = case_of(released)
+    made = dcmread(exported / "dicom-seg" / NODULE / "alpha.dcm")
+    source = dcmread(next(dicom.rglob("*.dcm")), stop_before_pixels=True)
+    assert (made.SegmentationType, made.SegmentationFractionalType) == ("FRACTIONAL", "OCCUPANCY")
+    assert made.StudyInstanceUID == source.StudyInstanceUID
+    assert made.FrameOfReferenceUID == source.FrameOfReferenceUID
+    (series,) = made.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == source.SeriesInstanceUID
+    referenced = {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence}
+    assert referenced == set(case.facts["source"]["sop_instance_uids"])
+    alpha = case.alpha(method)
+    for frame, groups in zip(made.pixel_array, made.PerFrameFunctionalGroupsSequence, strict=True):
+        k, j, i = case.grid.to_index(groups.PlanePositionSequence[0].ImagePositionPatient)
+        assert np.abs([k - round(k), j, i]).max() < 1e-3
+        assert np.abs(frame / 255 - alpha[round(k)]).max() <= 0.5 / 255 + 1e-6
+    assert made.SeriesDescription.startswith("stand-in data")
+
+
+def test_it_is_the_same_bytes_again(released, exported, dicom, tmp_path):
+    export(released.url, "0.1.0", "dicom-seg", tmp_path / "again", dicom)
+    name = f"{NODULE}/alpha.dcm"
+    assert (tmp_path / "again" / name).read_bytes() == (exported / "dicom-seg" / name).read_bytes()
+
+
+def test_it_is_refused_without_the_scans(released, dicom, tmp_path):
+    for folder in (None, tmp_path / "nowhere"):
+        with pytest.raises(Refusal, match="DICOM SEG refers to the CT"):
+            export(released.url, "0.1.0", "dicom-seg", tmp_path / "out", folder)
+    with pytest.raises(Refusal, match=r"slices of the CT are missing .*: got 0 of LIDC-IDRI-0789-a5855's"):
+        export(released.url, "0.1.0", "dicom-seg", tmp_path / "out", tmp_path)
+
+
+def readable(path):
+    """A file's bytes, and what they say once unpacked."""
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        return data + gzip.decompress(data)
+    if path.suffix == ".parquet":
+        return data + pd.read_parquet(io.BytesIO(data)).to_csv().encode()
+    return data
+
+
+def test_no_patient_data_leaves_in_any_format(released, exported, dicom):
+    planted = [part.encode() for value in PLANTED.values() for part in value.replace("^", " ").split() if len(part) > 2]
+    assert all(word in next(dicom.rglob("*.dcm")).read_bytes() for word in planted)
+    files = [path for folder in (exported, Path(released.url)) for path in folder.rglob("*") if path.is_file()]
+    assert {path.relative_to(exported).parts[0] for path in files if path.is_relative_to(exported)} == set(FORMATS)
+    for path in files:
+        data = readable(path)
+        assert [word for word in planted if word in data] == [], path
