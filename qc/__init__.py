@@ -1,0 +1,1 @@
+"""Eyes: figures and reports."""
