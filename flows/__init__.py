@@ -1,0 +1,1 @@
+"""When and where things run: flows, the cluster, the command line."""

@@ -1,0 +1,320 @@
+"""The command line: `halosign`.
+
+Exit codes: 0 done, 1 some nodules failed (the rest is safe), 2 wrong use or refused input.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from matting.refusal import Refusal
+from storage.errors import StoreError
+
+# What a command needs is loaded when it runs: `halosign --help` answers at once.
+if TYPE_CHECKING:
+    from tasks.record import Order
+
+INTERRUPTED = 130
+"""The shell's convention for a command that Ctrl-C ended."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From annotated CT scans to a released, versioned data set of 3D alpha mattes.",
+)
+review = typer.Typer(no_args_is_help=True, help="Decide which matte of each nodule is released.")
+release = typer.Typer(no_args_is_help=True, help="Publish and check versions of the data set.")
+app.add_typer(review, name="review")
+app.add_typer(release, name="release")
+
+StoreOption = Annotated[
+    str, typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set.")
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="YAML file, or `paper` or `demo`; the paper's when left out.")
+]
+DicomOption = Annotated[Path | None, typer.Option("--dicom", help="Folder that holds LIDC-IDRI-xxxx folders of DICOM.")]
+FilesOption = Annotated[Path | None, typer.Option("--files", help="CSV table of volumes and readers' masks.")]
+PatientsOption = Annotated[str | None, typer.Option("--patients", help="Only these, separated by commas.")]
+
+
+@app.command(epilog="Example: halosign demo --out ./halosign-demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="New folder for scans, store and report.")] = Path("halosign-demo"),
+    workers: Annotated[int, typer.Option(min=1, help="Processes to curate with.")] = 2,
+) -> None:
+    """Run the whole job on LIDC's real annotations with stand-in CT, and write a report to look at."""
+    from flows.demo import run_demo
+
+    raise typer.Exit(run_demo(out, workers))
+
+
+@app.command(epilog="Example: halosign standin --dicom ./dicom --patients LIDC-IDRI-0078,LIDC-IDRI-0100")
+def standin(
+    dicom: Annotated[Path, typer.Option("--dicom", help="Folder to write into.")],
+    patients: Annotated[str, typer.Option("--patients", help="LIDC patients, separated by commas.")],
+    seed: Annotated[int, typer.Option(help="Another seed gives other scans of the same nodules.")] = 20221011,
+) -> None:
+    """Write stand-in DICOM: real LIDC annotations, simulated CT, known alpha."""
+    from storage.standin import write_standin
+
+    for series in write_standin(dicom, _names(patients) or (), seed):
+        typer.echo(f"stand-in data: {series}")
+
+
+@app.command(epilog="Example: halosign plan --dicom ./dicom --store ./store")
+def plan(
+    store: StoreOption,
+    dicom: DicomOption = None,
+    files: FilesOption = None,
+    recipe: RecipeOption = None,
+    patients: PatientsOption = None,
+) -> None:
+    """Say what would run and why, and what it would cost; runs nothing."""
+    from flows.console import show_plan
+    from storage.store import open_store, store_exists
+    from tasks.plan import make_plan
+    from tasks.survey import survey_source
+
+    order = _order(store, dicom, files, recipe)
+    known = open_store(store) if store_exists(store) else None
+    show_plan(make_plan(known, order, survey_source(order, _names(patients))))
+
+
+@app.command(epilog="Example: halosign curate --dicom ./dicom --store ./store --workers 2")
+def curate(
+    store: StoreOption,
+    dicom: DicomOption = None,
+    files: FilesOption = None,
+    recipe: RecipeOption = None,
+    patients: PatientsOption = None,
+    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; one a core when left out.")] = None,
+) -> None:
+    """Bring a store up to date: compute what is missing, keep what is done. Run it again to resume."""
+    from flows.cluster import Cluster
+    from flows.console import show_result
+    from flows.curate import curate as curate_flow
+    from flows.server import prefect_server
+    from storage.store import open_store
+
+    if scheduler and workers:
+        raise typer.BadParameter("give --scheduler or --workers: a scheduler brings its own workers")
+    order = _order(store, dicom, files, recipe)
+    open_store(store, create=True)
+    with prefect_server():
+        result = curate_flow(order, _names(patients), Cluster(scheduler, workers))
+    show_result(result)
+    typer.echo(f"next: halosign review auto --store {store}")
+    raise typer.Exit(0 if result.is_clean else 1)
+
+
+@app.command(epilog="Example: halosign status --store ./store --json")
+def status(store: StoreOption, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Count nodules by state, with the reasons of refusals and failures."""
+    from flows.console import show_status, status_facts
+    from storage.outcomes import read_outcomes
+    from storage.store import open_store
+
+    facts = status_facts(list(read_outcomes(open_store(store))))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        show_status(facts)
+
+
+@app.command(epilog="Example: halosign why LIDC-IDRI-0078-a0123 --store ./store --dicom ./dicom")
+def why(
+    nodule: Annotated[str, typer.Argument(help="Nodule id, e.g. LIDC-IDRI-0078-a0123.")],
+    store: StoreOption,
+    dicom: DicomOption = None,
+    files: FilesOption = None,
+    recipe: RecipeOption = None,
+) -> None:
+    """Say what the store knows of a nodule and, given a source, whether it would be recomputed."""
+    from flows.console import show_why
+    from storage.store import open_store
+
+    order = _order(store, dicom, files, recipe) if dicom or files else None
+    show_why(open_store(store), nodule, order)
+
+
+@app.command(epilog="Example: halosign gc --store ./store")
+def gc(
+    store: StoreOption,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,
+) -> None:
+    """Find rubbish: what killed runs left half written and cases that nothing refers to."""
+    from flows.console import show_rubbish
+    from storage.rubbish import find_rubbish, remove_rubbish
+    from storage.store import open_store
+
+    opened = open_store(store)
+    rubbish = find_rubbish(opened)
+    if delete:
+        remove_rubbish(opened, rubbish)
+    show_rubbish(rubbish, delete)
+
+
+@review.command("auto", epilog="Example: halosign review auto --store ./store")
+def review_auto(store: StoreOption) -> None:
+    """Pick the best-ranked matte of every nodule that no person decided; recorded as automatic."""
+    from storage.store import open_store
+    from tasks.review import pick_automatically
+
+    added = pick_automatically(open_store(store))
+    typer.echo(f"{len(added)} nodules decided automatically")
+
+
+@release.command("publish", epilog="Example: halosign release publish 0.1.0 --store ./store")
+def release_publish(
+    version: Annotated[str, typer.Argument(help="A new version, e.g. 0.1.0.")],
+    store: StoreOption,
+    recipe: RecipeOption = None,
+    publisher: Annotated[str, typer.Option(help="Who publishes.", envvar="USER")] = "unknown",
+) -> None:
+    """Publish the decided cases as an immutable version, if every gate is passed."""
+    from flows.release import publish
+    from flows.server import prefect_server
+    from storage.recipe import load_recipe
+    from storage.store import open_store
+
+    open_store(store)
+    with prefect_server():
+        manifest = publish(store, version, load_recipe(recipe), publisher)
+    typer.echo(f"published {version}: {len(manifest['nodules'])} nodules, {len(manifest['case_files'])} files")
+
+
+@release.command("list", epilog="Example: halosign release list --store ./store")
+def release_list(store: StoreOption) -> None:
+    """List the published versions."""
+    from flows.console import show_releases
+    from storage.store import open_store
+
+    show_releases(open_store(store))
+
+
+@release.command("show", epilog="Example: halosign release show 0.1.0 --store ./store")
+def release_show(version: Annotated[str, typer.Argument(help="A published version.")], store: StoreOption) -> None:
+    """Show a release's nodules, chosen mattes and splits."""
+    from flows.console import show_release, warn_if_withdrawn
+    from storage.releases import read_release
+    from storage.store import open_store
+
+    opened = open_store(store)
+    show_release(read_release(opened, version))
+    warn_if_withdrawn(opened, version)
+
+
+@release.command("verify", epilog="Example: halosign release verify 0.1.0 --store ./store")
+def release_verify(version: Annotated[str, typer.Argument(help="A published version.")], store: StoreOption) -> None:
+    """Read every file of a release and compare it with its SHA-256."""
+    from flows.console import warn_if_withdrawn
+    from storage.releases import read_release, verify_release
+    from storage.store import open_store
+
+    opened = open_store(store)
+    complaints = verify_release(opened, version)
+    warn_if_withdrawn(opened, version)
+    for complaint in complaints:
+        typer.echo(complaint)
+    if complaints:
+        raise typer.Exit(1)
+    typer.echo(
+        f"{version}: {len(read_release(opened, version)['case_files'])} files of cases and its own are as published"
+    )
+
+
+@release.command("withdraw", epilog="Example: halosign release withdraw 0.1.0 --store ./store --reason mislabelled")
+def release_withdraw(
+    version: Annotated[str, typer.Argument(help="A published version.")],
+    store: StoreOption,
+    reason: Annotated[str, typer.Option(help="Why it should not be used any more; stored for good.")],
+    by: Annotated[str, typer.Option(help="Who withdraws it.", envvar="USER")] = "unknown",
+) -> None:
+    """Mark a release as not to be used any more. Its files stay, its version is never used again."""
+    from storage.releases import withdraw_release
+    from storage.store import open_store
+
+    typer.echo(str(withdraw_release(open_store(store), version, reason, by=by)))
+
+
+@release.command("diff", epilog="Example: halosign release diff 0.1.0 0.2.0 --store ./store")
+def release_diff(
+    before: Annotated[str, typer.Argument(help="A published version.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    store: StoreOption,
+) -> None:
+    """Say which nodules were added, removed or changed, and why."""
+    from storage.changes import Contents, compare, describe
+    from storage.releases import read_release
+    from storage.store import open_store
+
+    opened = open_store(store)
+    old, new = (Contents.of(read_release(opened, version)) for version in (before, after))
+    for line in describe(compare(opened, old, new)):
+        typer.echo(line)
+
+
+@release.command("export", epilog="Example: halosign release export 0.1.0 --store ./store --format nifti --to ./export")
+def release_export(
+    version: Annotated[str, typer.Argument(help="A published version.")],
+    store: StoreOption,
+    format_: Annotated[str, typer.Option("--format", help="zarr, nifti, npz or dicom-seg.")],
+    to: Annotated[Path, typer.Option("--to", help="New folder to write into, or one that was begun.")],
+    dicom: Annotated[Path | None, typer.Option("--dicom", help="The curated scans; dicom-seg refers to them.")] = None,
+) -> None:
+    """Write a release as files that need nothing of ours. Run it again to resume."""
+    from flows.export import export
+
+    typer.echo(f"{to}: {export(store, version, format_, to, dicom)} files, sums in checksums.sha256")
+
+
+def main() -> NoReturn:
+    """Run the command line; refusals end with exit code 2 and one clear paragraph, never a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    # The terminal shows our own progress and summary; the engine's chatter stays one setting away.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    try:
+        app()
+    except (Refusal, StoreError) as error:
+        typer.secho(f"refused: {error}", fg="red", err=True)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.secho("What is stored stays. Run the same command again to go on.", fg="yellow", err=True)
+        raise
+    sys.exit(0)
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _names(text: str | None) -> frozenset[str] | None:
+    return frozenset(name.strip() for name in text.split(",") if name.strip()) if text else None
+
+
+def _order(store: str, dicom: Path | None, files: Path | None, recipe: str | None) -> "Order":
+    from storage.recipe import load_recipe
+    from storage.sources import SourceSpec, open_source
+    from tasks.record import Order
+
+    if (dicom is None) == (files is None):
+        raise typer.BadParameter("give exactly one source: --dicom FOLDER or --files TABLE.csv")
+    source = (
+        SourceSpec("lidc", str(dicom.resolve())) if dicom else SourceSpec("files", str(Path(files or "").resolve()))
+    )
+    open_source(source)
+    return Order(source, store, load_recipe(recipe))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What the commands print: tables for people, facts for programs."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from matting.refusal import Refusal
+from storage.outcomes import Outcome, read_outcome
+from storage.releases import list_releases, withdrawal
+from storage.rubbish import Rubbish
+from storage.store import Store
+from tasks.plan import Plan, decide
+from tasks.record import Order
+from tasks.survey import survey_source
+
+if TYPE_CHECKING:
+    from flows.curate import CurationResult
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def show_plan(plan: Plan) -> None:
+    """Print what would run and why, grouped by reason, and what it would cost."""
+    todo, kept = plan.to_compute, len(plan.choices) - len(plan.to_compute)
+    console.print(f"{len(todo)} nodules to compute, {kept} to keep, {len(plan.exclusions)} left out by the selection")
+    _reasons("why", Counter(choice.reason for choice in plan.choices))
+    _reasons("left out", Counter(one.reason for one in plan.exclusions))
+    basis = f"{plan.going_by} finished nodules" if plan.going_by else "typical nodules"
+    size_mb = plan.expected_bytes / 1e6
+    console.print(f"expected: {plan.expected_seconds:,.0f} s on one worker, {size_mb:,.1f} MB (going by {basis})")
+
+
+def show_result(result: "CurationResult") -> None:
+    """Print what a run did and what it could not do."""
+    states = Counter("computed" if o.computed else o.state for o in result.outcomes)
+    states["found stored"] = states.pop("done", 0)
+    words = ", ".join(f"{states[state]} {state}" for state in ("computed", "found stored", "refused", "failed"))
+    kept, left_out = len(result.plan.kept), len(result.plan.exclusions)
+    console.print(f"{words}; {kept} kept as they were, {left_out} left out by the selection; {result.wall_s} s")
+    unfit = [outcome for outcome in (*result.outcomes, *result.plan.kept) if outcome.state != "done"]
+    _nodules("refused or failed", [(o.nodule_id, f"{o.state} at {o.stage}", o.reason) for o in unfit])
+    _nodules("left out by the selection", [(one.nodule_id, "", one.reason) for one in result.plan.exclusions])
+    if result.stopped:
+        console.print(result.stopped, style="yellow")
+
+
+def status_facts(outcomes: list[Outcome]) -> dict[str, Any]:
+    """Give a store's state for programs: counts and, for each nodule that is not done, why."""
+    judged = [outcome for outcome in outcomes if not outcome.is_selection]
+    unfit = [outcome for outcome in judged if outcome.state != "done"]
+    excluded = [outcome for outcome in outcomes if outcome.is_selection]
+    return {
+        "states": {state: sum(o.state == state for o in judged) for state in ("done", "refused", "failed")},
+        "left_out": len(excluded),
+        "stand_in": any(outcome.stand_in for outcome in outcomes),
+        "stored_bytes": sum(outcome.stored_bytes for outcome in judged),
+        "unfit": [{"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason} for o in unfit],
+        "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in excluded],
+    }
+
+
+def show_status(facts: dict[str, Any]) -> None:
+    """Print a store's state for people."""
+    words = ", ".join(f"{count} {state}" for state, count in facts["states"].items())
+    console.print(f"{words}, {facts['left_out']} left out by the selection; {facts['stored_bytes'] / 1e6:,.1f} MB")
+    if facts["stand_in"]:
+        console.print("stand-in data: simulated scans", style="yellow")
+    _nodules("refused or failed", [(o["nodule"], f"{o['state']} at {o['stage']}", o["reason"]) for o in facts["unfit"]])
+    _nodules("left out by the selection", [(o["nodule"], "", o["reason"]) for o in facts["excluded"]])
+
+
+def show_why(store: Store, nodule_id: str, order: Order | None) -> None:
+    """Print what the store knows of a nodule and, given a source, what a run would do with it."""
+    before = read_outcome(store, nodule_id)
+    if before is None:
+        console.print(f"{nodule_id}: the store has no outcome of it")
+    else:
+        console.print(f"{nodule_id}: {before.state} at {before.stage} {before.reason}".rstrip())
+        console.print(f"case: {before.digest or 'none'}")
+    if order is None:
+        console.print("give --dicom or --files to learn what a run would do with it")
+        return
+    survey = survey_source(order, None)
+    for one in survey.exclusions:
+        if one.nodule_id == nodule_id:
+            console.print(f"would be left out: {one.reason}")
+            return
+    for nodule in survey.nodules:
+        if nodule.id == nodule_id:
+            choice = decide(store, order, nodule, before)
+            console.print(f"would {'be computed' if choice.compute else 'not be computed'}: {choice.reason}")
+            return
+    raise Refusal(
+        "the source has no such nodule",
+        got=nodule_id,
+        expected=f"one of the {len(survey.nodules)} that `halosign plan` counts",
+        remedy="Check the id; `halosign status --json` lists them.",
+    )
+
+
+def show_rubbish(rubbish: Rubbish, deleted: bool) -> None:
+    """Print what a store holds without need."""
+    verb = "removed" if deleted else "found (--delete removes it)"
+    console.print(
+        f"{verb}: {len(rubbish.unfinished)} keys of unfinished cases, {len(rubbish.orphans)} keys of finished cases "
+        f"that nothing refers to, {len(rubbish.fragments)} fragments of interrupted writes"
+    )
+
+
+def show_releases(store: Store) -> None:
+    """Print the published versions, and which of them were withdrawn."""
+    for manifest in list_releases(store):
+        note = " (stand-in data)" if manifest["stand_in"] else ""
+        line = f"{manifest['version']}  {manifest['published_at']}  {len(manifest['nodules'])} nodules{note}"
+        tombstone = withdrawal(store, manifest["version"])
+        console.print(line + (f"  withdrawn: {tombstone.reason}" if tombstone else ""), markup=False)
+
+
+def warn_if_withdrawn(store: Store, version: str) -> None:
+    """Print the tombstone of a release that was withdrawn."""
+    tombstone = withdrawal(store, version)
+    if tombstone:
+        console.print(str(tombstone), style="yellow", markup=False)
+
+
+def show_release(manifest: dict[str, Any]) -> None:
+    """Print a release's nodules."""
+    note = "; stand-in data" if manifest["stand_in"] else ""
+    table = Table(title=f"{manifest['version']}, published {manifest['published_at']} by {manifest['publisher']}{note}")
+    for column in ("nodule", "split", "matte", "reviewer", "digest"):
+        table.add_column(column)
+    for member in manifest["nodules"].values():
+        table.add_row(member["nodule_id"], member["split"], member["method"], member["reviewer"], member["digest"][:12])
+    console.print(table)
+
+
+def _reasons(title: str, reasons: Counter[str]) -> None:
+    for reason, count in reasons.most_common():
+        console.print(f"  {count:5d}  {title}: {reason}", markup=False)
+
+
+def _nodules(title: str, rows: list[tuple[str, str, str]]) -> None:
+    if rows:
+        console.print(f"{title}:")
+    for nodule_id, state, reason in rows:
+        console.print(f"  {nodule_id}  {state}  {reason}", markup=False)

