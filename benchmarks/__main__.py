@@ -1,0 +1,15 @@
+"""Every benchmark in turn, each a table and a benchmarks/results/<name>.json; then docs/benchmarks.md from all."""
+
+import runpy
+
+SCRIPTS = ("cost", "peers", "textbook", "convergence", "memory", "standin_errors", "page")
+
+
+def main() -> None:
+    for script in SCRIPTS:
+        print(f"\n== {script}", flush=True)
+        runpy.run_module(f"benchmarks.{script}", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

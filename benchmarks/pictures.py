@@ -1,0 +1,84 @@
+"""The pictures of docs/methods: each method's mattes of one stand-in nodule beside its CT, trimap and known matte.
+
+    python -m benchmarks.pictures
+
+Nodule LIDC-IDRI-0375-a2693, part-solid, seed 1: real outlines, simulated CT; the slice with most known foreground.
+`truth` is the known matte; `truth +`, for the + methods, is the known matte times the lesion's radiodensity target.
+"""
+
+import io
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.measure import PICTURES
+from benchmarks.nodules import Ready, make_ready, native_patch, pure_lesion_hu, simulated
+from matting import estimate_alphas
+from matting.density import foreground_target
+from matting.parameters import Density
+from matting.region import box_around
+from matting.trimap import FOREGROUND, UNKNOWN
+
+NODULE = "LIDC-IDRI-0375-a2693"
+SEED = 1
+WINDOW_HU = (-1350, 150)
+MARGIN_VOXELS = 8
+GREYS = 64
+"""Shades a picture keeps, so that it stays small."""
+PAGES = {
+    "closed-form": ("cf", "cf+"),
+    "knn": ("knn", "knn+"),
+    "learning-based": ("lb", "lb+"),
+    "information-flow": ("if", "if+"),
+    "density": ("cf+", "knn+", "lb+", "if+"),
+}
+
+
+def main() -> None:
+    mpl.use("Agg")
+    slab, placed, spacing_mm = simulated(NODULE, SEED)
+    native = native_patch(slab, placed, spacing_mm)
+    nodule = make_ready(NODULE, native)
+    solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
+    place = middle_slice(nodule)
+    known = nodule.patch.known_alpha
+    truths = {"": known, "+": known * foreground_target(pure_lesion_hu(native, placed), Density())}
+    for page, methods in PAGES.items():
+        alphas = {method: solutions[method].alpha for method in methods}
+        forms = dict.fromkeys("+" if method.endswith("+") else "" for method in methods)
+        save_page(page, nodule, place, alphas | {f"truth {form}": truths[form] for form in forms})
+        for method, alpha in alphas.items():
+            truth = truths["+" if method.endswith("+") else ""]
+            print(f"{page}: {method} {np.abs(alpha - truth)[nodule.unknown].mean():.3f} from its truth")
+
+
+def middle_slice(nodule: Ready) -> tuple[int, slice, slice]:
+    """Give the slice with most foreground, cut to the unknown voxels and a margin."""
+    z = int((nodule.labels == FOREGROUND).sum(axis=(1, 2)).argmax())
+    _, rows, columns = box_around(nodule.unknown, (0, MARGIN_VOXELS, MARGIN_VOXELS))
+    return z, rows, columns
+
+
+def save_page(
+    page: str, nodule: Ready, place: tuple[int, slice, slice], mattes: dict[str, NDArray[np.float64]]
+) -> None:
+    low, high = WINDOW_HU
+    trimap = np.where(nodule.labels == UNKNOWN, 0.5, nodule.labels == FOREGROUND)
+    panels = {"CT": (nodule.image_hu - low) / (high - low), "trimap": trimap, **mattes}
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.5 * len(panels), 1.7), layout="constrained")
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        axis.imshow(values[place], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    plt.close(figure)
+    PICTURES.mkdir(exist_ok=True)
+    Image.open(drawn).convert("L").quantize(GREYS).save(PICTURES / f"{page}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

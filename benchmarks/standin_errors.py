@@ -1,0 +1,116 @@
+"""How far each method's matte is from the truth on simulated nodules, beside readers' masks and trivial mattes.
+
+    python -m benchmarks.standin_errors [--seed 1]
+
+Real outlines of 24 LIDC-IDRI nodules (8 of each kind; none of them in the demo), simulated CT, the chain's own
+defaults. Errors are mean absolute errors over the unknown region, averaged over nodules, against
+
+    alpha     the known matte
+    density   the known matte times q(F), q(F) being the radiodensity target of the pure lesion (what + methods seek)
+
+The trivial rows scale HU linearly: `trivial lung-tissue` from -870 to 40 HU (the very levels that the simulation
+is built from), `trivial air-tissue` from -1000 to 40 HU. `best reader` is the reader's mask with the smallest error
+against the column's own truth: a choice that needs the truth.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.nodules import STAND_INS, make_ready, native_patch, pure_lesion_hu, simulated
+from matting import METHODS, estimate_alphas
+from matting.parameters import Density, Parameters
+from matting.phantoms import LUNG_HU, TISSUE_HU
+from storage.standin import Placed, Slab
+
+RESULT = Path(__file__).parent / "results" / "standin_errors.json"
+
+Array = NDArray[np.float64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    nodules = [row for kind in STAND_INS for row in measure_kind(kind, arguments.seed)]
+    table = {kind: mean_errors([n for n in nodules if n["kind"] == kind]) for kind in STAND_INS}
+    for kind, rows in table.items():
+        print(as_text(kind, rows), end="\n\n")
+    report = {"seed": arguments.seed, "seconds": round(time.perf_counter() - start), "table": table, "nodules": nodules}
+    arguments.out.parent.mkdir(exist_ok=True)
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def measure_kind(kind: str, seed: int) -> Iterator[dict[str, object]]:
+    for short in STAND_INS[kind].split():
+        slab, placed, spacing_mm = simulated(f"LIDC-IDRI-{short}", seed)
+        if placed.marked.ratings.kind != kind:
+            raise ValueError(f"{short} is {placed.marked.ratings.kind}, not {kind}")
+        errors, unknown = nodule_errors(slab, placed, spacing_mm)
+        yield {"id": placed.marked.id, "kind": kind, "unknown_voxels": unknown, "errors": errors}
+
+
+def nodule_errors(
+    slab: Slab, placed: Placed, spacing_mm: tuple[float, float, float]
+) -> tuple[dict[str, dict[str, float]], int]:
+    """Run the chain on one nodule and hold every row against both truths."""
+    native = native_patch(slab, placed, spacing_mm)
+    nodule = make_ready(placed.marked.id, native)
+    patch, unknown, pure_hu = nodule.patch, nodule.unknown, pure_lesion_hu(native, placed)
+    solutions = estimate_alphas(
+        nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=METHODS, parameters=Parameters()
+    )
+    alpha = patch.known_alpha[unknown].astype(np.float64)
+    truths = {"alpha": alpha, "density": alpha * density(pure_hu[unknown])}
+    masks = patch.readers[:, unknown].astype(np.float64)
+    hu = patch.image_hu[unknown].astype(np.float64)
+    rows = {str(name): solution.alpha[unknown] for name, solution in solutions.items()}
+    rows["readers' mean"] = masks.mean(axis=0)
+    rows["trivial lung-tissue"] = np.clip((hu - LUNG_HU) / (TISSUE_HU - LUNG_HU), 0, 1)
+    rows["trivial air-tissue"] = np.clip((hu + 1000) / (TISSUE_HU + 1000), 0, 1)
+    errors = {name: {truth: error(row, known) for truth, known in truths.items()} for name, row in rows.items()}
+    errors["best reader"] = {truth: min(error(mask, known) for mask in masks) for truth, known in truths.items()}
+    return errors, int(unknown.sum())
+
+
+def density(hu: Array) -> Array:
+    """Eq. 28 with the paper's window, written out once more on purpose."""
+    window = Density()
+    return np.clip((hu - (window.level_hu - window.width_hu / 2)) / window.width_hu, 0, 1)
+
+
+def error(prediction: Array, truth: Array) -> float:
+    return round(float(np.abs(prediction - truth).mean()), 4)
+
+
+def mean_errors(nodules: list[dict[str, object]]) -> dict[str, dict[str, float]]:
+    rows = nodules[0]["errors"]
+    return {
+        row: {truth: round(float(np.mean([n["errors"][row][truth] for n in nodules])), 4) for truth in rows[row]}
+        for row in rows
+    }
+
+
+def as_text(kind: str, rows: dict[str, dict[str, float]]) -> str:
+    lines = [f"{kind:<22}{'alpha':>9}{'density':>9}"]
+    for name, row in rows.items():
+        lines.append(f"  {name:<20}{row['alpha']:9.4f}{row['density']:9.4f}  {lost_to(name, rows)}".rstrip())
+    return "\n".join(lines)
+
+
+def lost_to(name: str, rows: dict[str, dict[str, float]]) -> str:
+    """Name the rows that are no method and yet nearer to what this method seeks."""
+    truth = "density" if name.endswith("+") else "alpha"
+    better = [rival for rival in rows if rival not in METHODS and rows[rival][truth] < rows[name][truth]]
+    return f"loses to {', '.join(better)}" if name in METHODS and better else ""
+
+
+if __name__ == "__main__":
+    main()
