@@ -16,8 +16,8 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 LOCAL_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": ONE_THREAD,
-    # Two deaths make a suspect; it is then tried alone, so more would only cost time.
-    "distributed.scheduler.allowed-failures": 1,
+    # One death makes a suspect; it is then tried alone, so more would only cost time.
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.worker.daemon": True,
 }
 

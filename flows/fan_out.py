@@ -1,12 +1,15 @@
 """Nodules over workers: batches as Prefect tasks, visible and retried; inside a batch one Dask future a nodule.
 
-Only keys and small records travel. Two batches are under way at once, so never more nodules than that are in flight and
-no worker waits for the last nodule of one. What a worker's death leaves behind is one failed outcome.
+Only keys and small records travel, and no more nodules are under way than there are threads to work on them: the rest
+waits here, where it costs nothing. A worker that dies costs at most the nodule that it died of.
 """
 
+import threading
+from collections import deque
 from collections.abc import Callable
 
-from distributed import Future, as_completed, default_client
+from distributed import Client, Future
+from distributed.scheduler import KilledWorker
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -35,56 +38,100 @@ class PassingFailures(Exception):
 
 def fan_out(work: Work, nodules: tuple[Nodule, ...], order: Order, cluster: Cluster) -> tuple[tuple[Outcome, ...], str]:
     """Do the work for every nodule on the cluster; gives the outcomes by id, and why it stopped early if it did."""
-    run, stopped = order.recipe.run, ""
-    with dask_client(cluster), Tally(len(nodules), run.failure_budget) as tally:
-        starts = range(0, len(nodules), run.nodules_per_batch)
-        batches = [nodules[start : start + run.nodules_per_batch] for start in starts]
-        for future in _batch_task(work, order, tally).map(batches):
-            future.wait()
-            ending = future.state.result(raise_on_failure=False)
-            if isinstance(ending, BudgetSpent):
-                stopped = str(ending)
-            elif isinstance(ending, BaseException) and not isinstance(ending, PassingFailures):
-                raise ending
+    with dask_client(cluster) as client, Tally(len(nodules), order.recipe.run.failure_budget) as tally:
+        fan = Fan(work, order, tally, client)
+        size = order.recipe.run.nodules_per_task
+        stopped = _work_off(fan, [nodules[start : start + size] for start in range(0, len(nodules), size)])
+        # Dask blames a worker's death on all that it held, culprit and bystander. Alone, the blame is a nodule's own.
+        fan.alone = True
+        for suspect in [nodule for nodule in nodules if not stopped and tally.outcomes[nodule.id].stage == WORKER]:
+            del tally.outcomes[suspect.id]
+            stopped = stopped or _work_off(fan, [(suspect,)])
     return tuple(tally.outcomes[key] for key in sorted(tally.outcomes)), stopped
 
 
-def work_off_batch(work: Work, nodules: tuple[Nodule, ...], order: Order, tally: Tally) -> None:
+class Fan:
+    """What the batches of a run share: the work, the count, the cluster, and how much of it is busy."""
+
+    def __init__(self, work: Work, order: Order, tally: Tally, client: Client) -> None:
+        self.work, self.order, self.tally, self.client = work, order, tally, client
+        self.alone = False
+        """True while nothing but one nodule is under way."""
+        self._busy = 0
+        self._changed = threading.Condition()
+
+    def submit(self, nodule: Nodule, finished: deque[Future[Outcome]]) -> Future[Outcome] | None:
+        """Send a nodule to a free thread; it is put into `finished` when it is. None when every thread is busy."""
+        with self._changed:
+            if self._busy >= max(1, sum(self.client.nthreads().values())):
+                return None
+            self._busy += 1
+        future = self.client.submit(self.work, nodule, self.order, pure=False)
+
+        def done(future: Future[Outcome]) -> None:
+            with self._changed:
+                self._busy -= 1
+                finished.append(future)
+                self._changed.notify_all()
+
+        future.add_done_callback(done)
+        return future
+
+    def wait(self, finished: deque[Future[Outcome]]) -> None:
+        """Wait until something finished, here or in another batch, or workers may have come."""
+        with self._changed:
+            if not finished:
+                self._changed.wait(timeout=1.0)
+
+
+def work_off_batch(fan: Fan, nodules: tuple[Nodule, ...]) -> None:
     """Do the work for the open nodules of a batch; raises PassingFailures so that Prefect tries it again."""
-    todo = [nodule for nodule in nodules if _is_open(tally.outcomes.get(nodule.id))]
-    # Dask blames a worker's death on all that it held. Whoever was blamed goes again alone: then the blame is its own.
-    blamed = [nodule for nodule in todo if nodule.id in tally.outcomes and tally.outcomes[nodule.id].stage == WORKER]
-    _collect(work, [nodule for nodule in todo if nodule not in blamed], order, tally, alone=False)
-    for nodule in blamed:
-        _collect(work, [nodule], order, tally, alone=True)
-    passing = [nodule.id for nodule in nodules if _is_open(tally.outcomes[nodule.id])]
+    outcomes = fan.tally.outcomes
+    todo = deque(nodule for nodule in nodules if _is_open(outcomes.get(nodule.id)))
+    under_way: dict[Future[Outcome], Nodule] = {}
+    finished: deque[Future[Outcome]] = deque()
+    try:
+        while todo or under_way:
+            while todo and (future := fan.submit(todo[0], finished)):
+                under_way[future] = todo.popleft()
+            fan.wait(finished)
+            while finished:
+                future = finished.popleft()
+                fan.tally.check_budget()
+                fan.tally.add(_outcome_of(future, under_way.pop(future), fan))
+    finally:
+        fan.client.cancel(list(under_way))
+    passing = [nodule.id for nodule in nodules if _is_open(outcomes[nodule.id])]
     if passing:
         raise PassingFailures(f"{len(passing)} nodules failed for a passing reason, first {passing[0]}")
 
 
-def _collect(work: Work, nodules: list[Nodule], order: Order, tally: Tally, *, alone: bool) -> None:
-    client = default_client()
-    futures = {client.submit(work, nodule, order, pure=False): nodule for nodule in nodules}
-    try:
-        for future in as_completed(futures):
-            tally.check_budget()
-            tally.add(_outcome_of(future, futures[future], order, alone=alone))
-            future.release()
-    finally:
-        client.cancel(list(futures))
+def _work_off(fan: Fan, batches: list[tuple[Nodule, ...]]) -> str:
+    """Work off batches, some at once; gives why it stopped early, if it did."""
+    stopped = ""
+    for future in _batch_task(fan).map(batches):
+        future.wait()
+        ending = future.state.result(raise_on_failure=False)
+        if isinstance(ending, BudgetSpent):
+            stopped = str(ending)
+        elif isinstance(ending, BaseException) and not isinstance(ending, PassingFailures):
+            raise ending
+    return stopped
 
 
-def _batch_task(work: Work, order: Order, tally: Tally) -> Task[[tuple[Nodule, ...]], None]:
-    # Prefect walks through a task's arguments; the tally changes meanwhile, so it is no argument.
+def _batch_task(fan: Fan) -> Task[[tuple[Nodule, ...]], None]:
+    # Prefect walks through a task's arguments; what the batches share changes meanwhile, so it is no argument.
+    run = fan.order.recipe.run
+
     @task(
         name="curate batch",
         cache_policy=NO_CACHE,
-        retries=order.recipe.run.retries,
-        retry_delay_seconds=exponential_backoff(backoff_factor=order.recipe.run.retry_delay_s),
+        retries=run.retries,
+        retry_delay_seconds=exponential_backoff(backoff_factor=run.retry_delay_s),
         retry_condition_fn=_is_passing,
     )
     def curate_batch(nodules: tuple[Nodule, ...]) -> None:
-        work_off_batch(work, nodules, order, tally)
+        work_off_batch(fan, nodules)
 
     return curate_batch
 
@@ -94,16 +141,19 @@ def _is_passing(_: Task[..., object], __: TaskRun, state: State[object]) -> bool
 
 
 def _is_open(outcome: Outcome | None) -> bool:
-    return outcome is None or (outcome.state == "failed" and outcome.passing)
+    """Tell whether a batch has still to see to a nodule; one that a worker died with waits until it can go alone."""
+    return outcome is None or (outcome.passing and outcome.stage != WORKER)
 
 
-def _outcome_of(future: Future[Outcome], nodule: Nodule, order: Order, *, alone: bool) -> Outcome:
+def _outcome_of(future: Future[Outcome], nodule: Nodule, fan: Fan) -> Outcome:
     """Give what a future came to; a worker that died with it leaves a failure of that nodule alone."""
     error = future.exception()
     if error is None:
         outcome: Outcome = future.result()
         return outcome
+    if not isinstance(error, KilledWorker):
+        raise error
     reason = f"{type(error).__name__}: the worker died under this nodule, perhaps for want of memory ({error})"
-    outcome = Outcome(nodule.id, nodule.patient_id, "failed", WORKER, reason, passing=not alone)
-    write_outcome(open_store(order.store_url), outcome)
+    outcome = Outcome(nodule.id, nodule.patient_id, "failed", WORKER, reason, passing=not fan.alone)
+    write_outcome(open_store(fan.order.store_url), outcome)
     return outcome

@@ -34,7 +34,7 @@ class Run(BaseModel):
 
     model_config = _OPTIONS
 
-    nodules_per_batch: int = Field(64, ge=1)
+    nodules_per_task: int = Field(64, ge=1)
     """Nodules in one Prefect task: what is visible and retried together."""
     retries: int = Field(3, ge=0)
     """How often nodules that failed for a passing reason are tried again."""

@@ -12,7 +12,7 @@ from flows.server import prefect_server
 from storage.store import open_store
 from tests.phantoms import ball_patch, write_table
 
-RECIPE = "name: test\ncrop: {in_plane_voxels: 24}\nrun: {retry_delay_s: 0.1, nodules_per_batch: 2}\n"
+RECIPE = "name: test\ncrop: {in_plane_voxels: 24}\nrun: {retry_delay_s: 0.1, nodules_per_task: 2}\n"
 
 
 @pytest.fixture(scope="session")

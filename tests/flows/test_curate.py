@@ -126,17 +126,17 @@ def api(environment, monkeypatch):
         yield
 
 
-def test_a_nodule_that_kills_its_worker_costs_only_itself(api, table, store, recipe, monkeypatch):
-    from tests.flows.faults import die_at_n3
+def test_nodules_that_kill_their_workers_cost_only_themselves(api, table, store, recipe, monkeypatch):
+    from tests.flows.faults import die_at_n3_and_n5
 
-    monkeypatch.setattr(flows.curate, "curate_nodule", die_at_n3)
+    monkeypatch.setattr(flows.curate, "curate_nodule", die_at_n3_and_n5)
     result = curate(order_for(table, store, recipe), cluster=Cluster(workers=2))
     states = {outcome.nodule_id: outcome.state for outcome in result.outcomes}
-    assert states == {**dict.fromkeys(WELL, "done"), "n3": "failed", "n7": "refused"}
+    assert states == {**dict.fromkeys(WELL, "done"), "n3": "failed", "n5": "failed", "n7": "refused"}
     assert "the worker died under this nodule" in read_outcome(store, "n3").reason
     monkeypatch.undo()
     again = curate(order_for(table, store, recipe), cluster=Cluster(workers=1))
-    assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [("n3", "done")]
+    assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [("n3", "done"), ("n5", "done")]
 
 
 def test_passing_failures_are_tried_again_and_others_are_not(api, table, store, recipe, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_run_over_its_budget_stops_early_and_says_so(halosign, tmp_path, tmp_p
     bad.readers[1, 0, 0, 0] = True
     table = write_table(folder, {f"b{n:02d}": bad for n in range(30)})
     recipe = folder / "recipe.yaml"
-    recipe.write_text("crop: {in_plane_voxels: 24}\nrun: {nodules_per_batch: 4}\n")
+    recipe.write_text("crop: {in_plane_voxels: 24}\nrun: {nodules_per_task: 4}\n")
     done = halosign("curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe, "--workers", 1)
     assert done.returncode == 1
     assert "stopped early" in done.stdout
