@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 review = typer.Typer(no_args_is_help=True, help="Decide which matte of each nodule is released.")
 release = typer.Typer(no_args_is_help=True, help="Publish and check versions of the data set.")
+store_commands = typer.Typer(no_args_is_help=True, help="Look after a store.")
+app.add_typer(store_commands, name="store")
 app.add_typer(review, name="review")
 app.add_typer(release, name="release")
 
@@ -97,20 +99,29 @@ def curate(
     patients: PatientsOption = None,
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Local processes; one a core when left out.")] = None,
+    cluster: Annotated[Path | None, typer.Option(help="YAML file of a Dask cluster: docs/cluster.md.")] = None,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(envvar="HALOSIGN_LOG_FORMAT", help="A bar for people, or one JSON line an event on stderr."),
+    ] = "text",
 ) -> None:
     """Bring a store up to date: compute what is missing, keep what is done. Run it again to resume."""
-    from flows.cluster import Cluster
+    from flows.cluster import Cluster, load_cluster
     from flows.console import show_result
     from flows.curate import curate as curate_flow
+    from flows.logs import log_json
     from flows.server import prefect_server
     from storage.store import open_store
 
-    if scheduler and workers:
-        raise typer.BadParameter("give --scheduler or --workers: a scheduler brings its own workers")
+    if sum(map(bool, (scheduler, workers, cluster))) > 1:
+        raise typer.BadParameter("give one of --scheduler, --workers and --cluster: each says where the workers are")
+    where = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
+    if log_format == "json":
+        log_json()
     order = _order(store, dicom, files, recipe)
     open_store(store, create=True)
     with prefect_server():
-        result = curate_flow(order, _names(patients), Cluster(scheduler, workers))
+        result = curate_flow(order, _names(patients), where)
     show_result(result)
     typer.echo(f"next: halosign review auto --store {store}")
     raise typer.Exit(0 if result.is_clean else 1)
@@ -118,12 +129,14 @@ def curate(
 
 @app.command(epilog="Example: halosign status --store ./store --json")
 def status(store: StoreOption, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Count nodules by state, with the reasons of refusals and failures."""
+    """Count nodules by state, with the reasons of refusals and failures, and say how the last run went."""
     from flows.console import show_status, status_facts
     from storage.outcomes import read_outcomes
+    from storage.runs import last_run
     from storage.store import open_store
 
-    facts = status_facts(list(read_outcomes(open_store(store))))
+    opened = open_store(store)
+    facts = status_facts([outcome.brief for outcome in read_outcomes(opened)], last_run(opened))
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
@@ -161,6 +174,26 @@ def gc(
     if delete:
         remove_rubbish(opened, rubbish)
     show_rubbish(rubbish, delete)
+
+
+@store_commands.command("check", epilog="Example: halosign store check --store ./store")
+def store_check(store: StoreOption) -> None:
+    """Read every file of every finished case and compare it with its mark. Mends nothing, says what would."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from flows.console import console
+    from storage.check import check_nodules, nodules_to_check
+    from storage.store import open_store
+
+    opened = open_store(store)
+    nodules = nodules_to_check(opened)
+    checked = track(check_nodules(opened, nodules), "checking", len(nodules), console=Console(stderr=True))
+    complaints = [complaint for found in checked for complaint in found]
+    for complaint in complaints:
+        console.print(str(complaint), markup=False)
+    console.print(f"{len(nodules)} nodules checked, {len({c.nodule_id for c in complaints})} damaged")
+    raise typer.Exit(1 if complaints else 0)
 
 
 @review.command("auto", epilog="Example: halosign review auto --store ./store")

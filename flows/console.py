@@ -1,22 +1,22 @@
 """What the commands print: tables for people, facts for programs."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from flows.result import CurationResult
 from matting.refusal import Refusal
 from storage.outcomes import Outcome, read_outcome
 from storage.releases import list_releases, withdrawal
 from storage.rubbish import Rubbish
+from storage.runs import Run
 from storage.store import Store
 from tasks.plan import Plan, decide
 from tasks.record import Order
 from tasks.survey import survey_source
-
-if TYPE_CHECKING:
-    from flows.curate import CurationResult
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -32,11 +32,9 @@ def show_plan(plan: Plan) -> None:
     console.print(f"expected: {plan.expected_seconds:,.0f} s on one worker, {size_mb:,.1f} MB (going by {basis})")
 
 
-def show_result(result: "CurationResult") -> None:
+def show_result(result: CurationResult) -> None:
     """Print what a run did and what it could not do."""
-    states = Counter("computed" if o.computed else o.state for o in result.outcomes)
-    states["found stored"] = states.pop("done", 0)
-    words = ", ".join(f"{states[state]} {state}" for state in ("computed", "found stored", "refused", "failed"))
+    words = ", ".join(f"{count} {state}" for state, count in result.states.items())
     kept, left_out = len(result.plan.kept), len(result.plan.exclusions)
     console.print(f"{words}; {kept} kept as they were, {left_out} left out by the selection; {result.wall_s} s")
     unfit = [outcome for outcome in (*result.outcomes, *result.plan.kept) if outcome.state != "done"]
@@ -46,8 +44,8 @@ def show_result(result: "CurationResult") -> None:
         console.print(result.stopped, style="yellow")
 
 
-def status_facts(outcomes: list[Outcome]) -> dict[str, Any]:
-    """Give a store's state for programs: counts and, for each nodule that is not done, why."""
+def status_facts(outcomes: list[Outcome], run: Run | None = None) -> dict[str, Any]:
+    """Give a store's state for programs: counts, why nodules are not done, and how the last run went."""
     judged = [outcome for outcome in outcomes if not outcome.is_selection]
     unfit = [outcome for outcome in judged if outcome.state != "done"]
     excluded = [outcome for outcome in outcomes if outcome.is_selection]
@@ -58,6 +56,7 @@ def status_facts(outcomes: list[Outcome]) -> dict[str, Any]:
         "stored_bytes": sum(outcome.stored_bytes for outcome in judged),
         "unfit": [{"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason} for o in unfit],
         "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in excluded],
+        "last_run": {**asdict(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
     }
 
 
@@ -67,6 +66,10 @@ def show_status(facts: dict[str, Any]) -> None:
     console.print(f"{words}, {facts['left_out']} left out by the selection; {facts['stored_bytes'] / 1e6:,.1f} MB")
     if facts["stand_in"]:
         console.print("stand-in data: simulated scans", style="yellow")
+    if run := facts["last_run"]:
+        ending = run["stopped"] or {"none": "still going on, or killed"}.get(run["ending"], run["ending"])
+        speed = f", {run['nodules_per_hour']:,.0f} nodules an hour" if run["nodules_per_hour"] else ""
+        console.print(f"last run: begun {run['started']} on {run['host']}, {ending}{speed}", markup=False)
     _nodules("refused or failed", [(o["nodule"], f"{o['state']} at {o['stage']}", o["reason"]) for o in facts["unfit"]])
     _nodules("left out by the selection", [(o["nodule"], "", o["reason"]) for o in facts["excluded"]])
 

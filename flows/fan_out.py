@@ -5,8 +5,10 @@ waits here, where it costs nothing. A worker that dies costs at most the nodule 
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
@@ -16,7 +18,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from flows.cluster import Cluster, dask_client
-from flows.tally import BudgetSpent, Tally
+from flows.logs import log_on_workers, logger
+from flows.tally import StoppedEarly, Tally
+from storage.errors import StoreError
 from storage.outcomes import Outcome, write_outcome
 from storage.source import Nodule
 from storage.store import open_store
@@ -28,6 +32,9 @@ BATCHES_AT_ONCE = 2
 WORKER = "worker"
 """The stage of an outcome that a worker's death left behind."""
 
+_COUNT_AGAIN_S = 1.0
+"""Workers come and go; asking the scheduler for every nodule would cost more than it is worth."""
+
 Work = Callable[[Nodule, Order], Outcome]
 """What is done with one nodule, on one worker."""
 
@@ -36,16 +43,23 @@ class PassingFailures(Exception):
     """Some nodules of a batch failed for reasons that may pass."""
 
 
+class SchedulerLost(StoppedEarly):
+    """The Dask scheduler went away, and with it all that was under way."""
+
+
 def fan_out(work: Work, nodules: tuple[Nodule, ...], order: Order, cluster: Cluster) -> tuple[tuple[Outcome, ...], str]:
     """Do the work for every nodule on the cluster; gives the outcomes by id, and why it stopped early if it did."""
+    at_least = cluster.file.adapt.maximum if cluster.file and cluster.file.adapt else 1
     with dask_client(cluster) as client, Tally(len(nodules), order.recipe.run.failure_budget) as tally:
-        fan = Fan(work, order, tally, client)
-        size = order.recipe.run.nodules_per_task
+        log_on_workers(client)
+        fan = Fan(work, order, tally, client, at_least)
+        # Two batches have to keep every thread busy.
+        size = max(order.recipe.run.nodules_per_task, fan.threads())
         stopped = _work_off(fan, [nodules[start : start + size] for start in range(0, len(nodules), size)])
         # Dask blames a worker's death on all that it held, culprit and bystander. Alone, the blame is a nodule's own.
         fan.alone = True
         for suspect in [nodule for nodule in nodules if not stopped and tally.outcomes[nodule.id].stage == WORKER]:
-            del tally.outcomes[suspect.id]
+            tally.forget(suspect.id)
             stopped = stopped or _work_off(fan, [(suspect,)])
     return tuple(tally.outcomes[key] for key in sorted(tally.outcomes)), stopped
 
@@ -53,20 +67,41 @@ def fan_out(work: Work, nodules: tuple[Nodule, ...], order: Order, cluster: Clus
 class Fan:
     """What the batches of a run share: the work, the count, the cluster, and how much of it is busy."""
 
-    def __init__(self, work: Work, order: Order, tally: Tally, client: Client) -> None:
+    def __init__(self, work: Work, order: Order, tally: Tally, client: Client, at_least: int = 1) -> None:
         self.work, self.order, self.tally, self.client = work, order, tally, client
+        self.at_least = at_least
+        """Nodules to have under way however few workers there are: a cluster that adapts grows with what waits."""
         self.alone = False
         """True while nothing but one nodule is under way."""
+        self.lost = False
+        """True once the scheduler went away."""
         self._busy = 0
         self._changed = threading.Condition()
+        self._threads, self._counted_at = 0, -_COUNT_AGAIN_S
+
+    def threads(self) -> int:
+        """Count the threads that the cluster has to work with; raises SchedulerLost."""
+        if time.monotonic() - self._counted_at >= _COUNT_AGAIN_S:
+            try:
+                self._threads = sum(self.client.nthreads().values())
+            except (OSError, ValueError, RuntimeError, CancelledError) as error:
+                raise self.scheduler_lost(error) from error
+            self._counted_at = time.monotonic()
+            if self._threads == 0:
+                self.tally.say("waiting for workers")
+        return self._threads
 
     def submit(self, nodule: Nodule, finished: deque[Future[Outcome]]) -> Future[Outcome] | None:
         """Send a nodule to a free thread; it is put into `finished` when it is. None when every thread is busy."""
+        room = max(self.at_least, self.threads())
         with self._changed:
-            if self._busy >= max(1, sum(self.client.nthreads().values())):
+            if self._busy >= room:
                 return None
             self._busy += 1
-        future = self.client.submit(self.work, nodule, self.order, pure=False)
+        try:
+            future = self.client.submit(self.work, nodule, self.order, pure=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self.scheduler_lost(error) from error
 
         def done(future: Future[Outcome]) -> None:
             with self._changed:
@@ -81,7 +116,17 @@ class Fan:
         """Wait until something finished, here or in another batch, or workers may have come."""
         with self._changed:
             if not finished:
-                self._changed.wait(timeout=1.0)
+                self._changed.wait(timeout=_COUNT_AGAIN_S)
+
+    def scheduler_lost(self, error: BaseException) -> SchedulerLost:
+        """Note that the scheduler is gone; gives what to raise."""
+        if not self.lost:
+            logger.error("scheduler lost", extra={"reason": str(error)})
+        self.lost = True
+        return SchedulerLost(
+            f"stopped early: the Dask scheduler went away ({type(error).__name__}). What is stored stays: when it is "
+            "back, run the same command again."
+        )
 
 
 def work_off_batch(fan: Fan, nodules: tuple[Nodule, ...]) -> None:
@@ -92,6 +137,8 @@ def work_off_batch(fan: Fan, nodules: tuple[Nodule, ...]) -> None:
     finished: deque[Future[Outcome]] = deque()
     try:
         while todo or under_way:
+            if fan.lost:
+                raise fan.scheduler_lost(CancelledError())
             while todo and (future := fan.submit(todo[0], finished)):
                 under_way[future] = todo.popleft()
             fan.wait(finished)
@@ -100,7 +147,8 @@ def work_off_batch(fan: Fan, nodules: tuple[Nodule, ...]) -> None:
                 fan.tally.check_budget()
                 fan.tally.add(_outcome_of(future, under_way.pop(future), fan))
     finally:
-        fan.client.cancel(list(under_way))
+        if not fan.lost:
+            fan.client.cancel(list(under_way))
     passing = [nodule.id for nodule in nodules if _is_open(outcomes[nodule.id])]
     if passing:
         raise PassingFailures(f"{len(passing)} nodules failed for a passing reason, first {passing[0]}")
@@ -112,7 +160,7 @@ def _work_off(fan: Fan, batches: list[tuple[Nodule, ...]]) -> str:
     for future in _batch_task(fan).map(batches):
         future.wait()
         ending = future.state.result(raise_on_failure=False)
-        if isinstance(ending, BudgetSpent):
+        if isinstance(ending, StoppedEarly):
             stopped = str(ending)
         elif isinstance(ending, BaseException) and not isinstance(ending, PassingFailures):
             raise ending
@@ -147,13 +195,21 @@ def _is_open(outcome: Outcome | None) -> bool:
 
 def _outcome_of(future: Future[Outcome], nodule: Nodule, fan: Fan) -> Outcome:
     """Give what a future came to; a worker that died with it leaves a failure of that nodule alone."""
-    error = future.exception()
+    try:
+        error = future.exception()
+    except CancelledError as cancelled:
+        error = cancelled
     if error is None:
         outcome: Outcome = future.result()
         return outcome
+    if isinstance(error, CancelledError):  # we cancel nothing that we still wait for
+        raise fan.scheduler_lost(error)
     if not isinstance(error, KilledWorker):
         raise error
     reason = f"{type(error).__name__}: the worker died under this nodule, perhaps for want of memory ({error})"
     outcome = Outcome(nodule.id, nodule.patient_id, "failed", WORKER, reason, passing=not fan.alone)
-    write_outcome(open_store(fan.order.store_url), outcome)
+    try:
+        write_outcome(open_store(fan.order.store_url), outcome)
+    except StoreError:
+        logger.exception("the store does not take the outcome of %s", nodule.id)
     return outcome

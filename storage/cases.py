@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from matting.grid import Grid
 from matting.patch import Patch
-from storage.errors import Damaged, NotFound
+from storage.errors import AlreadyThere, Damaged, NotFound
 from storage.layout import (
     case_prefix,
     done_key,
@@ -106,10 +106,18 @@ def write_case(store: Store, case: NewCase) -> int:
     """Store a case and mark it done; gives the bytes written. May be repeated, also by another worker."""
     prefix = case_prefix(case.nodule_id, case.digest)
     staged = _stage(case)
+    if is_done(store, case.nodule_id, case.digest):  # another worker was first while this one computed
+        return sum(int(facts["bytes"]) for facts in case_files(store, case.nodule_id, case.digest).values())
     for name, data in sorted(staged.items()):
         store.put(f"{prefix}/{name}", data)
     listing = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in staged.items()}
-    store.put(done_key(case.nodule_id, case.digest), canonical_json({"digest": case.digest, "files": listing}))
+    try:
+        store.create(done_key(case.nodule_id, case.digest), canonical_json({"digest": case.digest, "files": listing}))
+    except AlreadyThere as error:
+        raise Damaged(
+            f"{store.url}/{done_key(case.nodule_id, case.digest)} lists other bytes than were computed: two workers "
+            "ran different versions of a library. Run `halosign store check`, delete the mark, curate again."
+        ) from error
     return sum(len(data) for data in staged.values())
 
 

@@ -10,6 +10,7 @@
         known_alpha      float32 (z, y, x)     only where the CT is simulated: the true matte
     cases/<nodule>/<digest>.done          the only mark of 'done': the group's files with SHA-256, written last
     outcomes/<nodule>.json                the latest outcome
+    runs/<time>-<host>-<process>.json     what each curation set out to do and did
     decisions/<nodule>/<time>-<id>.json   append-only verdicts
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
@@ -30,6 +31,7 @@ OUTCOMES = "outcomes"
 CASES = "cases"
 DECISIONS = "decisions"
 RELEASES = "releases"
+RUNS = "runs"
 
 ALPHA_STEP = 2.0**-16
 """Mattes are stored rounded to this: far below any tolerance, and the last bits of a solve are noise."""

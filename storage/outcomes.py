@@ -1,15 +1,19 @@
 """Outcomes: what became of each nodule the last time it was looked at."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from storage.errors import Damaged, NotFound
 from storage.layout import OUTCOMES, outcome_key
 from storage.store import Store, canonical_json
 
 State = Literal["done", "refused", "failed"]
+T = TypeVar("T")
+R = TypeVar("R")
+_AT_ONCE = 32
+_PORTION = 1024
 
 SELECTION = "select"
 """The stage at which a nodule is left out by the recipe rather than refused for being unfit."""
@@ -42,6 +46,11 @@ class Outcome:
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
+    def brief(self) -> "Outcome":
+        """The same without what only the store needs: a client holds one of each nodule of a run."""
+        return replace(self, inputs={}, versions={})
+
+    @property
     def is_selection(self) -> bool:
         """Tell whether the recipe's selection left it out, which is no failure."""
         return self.stage == SELECTION
@@ -63,6 +72,12 @@ def read_outcome(store: Store, nodule_id: str) -> Outcome | None:
 def read_outcomes(store: Store) -> Iterator[Outcome]:
     """Read every outcome, sorted by nodule id."""
     names = [name.removesuffix(".json") for name in store.children(OUTCOMES)[1]]
-    # Each read is one small key; on a bucket the wait is the network's, so they go side by side.
-    with ThreadPoolExecutor(16) as pool:
-        yield from (outcome for outcome in pool.map(lambda name: read_outcome(store, name), names) if outcome)
+    yield from (outcome for outcome in side_by_side(lambda name: read_outcome(store, name), names) if outcome)
+
+
+def side_by_side(action: Callable[[T], R], keys: Sequence[T]) -> Iterator[R]:
+    """Do something with every key, in order, many at a time: on a bucket the wait is the network's."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # In portions, so that no more answers lie about than that.
+        for start in range(0, len(keys), _PORTION):
+            yield from pool.map(action, keys[start : start + _PORTION])

@@ -8,8 +8,9 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
@@ -18,9 +19,19 @@ from obstore.store import LocalStore, from_url
 from matting.refusal import Refusal
 from storage.errors import AlreadyThere, Damaged, NotFound, Unavailable, Unwritable
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 MARKER = "store.json"
 LAYOUT_VERSION = 1
 """Raised whenever a store written before can no longer be read as it is."""
+
+RETRIES: "RetryConfig" = {
+    "max_retries": 12,
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 2},
+    "retry_timeout": timedelta(minutes=2),
+}
+"""How long a bucket's 5xx answers, resets and time-outs are borne, with growing waits, before it is `Unavailable`."""
 
 _UNWRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
 """EPERM, EACCES, ENOSPC, EROFS and EDQUOT, which the local store reports in its text only."""
@@ -49,9 +60,14 @@ class Store:
             obstore.put(self.objects, key, data)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write one key that must not exist; raises AlreadyThere."""
-        with _translated(self.url, key):
-            obstore.put(self.objects, key, data, mode="create")
+        """Write one key that must not exist; raises AlreadyThere where other bytes are there."""
+        try:
+            with _translated(self.url, key):
+                obstore.put(self.objects, key, data, mode="create")
+        except AlreadyThere:
+            # A bucket's answer may be lost after the write: the retry then finds our own bytes.
+            if self.get(key) != data:
+                raise
 
     def size(self, key: str) -> int | None:
         """Give the size of a key in bytes, or None where there is none."""
@@ -107,7 +123,7 @@ def open_store(url: str, *, create: bool = False) -> Store:
     if local is not None and not create and not local.is_dir():
         raise _no_store(url)
     with _translated(url, ""):
-        objects = from_url(url) if local is None else LocalStore(local, mkdir=True)
+        objects = from_url(url, retry_config=RETRIES) if local is None else LocalStore(local, mkdir=True)
     store = Store(str(local) if local is not None else url.rstrip("/"), objects)
     _check_marker(store, create)
     return store

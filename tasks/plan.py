@@ -2,10 +2,10 @@
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage.cases import ALGORITHM_VERSION, is_done
-from storage.outcomes import SELECTION, Outcome, read_outcome, read_outcomes, write_outcome
+from storage.outcomes import SELECTION, Outcome, read_outcome, side_by_side, write_outcome
 from storage.source import Exclusion, Nodule, Survey
 from storage.store import Store
 from tasks.record import Order, inputs_of
@@ -23,7 +23,7 @@ class Choice:
     compute: bool
     reason: str
     before: Outcome | None
-    """What the store knew."""
+    """What the store knew, in brief."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,14 @@ class Plan:
 
 
 def make_plan(store: Store | None, order: Order, survey: Survey) -> Plan:
-    """Decide for every nodule of a survey; without a store all is new."""
-    known = {outcome.nodule_id: outcome for outcome in read_outcomes(store)} if store else {}
-    choices = tuple(decide(store, order, nodule, known.get(nodule.id)) for nodule in survey.nodules)
-    finished = [outcome for outcome in known.values() if outcome.stored_bytes]
+    """Decide for every nodule of a survey; without a store all is new. Asks the store of those nodules only."""
+
+    def choose(nodule: Nodule) -> Choice:
+        choice = decide(store, order, nodule, read_outcome(store, nodule.id) if store else None)
+        return replace(choice, before=choice.before.brief) if choice.before else choice
+
+    choices = tuple(side_by_side(choose, survey.nodules))
+    finished = [choice.before for choice in choices if choice.before and choice.before.stored_bytes]
     seconds = statistics.median(sum(o.seconds.values()) for o in finished) if finished else TYPICAL_SECONDS
     size = statistics.median(o.stored_bytes for o in finished) if finished else TYPICAL_BYTES
     todo = sum(choice.compute for choice in choices)

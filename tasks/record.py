@@ -76,6 +76,7 @@ class Record:
             yield
         finally:
             self.seconds[stage] = round(time.perf_counter() - begin, 4)
+            logger.info("stage", extra={"nodule": self.nodule.id, "stage": stage, "seconds": self.seconds[stage]})
 
     @property
     def outcome(self) -> Outcome:
@@ -111,7 +112,9 @@ def recorded(nodule: Nodule, order: Order) -> Iterator[Record]:
     except Refusal as refusal:
         record.state, record.reason = "refused", str(refusal)
     except Exception as error:
-        logger.exception("nodule %s failed at stage %s", nodule.id, record.stage)
+        logger.exception(
+            "nodule %s failed at stage %s", nodule.id, record.stage, extra={"nodule": nodule.id, "stage": record.stage}
+        )
         record.reason = f"{type(error).__name__}: {error}"
         record.passing = isinstance(error, Unavailable | ConnectionError | TimeoutError)
     _remember(record)
@@ -120,7 +123,7 @@ def recorded(nodule: Nodule, order: Order) -> Iterator[Record]:
 def inputs_of(nodule: Nodule, order: Order) -> dict[str, Any]:
     """Describe cheaply what would be computed, so that a later run can tell whether anything changed."""
     stamp = open_source(order.source).stamp(nodule, padding_slices=order.recipe.crop.padding_slices)
-    return {"stamp": stamp, "recipe": order.recipe.deciding(), "algorithm": ALGORITHM_VERSION}
+    return {"stamp": stamp, "recipe": _deciding(order.recipe), "algorithm": ALGORITHM_VERSION}
 
 
 def _recall(record: Record) -> None:
@@ -141,6 +144,11 @@ def _remember(record: Record) -> None:
         # The client hears of it through the returned outcome; the store does not take it now.
         record.state, record.reason = "failed", f"{type(error).__name__}: {error}"
         record.passing = isinstance(error, Unavailable)
+
+
+@lru_cache(maxsize=8)
+def _deciding(recipe: Recipe) -> dict[str, Any]:
+    return recipe.deciding()
 
 
 @lru_cache(maxsize=8)

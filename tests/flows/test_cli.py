@@ -61,7 +61,7 @@ def test_the_links_in_the_docs_lead_somewhere(page):
         (("curate", "--store", "s", "--files", "nowhere.csv"), "there is no such source"),
         (
             ("curate", "--files", "pyproject.toml", "--store", "s", "--scheduler", "x", "--workers", "2"),
-            "a scheduler brings",
+            "give one of --scheduler",
         ),
         (("status", "--store", "nowhere"), "there is no store here"),
         (("release", "verify", "v1", "--store", "nowhere"), "there is no store here"),

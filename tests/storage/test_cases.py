@@ -6,6 +6,7 @@ from ome_zarr.reader import Reader
 from ome_zarr_models.v05 import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
+import storage.cases
 from storage.cases import NewCase, case_digest, case_files, damage, is_done, read_case, write_case
 from storage.errors import Damaged, NotFound, Unwritable
 from storage.layout import ALPHA_STEP, is_safe_name, rounded_alpha
@@ -66,8 +67,25 @@ def test_a_method_without_matte_leaves_nothing_that_looks_like_one(store):
 def test_the_same_case_gives_the_same_bytes(store):
     write_case(store, new_case())
     first = {key: store.get(key) for key in store.keys("cases")}
+    store.delete([key for key in first if key.endswith(".done")])
     write_case(store, new_case())
     assert {key: store.get(key) for key in store.keys("cases")} == first
+
+
+def test_a_case_that_is_done_is_not_written_again(store, monkeypatch):
+    written = write_case(store, new_case())
+    monkeypatch.setattr(store, "put", lambda *_: pytest.fail("written twice"))
+    monkeypatch.setattr(store, "create", lambda *_: pytest.fail("marked twice"))
+    assert write_case(store, new_case()) == written
+
+
+def test_other_bytes_under_one_digest_are_damage(store, monkeypatch):
+    case = new_case()
+    write_case(store, case)
+    monkeypatch.setattr(storage.cases, "is_done", lambda *_: False)  # two workers at the same moment
+    other = new_case(alphas=dict.fromkeys(case.alphas))
+    with pytest.raises(Damaged, match="lists other bytes than were computed"):
+        write_case(store, other)
 
 
 def test_a_case_without_its_mark_is_not_there(store):
@@ -88,6 +106,8 @@ def test_a_write_that_fails_midway_leaves_no_case_and_can_be_repeated(store, mon
             raise Unwritable("disk full")
         put(key, data)
 
+    create = store.create
+    monkeypatch.setattr(store, "create", lambda key, data: (calls.append(key), create(key, data)))
     monkeypatch.setattr(store, "put", failing)
     with pytest.raises(Unwritable):
         write_case(store, case)
