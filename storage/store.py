@@ -4,8 +4,10 @@ A put is atomic (a key holds all of its bytes or none), and `create` refuses a k
 project promises about its store is built on these two.
 """
 
+import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,12 +28,14 @@ MARKER = "store.json"
 LAYOUT_VERSION = 1
 """Raised whenever a store written before can no longer be read as it is."""
 
-RETRIES: "RetryConfig" = {
-    "max_retries": 12,
-    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 2},
-    "retry_timeout": timedelta(minutes=2),
-}
+RETRY_S = 120.0
 """How long a bucket's 5xx answers, resets and time-outs are borne, with growing waits, before it is `Unavailable`."""
+
+RETRIES: "RetryConfig" = {
+    "max_retries": 20,
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 2},
+    "retry_timeout": timedelta(seconds=RETRY_S),
+}
 
 _UNWRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
 """EPERM, EACCES, ENOSPC, EROFS and EDQUOT, which the local store reports in its text only."""
@@ -61,13 +65,22 @@ class Store:
 
     def create(self, key: str, data: bytes) -> None:
         """Write one key that must not exist; raises AlreadyThere where other bytes are there."""
-        try:
-            with _translated(self.url, key):
-                obstore.put(self.objects, key, data, mode="create")
-        except AlreadyThere:
-            # A bucket's answer may be lost after the write: the retry then finds our own bytes.
-            if self.get(key) != data:
-                raise
+        until = time.monotonic() + RETRY_S
+        for attempt in itertools.count():
+            try:
+                with _translated(self.url, key):
+                    obstore.put(self.objects, key, data, mode="create")
+                return
+            except AlreadyThere:
+                # The answer to an earlier attempt may have been lost after the write: then these are our own bytes.
+                if self.get(key) != data:
+                    raise
+                return
+            except Unavailable:
+                # The library tries everything again by itself but a conditional write whose connection broke.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(min(0.2 * 2**attempt, 10.0))
 
     def size(self, key: str) -> int | None:
         """Give the size of a key in bytes, or None where there is none."""

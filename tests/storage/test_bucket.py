@@ -1,0 +1,91 @@
+"""The store's promises on a bucket: a real S3 protocol, a server that fails for a while."""
+
+import threading
+import uuid
+
+import pytest
+
+from storage.errors import AlreadyThere, NotFound, Unavailable
+from storage.store import open_store, store_exists
+from tests.s3 import BUCKET, Proxy, environment, moto_server
+
+
+@pytest.fixture(scope="module")
+def bucket_proxy():
+    with moto_server() as port, Proxy(port) as proxy, environment(proxy.environment):
+        yield proxy
+
+
+@pytest.fixture
+def bucket(bucket_proxy):
+    return open_store(f"s3://{BUCKET}/{uuid.uuid4().hex}", create=True)
+
+
+def test_keys_come_and_go_as_in_a_folder(bucket):
+    bucket.put("a/b", b"one")
+    bucket.put("a/b", b"two")
+    assert bucket.get("a/b") == b"two"
+    assert bucket.size("a/b") == 3
+    assert bucket.size("a/none") is None
+    assert bucket.children("a") == ([], ["b"])
+    assert list(bucket.keys("a")) == ["a/b"]
+    bucket.delete(["a/b", "never"])
+    with pytest.raises(NotFound):
+        bucket.get("a/b")
+    assert not store_exists(f"s3://{BUCKET}/nowhere")
+
+
+def test_one_of_many_creates_a_key(bucket):
+    won, begin = [], threading.Barrier(8)
+
+    def claim(n):
+        begin.wait()
+        try:
+            bucket.create("claim", b"%d" % n)
+            won.append(n)
+        except AlreadyThere:
+            pass
+
+    threads = [threading.Thread(target=claim, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [b"%d" % n for n in won] == [bucket.get("claim")]
+
+
+ACTIONS = {
+    "create": lambda bucket: bucket.create("new", b"bytes"),
+    "put": lambda bucket: bucket.put("new", b"bytes"),
+    "get": lambda bucket: bucket.get("before"),
+    "size": lambda bucket: bucket.size("before"),
+    "list": lambda bucket: list(bucket.keys("before")),
+}
+
+
+@pytest.mark.parametrize("mode", ["503", "reset", "lost"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_failure_that_passes_is_not_noticed(bucket, bucket_proxy, action, mode):
+    bucket.put("before", b"kept")
+    bucket_proxy.mode = mode
+    asked = bucket_proxy.fail_times = 3
+    ACTIONS[action](bucket)
+    assert bucket_proxy.fail_times == 0, f"of {asked} failures"
+    assert bucket.get("before") == b"kept"
+    assert bucket.size("new") in (None, 5)
+
+
+def test_an_answer_that_was_lost_does_not_make_a_stranger_of_the_writer(bucket, bucket_proxy):
+    bucket_proxy.mode, bucket_proxy.fail_times = "lost", 2
+    bucket.create("claim", b"mine")
+    with pytest.raises(AlreadyThere):
+        bucket.create("claim", b"another's")
+    assert bucket.get("claim") == b"mine"
+
+
+def test_a_bucket_that_stays_away_is_unavailable_in_the_end(bucket, bucket_proxy, monkeypatch):
+    monkeypatch.setattr("storage.store.RETRIES", {"max_retries": 2})
+    impatient = open_store(bucket.url)
+    with bucket_proxy.failing("503"), pytest.raises(Unavailable, match=r"cannot be reached.*Try again"):
+        impatient.put("x", b".")
+    impatient.put("x", b".")
