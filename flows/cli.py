@@ -18,6 +18,7 @@ from storage.errors import StoreError
 
 # What a command needs is loaded when it runs: `halosign --help` answers at once.
 if TYPE_CHECKING:
+    from storage.sources import SourceSpec
     from tasks.record import Order
 
 INTERRUPTED = 130
@@ -310,6 +311,25 @@ def release_export(
     typer.echo(f"{to}: {export(store, version, format_, to, dicom)} files, sums in checksums.sha256")
 
 
+@release.command("reproduce", epilog="Example: halosign release reproduce 0.1.0 --store ./store --dicom ./dicom")
+def release_reproduce(
+    version: Annotated[str, typer.Argument(help="A published version.")],
+    store: StoreOption,
+    dicom: DicomOption = None,
+    files: FilesOption = None,
+    to: Annotated[str | None, typer.Option("--to", help="Store to compute into and keep; else a scratch one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; one a core when left out.")] = None,
+) -> None:
+    """Compute a release anew with its own recipe and compare every byte with what was published."""
+    from flows.cluster import Cluster
+    from flows.console import show_reproduction
+    from flows.reproduce import reproduce
+
+    found = reproduce(store, version, _source(dicom, files), to, Cluster(workers=workers))
+    show_reproduction(version, found)
+    raise typer.Exit(1 if any(one.difference for one in found) else 0)
+
+
 def main() -> NoReturn:
     """Run the command line; refusals end with exit code 2 and one clear paragraph, never a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -337,8 +357,13 @@ def _names(text: str | None) -> frozenset[str] | None:
 
 def _order(store: str, dicom: Path | None, files: Path | None, recipe: str | None) -> "Order":
     from storage.recipe import load_recipe
-    from storage.sources import SourceSpec, open_source
     from tasks.record import Order
+
+    return Order(_source(dicom, files), store, load_recipe(recipe))
+
+
+def _source(dicom: Path | None, files: Path | None) -> "SourceSpec":
+    from storage.sources import SourceSpec, open_source
 
     if (dicom is None) == (files is None):
         raise typer.BadParameter("give exactly one source: --dicom FOLDER or --files TABLE.csv")
@@ -346,7 +371,7 @@ def _order(store: str, dicom: Path | None, files: Path | None, recipe: str | Non
         SourceSpec("lidc", str(dicom.resolve())) if dicom else SourceSpec("files", str(Path(files or "").resolve()))
     )
     open_source(source)
-    return Order(source, store, load_recipe(recipe))
+    return source
 
 
 if __name__ == "__main__":

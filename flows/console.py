@@ -1,6 +1,7 @@
 """What the commands print: tables for people, facts for programs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,7 @@ from storage.runs import Run
 from storage.store import Store
 from tasks.plan import Plan, decide
 from tasks.record import Order
+from tasks.reproduce import Reproduction
 from tasks.survey import survey_source
 
 console = Console(soft_wrap=True, highlight=False)
@@ -126,6 +128,14 @@ def warn_if_withdrawn(store: Store, version: str) -> None:
     tombstone = withdrawal(store, version)
     if tombstone:
         console.print(str(tombstone), style="yellow", markup=False)
+
+
+def show_reproduction(version: str, found: Sequence[Reproduction]) -> None:
+    """Print which nodules of a release came out as they were published, and why others did not."""
+    different = [one for one in found if one.difference]
+    console.print(f"{version}: {len(found) - len(different)} nodules are as published, {len(different)} are not")
+    for one in different:
+        console.print(f"{one.nodule_id}  {one.difference}", markup=False)
 
 
 def show_release(manifest: dict[str, Any]) -> None:

@@ -85,13 +85,18 @@ def changes_page(version: str, changes: Changes | None) -> bytes:
     return "\n".join([f"# Changes in {version}", "", f"{summary}.", *([""] if listed else []), *listed, ""]).encode()
 
 
+def case_changes(nodule_id: str, before: tuple[Store, str], after: tuple[Store, str]) -> Iterator[str]:
+    """Say why two cases of a nodule, each given by its store and digest, have different digests."""
+    try:
+        yield from _case_reasons(_facts(nodule_id, *before), _facts(nodule_id, *after))
+    except StoreError as error:
+        yield f"another case; why cannot be told: {error}"
+
+
 def _reasons(store: Store, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """Say why one nodule is not what it was; nothing where it is."""
     if old["digest"] != new["digest"]:
-        try:
-            yield from _case_reasons(_facts(store, old), _facts(store, new))
-        except StoreError as error:
-            yield f"another case; why cannot be told: {error}"
+        yield from case_changes(old["nodule_id"], (store, old["digest"]), (store, new["digest"]))
     for name, word in _JUDGED.items():
         if old[name] != new[name]:
             yield f"{word} {old[name]} -> {new[name]}"
@@ -114,8 +119,8 @@ def _case_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[st
         yield "source (voxels, masks or contours)"
 
 
-def _facts(store: Store, member: Mapping[str, Any]) -> dict[str, Any]:
-    return {"recipe": {}, "source": {}, **read_case(store, member["nodule_id"], member["digest"]).facts}
+def _facts(nodule_id: str, store: Store, digest: str) -> dict[str, Any]:
+    return {"recipe": {}, "source": {}, **read_case(store, nodule_id, digest).facts}
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

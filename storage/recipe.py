@@ -107,6 +107,11 @@ def load_recipe(path: str | Path | None = None) -> Recipe:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise _bad(place, str(error).replace("\n", " "), "YAML", "Mend the file at that place.") from error
+    return recipe_from(content, place)
+
+
+def recipe_from(content: object, place: str) -> Recipe:
+    """Take a recipe from what YAML or JSON gave; `place` says in messages where it stood. Raises Refusal."""
     if not isinstance(content, dict):
         raise _bad(place, type(content).__name__, "sections by name", "Begin from recipes/paper.yaml.")
     try:
