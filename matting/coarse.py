@@ -1,8 +1,9 @@
 """The coarse half of the preconditioner, so that large regions take as few steps as small ones.
 
-All four Laplacians charge next to nothing for an alpha that is a line in intensity over some stretch, which the
-diagonal alone cannot see. So the unknown voxels are put into blocks of the lattice, and within each block alpha may be
-corrected by a + b (I - m), m the block's mean intensity. With B these functions and D the diagonal,
+All four Laplacians charge next to nothing for an alpha that is a line in intensity (and in the second channel, where a
+method has one) over some stretch, which the diagonal alone cannot see. So the unknown voxels are put into blocks of the
+lattice, and within each block alpha may be corrected by a + b (I - m), m the block's mean intensity, and so for the
+second channel. With B these functions and D the diagonal,
 
     z = D^-1 r + B (B^T (L + P) B)^-1 B^T r
 
@@ -37,25 +38,38 @@ class Blocks:
     """(blocks, 3): place of each block among all blocks along (z, y, x)."""
     member: Voxels
     """(unknown,): the block of each."""
-    slope: Floats
-    """(unknown,): I - m, scaled to at most 1 in each block; 0 in flat blocks."""
+    functions: Floats
+    """(functions, unknown): 1, then each channel less its mean in the block, scaled to at most 1; 0 in flat blocks."""
+
+    @property
+    def size(self) -> int:
+        """Columns of B."""
+        return len(self.corner) * len(self.functions)
 
     @property
     def basis(self) -> Any:
-        """B, (unknown, 2 blocks), scipy.sparse.csr_matrix: constant and slope of each block side by side."""
-        size = len(self.member)
-        entries = np.stack([np.ones(size), self.slope], axis=1).ravel()
-        columns = np.stack([2 * self.member, 2 * self.member + 1], axis=1).ravel()
-        starts = np.arange(0, 2 * size + 1, 2)
-        return sparse.csr_matrix((entries, columns, starts), shape=(size, 2 * len(self.corner)))
+        """B, (unknown, size), scipy.sparse.csr_matrix: the functions of each block side by side."""
+        count = len(self.functions)
+        columns = count * self.member[:, None] + np.arange(count)
+        starts = np.arange(0, self.functions.size + 1, count)
+        return sparse.csr_matrix((self.functions.T.ravel(), columns.ravel(), starts), shape=(len(columns), self.size))
 
     def weigh(self, weight: Floats) -> Any:
         """Give B^T diag(weight) B for (unknown,) weights."""
-        count = len(self.corner)
-        entries = [np.bincount(self.member, weight * self.slope**power, count) for power in (0, 1, 1, 2)]
-        even = 2 * np.arange(count)
-        rows, columns = np.concatenate([even, even, even + 1, even + 1]), np.concatenate([even, even + 1] * 2)
-        return sparse.csr_matrix((np.concatenate(entries), (rows, columns)), shape=(2 * count, 2 * count))
+        count, blocks = len(self.functions), len(self.corner)
+        first = count * np.arange(blocks)
+        entries, rows, columns = [], [], []
+        for f, one in enumerate(self.functions):
+            for g, other in enumerate(self.functions):
+                entries.append(np.bincount(self.member, weight * one * other, blocks))
+                rows.append(first + f)
+                columns.append(first + g)
+        places = (np.concatenate(rows), np.concatenate(columns))
+        return sparse.csr_matrix((np.concatenate(entries), places), shape=(self.size, self.size))
+
+    def lines_in(self, channels: Floats) -> "Blocks":
+        """Give the same blocks with lines in other channels, (channels, unknown)."""
+        return Blocks(self.corner, self.member, _functions(self.member, channels))
 
 
 def blocks_of(unknown: NDArray[np.bool_], intensity: Floats) -> Blocks:
@@ -64,12 +78,19 @@ def blocks_of(unknown: NDArray[np.bool_], intensity: Floats) -> Blocks:
     places = (places - places.min(axis=0)) // BLOCK
     keys = np.ravel_multi_index(tuple(places.T), tuple(side // BLOCK + 1 for side in unknown.shape))
     _, first, member = np.unique(keys, return_index=True, return_inverse=True)
-    values = intensity[unknown]
-    apart = values - (np.bincount(member, values) / np.bincount(member))[member]
-    spread = np.zeros(len(first))
-    np.maximum.at(spread, member, np.abs(apart))
-    slope = np.where(spread[member] > FLAT, apart / np.maximum(spread, FLAT)[member], 0.0)
-    return Blocks(places[first].astype(np.int64), member.astype(np.int64), slope)
+    member = member.astype(np.int64)
+    return Blocks(places[first].astype(np.int64), member, _functions(member, intensity[unknown][None]))
+
+
+def _functions(member: Voxels, channels: Floats) -> Floats:
+    functions = np.ones((1 + len(channels), len(member)))
+    held = np.bincount(member)
+    for function, values in zip(functions[1:], channels, strict=True):
+        apart = values - (np.bincount(member, values) / held)[member]
+        spread = np.zeros(len(held))
+        np.maximum.at(spread, member, np.abs(apart))
+        function[:] = np.where(spread[member] > FLAT, apart / np.maximum(spread, FLAT)[member], 0.0)
+    return functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +103,11 @@ class Coarse:
 
     def correct(self, residue: Floats, z: Floats) -> None:
         """Add B (B^T (L + P) B)^-1 B^T r to z, each column by itself."""
-        summed = np.zeros((residue.shape[1], 2 * len(self.blocks.corner)))
-        _restrict(residue, self.blocks.member, self.blocks.slope, summed)
+        summed = np.zeros((residue.shape[1], self.blocks.size))
+        _restrict(residue, self.blocks.member, self.blocks.functions, summed)
         for column in range(len(summed)):
             summed[column] = self.factors.solve(summed[column])
-        _prolong(summed, self.blocks.member, self.blocks.slope, z)
+        _prolong(summed, self.blocks.member, self.blocks.functions, z)
 
 
 def factor(blocks: Blocks, matrix: Any) -> Coarse | None:
@@ -104,94 +125,124 @@ def factor(blocks: Blocks, matrix: Any) -> Coarse | None:
 
 
 @kernel
-def _restrict(residue: Floats, member: Voxels, slope: Floats, summed: Floats) -> None:
+def _restrict(residue: Floats, member: Voxels, functions: Floats, summed: Floats) -> None:
+    count = len(functions)
     for n in range(len(member)):
         for column in range(residue.shape[1]):
-            summed[column, 2 * member[n]] += residue[n, column]
-            summed[column, 2 * member[n] + 1] += slope[n] * residue[n, column]
+            for f in range(count):
+                summed[column, count * member[n] + f] += functions[f, n] * residue[n, column]
 
 
 @kernel
-def _prolong(summed: Floats, member: Voxels, slope: Floats, z: Floats) -> None:
+def _prolong(summed: Floats, member: Voxels, functions: Floats, z: Floats) -> None:
+    count = len(functions)
     for n in range(len(member)):
         for column in range(z.shape[1]):
-            z[n, column] += summed[column, 2 * member[n]] + slope[n] * summed[column, 2 * member[n] + 1]
+            for f in range(count):
+                z[n, column] += functions[f, n] * summed[column, count * member[n] + f]
 
 
 def sum_windows(
-    blocks: Blocks, centres: Voxels, offsets: Voxels, nodes: Voxels, intensity: Floats, mean: Floats, fit: Floats
+    blocks: Blocks, centres: Voxels, offsets: Voxels, nodes: Voxels, channels: Floats, mean: Floats, fit: Floats
 ) -> Any:
-    """Give the sum over windows of (X^T B)^T M (X^T B), X = [I - m, 1], with `fit` the (3, windows) entries of M."""
-    count = len(blocks.corner)
-    block_of, slope_of = np.full(len(intensity), -1, np.int64), np.zeros(len(intensity))
-    block_of[nodes], slope_of[nodes] = blocks.member, blocks.slope
-    beside, sums = np.full((count, 27), -1, np.int64), np.zeros((count, 27, 2, 2))
-    _sum_windows(blocks.corner, centres, offsets, block_of, slope_of, intensity, mean, fit, beside, sums)
+    """Give the sum over windows of (X^T B)^T M (X^T B) with the X, and `fit` the entries of the M, of windows.py."""
+    count, functions = len(blocks.corner), len(blocks.functions)
+    place_of = np.full(channels.shape[1], -1, np.int64)
+    place_of[nodes] = np.arange(len(nodes))
+    beside, sums = np.full((count, 14), -1, np.int64), np.zeros((count, 14, functions, functions))
+    _sum_windows(
+        blocks.corner, blocks.member, blocks.functions, centres, offsets, place_of, channels, mean, fit, beside, sums
+    )
     one, way = np.nonzero(beside >= 0)
-    other, entries = beside[one, way], sums[one, way]
-    rows = np.stack([2 * one, 2 * one, 2 * one + 1, 2 * one + 1], axis=1)
-    columns = np.stack([2 * other, 2 * other + 1, 2 * other, 2 * other + 1], axis=1)
-    shape = (2 * count, 2 * count)
-    return sparse.csr_matrix((entries.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
+    entries, f = sums[one, way], np.arange(functions)
+    rows = np.broadcast_to(functions * one[:, None, None] + f[:, None], entries.shape)
+    columns = np.broadcast_to(functions * beside[one, way][:, None, None] + f, entries.shape)
+    # the other half by symmetry
+    away = way > 0
+    row, column = np.append(rows, columns[away]), np.append(columns, rows[away])
+    shape = (blocks.size, blocks.size)
+    return sparse.csr_matrix((np.append(entries, entries[away]), (row, column)), shape=shape)
 
 
 @kernel
 def _sum_windows(
     corner: Voxels,
+    member: Voxels,
+    functions: Floats,
     centres: Voxels,
     offsets: Voxels,
-    block_of: Voxels,
-    slope_of: Floats,
-    intensity: Floats,
+    place_of: Voxels,
+    channels: Floats,
     mean: Floats,
     fit: Floats,
     beside: Voxels,
     sums: Floats,
 ) -> None:
     # a window reaches at most two blocks along each axis
-    held, x, y = np.empty(8, np.int64), np.empty((8, 2, 2)), np.empty((8, 2, 2))
+    held, x, y = np.empty(8, np.int64), np.empty((8, len(functions), 3)), np.empty((8, len(functions), 3))
     for w in range(len(centres)):
-        count = _sum_window(centres[w] + offsets, block_of, slope_of, intensity, mean[w], held, x)
+        count = _sum_window(centres[w], offsets, place_of, member, functions, channels, mean[0, w], mean[1, w], held, x)
         for at in range(count):
-            for f in range(2):
-                y[at, f, 0] = fit[0, w] * x[at, f, 0] + fit[1, w] * x[at, f, 1]
-                y[at, f, 1] = fit[1, w] * x[at, f, 0] + fit[2, w] * x[at, f, 1]
+            for f in range(len(functions)):
+                a, b, c = x[at, f, 0], x[at, f, 1], x[at, f, 2]
+                y[at, f, 0] = fit[0, w] * a + fit[1, w] * b + fit[2, w] * c
+                y[at, f, 1] = fit[1, w] * a + fit[3, w] * b + fit[4, w] * c
+                y[at, f, 2] = fit[2, w] * a + fit[4, w] * b + fit[5, w] * c
         for at in range(count):
-            for to in range(count):
-                _add_pair(corner, held[at], held[to], x[at], y[to], beside, sums)
+            for to in range(at, count):
+                way = _way(corner, held[at], held[to])
+                one, other = (at, to) if way >= 0 else (to, at)
+                beside[held[one], abs(way)] = held[other]
+                _add_pair(x[one], y[other], sums[held[one], abs(way)])
 
 
 @kernel
 def _sum_window(
-    voxels: Voxels, block_of: Voxels, slope_of: Floats, intensity: Floats, mean: float, held: Voxels, x: Floats
+    centre: int,
+    offsets: Voxels,
+    place_of: Voxels,
+    member: Voxels,
+    functions: Floats,
+    channels: Floats,
+    mean0: float,
+    mean1: float,
+    held: Voxels,
+    x: Floats,
 ) -> int:
     """Find the blocks that a window reaches and X^T B of each; give their number."""
     count = 0
-    for voxel in voxels:
-        block = block_of[voxel]
-        if block < 0:
+    for offset in offsets:
+        voxel = centre + offset
+        place = place_of[voxel]
+        if place < 0:
             continue
         at = 0
-        while at < count and held[at] != block:
+        while at < count and held[at] != member[place]:
             at += 1
         if at == count:
-            held[at] = block
+            held[at] = member[place]
             x[at] = 0.0
             count += 1
-        apart = intensity[voxel] - mean
-        x[at, 0, 0] += apart
-        x[at, 0, 1] += 1.0
-        x[at, 1, 0] += apart * slope_of[voxel]
-        x[at, 1, 1] += slope_of[voxel]
+        a, b = channels[0, voxel] - mean0, channels[1, voxel] - mean1
+        for f in range(len(functions)):
+            value = functions[f, place]
+            x[at, f, 0] += a * value
+            x[at, f, 1] += b * value
+            x[at, f, 2] += value
     return count
 
 
 @kernel
-def _add_pair(corner: Voxels, one: int, other: int, x: Floats, y: Floats, beside: Voxels, sums: Floats) -> None:
-    way = 13
+def _way(corner: Voxels, one: int, other: int) -> int:
+    """0 for a block itself, 1 to 13 for the neighbours that come later in raster order, negative for the earlier."""
+    way = 0
     for axis in range(3):
-        way += (corner[other, axis] - corner[one, axis]) * 3 ** (2 - axis)
-    beside[one, way] = other
-    for f in range(2):
-        for g in range(2):
-            sums[one, way, f, g] += x[f, 0] * y[g, 0] + x[f, 1] * y[g, 1]
+        way = 3 * way + corner[other, axis] - corner[one, axis]
+    return way
+
+
+@kernel
+def _add_pair(x: Floats, y: Floats, sums: Floats) -> None:
+    for f in range(x.shape[0]):
+        for g in range(y.shape[0]):
+            sums[f, g] += x[f, 0] * y[g, 0] + x[f, 1] * y[g, 1] + x[f, 2] * y[g, 2]

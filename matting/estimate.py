@@ -25,6 +25,8 @@ METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 """The eight, in the order in which they are stored."""
 SMALLEST_SIDE = 3
 """Voxels a volume needs along each axis: less holds no window of 3 x 3 x 3."""
+SETTLED = (Status.CONVERGED, 0, 0.0, 0.0)
+"""Status, iterations, residual and clipped amount where nothing is unknown."""
 _BUILDERS: dict[str, Callable[[Region, Parameters, Targets], Problem]] = {
     "cf": lambda region, parameters, _: closed_form.build(region, parameters.closed_form),
     "knn": lambda region, parameters, _: knn.build(region, parameters.knn),
@@ -61,27 +63,28 @@ def estimate_alphas(
     parameters = parameters or Parameters()
     _check_methods(methods)
     _check_volume(volume_hu, trimap, spacing_mm)
-    plain = (trimap == FOREGROUND).astype(np.float64)
-    known = {"": plain, "+": plain.copy()}
-    known["+"][trimap == FOREGROUND] = foreground_target(volume_hu[trimap == FOREGROUND], parameters.density)
     if not (trimap == UNKNOWN).any():
-        return {name: Solution(known[_form(name)].copy(), Status.CONVERGED, 0, 0.0, 0.0) for name in methods}
+        return {name: Solution(_known(name, volume_hu, trimap, parameters), *SETTLED) for name in methods}
     region = region_around(
         volume_hu,
         trimap,
         spacing_mm=spacing_mm,
         margin_mm=parameters.solver.search_margin_mm,
+        mean_reach_mm=_mean_reach_mm(parameters),
         position_scale_mm=parameters.solver.position_scale_mm,
         range_hu=parameters.solver.intensity_range_hu,
     )
-    within = np.stack([known[form][region.box].ravel() for form in ("", "+")], axis=1)
     solved: dict[str, Solution] = {}
     blocks = blocks_of(region.unknown, region.intensity)
     for family in dict.fromkeys(name.removesuffix("+") for name in methods):
-        columns = _solve_family(family, region, blocks, parameters, within)
-        for form, column in zip(("", "+"), columns, strict=True):
-            if family + form in methods:
-                solved[family + form] = _solution(column, region, known[form])
+        names = [name for name in (family, family + "+") if name in methods]
+        within = [_known(name, volume_hu[region.box], trimap[region.box], parameters) for name in names]
+        columns = _solve_family(family, region, blocks, parameters, np.stack(within, axis=-1).reshape(-1, len(names)))
+        for name, known, column in zip(names, within, columns, strict=True):
+            alpha = _beyond(region, name, volume_hu, trimap, parameters)
+            known.ravel()[column.voxels] = column.values
+            alpha[region.box] = known
+            solved[name] = Solution(alpha, column.status, column.iterations, column.residual, column.clipped)
     return {name: solved[name] for name in methods}
 
 
@@ -100,7 +103,7 @@ def solve(
 def _solve_family(
     family: str, region: Region, blocks: Blocks, parameters: Parameters, known: NDArray[np.float64]
 ) -> list[Column]:
-    """Solve both forms; `known` gives S for (voxels of the region, forms)."""
+    """Solve the forms asked for; `known` gives S for (voxels of the region, forms)."""
 
     def targets(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
         return known[voxels]
@@ -110,15 +113,33 @@ def _solve_family(
     return solve_problem(problem, targets, parameters.solver, blocks)
 
 
-def _solution(column: Column, region: Region, known: NDArray[np.float64]) -> Solution:
-    alpha = known.copy()
-    places = np.unravel_index(column.voxels, region.shape)
-    alpha[tuple(place + side.start for place, side in zip(places, region.box, strict=True))] = column.values
-    return Solution(alpha, column.status, column.iterations, column.residual, column.clipped)
+def _known(
+    method: str, volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], parameters: Parameters
+) -> NDArray[np.float64]:
+    """Give S: 0 but on known foreground, there 1 or the radiodensity target."""
+    foreground = trimap == FOREGROUND
+    known = foreground.astype(np.float64, order="C")
+    if method.endswith("+"):
+        known[foreground] = foreground_target(volume_hu[foreground], parameters.density)
+    return known
 
 
-def _form(method: str) -> str:
-    return "+" if method.endswith("+") else ""
+def _beyond(
+    region: Region, method: str, volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], parameters: Parameters
+) -> NDArray[np.float64]:
+    """Give S on the whole patch where foreground lies beyond the region, else zeros, which take no memory yet."""
+    if np.count_nonzero(trimap == FOREGROUND) > np.count_nonzero(region.foreground):
+        return _known(method, volume_hu, trimap, parameters)
+    return np.zeros(trimap.shape)
+
+
+def _mean_reach_mm(parameters: Parameters) -> float:
+    """Give how far any method's second channel looks."""
+    return max(
+        parameters.closed_form.mean_reach_mm,
+        parameters.learning_based.mean_reach_mm,
+        parameters.information_flow.local_mean_reach_mm,
+    )
 
 
 def _check_methods(methods: Sequence[str]) -> None:
@@ -166,11 +187,11 @@ def _check_volume(volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], sp
 
 
 def _check_labels(trimap: NDArray[np.uint8]) -> None:
-    strange = np.setdiff1d(trimap, (BACKGROUND, UNKNOWN, FOREGROUND))
-    if strange.size:
+    strange = (trimap != BACKGROUND) & (trimap != UNKNOWN) & (trimap != FOREGROUND)
+    if strange.any():
         raise Refusal(
             "the trimap holds unknown labels",
-            got=strange[:5].tolist(),
+            got=np.unique(trimap[strange])[:5].tolist(),
             expected=f"{BACKGROUND} background, {UNKNOWN} unknown, {FOREGROUND} foreground",
             remedy="Build it with matting.trimap.build_trimap.",
         )

@@ -115,12 +115,17 @@ class Density:
 class ClosedForm:
     """Levin, Lischinski & Weiss 2008; paper Eq. 3, 27."""
 
-    epsilon: float = 1e-7
-    """Ridge on the slope of a window's line; more makes alpha follow intensity less."""
+    epsilon: float = 3e-4
+    """Ridge on the slopes of a window's line; more makes alpha follow intensity less."""
+    mean_reach_mm: float = 2.0
+    """The line's second channel is the mean intensity this far around, less the voxel's own; 0: intensity alone."""
+    trusted_variance: float | None = 1e-3
+    """Windows whose intensity varies by this much count half, by more less; None: all count the same."""
 
     def __post_init__(self) -> None:
         """Refuse a ridge that leaves flat windows undetermined."""
         _require(self.epsilon > 0, "closed_form.epsilon", self.epsilon, "above 0")
+        _require_windows("closed_form.", self.mean_reach_mm, self.trusted_variance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,11 @@ class LearningBased:
 
     ridge: float = 1e-3
     """Ridge of the local regression; more makes alpha follow intensity less."""
-    windows: Literal["touching", "centred"] = "centred"
+    mean_reach_mm: float = 3.0
+    """As closed_form.mean_reach_mm; the Gaussian kernel looks at intensity alone."""
+    trusted_variance: float | None = 1e-3
+    """As closed_form.trusted_variance."""
+    windows: Literal["touching", "centred"] = "touching"
     """Windows that hold an unknown voxel anywhere, or only at their centre."""
     kernel: Literal["linear", "gaussian"] = "linear"
     """Local model: a line in intensity, or kernel regression."""
@@ -160,6 +169,7 @@ class LearningBased:
     def __post_init__(self) -> None:
         """Refuse models that are not defined."""
         _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
+        _require_windows("learning_based.", self.mean_reach_mm, self.trusted_variance)
         _require(self.windows in ("touching", "centred"), "learning_based.windows", self.windows, "touching or centred")
         _require(self.kernel in ("linear", "gaussian"), "learning_based.kernel", self.kernel, "linear or gaussian")
         _require(self.kernel_width > 0, "learning_based.kernel_width", self.kernel_width, "above 0")
@@ -186,6 +196,10 @@ class InformationFlow:
     """Weight of the flow among unknown voxels in the energy; 0 leaves it out."""
     local_epsilon: float = 1e-6
     """Ridge of the closed-form term."""
+    local_mean_reach_mm: float = 0.0
+    """Of the closed-form term, as closed_form.mean_reach_mm."""
+    local_trusted_variance: float | None = None
+    """Of the closed-form term, as closed_form.trusted_variance."""
     local_strength: float = 1.0 / 27.0
     """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings."""
 
@@ -194,6 +208,7 @@ class InformationFlow:
         above_zero = ("mixture_position_weight", "mixture_ridge", "known_position_weight", "intra_position_weight")
         for name in (*above_zero, "local_epsilon", "local_strength"):
             _require(getattr(self, name) > 0, f"information_flow.{name}", getattr(self, name), "above 0")
+        _require_windows("information_flow.local_", self.local_mean_reach_mm, self.local_trusted_variance)
         for name in ("mixture_neighbours", "known_neighbours", "intra_neighbours"):
             _require(getattr(self, name) >= 1, f"information_flow.{name}", getattr(self, name), "1 or more")
         for name in ("known_strength", "intra_strength"):
@@ -210,6 +225,13 @@ class Parameters:
     knn: Knn = field(default_factory=Knn)
     learning_based: LearningBased = field(default_factory=LearningBased)
     information_flow: InformationFlow = field(default_factory=InformationFlow)
+
+
+def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float | None) -> None:
+    """Refuse windows that look at the whole patch or count for nothing."""
+    _require(0 <= mean_reach_mm < math.inf, f"{prefix}mean_reach_mm", mean_reach_mm, "a length in mm, 0 or more")
+    trusted = trusted_variance is None or 0 < trusted_variance < math.inf
+    _require(trusted, f"{prefix}trusted_variance", trusted_variance, "finite and above 0, or none")
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from matting.compiled import kernel
 from matting.grid import Shape, Vector
 from matting.refusal import Refusal
 from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -29,6 +30,10 @@ class Region:
     """(z, y, x): what is to be solved."""
     foreground: NDArray[np.bool_]
     """(z, y, x): what is known to be the lesion; the rest that is not unknown is background."""
+    surroundings: NDArray[np.float64]
+    """(z, y, x): intensity of the region and as far beyond it as means over voxels reach, within the patch."""
+    inset: Box
+    """Where the region lies in its surroundings."""
     spacing_mm: Vector
     """Voxel spacing along (z, y, x)."""
     position_scale_mm: float
@@ -57,17 +62,20 @@ def region_around(
     *,
     spacing_mm: Vector,
     margin_mm: float,
+    mean_reach_mm: float,
     position_scale_mm: float,
     range_hu: tuple[float, float],
 ) -> Region:
     """Cut the box that reaches `margin_mm` beyond the unknown voxels in every direction, within the patch.
 
+    Windows also see mean intensities within `mean_reach_mm` of their voxels, which the surroundings hold.
+
     Raises:
         Refusal: No foreground or no background lies within reach.
     """
     unknown = trimap == UNKNOWN
-    reach = [max(WINDOW_REACH, int(margin_mm / spacing + 1e-6)) for spacing in spacing_mm]
-    box = box_around(unknown, (reach[0], reach[1], reach[2]))
+    z, y, x = (max(WINDOW_REACH, int(margin_mm / spacing + 1e-6)) for spacing in spacing_mm)
+    box = box_around(unknown, (z, y, x))
     labels = trimap[box]
     for name, label in (("foreground", FOREGROUND), ("background", BACKGROUND)):
         if not (labels == label).any():
@@ -77,9 +85,37 @@ def region_around(
                 expected="at least one voxel",
                 remedy="Raise solver.search_margin_mm or look at the trimap.",
             )
-    intensity = to_intensity(volume_hu[box], range_hu)
-    intensity = np.ascontiguousarray(intensity)
-    return Region(box, intensity, unknown[box], labels == FOREGROUND, spacing_mm, position_scale_mm)
+    wide = _hold(box, box_around(unknown, _windows_reach(mean_reach_mm, spacing_mm)))
+    inset = _within(box, wide)
+    surroundings = np.ascontiguousarray(to_intensity(volume_hu[wide], range_hu))
+    return Region(
+        box,
+        np.ascontiguousarray(surroundings[inset]),
+        unknown[box],
+        labels == FOREGROUND,
+        surroundings,
+        inset,
+        spacing_mm,
+        position_scale_mm,
+    )
+
+
+def _windows_reach(mean_reach_mm: float, spacing_mm: Vector) -> tuple[int, int, int]:
+    """Give how far from unknown voxels a window's means look along (z, y, x)."""
+    z, y, x = reach_voxels(mean_reach_mm, spacing_mm)
+    return z + WINDOW_REACH, y + WINDOW_REACH, x + WINDOW_REACH
+
+
+def _hold(one: Box, other: Box) -> Box:
+    """Give the smallest box that holds both."""
+    z, y, x = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+    return z, y, x
+
+
+def _within(box: Box, outer: Box) -> Box:
+    """Give a box as counted from the corner of another."""
+    z, y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, outer, strict=True))
+    return z, y, x
 
 
 def to_intensity(volume_hu: NDArray[np.floating], range_hu: tuple[float, float]) -> NDArray[np.float64]:
@@ -89,10 +125,32 @@ def to_intensity(volume_hu: NDArray[np.floating], range_hu: tuple[float, float])
     return intensity
 
 
+def reach_voxels(reach_mm: float, spacing_mm: Vector) -> tuple[int, int, int]:
+    """Give how many whole voxels lie within a reach along (z, y, x)."""
+    z, y, x = (round(reach_mm / spacing) for spacing in spacing_mm)
+    return z, y, x
+
+
 def box_around(mask: NDArray[np.bool_], reach: tuple[int, int, int]) -> Box:
     """Give the smallest box that holds the mask, grown by `reach` voxels along (z, y, x) within the array."""
-    bounds = []
-    for axis, margin in enumerate(reach):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        bounds.append(slice(max(0, int(filled[0]) - margin), min(mask.shape[axis], int(filled[-1]) + 1 + margin)))
-    return bounds[0], bounds[1], bounds[2]
+    first, last = np.array(mask.shape), np.full(3, -1)
+    _bound(np.ascontiguousarray(mask), first, last)
+    low, high = np.maximum(first - reach, 0).tolist(), np.minimum(last + 1 + reach, mask.shape).tolist()
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+
+
+@kernel
+def _bound(mask: NDArray[np.bool_], first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+    """Put the first and last index along each axis at which the mask holds anything."""
+    for z in range(mask.shape[0]):
+        for y in range(mask.shape[1]):
+            row = mask[z, y]
+            if not row.any():
+                continue
+            left, right = 0, len(row) - 1
+            while not row[left]:
+                left += 1
+            while not row[right]:
+                right -= 1
+            first[0], first[1], first[2] = min(first[0], z), min(first[1], y), min(first[2], left)
+            last[0], last[1], last[2] = max(last[0], z), max(last[1], y), max(last[2], right)

@@ -114,6 +114,8 @@ class Problem:
     """(unknown,): weight that pulls each unknown voxel towards `pull_target`; None for methods without such a term."""
     pull_target: Floats | None = None
     """(unknown, columns)."""
+    channels: Floats | None = None
+    """(channels, unknown): what else than the intensity alpha may be a line in; None for methods without such."""
     stranded: int = 0
     """Unknown voxels without any way to a known one."""
 
@@ -200,7 +202,7 @@ def solve_problem(problem: Problem, targets: Targets, parameters: Solver, blocks
             rhs,
             tolerance=parameters.tolerance,
             max_iterations=parameters.max_iterations,
-            coarse=None if blocks is None else factor(blocks, _coarsen(problem, pull, blocks)),
+            coarse=_coarse(problem, pull, blocks),
         )
         values = known[: len(pull)] + deviation
     columns = []
@@ -214,10 +216,14 @@ def solve_problem(problem: Problem, targets: Targets, parameters: Solver, blocks
     return columns
 
 
-def _coarsen(problem: Problem, pull: Floats, blocks: Blocks) -> Any:
-    """B^T (L + P) B."""
+def _coarse(problem: Problem, pull: Floats, blocks: Blocks | None) -> Coarse | None:
+    """Factor B^T (L + P) B."""
+    if blocks is None:
+        return None
+    if problem.channels is not None:
+        blocks = blocks.lines_in(problem.channels)
     matrix = problem.operator.coarsen(blocks)
-    return matrix if problem.pull is None else matrix + blocks.weigh(pull[: problem.unknown])
+    return factor(blocks, matrix if problem.pull is None else matrix + blocks.weigh(pull[: problem.unknown]))
 
 
 def _known_values(problem: Problem, targets: Targets) -> Floats:

@@ -58,19 +58,36 @@ def windows(shape: tuple[int, ...]) -> list[list[int]]:
     return [index[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].ravel().tolist() for z, y, x in centres]
 
 
-def closed_form(scene: Scene, epsilon: float) -> Floats:
-    intensity, unknown = scene.intensity.ravel(), scene.unknown.ravel()
+def channels(scene: Scene, mean_reach_mm: float) -> Floats:
+    """(2, voxels): intensity, and the mean of the box around each voxel less its own; borders are repeated."""
+    reach = [round(mean_reach_mm / spacing) for spacing in scene.spacing_mm]
+    padded = np.pad(scene.intensity, [(far, far) for far in reach], mode="edge")
+    boxes = np.lib.stride_tricks.sliding_window_view(padded, [2 * far + 1 for far in reach])
+    return np.stack([scene.intensity.ravel(), (boxes.mean(axis=(3, 4, 5)) - scene.intensity).ravel()])
+
+
+def count(values: Floats, trusted_variance: float | None) -> float:
+    """How much a window of these intensities counts."""
+    return 1.0 if trusted_variance is None else trusted_variance / (values.var() + trusted_variance)
+
+
+def closed_form(
+    scene: Scene, epsilon: float, mean_reach_mm: float = 0.0, trusted_variance: float | None = None
+) -> Floats:
+    seen, unknown = channels(scene, mean_reach_mm), scene.unknown.ravel()
+    intensity = scene.intensity.ravel()
     total = np.zeros((intensity.size, intensity.size))
     for window in windows(scene.intensity.shape):
         if unknown[window].any():
-            values = intensity[window]
-            apart = values - values.mean()
-            local = np.eye(27) - (1.0 + np.outer(apart, apart) / (values.var() + epsilon / 27.0)) / 27.0
-            total[np.ix_(window, window)] += local
+            apart = seen[:, window] - seen[:, window].mean(axis=1, keepdims=True)
+            spread = apart @ apart.T / 27.0 + epsilon / 27.0 * np.eye(2)
+            local = np.eye(27) - (1.0 + apart.T @ np.linalg.solve(spread, apart)) / 27.0
+            total[np.ix_(window, window)] += count(intensity[window], trusted_variance) * local
     return total
 
 
 def learning_based(scene: Scene, parameters: LearningBased) -> Floats:
+    seen = channels(scene, parameters.mean_reach_mm)
     intensity, unknown = scene.intensity.ravel(), scene.unknown.ravel()
     total = np.zeros((intensity.size, intensity.size))
     for window in windows(scene.intensity.shape):
@@ -81,13 +98,13 @@ def learning_based(scene: Scene, parameters: LearningBased) -> Floats:
         if wanted:
             values = intensity[window]
             if parameters.kernel == "linear":
-                design = np.stack([values, np.ones(27)], axis=1)
+                design = np.stack([*seen[:, window], np.ones(27)], axis=1)
                 kernel = design @ design.T
             else:
                 kernel = np.exp(-((values[:, None] - values) ** 2) / (2 * parameters.kernel_width**2))
             predicted = kernel @ np.linalg.inv(kernel + parameters.ridge * np.eye(27))
             misfit = np.eye(27) - predicted
-            total[np.ix_(window, window)] += misfit.T @ misfit
+            total[np.ix_(window, window)] += count(values, parameters.trusted_variance) * misfit.T @ misfit
     return total
 
 
@@ -169,8 +186,9 @@ def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[F
         mine, theirs = w[: len(lesion)], w[len(lesion) :]
         pull[i] = p.known_strength * (mine @ intensity[lesion] - theirs @ intensity[around]) ** 2
         target[i] = np.clip(mine @ known[lesion], 0.0, known[lesion].max(axis=0))
+    local = closed_form(scene, p.local_epsilon, p.local_mean_reach_mm, p.local_trusted_variance)
     operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
-    return operator + p.local_strength * closed_form(scene, p.local_epsilon), pull, target
+    return operator + p.local_strength * local, pull, target
 
 
 def solve(
@@ -212,7 +230,8 @@ def system(
     if family == "if":
         return information_flow(scene, parameters.information_flow, known)
     if family == "cf":
-        return closed_form(scene, parameters.closed_form.epsilon), None, None
+        p = parameters.closed_form
+        return closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance), None, None
     if family == "lb":
         return learning_based(scene, parameters.learning_based), None, None
     return knn(scene, parameters.knn), None, None

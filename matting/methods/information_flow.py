@@ -36,7 +36,7 @@ from matting.neighbours import Metric, affinity, nearest
 from matting.parameters import InformationFlow
 from matting.region import Region
 from matting.solver import Operator, Problem, Targets, sum_operators
-from matting.windows import WINDOW_SIZE, window_laplacian, windows_touching
+from matting.windows import ridge_fit, trust, window_laplacian, windows_touching
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
@@ -76,10 +76,9 @@ def _intra(region: Region, unknown: Voxels, parameters: InformationFlow) -> Spar
 
 
 def _local(region: Region, parameters: InformationFlow) -> Operator:
-    windows = windows_touching(region)
-    slope = 1.0 / (WINDOW_SIZE * windows.variance + parameters.local_epsilon)
-    level = np.full_like(slope, 1.0 / WINDOW_SIZE)
-    return window_laplacian(windows, np.stack([slope, np.zeros_like(slope), level], axis=1))
+    windows = windows_touching(region, parameters.local_mean_reach_mm)
+    count = trust(windows, parameters.local_trusted_variance)
+    return window_laplacian(windows, ridge_fit(windows, parameters.local_epsilon, count), count)
 
 
 def _from_known(

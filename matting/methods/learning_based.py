@@ -1,23 +1,25 @@
 """Learning-based matting (LB).
 
 Paper     Y. Zheng, C. Kambhamettu, Learning Based Digital Matting, ICCV 2009, doi:10.1109/ICCV.2009.5459326.
-Assumes   Within a window, a voxel's alpha can be learnt from the others' by ridge regression on intensity.
-Equation  L = sum over windows of (Id - F)^T (Id - F),   F = K (K + r Id)^-1
-          linear model    K = X X^T, X = [I_w, 1]
+Assumes   Within a window, a voxel's alpha can be learnt from the others' by ridge regression on the channels.
+Equation  L = sum over windows of c_w (Id - F)^T (Id - F),   F = K (K + r Id)^-1
+          linear model    K = X X^T, X = [I_w, J_w, 1]
           kernel model    K_ij = exp(-(I_i - I_j)^2 / (2 kernel_width^2))
 
-Symbols   I_w: intensities in the window    r: `ridge`    Id: identity    K: `kernel`
+Symbols   I_w: intensities in the window    J_w: the mean within `mean_reach_mm` of each voxel less its intensity
+          r: `ridge`    Id: identity    K: `kernel`    c_w: t / (v_w + t), t `trusted_variance`, v_w the intensity's
+          variance
 
-Ours      Windows of 3 x 3 x 3 voxels, centred on unknown voxels ("centred"; on the patch's border the nearest window
-          inside) or all that hold one ("touching"). One channel makes the linear model closed, with no 27 x 27
-          inverse. Around the window's mean m, X = X_c T with X_c = [I_w - m, 1]; with n voxels of variance v,
-          D = X_c^T X_c = diag(n v, n), S = T T^T and C = (D + r S^-1)^-1,
+Ours      Windows of 3 x 3 x 3 voxels, all that hold an unknown voxel ("touching"), or only those centred on one
+          ("centred"; on the patch's border the nearest window inside). Two channels make the linear model closed, with
+          no 27 x 27 inverse. Around the channels' means m, X = X_c T with X_c = [I_w - m_0, J_w - m_1, 1]; with n
+          voxels of covariance V, D = X_c^T X_c = diag(n V, n), S = T T^T and C = (D + r S^-1)^-1,
 
-              (Id - F)^T (Id - F) = Id - X_c M X_c^T,   M = 2 C - C D C,   S^-1 = [[1 + m^2, -m], [-m, 1]],
+              (Id - F)^T (Id - F) = Id - X_c M X_c^T,   M = 2 C - C D C,   S^-1 = [[Id + m m^T, -m], [-m^T, 1]],
 
           the form of matting/windows.py. (The same without moving to the mean loses all digits where a window is
-          flat.) With all windows and r = eps it is closed-form matting; the larger ridge and the centred windows make
-          it a method of its own. The kernel model has Id - F = r (K + r Id)^-1 and is summed up as a sparse matrix.
+          flat.) With the same channels and a small ridge it is closed-form matting: to second order in r it shrinks no
+          slope. The kernel model has Id - F = r (K + r Id)^-1 and is summed up as a sparse matrix.
           The ridge also weighs on the constant part, so a window's rows sum to about (r/27)^2 instead of zero.
 """
 
@@ -26,51 +28,69 @@ from numpy.typing import NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from matting.compiled import kernel
 from matting.graph import SparseOperator
 from matting.parameters import LearningBased
 from matting.region import Region
 from matting.solver import Problem
-from matting.windows import WINDOW_SIZE, Windows, window_laplacian, windows_centred, windows_touching
+from matting.windows import WINDOW_SIZE, Windows, trust, window_laplacian, windows_centred, windows_touching
 
+Floats = NDArray[np.float64]
 BATCH = 2000
 """Windows whose 27 x 27 matrices are held at once."""
 
 
 def build(region: Region, parameters: LearningBased) -> Problem:
     """Set up learning-based matting on a region."""
-    windows = windows_centred(region) if parameters.windows == "centred" else windows_touching(region)
+    choose = windows_centred if parameters.windows == "centred" else windows_touching
+    windows = choose(region, parameters.mean_reach_mm)
+    count = trust(windows, parameters.trusted_variance)
     if parameters.kernel == "gaussian":
-        return Problem(_kernel_laplacian(windows, parameters), windows.unknown)
-    return Problem(window_laplacian(windows, _linear_fit(windows, parameters.ridge)), windows.unknown)
+        return Problem(_kernel_laplacian(windows, count, parameters), windows.unknown)
+    fit = np.empty((6, len(windows.centres)))
+    _fit_linear(windows.mean, windows.covariance, parameters.ridge, count, fit)
+    return Problem(window_laplacian(windows, fit, count), windows.unknown, channels=windows.unknown_channels)
 
 
-def _linear_fit(windows: Windows, ridge: float) -> NDArray[np.float64]:
-    """Give M = 2 C - C D C of each window as (windows, 3): M_00, M_01, M_11."""
-    n, mean, variance = float(WINDOW_SIZE), windows.mean, windows.variance
-    # D + r S^-1 and its inverse
-    a00, a01, a11 = n * variance + ridge * (1.0 + mean**2), -ridge * mean, n + ridge
-    determinant = a00 * a11 - a01**2
-    c00, c01, c11 = a11 / determinant, -a01 / determinant, a00 / determinant
-    m00 = 2.0 * c00 - n * (variance * c00**2 + c01**2)
-    m01 = 2.0 * c01 - n * (variance * c00 + c11) * c01
-    m11 = 2.0 * c11 - n * (variance * c01**2 + c11**2)
-    return np.stack([m00, m01, m11], axis=1)
+@kernel
+def _fit_linear(mean: Floats, covariance: Floats, ridge: float, count: Floats, fit: Floats) -> None:
+    """Put M = c (2 C - C D C) of each window into (6, windows): M_00, M_01, M_02, M_11, M_12, M_22."""
+    n = float(WINDOW_SIZE)
+    for w in range(len(count)):
+        m0, m1 = mean[0, w], mean[1, w]
+        d00, d01, d11 = n * covariance[0, w], n * covariance[1, w], n * covariance[2, w]
+        # D + r S^-1, and its inverse C by cofactors
+        a00, a01, a02 = d00 + ridge * (1.0 + m0 * m0), d01 + ridge * m0 * m1, -ridge * m0
+        a11, a12, a22 = d11 + ridge * (1.0 + m1 * m1), -ridge * m1, n + ridge
+        c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
+        c11, c12, c22 = a00 * a22 - a02 * a02, a01 * a02 - a00 * a12, a00 * a11 - a01 * a01
+        scale = 1.0 / (a00 * c00 + a01 * c01 + a02 * c02)
+        c00, c01, c02, c11, c12, c22 = c00 * scale, c01 * scale, c02 * scale, c11 * scale, c12 * scale, c22 * scale
+        # D C, the rows of its upper part and the last
+        e00, e01, e02 = d00 * c00 + d01 * c01, d00 * c01 + d01 * c11, d00 * c02 + d01 * c12
+        e10, e11, e12 = d01 * c00 + d11 * c01, d01 * c01 + d11 * c11, d01 * c02 + d11 * c12
+        fit[0, w] = count[w] * (2.0 * c00 - c00 * e00 - c01 * e10 - n * c02 * c02)
+        fit[1, w] = count[w] * (2.0 * c01 - c00 * e01 - c01 * e11 - n * c02 * c12)
+        fit[2, w] = count[w] * (2.0 * c02 - c00 * e02 - c01 * e12 - n * c02 * c22)
+        fit[3, w] = count[w] * (2.0 * c11 - c01 * e01 - c11 * e11 - n * c12 * c12)
+        fit[4, w] = count[w] * (2.0 * c12 - c01 * e02 - c11 * e12 - n * c12 * c22)
+        fit[5, w] = count[w] * (2.0 * c22 - c02 * e02 - c12 * e12 - n * c22 * c22)
 
 
-def _kernel_laplacian(windows: Windows, parameters: LearningBased) -> SparseOperator:
-    """Sum up (Id - F)^2 with Id - F = r (K + r Id)^-1 over all windows."""
-    node_of = np.full(windows.intensity.size, -1, np.int64)
+def _kernel_laplacian(windows: Windows, count: Floats, parameters: LearningBased) -> SparseOperator:
+    """Sum up c (Id - F)^2 with Id - F = r (K + r Id)^-1 over all windows."""
+    node_of = np.full(windows.channels.shape[1], -1, np.int64)
     node_of[windows.nodes] = np.arange(len(windows.nodes))
     size = len(windows.nodes)
     total = sparse.csr_matrix((size, size))
     ridge = parameters.ridge * np.eye(WINDOW_SIZE)
     for start in range(0, len(windows.centres), BATCH):
         members = windows.centres[start : start + BATCH, None] + windows.offsets
-        values = windows.intensity[members]
+        values = windows.channels[0, members]
         apart = (values[:, :, None] - values[:, None, :]) / parameters.kernel_width
         with threadpool_limits(1):
             misfit = parameters.ridge * np.linalg.inv(np.exp(-0.5 * apart**2) + ridge)
-            local = misfit @ misfit
+            local = count[start : start + BATCH, None, None] * (misfit @ misfit)
         nodes = node_of[members]
         rows = np.repeat(nodes, WINDOW_SIZE, axis=1).ravel()
         columns = np.tile(nodes, (1, WINDOW_SIZE)).ravel()

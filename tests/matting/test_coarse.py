@@ -27,6 +27,9 @@ def test_the_coarse_matrix_is_that_of_the_operator(
 ) -> None:
     monkeypatch.setattr(coarse, "BLOCK", side)
     blocks, problem = blocks_of_region(seed), problem_of(method, region_of(seed))
+    if problem.channels is not None:
+        blocks = blocks.lines_in(problem.channels)
+        assert len(blocks.functions) == 3
     basis = blocks.basis.toarray()
     matrix = laws.dense(problem.operator.leading(problem.unknown))
     np.testing.assert_allclose(problem.operator.coarsen(blocks).toarray(), basis.T @ matrix @ basis, atol=1e-11)
@@ -39,7 +42,8 @@ def test_blocks_hold_what_lies_together_and_their_slope_has_no_mean() -> None:
     assert np.array_equal(blocks.corner[blocks.member], places)
     assert len(np.unique(blocks.corner, axis=0)) == len(blocks.corner)
     for block in range(len(blocks.corner)):
-        slope = blocks.slope[blocks.member == block]
+        assert (blocks.functions[0] == 1.0).all()
+        slope = blocks.functions[1, blocks.member == block]
         assert abs(slope.sum()) < 1e-12
         assert np.abs(slope).max() == pytest.approx(1.0) or not slope.any()
 
@@ -49,11 +53,11 @@ def test_blocks_do_not_depend_on_what_lies_around() -> None:
     near = blocks_of(region.unknown, region.intensity)
     far = blocks_of(np.pad(region.unknown, 3), np.pad(region.intensity, 3))
     assert np.array_equal(near.corner, far.corner)
-    assert np.array_equal(near.slope, far.slope)
+    assert np.array_equal(near.functions, far.functions)
 
 
 def test_a_flat_block_has_no_slope() -> None:
-    assert not blocks_of(np.ones((5, 5, 5), bool), np.full((5, 5, 5), 0.3)).slope.any()
+    assert not blocks_of(np.ones((5, 5, 5), bool), np.full((5, 5, 5), 0.3)).functions[1].any()
 
 
 def test_weights_are_summed_over_blocks() -> None:
@@ -65,7 +69,7 @@ def test_weights_are_summed_over_blocks() -> None:
 
 def test_the_correction_is_that_of_the_coarse_matrix() -> None:
     blocks = blocks_of_region(5)
-    basis, size = blocks.basis.toarray(), 2 * len(blocks.corner)
+    basis, size = blocks.basis.toarray(), blocks.size
     root = np.random.default_rng(1).normal(size=(size, size))
     matrix = root @ root.T + np.eye(size)
     residue = np.random.default_rng(2).random((len(basis) + 3, 2))
@@ -80,7 +84,7 @@ def test_the_correction_is_that_of_the_coarse_matrix() -> None:
 
 def test_what_is_no_number_is_not_factored() -> None:
     blocks = blocks_of_region(6)
-    assert factor(blocks, sparse.csr_matrix(np.full((2 * len(blocks.corner),) * 2, np.nan))) is None
+    assert factor(blocks, sparse.csr_matrix(np.full((blocks.size,) * 2, np.nan))) is None
 
 
 @pytest.mark.parametrize("method", ["cf", "knn", "lb", "if"])

@@ -111,7 +111,7 @@ def test_single_precision_and_order_of_memory_do_not_matter(method: str) -> None
 @pytest.mark.parametrize("method", METHODS)
 def test_a_region_cut_from_a_larger_patch_gives_the_same(method: str) -> None:
     # the margin around the unknown voxels is all that a method may look at
-    padding = ((9, 4), (3, 8), (5, 6))
+    padding = ((9, 5), (6, 8), (5, 6))
     volume = np.pad(scene.hu, padding, constant_values=-1000.0)
     trimap = np.pad(scene.trimap, padding, constant_values=0)
     wide = np.pad(volume, 7, constant_values=300.0)

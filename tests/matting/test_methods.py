@@ -17,10 +17,10 @@ from tests.references import Scene, random_scene
 STRICT = Solver(tolerance=1e-12, search_margin_mm=1000.0, position_scale_mm=6.0, range_tolerance=math.inf)
 PARAMETERS = Parameters(solver=STRICT)
 VARIANTS = {
-    "cf": [Parameters(solver=STRICT, closed_form=ClosedForm(epsilon=0.05))],
+    "cf": [Parameters(solver=STRICT, closed_form=ClosedForm(epsilon=0.05, mean_reach_mm=0.0, trusted_variance=None))],
     "knn": [Parameters(solver=STRICT, knn=Knn((3, 2, 4), (2.0, 0.3, 0.05), 1.7))],
     "lb": [
-        Parameters(solver=STRICT, learning_based=LearningBased(ridge=0.02, windows="touching")),
+        Parameters(solver=STRICT, learning_based=LearningBased(ridge=0.02, windows="centred", trusted_variance=None)),
         Parameters(solver=STRICT, learning_based=LearningBased(kernel="gaussian", kernel_width=0.3)),
         Parameters(solver=STRICT, learning_based=LearningBased(ridge=0.1, windows="touching", kernel="gaussian")),
     ],
@@ -134,18 +134,38 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
             scene.hu,
             scene.trimap,
             spacing_mm=tuple(unit * s for s in scene.spacing_mm),
-            parameters=replace(PARAMETERS, solver=replace(STRICT, position_scale_mm=unit * 6.0)),
+            parameters=replace(
+                PARAMETERS,
+                solver=replace(STRICT, position_scale_mm=unit * 6.0),
+                closed_form=ClosedForm(mean_reach_mm=unit * 2.0),
+                learning_based=LearningBased(mean_reach_mm=unit * 2.0),
+            ),
         ).alpha
         for unit in (1.0, 2.0)
     )
     np.testing.assert_allclose(one, two, atol=1e-9)
 
 
-@pytest.mark.parametrize(("method", "moves"), [("cf", False), ("lb", False), ("knn", True), ("if", True)])
-def test_thicker_slices_matter_to_the_methods_that_use_position(method: str, moves: bool) -> None:
+@pytest.mark.parametrize(
+    ("method", "reach_mm", "moves"),
+    [
+        ("cf", 0.0, False),
+        ("lb", 0.0, False),
+        ("cf", 2.0, True),
+        ("lb", 2.0, True),
+        ("knn", 0.0, True),
+        ("if", 0.0, True),
+    ],
+)
+def test_thicker_slices_matter_to_the_methods_that_use_lengths(method: str, reach_mm: float, moves: bool) -> None:
     scene = random_scene(10)
+    parameters = replace(
+        PARAMETERS,
+        closed_form=ClosedForm(mean_reach_mm=reach_mm),
+        learning_based=LearningBased(mean_reach_mm=reach_mm),
+    )
     thin, thick = (
-        solve(method, scene.hu, scene.trimap, spacing_mm=(dz, 1.0, 1.0), parameters=PARAMETERS).alpha
+        solve(method, scene.hu, scene.trimap, spacing_mm=(dz, 1.0, 1.0), parameters=parameters).alpha
         for dz in (0.6, 4.0)
     )
     assert (np.abs(thin - thick).max() > 1e-3) == moves
@@ -155,7 +175,7 @@ def test_thicker_slices_matter_to_the_methods_that_use_position(method: str, mov
 def test_a_matte_that_is_linear_in_intensity_is_recovered(method: str) -> None:
     scene = random_scene(12)
     intensity = np.where(scene.unknown, scene.intensity, scene.foreground)
-    parameters = replace(PARAMETERS, learning_based=LearningBased(ridge=1e-7))
+    parameters = replace(PARAMETERS, closed_form=ClosedForm(1e-7), learning_based=LearningBased(ridge=1e-7))
     solved = solve(
         method, 1400.0 * intensity - 1000.0, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
     )
@@ -176,7 +196,7 @@ def test_on_a_flat_image_closed_form_averages_over_shared_windows() -> None:
             shared[np.ix_(window, window)] += 1.0
     np.fill_diagonal(shared, 0.0)
     for method in ("cf", "lb"):
-        parameters = replace(PARAMETERS, learning_based=LearningBased(ridge=1e-7, windows="touching"))
+        parameters = replace(PARAMETERS, learning_based=LearningBased(ridge=1e-7))
         alpha = solve(method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters).alpha.ravel()
         average = shared @ alpha / np.maximum(shared.sum(axis=1), 1.0)
         np.testing.assert_allclose(alpha[unknown], average[unknown], atol=1e-5)
@@ -195,7 +215,7 @@ def test_on_a_flat_image_known_voxels_say_nothing_to_information_flow() -> None:
 def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> None:
     scene = random_scene(14)
     parameters = replace(
-        PARAMETERS, closed_form=ClosedForm(1e-7), learning_based=LearningBased(ridge=1e-7, windows="touching")
+        PARAMETERS, closed_form=ClosedForm(1e-7, 2.0, 0.01), learning_based=LearningBased(1e-7, 2.0, 0.01)
     )
     both = estimate_alphas(
         scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, methods=("cf", "lb"), parameters=parameters
@@ -204,7 +224,11 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
 
 
 MOVES = {
-    "cf": [("closed_form", ClosedForm(epsilon=1.0))],
+    "cf": [
+        ("closed_form", ClosedForm(epsilon=1.0)),
+        ("closed_form", ClosedForm(mean_reach_mm=1.0)),
+        ("closed_form", ClosedForm(trusted_variance=None)),
+    ],
     "knn": [
         ("solver", replace(STRICT, position_scale_mm=1.0)),
         ("knn", Knn(neighbours=(4, 2))),
@@ -213,7 +237,9 @@ MOVES = {
     ],
     "lb": [
         ("learning_based", LearningBased(ridge=0.5)),
-        ("learning_based", LearningBased(windows="touching")),
+        ("learning_based", LearningBased(mean_reach_mm=1.0)),
+        ("learning_based", LearningBased(trusted_variance=None)),
+        ("learning_based", LearningBased(windows="centred")),
         ("learning_based", LearningBased(kernel="gaussian")),
     ],
     "if": [
@@ -227,6 +253,8 @@ MOVES = {
         ("information_flow", InformationFlow(intra_position_weight=3.0)),
         ("information_flow", InformationFlow(intra_strength=1.0)),
         ("information_flow", InformationFlow(local_epsilon=0.5)),
+        ("information_flow", InformationFlow(local_mean_reach_mm=1.0)),
+        ("information_flow", InformationFlow(local_trusted_variance=1e-3)),
         ("information_flow", InformationFlow(local_strength=1.0)),
     ],
     "cf+": [

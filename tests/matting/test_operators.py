@@ -23,6 +23,7 @@ def region_of(seed: int) -> Region:
         scene.trimap,
         spacing_mm=scene.spacing_mm,
         margin_mm=1e3,
+        mean_reach_mm=3.0,
         position_scale_mm=scene.position_scale_mm,
         range_hu=(-1000.0, 400.0),
     )
@@ -107,7 +108,7 @@ def test_each_window_of_closed_form_adds_twenty_six() -> None:
     # the trace of Id - (1/n)(1 1^T + ...) over n = 27 voxels is 27 - 2 once intensities differ
     region = region_of(23)
     windows = windows_touching(region)
-    operator = closed_form.build(region, ClosedForm(epsilon=1e-12)).operator
+    operator = closed_form.build(region, ClosedForm(1e-12, mean_reach_mm=0.0, trusted_variance=None)).operator
     assert operator.diagonal.sum() == pytest.approx(25.0 * len(windows.centres), abs=1e-6)
 
 

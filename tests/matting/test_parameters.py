@@ -19,10 +19,14 @@ CASES = [
     (Density, "fall_hu", [0.0], [1.0]),
     (Density, "high_hu", [149.0], [150.0, None]),
     (ClosedForm, "epsilon", [0.0], [1e-12]),
+    (ClosedForm, "mean_reach_mm", [-1.0, math.inf], [0.0]),
+    (ClosedForm, "trusted_variance", [0.0, math.inf], [None, 1e-9]),
     (Knn, "neighbours", [(10,), (0, 2)], [(1, 1)]),
     (Knn, "position_weights", [(1.0,), (1.0, 0.0)], [(1.0, 1e-3)]),
     (Knn, "intensity_weight", [0.0], [1e-3]),
     (LearningBased, "ridge", [0.0], [1e-9]),
+    (LearningBased, "mean_reach_mm", [-1.0], [0.0]),
+    (LearningBased, "trusted_variance", [0.0], [None]),
     (LearningBased, "windows", ["all"], ["touching"]),
     (LearningBased, "kernel", ["cubic"], ["gaussian"]),
     (LearningBased, "kernel_width", [0.0], [1e-3]),
@@ -36,6 +40,8 @@ CASES = [
     (InformationFlow, "intra_position_weight", [0.0], [1e-3]),
     (InformationFlow, "intra_strength", [-0.1], [0.0]),
     (InformationFlow, "local_epsilon", [0.0], [1e-9]),
+    (InformationFlow, "local_mean_reach_mm", [-1.0], [0.0]),
+    (InformationFlow, "local_trusted_variance", [0.0], [None]),
     (InformationFlow, "local_strength", [0.0], [1e-9]),
 ]
 
