@@ -53,7 +53,7 @@ def publish(version: str, store: str, recipe: str = "paper", publisher: str = "p
 
 @flow(name="verify")
 def verify(version: str, store: str) -> int:
-    """Read every file of a release and compare it with its SHA-256; raises Damaged where one differs. Gives the count of files."""
+    """Compare every file of a release with its SHA-256; gives their count, raises Damaged where one differs."""
     opened = open_store(store)
     complaints = verify_release(opened, version)
     if complaints:

@@ -1,7 +1,7 @@
-"""The cluster of docker-compose.yml as processes of this machine: for development and tests, without a container engine.
+"""The cluster of docker-compose.yml as processes of one machine: for development and tests, without a container engine.
 
-``python -m flows.local_cluster up``, ``down`` and ``exec`` do what ``docker compose up -d --wait``, ``down`` and ``exec``
-do. What only an engine can do is left out: images, networks, limits of memory, restarts, devices.
+``python -m flows.local_cluster up``, ``down`` and ``exec`` do what ``docker compose up -d --wait``, ``down`` and
+``exec`` do. What only an engine can do is left out: images, networks, limits of memory, restarts, devices.
 """
 
 import json
@@ -51,12 +51,15 @@ class LocalCluster:
         """
         ports = {name: process.ports for name, (process, *_) in self.members.items()}
         waiting = read_processes(ROOT / "docker-compose.yml", variables, self.folder, ports, services)
-        began: dict[str, tuple[float, subprocess.Popen[bytes] | None]] = {}
+        since: dict[str, float] = {}
+        started: dict[str, subprocess.Popen[bytes]] = {}
         while waiting:
             for process in [p for p in waiting if not {q.service for q in waiting} & set(p.needs)]:
-                if process.name not in began:
-                    began[process.name] = time.monotonic(), None if self.running(process.name) else self._start(process)
-                if self._is_well(process, *began[process.name]):
+                begin = since.setdefault(process.name, time.monotonic())
+                # One that ran may end yet, such as a worker whose scheduler died.
+                if process.name not in started and self.running(process.name) is None:
+                    started[process.name] = self._start(process)
+                if self._is_well(process, begin, started.get(process.name)):
                     waiting.remove(process)
             time.sleep(POLL_S if waiting else 0)
 
@@ -103,11 +106,11 @@ class LocalCluster:
 
     def _start(self, process: Process) -> subprocess.Popen[bytes]:
         user = self._user(process)
-        for folder in (self.folder / "home", self.folder / "logs", *map(Path, process.folders)):
+        volumes = [Path(place) for place in process.folders]
+        for folder in (self.folder / "home", self.folder / "logs", *volumes):
             folder.mkdir(parents=True, exist_ok=True)
-        if user is not None:
-            for folder in process.folders:
-                os.chown(folder, user, -1)
+        for volume in volumes:
+            os.chown(volume, -1 if user is None else user, -1)
         with self.log(process.name).open("ab") as log:
             started = subprocess.Popen(
                 process.command,
