@@ -196,17 +196,12 @@ def _is_open(outcome: Outcome | None) -> bool:
 def _outcome_of(future: Future[Outcome], nodule: Nodule, fan: Fan) -> Outcome:
     """Give what a future came to; a worker that died with it leaves a failure of that nodule alone."""
     try:
-        error = future.exception()
-    except CancelledError as cancelled:
-        error = cancelled
-    if error is None:
-        outcome: Outcome = future.result()
-        return outcome
-    if isinstance(error, CancelledError):  # we cancel nothing that we still wait for
-        raise fan.scheduler_lost(error)
-    if not isinstance(error, KilledWorker):
-        raise error
-    reason = f"{type(error).__name__}: the worker died under this nodule, perhaps for want of memory ({error})"
+        returned: Outcome = future.result()
+        return returned
+    except CancelledError as error:  # we cancel nothing that we still wait for
+        raise fan.scheduler_lost(error) from error
+    except KilledWorker as error:
+        reason = f"{type(error).__name__}: the worker died under this nodule, perhaps for want of memory ({error})"
     outcome = Outcome(nodule.id, nodule.patient_id, "failed", WORKER, reason, passing=not fan.alone)
     try:
         write_outcome(open_store(fan.order.store_url), outcome)

@@ -52,4 +52,7 @@ def logs_json() -> bool:
 def log_on_workers(client: Client) -> None:
     """Make every worker log as this process does."""
     if logs_json():
-        client.register_plugin(JsonLogsOnWorker())
+        try:
+            client.register_plugin(JsonLogsOnWorker())
+        except Exception:  # whatever a worker answers; those that did not take it say less, and work as well
+            logger.warning("some workers do not log", exc_info=True)

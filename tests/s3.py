@@ -68,7 +68,7 @@ class Proxy:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> "Proxy":
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("ProxyHandler", (Handler,), {"proxy": self}))
         self._http.daemon_threads = True
         self.port = self._http.server_address[1]
         self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
@@ -100,57 +100,55 @@ class Proxy:
         self.mode = "pass"
 
 
-def _handler_for(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    proxy: Proxy
+    protocol_version = "HTTP/1.1"
 
-        def answer(self) -> None:
-            mode = proxy.next_mode()
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            proxy.requests.append((self.command, self.path))
-            if mode == "reset":
+    def answer(self) -> None:
+        mode = self.proxy.next_mode()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.proxy.requests.append((self.command, self.path))
+        if mode == "reset":
+            self.cut()
+        elif mode == "503":
+            self.reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+        else:
+            status, headers, content = self.pass_on(body)
+            if mode == "lost":
                 self.cut()
-            elif mode == "503":
-                self.reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
             else:
-                status, headers, content = self.pass_on(body)
-                if mode == "lost":
-                    self.cut()
-                else:
-                    self.reply(status, headers, content)
+                self.reply(status, headers, content)
 
-        def pass_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            upstream = http.client.HTTPConnection("127.0.0.1", proxy.server_port, timeout=PATIENCE_S)
-            upstream.request(self.command, self.path, body, dict(self.headers.items()))
-            answer = upstream.getresponse()
-            content = answer.read()
-            upstream.close()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in DROPPED}
-            length = answer.getheader("Content-Length")
-            return answer.status, kept | {"Content-Length": length or str(len(content))}, content
+    def pass_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.server_port, timeout=PATIENCE_S)
+        upstream.request(self.command, self.path, body, dict(self.headers.items()))
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in DROPPED}
+        length = answer.getheader("Content-Length")
+        return answer.status, kept | {"Content-Length": length or str(len(content))}, content
 
-        def reply(self, status: int, headers: dict[str, str], content: bytes) -> None:
-            self.send_response_only(status)
-            for name, value in ({"Content-Length": str(len(content))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+    def reply(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in ({"Content-Length": str(len(content))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
 
-        def cut(self) -> None:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.connection.close()
+    def cut(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
 
-        def finish(self) -> None:
-            with contextlib.suppress(OSError, ValueError):
-                super().finish()
+    def finish(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().finish()
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def log_message(self, *_: object) -> None:
+        pass
 
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
-
-    return Handler
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
 
 
 DROPPED = {"connection", "transfer-encoding", "content-length"}

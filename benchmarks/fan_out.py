@@ -1,0 +1,257 @@
+"""What it costs to fan nodules out: planning, the client's memory, throughput against workers, efficiency.
+
+    python -m benchmarks.fan_out [--real NODULES]
+
+Nodules are stubs that sleep or do nothing, so that what is measured is the orchestration; the last part curates real
+nodules on two workers (`HALOSIGN_REAL_DATA` names them) and is left out without `--real`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+from distributed import Client
+from prefect import flow
+from prefect.settings import PREFECT_LOGGING_LEVEL, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, peak_bytes, save, table
+from flows.cluster import Cluster
+from flows.fan_out import BATCHES_AT_ONCE, fan_out
+from flows.server import prefect_server
+from storage.layout import done_key
+from storage.outcomes import Outcome, write_outcome
+from storage.recipe import load_recipe
+from storage.source import Nodule
+from storage.sources import SourceSpec
+from storage.store import open_store
+from tasks.plan import make_plan
+from tasks.record import Order, inputs_of
+from tasks.survey import survey_source
+
+SLEEP_S = 1.0
+THREADS = (1, 2, 4, 8, 16, 32, 64)
+MANY = 10_000
+SAMPLES = (1000, 2000, 4000, 6000, 8000, 10_000)
+STAGES = dict.fromkeys(("scan", "crop", "resample", "trimap", "solve", "judge", "write"), 0.1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--real", type=int, default=0, help="real nodules to curate on two workers")
+    parser.add_argument("--plan", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.plan is not None:
+        print(json.dumps(plan(arguments.folder, arguments.plan)))
+        return
+    known = json.loads((RESULTS / "fan_out.json").read_text()) if (RESULTS / "fan_out.json").exists() else {}
+    report: dict[str, object] = {"cores": os.cpu_count(), "sleep_s": SLEEP_S, "load_at_start": os.getloadavg()[0]}
+    report["plan"] = plans()
+    quiet = temporary_settings({PREFECT_LOGGING_LEVEL: "CRITICAL"})
+    with quiet, prefect_server(), cluster_of_threads() as (address, grow):
+        report["many"] = many(address, grow)
+        report["throughput"] = [throughput(address, grow, threads) for threads in THREADS]
+    report["real"] = real(arguments.real) if arguments.real else known.get("real")
+    save("fan_out", report)
+    show(report)
+
+
+def show(report: dict[str, object]) -> None:
+    print(
+        table(("", "s", "peak MB"), [(f"{n:,}", row["seconds"], row["peak_mb"]) for n, row in report["plan"].items()])
+    )
+    print(report["many"])
+    print(table(tuple(report["throughput"][0]), [tuple(row.values()) for row in report["throughput"]]))
+    print(report["real"])
+
+
+def plans() -> dict[str, dict[str, float]]:
+    """Plan over stores that are finished, each in a process of its own."""
+    rows = {}
+    for nodules in (MANY, 10 * MANY):
+        with tempfile.TemporaryDirectory() as folder:
+            finished_store(Path(folder), nodules)
+            rows[nodules] = in_own_process("benchmarks.fan_out", "--plan", str(nodules), "--folder", folder)
+    return rows
+
+
+def finished_store(folder: Path, nodules: int) -> None:
+    """A table of nodules and a store where each has its outcome and its mark."""
+    lines = [f"n{n:06d},P{n // 3:06d},n{n:06d}.image.nii.gz,n{n:06d}.readers.nii.gz,4" for n in range(nodules)]
+    (folder / "table.csv").write_text("\n".join(["nodule,patient,image,readers,n_readers", *lines]) + "\n")
+    order = order_of(folder)
+    store = open_store(order.store_url, create=True)
+    for number, nodule in enumerate(survey_source(order, None).nodules):
+        digest = f"{number:064x}"
+        outcome = stub_outcome(nodule, inputs_of(nodule, order), digest)
+        write_outcome(store, outcome)
+        store.put(done_key(nodule.id, digest), b"{}")
+
+
+def order_of(folder: Path) -> Order:
+    return Order(SourceSpec("files", str(folder / "table.csv")), str(folder / "store"), load_recipe())
+
+
+def stub_outcome(nodule: Nodule, inputs: dict[str, object], digest: str) -> Outcome:
+    return Outcome(
+        nodule.id, nodule.patient_id, "done", "write", digest=digest, inputs=inputs, computed=True, seconds=STAGES,
+        stored_bytes=2_500_000, unknown_voxels=8000, versions={"numpy": "2"},
+    )  # fmt: skip
+
+
+def plan(folder: Path, nodules: int) -> dict[str, float]:
+    order = order_of(folder)
+    begin = time.perf_counter()
+    planned = make_plan(open_store(order.store_url), order, survey_source(order, None))
+    seconds = time.perf_counter() - begin
+    expect(len(planned.kept) == nodules, "every nodule is found finished")
+    return {"seconds": round(seconds, 2), "peak_mb": round(peak_bytes() / MEGABYTE)}
+
+
+@contextlib.contextmanager
+def cluster_of_threads() -> Iterator[tuple[str, object]]:
+    """A scheduler in a process of its own; gives its address and how to have so many worker threads."""
+    dask = str(Path(sys.executable).parent / "dask")
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment()}
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder) / "scheduler.json"
+        command = [dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        processes = [subprocess.Popen([*command, "--scheduler-file", str(where)], **options)]
+        while not where.exists() or not where.read_text():
+            time.sleep(0.1)
+        address = json.loads(where.read_text())["address"]
+
+        def grow(threads: int) -> None:
+            while len(processes) > 1:
+                worker = processes.pop()
+                worker.terminate()
+                worker.wait()
+            worker = [dask, "worker", address, "--nthreads", str(threads), "--nworkers", "1", "--no-nanny"]
+            processes.append(subprocess.Popen([*worker, "--no-dashboard"], **options))
+            with Client(address) as client:
+                while sum(client.nthreads().values()) != threads:
+                    time.sleep(0.1)
+
+        try:
+            yield address, grow
+        finally:
+            for process in processes:
+                process.terminate()
+                process.wait()
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
+
+
+def stub(seconds: float, nodule: Nodule, order: Order) -> Outcome:
+    """What a worker gives back, without the work."""
+    time.sleep(seconds)
+    return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": order.recipe.deciding()}, "0" * 64)
+
+
+@flow(name="fan out stubs", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
+def fan_stubs(address: str, nodules: int, seconds: float) -> None:
+    made = tuple(Nodule(f"n{n:06d}", f"P{n // 3:06d}", {"row": {"image": "i", "readers": "r"}}) for n in range(nodules))
+    order = Order(SourceSpec("files", "none.csv"), "none", load_recipe())
+    outcomes, stopped = fan_out(partial(stub, seconds), made, order, Cluster(scheduler=address))
+    expect(not stopped, stopped)
+    expect([outcome.state for outcome in outcomes] == ["done"] * nodules, "every stub is done")
+
+
+def many(address: str, grow: object) -> dict[str, object]:
+    """Nodules that cost nothing: what is left is the orchestration. Memory is this process's, by the time of day."""
+    from flows.tally import Tally
+
+    grow(32)
+    fan_stubs(address, 200, 0.0)
+    me, memory, add = psutil.Process(), {}, Tally.add
+
+    def watched(tally: Tally, outcome: Outcome) -> None:
+        add(tally, outcome)
+        if len(tally.outcomes) in SAMPLES:
+            memory[len(tally.outcomes)] = round(me.memory_info().rss / MEGABYTE, 1)
+
+    Tally.add = watched
+    used, begin = me.cpu_times(), time.perf_counter()
+    fan_stubs(address, MANY, 0.0)
+    wall, now = time.perf_counter() - begin, me.cpu_times()
+    Tally.add = add
+    cpu = now.user + now.system - used.user - used.system
+    return {
+        "nodules": MANY,
+        "wall_ms_per_nodule": round(1e3 * wall / MANY, 2),
+        "client_cpu_ms_per_nodule": round(1e3 * cpu / MANY, 2),
+        "client_mb_after": memory,
+    }
+
+
+def throughput(address: str, grow: object, threads: int) -> dict[str, object]:
+    nodules = 12 * threads
+    grow(threads)
+    begin = time.perf_counter()
+    fan_stubs(address, nodules, SLEEP_S)
+    wall = time.perf_counter() - begin
+    ideal = nodules * SLEEP_S / threads
+    return {
+        "workers": threads,
+        "nodules": nodules,
+        "wall_s": round(wall, 2),
+        "nodules_per_s": round(nodules / wall, 2),
+        "share_of_ideal": round(ideal / wall, 3),
+    }
+
+
+def real(nodules: int) -> dict[str, object]:
+    """Curate real nodules by the command, on two workers; gives the seconds in stages over the workers' wall time."""
+    import pandas as pd
+
+    data = Path(os.environ["HALOSIGN_REAL_DATA"])
+    with tempfile.TemporaryDirectory() as folder:
+        rows = pd.read_csv(data / "nodules.csv").rename(columns={"voi": "nodule"}).head(nodules).assign(n_readers=4)
+        for kind in ("image", "readers"):
+            rows[kind] = str(data / "nodules") + "/" + rows.nodule + f".{kind}.nii.gz"
+        rows.to_csv(Path(folder) / "table.csv", index=False)
+        store = f"{folder}/store"
+        command = ["-m", "flows.cli", "curate", "--files", f"{folder}/table.csv", "--store", store, "--workers", "2"]
+        load = os.getloadavg()[0]
+        done = subprocess.run([sys.executable, *command], check=False, stdout=subprocess.PIPE, text=True)
+        expect(done.returncode in {0, 1}, done.stdout)
+        status = [sys.executable, "-m", "flows.cli", "status", "--store", store, "--json"]
+        facts = json.loads(subprocess.run(status, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        outcomes = [json.loads(path.read_text()) for path in (Path(store) / "outcomes").iterdir()]
+        shutil.rmtree(store)
+    stages = [sum(outcome["seconds"].values()) for outcome in outcomes]
+    wall = facts["last_run"]["wall_s"]
+    return {
+        "nodules": len(stages),
+        "states": facts["states"],
+        "stage_s": round(sum(stages), 1),
+        "median_stage_s": round(statistics.median(stages), 2),
+        "wall_s": wall,
+        "workers": 2,
+        "efficiency": round(sum(stages) / (wall * 2), 3),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+    }
+
+
+def expect(condition: bool, what: str) -> None:
+    """A figure of a run that went wrong is no figure."""
+    if not condition:
+        raise RuntimeError(what)
+
+
+if __name__ == "__main__":
+    main()

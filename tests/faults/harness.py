@@ -1,0 +1,183 @@
+"""One harness for every fault: strike at a random moment, give the same command again, compare with undisturbed."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import obstore
+
+from storage.check import check_nodules, nodules_to_check
+from storage.store import Store, open_store
+from tests.faults.services import wait_until
+
+Contents = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one fault did to one run."""
+
+    fault: str
+    seed: int
+    stored_when_struck: int
+    first_exit: int
+    """Exit code of the command that was struck."""
+    lost: int
+    """Nodules whose case is missing, half or other than undisturbed after the same command again."""
+    recomputed: int
+    """Nodules stored when the fault struck of which any file was written again, or that a later run computed."""
+    recovery_s: float
+    """From the fault's end until all was stored; includes the start of the second command where one was needed."""
+    second_computed: int
+    """What the same command again had left to do."""
+    at_once: int = 0
+    """Nodules that two commands computed at the same time."""
+
+
+@dataclass
+class Scene:
+    """What every run of a fault is about."""
+
+    table: Path
+    recipe: Path
+    nodules: int
+    undisturbed: Contents
+    """Every file of every case of a run that nothing happened to, by key."""
+    environment: dict[str, str]
+
+
+@dataclass
+class Setting:
+    """Where one run takes place."""
+
+    scene: Scene
+    store_url: str
+    where: tuple[str, ...] = ("--workers", "2")
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self) -> list[str]:
+        arguments = ("curate", "--files", self.scene.table, "--store", self.store_url, "--recipe", self.scene.recipe)
+        return [sys.executable, "-m", "flows.cli", *map(str, arguments), *self.where, "--log-format", "json"]
+
+    def store(self) -> Store:
+        return open_store(self.store_url, create=True)
+
+
+@dataclass
+class Command:
+    """The curate command under way; what it says goes into a file, so that it never waits for a reader."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def events(self) -> Iterator[dict[str, object]]:
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{"):
+                yield json.loads(line)
+
+    def computed(self) -> set[str]:
+        return {str(e["nodule"]) for e in self.events() if e["event"] == "nodule" and e["computed"]}
+
+
+@contextmanager
+def running(setting: Setting) -> Iterator[Command]:
+    handle, name = tempfile.mkstemp(suffix=".log")
+    environment = {**os.environ, **setting.scene.environment, **setting.environment}
+    process = subprocess.Popen(setting.command(), env=environment, stdout=handle, stderr=handle)
+    try:
+        yield Command(process, Path(name))
+    finally:
+        process.kill()
+        process.wait()
+        os.close(handle)
+        os.unlink(name)
+
+
+def suffer(
+    name: str, seed: int, setting: Setting, strike: Callable[[Command, random.Random], int], *, moment: bool = True
+) -> Report:
+    """Run the command, let the fault strike, give the same command again and say what became of the nodules.
+
+    Args:
+        name: The fault's.
+        seed: Decides when it strikes.
+        setting: Where the command runs.
+        strike: The fault; returns when it is over, with how many nodules two workers computed at the same time.
+        moment: True where it strikes after a random number of nodules; False where it chooses its own moment.
+    """
+    dice, scene = random.Random(seed), setting.scene
+    store = setting.store()
+    goal, delay_s = dice.randrange(scene.nodules), dice.uniform(0, 0.5)
+    with running(setting) as first:
+        if moment:
+            wait_until(
+                lambda: (len(marks(store)) >= goal and "run begins" in first.log.read_text()) or _ended(first),
+                f"{goal} nodules",
+            )
+            time.sleep(delay_s)
+        before = written(store) if moment else {}
+        at_once = strike(first, dice)
+        over = time.monotonic()
+        first_exit = first.process.wait(timeout=600)
+        first_s = time.monotonic() - over
+        account = first.log.read_text()
+        if not moment:
+            before = written(store)
+    assert first_exit in {0, 1}, account
+    assert not [line for line in account.splitlines() if line.startswith("Traceback")], account
+    after_first = {key.split("/")[1] for key in marks(store)}
+    with running(setting) as second:
+        second_exit = second.process.wait(timeout=600)
+        recomputed = second.computed() & after_first
+        second_computed = len(second.computed())
+        whole_s = time.monotonic() - over
+        account += second.log.read_text()
+    assert second_exit == 0, account
+    after = written(store)
+    struck = {key.split("/")[1] for key in before if key.endswith(".done")}
+    recomputed |= {n for n in struck if any(after.get(k) != t for k, t in before.items() if k.split("/")[1] == n)}
+    found = {key: store.get(key) for key in store.keys("cases")}
+    lost = {key.split("/")[1] for key in scene.undisturbed if found.get(key) != scene.undisturbed[key]}
+    assert set(found) == set(scene.undisturbed)
+    assert not [c for complaints in check_nodules(store, nodules_to_check(store)) for c in complaints]
+    recovery_s = round(whole_s if second_computed else first_s, 1)
+    return Report(name, seed, len(struck), first_exit, len(lost), len(recomputed), recovery_s, second_computed, at_once)
+
+
+def _ended(command: Command) -> bool:
+    return command.process.poll() is not None
+
+
+def marks(store: Store) -> list[str]:
+    return [key for key in store.keys("cases") if key.endswith(".done")]
+
+
+def written(store: Store) -> dict[str, object]:
+    """When each file of a case was written, for the finished ones."""
+    finished = tuple(key.removesuffix(".done") for key in marks(store))
+    times = {}
+    for key in store.keys("cases"):
+        if key.startswith(finished) and finished:
+            times[key] = _written_at(store, key)
+    return times
+
+
+def _written_at(store: Store, key: str) -> object:
+    if "://" not in store.url:
+        return os.stat(f"{store.url}/{key}").st_mtime_ns
+    return obstore.head(store.objects, key)["last_modified"]
+
+
+def keep(reports: list[Report], path: Path) -> None:
+    """Add reports to a file of them; one of the same fault and seed replaces the one before."""
+    known = {(r["fault"], r["seed"]): r for r in json.loads(path.read_text())} if path.exists() else {}
+    known |= {(r.fault, r.seed): asdict(r) for r in reports}
+    path.write_text(json.dumps([known[key] for key in sorted(known)], indent=1) + "\n")

@@ -1,0 +1,66 @@
+"""What an operator uses: logs for machines, the state for a monitor, the check of a store."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from storage.store import open_store
+
+
+@pytest.fixture(scope="module")
+def logged(halosign, table, recipe, tmp_path_factory):
+    """A run that logged JSON lines, on two workers of its own."""
+    folder = tmp_path_factory.mktemp("logged")
+    done = halosign(
+        "curate", "--files", table, "--store", folder / "store", "--recipe", recipe, "--workers", 2,
+        HALOSIGN_LOG_FORMAT="json",
+    )  # fmt: skip
+    return done, open_store(str(folder / "store"))
+
+
+def test_every_line_of_the_log_is_an_event(logged):
+    done, _ = logged
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"time", "level", "event"} <= lines[0].keys()
+    of = {name: [line for line in lines if line["event"] == name] for name in ("nodule", "stage", "run begins")}
+    assert {line["nodule"]: line["state"] for line in of["nodule"]} == {
+        **{f"n{n}": "done" for n in range(1, 7)},
+        "n7": "refused",
+    }
+    (begins,) = of["run begins"]
+    assert begins["to_compute"] == 7
+    ends = lines[-1]
+    assert (ends["event"], ends["computed"], ends["refused"], ends["ending"]) == ("run ends", 6, 1, "complete")
+    # The workers' lines: every stage of every nodule, with its seconds.
+    stages = {(line["nodule"], line["stage"]) for line in of["stage"]}
+    assert {(f"n{n}", stage) for n in range(1, 7) for stage in ("scan", "solve", "write")} < stages
+    assert all(line["seconds"] >= 0 and line["worker"].startswith("tcp://") for line in of["stage"])
+
+
+def test_status_tells_a_monitor_of_the_last_run(logged, halosign):
+    _, store = logged
+    facts = json.loads(halosign("status", "--store", store.url, "--json").stdout)
+    run = facts["last_run"]
+    assert (run["ending"], run["to_compute"], run["states"]["computed"]) == ("complete", 7, 6)
+    assert run["nodules_per_hour"] == round(3600 * 6 / run["wall_s"], 1)
+    people = halosign("status", "--store", store.url).stdout
+    assert f"last run: begun {run['started']} on {run['host']}, complete" in people
+
+
+def test_check_finds_a_sound_store_sound_and_names_what_is_damaged(logged, halosign):
+    _, store = logged
+    sound = halosign("store", "check", "--store", store.url)
+    assert sound.returncode == 0, sound.stderr
+    assert "7 nodules checked, 0 damaged" in sound.stdout
+    key = next(key for key in store.keys("cases/n4") if key.endswith("image/c/0/0/0"))
+    good = Path(store.url, key).read_bytes()
+    Path(store.url, key).write_bytes(good[:-1])
+    damaged = halosign("store", "check", "--store", store.url)
+    assert damaged.returncode == 1
+    assert f"n4: {key}: {len(good) - 1} bytes, {len(good)} were written. Restore the case from a backup" in (
+        damaged.stdout
+    )
+    assert "7 nodules checked, 1 damaged" in damaged.stdout
+    assert Path(store.url, key).read_bytes() == good[:-1]
+    Path(store.url, key).write_bytes(good)
