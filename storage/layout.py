@@ -11,6 +11,8 @@
     cases/<nodule>/<digest>.done          the only mark of 'done': the group's files with SHA-256, written last
     outcomes/<nodule>.json                the latest outcome
     decisions/<nodule>/<time>-<id>.json   append-only verdicts
+    studies/<study>/study.json            a clinicians' study: what is shown to whom, written once
+    studies/<study>/verdicts/<nodule>/<time>-<id>.json    its verdicts, which decide no release
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
 
@@ -29,6 +31,7 @@ from matting.grid import Grid
 OUTCOMES = "outcomes"
 CASES = "cases"
 DECISIONS = "decisions"
+STUDIES = "studies"
 RELEASES = "releases"
 
 ALPHA_STEP = 2.0**-16
@@ -55,6 +58,16 @@ def done_key(nodule_id: str, digest: str) -> str:
 def outcome_key(nodule_id: str) -> str:
     """Give the key of a nodule's latest outcome."""
     return f"{OUTCOMES}/{nodule_id}.json"
+
+
+def study_key(study: str) -> str:
+    """Give the key of a study's plan."""
+    return f"{STUDIES}/{study}/study.json"
+
+
+def study_verdicts(study: str) -> str:
+    """Give the folder of a study's verdicts."""
+    return f"{STUDIES}/{study}/verdicts"
 
 
 def rounded_alpha(alpha: NDArray[np.float64]) -> NDArray[np.float32]:
