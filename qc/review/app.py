@@ -38,7 +38,7 @@ def make_app(desk: Desk, door: Door, *, local: bool, secure: bool = False) -> Fa
         local: Whether only this machine's own names are answered to.
         secure: Whether the page is reached over TLS, so that the session never travels without.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(Gate, hosts=LOCAL_HOSTS if local else None)
     pages = _Pages()
     _add_errors(app, pages)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from matting.refusal import Refusal
 from qc.agreement import joint_kappa, pairwise_kappas
-from qc.review.index import Entry, Index
+from qc.review.index import FRESH_S, Entry, Index
 from qc.review.pages import (
     AgreementPage,
     Figure,
@@ -107,7 +107,7 @@ class Desk:
         stand = standing(read_decisions(self._store, nodule_id), entry.digest, self._rule)
         mine = stand.vote_of(reviewer)
         others = tuple(vote for vote in stand.votes if vote.reviewer != reviewer)
-        rows = [row for row in self._rows(reviewer) if row.entry.nodule_id != nodule_id]
+        rows = [row for row in self._rows(reviewer, at_most_old_s=FRESH_S) if row.entry.nodule_id != nodule_id]
         row = make_row(entry, stand, reviewer)
         before, after = neighbours([*rows, row], query, nodule_id)
         return NodulePage(
@@ -256,11 +256,11 @@ class Desk:
             counts=tuple(sorted((name, len(given)) for name, given in answers.items())),
         )
 
-    def _rows(self, reviewer: str) -> list[Row]:
+    def _rows(self, reviewer: str, *, at_most_old_s: float = 0.0) -> list[Row]:
         said = self._said(None)
         return [
             make_row(entry, standing(said.get(nodule_id, []), entry.digest, self._rule), reviewer)
-            for nodule_id, entry in self._index.entries().items()
+            for nodule_id, entry in self._index.entries(at_most_old_s=at_most_old_s).items()
         ]
 
     def _said(self, study: Study | None) -> dict[str, list[Decision]]:

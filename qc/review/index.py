@@ -16,7 +16,7 @@ from storage.outcomes import Outcome, read_outcome, read_outcomes
 from storage.store import Store
 
 FRESH_S = 5.0
-"""The list of nodules is read anew when it is older than this; a single nodule always is."""
+"""How old the list may be while nodules are worked through; a page that lists them reads it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ class Index:
         self._read_at = -FRESH_S
         self._lock = Lock()
 
-    def entries(self) -> dict[str, Entry]:
-        """Give every nodule that has a readable case, sorted by id; at most `FRESH_S` old."""
+    def entries(self, *, at_most_old_s: float = 0.0) -> dict[str, Entry]:
+        """Give every nodule that has a readable case, sorted by id."""
         with self._lock:
-            if time.monotonic() - self._read_at >= FRESH_S:
+            if time.monotonic() - self._read_at >= at_most_old_s:
                 done = [o for o in read_outcomes(self._store) if o.state == "done" and o.digest]
                 with ThreadPoolExecutor(4) as pool:
                     found = pool.map(self._entry, done)

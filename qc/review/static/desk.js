@@ -17,6 +17,7 @@ const trail = []; // addresses of the nodules before this one
 let now = null; // { view, volume } on the screen
 let shownAt = 0, hiddenFor = 0, hiddenAt = 0;
 let coming = 0;
+let missed = null; // the nodule that could not be shown while the server was away
 
 const viewer = new Viewer(find("planes"), find("strip"), {
   onActive(plane) {
@@ -34,6 +35,7 @@ const outbox = new Outbox(reviewer, proof, {
       ? "Please say who you are again"
       : away ? `Server away; ${count} waiting` : count ? "Saving…" : "Saved";
     find("saved").classList.toggle("alarm", Boolean(away));
+    if (missed && !away && !count) show(...missed);
   },
   async onStored(said) {
     ready.delete(apiAddress(now?.view.address ?? ""));
@@ -70,9 +72,11 @@ function prepare(api) {
 async function show(api, { push = false, again = false, begun = 0 } = {}) {
   const turn = ++coming;
   let next;
+  missed = null;
   try {
     next = await prepare(api);
   } catch (error) {
+    if (outbox.waiting.length) missed = [api, { push, again }];
     say(`The nodule could not be shown: ${error.message}`, true);
     return;
   }
@@ -93,7 +97,13 @@ async function show(api, { push = false, again = false, begun = 0 } = {}) {
   showButtons();
   document.body.dataset.shown = next.view.nodule;
   announcer.textContent = `${next.view.study ? "Next nodule" : next.view.nodule}, ${next.view.options.length} candidates`;
-  if (next.view.next) prepare(next.view.next).catch(() => {});
+  prefetch();
+}
+
+// Keeps the next nodule ready; says in the page which one it is.
+function prefetch() {
+  if (!now.view.next) return;
+  prepare(now.view.next).then(({ view }) => { document.body.dataset.ready = view.nodule; }, () => {});
 }
 
 // Takes over what changed on the server, without disturbing what the reviewer does.
@@ -106,7 +116,7 @@ async function refreshHead() {
   head.innerHTML = fresh.head;
   Object.assign(view, { next: fresh.next, previous: fresh.previous });
   showButtons();
-  if (view.next) prepare(view.next).catch(() => {});
+  prefetch();
 }
 
 function showButtons() {

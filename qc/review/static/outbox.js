@@ -50,10 +50,11 @@ export class Outbox {
         this.retry = setTimeout(() => this.send(), pause);
         break;
       }
+      const content = await answer.json().catch(() => ({}));
       this.failures = 0;
       this.keep(this.waiting.filter((one) => one.id !== said.id));
       if (answer.ok) this.hooks.onStored(said);
-      else this.hooks.onRefused(said, (await answer.json().catch(() => ({}))).error ?? `error ${answer.status}`);
+      else this.hooks.onRefused(said, content.error ?? `error ${answer.status}`);
     }
     this.sending = false;
   }
