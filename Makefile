@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow bench cluster cluster-down format clean
+.PHONY: help demo test test-slow bench cluster cluster-down browser format clean
 
 help:
 	@echo "make demo       install, then run the whole job on stand-in scans; prints what to open"
@@ -18,7 +18,7 @@ help:
 demo: $(VENV)/user
 	$(BIN)/halosign demo
 
-test: $(VENV)/dev
+test: $(VENV)/dev browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -28,7 +28,7 @@ test: $(VENV)/dev
 test-slow: $(VENV)/dev
 	$(BIN)/pytest -m slow
 
-bench: $(VENV)/bench
+bench: $(VENV)/bench browser
 	$(BIN)/python -m benchmarks
 
 cluster: $(VENV)/dev .env
@@ -40,6 +40,14 @@ cluster-down: $(VENV)/dev
 # Every secret that .env.example leaves empty, made up anew
 .env:
 	umask 077; $(PYTHON) -c "import re, secrets; print(re.sub('=$$', lambda _: '=' + secrets.token_hex(16), open('.env.example').read(), flags=re.M), end='')" > $@
+
+# The review page is tested in a real browser; where there is none and none can be had, those tests are skipped.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null \
+			|| echo "chromium could not be installed: browser tests will be skipped"; \
+		else echo "no chromium here: install it as root, or the browser tests are skipped"; fi
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from flows.review_cli import review
 from matting.refusal import Refusal
 from storage.errors import StoreError
 
@@ -30,7 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From annotated CT scans to a released, versioned data set of 3D alpha mattes.",
 )
-review = typer.Typer(no_args_is_help=True, help="Decide which matte of each nodule is released.")
 release = typer.Typer(no_args_is_help=True, help="Publish and check versions of the data set.")
 store_commands = typer.Typer(no_args_is_help=True, help="Look after a store.")
 app.add_typer(store_commands, name="store")
@@ -124,7 +124,7 @@ def curate(
     with prefect_server():
         result = curate_flow(order, _names(patients), where)
     show_result(result)
-    typer.echo(f"next: halosign review auto --store {store}")
+    typer.echo(f"next: halosign review serve --store {store}  (or: halosign review auto --store {store})")
     raise typer.Exit(0 if result.is_clean else 1)
 
 
@@ -195,16 +195,6 @@ def store_check(store: StoreOption) -> None:
         console.print(str(complaint), markup=False)
     console.print(f"{len(nodules)} nodules checked, {len({c.nodule_id for c in complaints})} damaged")
     raise typer.Exit(1 if complaints else 0)
-
-
-@review.command("auto", epilog="Example: halosign review auto --store ./store")
-def review_auto(store: StoreOption) -> None:
-    """Pick the best-ranked matte of every nodule that no person decided; recorded as automatic."""
-    from storage.store import open_store
-    from tasks.review import pick_automatically
-
-    added = pick_automatically(open_store(store))
-    typer.echo(f"{len(added)} nodules decided automatically")
 
 
 @release.command("publish", epilog="Example: halosign release publish 0.1.0 --store ./store")

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flows.result import CurationResult
 from matting.refusal import Refusal
+from qc.agreement import Estimate
 from storage.outcomes import Outcome, read_outcome
 from storage.releases import list_releases, withdrawal
 from storage.rubbish import Rubbish
@@ -19,6 +20,9 @@ from tasks.plan import Plan, decide
 from tasks.record import Order
 from tasks.reproduce import Reproduction
 from tasks.survey import survey_source
+
+if TYPE_CHECKING:
+    from qc.review.pages import AgreementPage
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -147,6 +151,27 @@ def show_release(manifest: dict[str, Any]) -> None:
     for member in manifest["nodules"].values():
         table.add_row(member["nodule_id"], member["split"], member["method"], member["reviewer"], member["digest"][:12])
     console.print(table)
+
+
+def show_agreement(page: "AgreementPage") -> None:
+    """Print where reviewers differ and how far they agree."""
+    console.print(f"{len(page.disputes)} nodules in dispute; the rule is `{page.rule}`")
+    for row in page.disputes:
+        words = ", ".join(f"{vote.reviewer}: {vote.answer}" for vote in row.standing.votes)
+        counts = row.standing.decision.answer if row.standing.decision else "not settled"
+        console.print(f"  {row.entry.nodule_id}  {words}; counts: {counts}", markup=False)
+    for first, second, kappa in page.pairs:
+        console.print(f"Cohen's kappa, {first} and {second}: {_estimate(kappa)}", markup=False)
+    if page.joint:
+        console.print(f"Fleiss' kappa, everybody: {_estimate(page.joint)}")
+
+
+def _estimate(kappa: Estimate) -> str:
+    over = f"over {kappa.nodules} nodules"
+    if kappa.value is None:
+        return f"not defined {over}"
+    interval = "" if kappa.low is None else f" ({kappa.low:.2f} to {kappa.high:.2f})"
+    return f"{kappa.value:.2f}{interval} {over}"
 
 
 def _reasons(title: str, reasons: Counter[str]) -> None:

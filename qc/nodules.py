@@ -56,7 +56,7 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
     facts = case.facts
     measured = measure(case, pick)
     readers = case.array("labels/readers/0").astype(bool)
-    ratings = _ratings(facts)
+    ratings = ratings_of(facts)
     names = tuple(dict.fromkeys(name for row in ratings for name in row if name != "annotation_id"))
     subject = _subject(case, readers, pick) if pictures else None
     return Nodule(
@@ -89,7 +89,7 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
 def measure(case: Case, pick: str | None) -> Measured:
     """Take what the store knows of a case's errors."""
     facts = case.facts
-    return Measured(kind_of(_ratings(facts)) or UNRATED, dict(facts.get("errors", {})), pick)
+    return Measured(kind_of(ratings_of(facts)) or UNRATED, dict(facts.get("errors", {})), pick)
 
 
 def kind_of(ratings: Sequence[Mapping[str, Any]]) -> str | None:
@@ -107,7 +107,8 @@ def glossary(nodules: Iterable[Nodule]) -> tuple[tuple[str, str], ...]:
     return (*TABLE_WORDS.items(), *((name, FIGURE_WORDS[name]) for name in figures))
 
 
-def _ratings(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def ratings_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give what each reader said of a nodule, where the source keeps it."""
     source = facts.get("source") or {}
     found: list[Any] = next((source[key] for key in _RATING_KEYS if source.get(key)), [])
     return [row for row in found if isinstance(row, dict)]

@@ -145,7 +145,7 @@ def focus(subject: Subject) -> Subject:
 
     The cube's middle voxel is the union's centre of mass, so every plane is simply the middle one.
     """
-    upright = _upright(subject.grid)
+    upright = upright_flips(subject.grid)
     places = np.argwhere(np.any(subject.readers, axis=0)[upright])
     spacing_mm = np.asarray(subject.grid.spacing_mm)
     centre = places.mean(axis=0).round().astype(int)
@@ -167,7 +167,7 @@ def focus(subject: Subject) -> Subject:
     )
 
 
-def _upright(grid: Grid) -> tuple[slice, ...]:
+def upright_flips(grid: Grid) -> tuple[slice, ...]:
     """Give the flips after which the array axes run to the head, the back and the left."""
     runs = (axis[2 - place] for place, axis in enumerate(grid.axes_lps))
     return tuple(slice(None, None, -1 if run < 0 else 1) for run in runs)

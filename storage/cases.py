@@ -76,6 +76,11 @@ class Case:
         """Names of the stored mattes, in stored order."""
         return tuple(self.facts["methods"])
 
+    @property
+    def reader_count(self) -> int:
+        """How many readers' masks there are."""
+        return int(self._array("labels/readers/0").shape[0])
+
     def array(self, name: str) -> NDArray[Any]:
         """Read one array whole: image, validity, labels/readers/0, labels/trimap/0 or known_alpha."""
         return np.asarray(self._array(name)[...])

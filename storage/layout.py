@@ -12,6 +12,8 @@
     outcomes/<nodule>.json                the latest outcome
     runs/<time>-<host>-<process>.json     what each curation set out to do and did
     decisions/<nodule>/<time>-<id>.json   append-only verdicts
+    studies/<study>/study.json            a clinicians' study: what is shown to whom, written once
+    studies/<study>/verdicts/<nodule>/<time>-<id>.json    its verdicts, which decide no release
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
 
@@ -30,6 +32,7 @@ from matting.grid import Grid
 OUTCOMES = "outcomes"
 CASES = "cases"
 DECISIONS = "decisions"
+STUDIES = "studies"
 RELEASES = "releases"
 RUNS = "runs"
 
@@ -57,6 +60,16 @@ def done_key(nodule_id: str, digest: str) -> str:
 def outcome_key(nodule_id: str) -> str:
     """Give the key of a nodule's latest outcome."""
     return f"{OUTCOMES}/{nodule_id}.json"
+
+
+def study_key(study: str) -> str:
+    """Give the key of a study's plan."""
+    return f"{STUDIES}/{study}/study.json"
+
+
+def study_verdicts(study: str) -> str:
+    """Give the folder of a study's verdicts."""
+    return f"{STUDIES}/{study}/verdicts"
 
 
 def rounded_alpha(alpha: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,16 +1,17 @@
 """The recipe: every choice of a data set in one strict YAML file.
 
-The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run` and `release`
-decide how a run goes and what a release holds, never the bytes of a case; all others enter the case's digest.
+The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run`, `review` and
+`release` decide how a run goes, whose verdict counts and what a release holds, never the bytes of a case; all others
+enter the case's digest.
 """
 
 import difflib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from matting.parameters import (
     ClosedForm,
@@ -44,6 +45,29 @@ class Run(BaseModel):
     """Share of nodules that may be refused or fail before the run stops early."""
 
 
+class Review(BaseModel):
+    """How several people's verdicts on one case are joined: `storage.consensus`."""
+
+    model_config = _OPTIONS
+
+    rule: Literal["first", "majority", "adjudicator"] = "first"
+    reviewers: int = Field(1, ge=1)
+    """So many people must have decided a nodule before `majority` or `adjudicator` counts them."""
+    adjudicator: str = ""
+    """Who settles disputes."""
+
+    @model_validator(mode="after")
+    def _check_adjudicator(self) -> "Review":
+        if (self.rule == "adjudicator") != bool(self.adjudicator):
+            raise Refusal(
+                "the review's rule and adjudicator do not fit",
+                got=f"rule {self.rule}, adjudicator {self.adjudicator or 'nobody'}",
+                expected="an adjudicator's name with the rule `adjudicator`, and with no other",
+                remedy="Name one, or choose another rule.",
+            )
+        return self
+
+
 class Release(BaseModel):
     """What a release holds."""
 
@@ -73,6 +97,7 @@ class Recipe(BaseModel):
     learning_based: LearningBased = LearningBased()
     information_flow: InformationFlow = InformationFlow()
     run: Run = Field(default_factory=Run)
+    review: Review = Field(default_factory=Review)
     release: Release = Field(default_factory=Release)
 
     @property
@@ -89,7 +114,7 @@ class Recipe(BaseModel):
 
     def deciding(self) -> dict[str, Any]:
         """Give the part that decides the bytes of a case, as JSON."""
-        return self.model_dump(mode="json", exclude={"name", "run", "release"})
+        return self.model_dump(mode="json", exclude={"name", "run", "review", "release"})
 
 
 def load_recipe(path: str | Path | None = None) -> Recipe:

@@ -11,7 +11,8 @@ from storage.card import card, index_table, split_table
 from storage.cases import Case, case_files, damage, read_case
 from storage.changes import Contents, changes_page, compare, predecessor
 from storage.composition import Composition
-from storage.decisions import Decision, latest_decision
+from storage.consensus import standing
+from storage.decisions import Decision, read_decisions
 from storage.metadata import metadata_files
 from storage.outcomes import Outcome, read_outcomes
 from storage.recipe import Recipe
@@ -55,7 +56,7 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
         Refusal: Any gate is not passed; the message names the first nodules and what to do.
     """
     check_version(version)
-    decided = _decided(store)
+    decided = _decided(store, recipe)
     chosen = [one for one in decided if one.decision.verdict == "choose"]
     _refuse_if("every nodule was discarded", [] if chosen else ["all"], "A release needs at least one nodule.")
     facts = {one.outcome.nodule_id: one.case.facts for one in chosen}
@@ -81,19 +82,23 @@ def _changes(store: Store, version: str, members: tuple[Member, ...]) -> bytes:
     return changes_page(version, compare(store, Contents.of(before), after) if before else None)
 
 
-def _decided(store: Store) -> list[Decided]:
-    """Give every finished nodule with its verdict, which counts only for the very case that was looked at."""
-    finished = [outcome for outcome in read_outcomes(store) if outcome.state == "done" and outcome.digest]
+def _decided(store: Store, recipe: Recipe) -> list[Decided]:
+    """Give every finished nodule with the verdict that stands, which is on the very case that was looked at."""
+    finished = {o.nodule_id: o for o in read_outcomes(store) if o.state == "done" and o.digest}
     _refuse_if("the store holds no finished nodule", [] if finished else ["none"], "Run `halosign curate` first.")
-    verdicts = {outcome.nodule_id: latest_decision(store, outcome.nodule_id) for outcome in finished}
-    decided = [
-        Decided(outcome, verdict, read_case(store, outcome.nodule_id, str(outcome.digest)))
-        for outcome in finished
-        if (verdict := verdicts[outcome.nodule_id]) is not None and verdict.digest == outcome.digest
+    stand = {
+        name: standing(read_decisions(store, name), str(outcome.digest), recipe.review)
+        for name, outcome in finished.items()
+    }
+    undecided = sorted(name for name, one in stand.items() if one.decision is None and not one.is_disputed)
+    _refuse_if("nodules are undecided", undecided, "Decide them: `halosign review auto` or a reviewer.")
+    disputed = sorted(name for name, one in stand.items() if one.decision is None)
+    _refuse_if("reviewers differ", disputed, f"Settle them: the recipe's rule is `{recipe.review.rule}`.")
+    return [
+        Decided(outcome, one.decision, read_case(store, name, str(outcome.digest)))
+        for name, outcome in finished.items()
+        if (one := stand[name]).decision is not None
     ]
-    undecided = {outcome.nodule_id for outcome in finished} - {one.outcome.nodule_id for one in decided}
-    _refuse_if("nodules are undecided", sorted(undecided), "Decide them: `halosign review auto` or a reviewer.")
-    return decided
 
 
 def _check_facts(facts: dict[str, dict[str, Any]], recipe: Recipe) -> None:

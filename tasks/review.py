@@ -1,7 +1,7 @@
 """The automatic pick: the best-ranked matte of every nodule, recorded as automatic."""
 
 from storage.cases import read_case
-from storage.decisions import Decision, latest_decision, record_decision
+from storage.decisions import Decision, effective, read_decisions, record_decision
 from storage.outcomes import read_outcomes
 from storage.store import Store
 
@@ -14,11 +14,11 @@ def pick_automatically(store: Store) -> list[Decision]:
     for outcome in read_outcomes(store):
         if outcome.state != "done" or outcome.digest is None:
             continue
-        before = latest_decision(store, outcome.nodule_id)
-        if before and before.digest == outcome.digest and not before.automatic:
+        said = [d for d in effective(read_decisions(store, outcome.nodule_id)) if d.answer is not None]
+        if any(d.digest == outcome.digest and not d.automatic for d in said):
             continue
         pick = _pick(store, outcome.nodule_id, outcome.digest)
-        if before is None or not pick.says_the_same(before):
+        if not said or not pick.says_the_same(said[-1]):
             added.append(record_decision(store, pick))
     return added
 

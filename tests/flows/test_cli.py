@@ -42,7 +42,7 @@ def test_the_commands_in_the_docs_exist_with_their_options(page):
     known = {path: {o for p in command.params for o in p.opts} for path, command in commands()}
     for line in re.findall(r"^ *(?:\$ )?halosign (.*?)(?:  +#.*)?$", (ROOT / page).read_text(), re.MULTILINE):
         words = line.split()
-        path = next((tuple(words[:n]) for n in (2, 1) if tuple(words[:n]) in known), None)
+        path = next((tuple(words[:n]) for n in (3, 2, 1) if tuple(words[:n]) in known), None)
         assert path, f"{page}: no such command: halosign {line}"
         assert {word for word in words if word.startswith("--")} <= known[path], f"{page}: halosign {line}"
 

@@ -9,7 +9,7 @@ from flows.curate import curate_nodule
 from matting.refusal import Refusal
 from storage.decisions import Decision, latest_decision, record_decision
 from storage.outcomes import read_outcome, write_outcome
-from storage.recipe import Recipe
+from storage.recipe import Recipe, Review
 from storage.releases import publish_release, verify_release
 from tasks.release import draft_release
 from tasks.review import pick_automatically
@@ -48,6 +48,22 @@ def test_a_draft_holds_what_was_chosen(store, curated):
     index = pd.read_parquet(io.BytesIO(draft.own_files["index.parquet"]))
     assert index.loc[0, ["nodule_id", "method", "spacing_mm"]].tolist() == ["n1", "knn", 0.5]
     assert b"stand-in" not in draft.own_files["README.md"].lower()
+
+
+def test_what_reviewers_dispute_is_released_once_it_is_settled(store, curated):
+    recipe = curated.recipe.model_copy(update={"review": Review(rule="adjudicator", reviewers=2, adjudicator="judge")})
+    pick_automatically(store)
+    for reviewer, method in (("ann", "knn"), ("bob", "lb")):
+        digest = read_outcome(store, "n1").digest
+        record_decision(store, Decision("n1", digest, "choose", method, reviewer, automatic=False))
+    assert [decision.nodule_id for decision in pick_automatically(store)] == []
+    with pytest.raises(Refusal, match=r"reviewers differ: got n1.*the recipe's rule is `adjudicator`"):
+        draft_release(store, "0.1.0", recipe)
+    record_decision(store, Decision("n1", digest, "choose", "cf", "judge", automatic=False))
+    chosen = {
+        member.nodule_id: (member.method, member.reviewer) for member in draft_release(store, "0.1.0", recipe).members
+    }
+    assert chosen["n1"] == ("cf", "judge")
 
 
 def test_two_drafts_of_the_same_store_are_the_same(store, curated):

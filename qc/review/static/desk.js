@@ -1,0 +1,386 @@
+// The review page: shows nodules, takes verdicts, keeps the next nodule ready.
+
+import { Outbox, newId } from "./outbox.js";
+import { Viewer, WINDOWS } from "./viewer.js";
+import { fetchVolume } from "./volume.js";
+
+const find = (id) => document.getElementById(id);
+const { reviewer, proof } = document.body.dataset;
+const [head, side, toast, announcer] = ["head", "side", "toast", "announcer"].map(find);
+const [discardDialog, helpDialog] = ["discard", "help"].map(find);
+const KEPT = 4;
+const SINGLE_KEYS = "halosign-single-keys";
+
+const ready = new Map(); // address of a view's JSON -> promise of { view, volume }
+const undoable = []; // my verdicts of this visit, newest last
+const trail = []; // addresses of the nodules before this one
+let now = null; // { view, volume } on the screen
+let shownAt = 0, hiddenFor = 0, hiddenAt = 0;
+let coming = 0;
+let missed = null; // the nodule that could not be shown while the server was away
+
+const viewer = new Viewer(find("planes"), find("strip"), {
+  onActive(plane) {
+    if (plane !== "solid" && plane !== viewer.active) {
+      viewer.active = plane;
+      viewer.schedule();
+    }
+  },
+  onDraw: showState,
+});
+
+const outbox = new Outbox(reviewer, proof, {
+  onChange(count, away, strange) {
+    find("saved").textContent = strange
+      ? "Please say who you are again"
+      : away ? `Server away; ${count} waiting` : count ? "Saving…" : "Saved";
+    find("saved").classList.toggle("alarm", Boolean(away));
+    if (missed && !away && !count) show(...missed);
+  },
+  async onStored(said) {
+    ready.delete(apiAddress(now?.view.address ?? ""));
+    if (now) await refreshHead();
+    if (said.verdict === "undo" && now?.view.nodule === said.nodule) await show(apiAddress(now.view.address), { again: true });
+  },
+  onRefused(said, error) {
+    const place = undoable.findIndex((one) => one.id === said.id);
+    if (place >= 0) undoable.splice(place, 1);
+    say(`Not recorded (${said.nodule}): ${error}`, true);
+  },
+});
+
+function apiAddress(address) {
+  return `/api${address}`;
+}
+
+// Fetches a nodule with its images, once.
+function prepare(api) {
+  if (!ready.has(api)) {
+    const promise = fetch(api).then(async (answer) => {
+      if (answer.status === 401) location.assign("/who");
+      if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `error ${answer.status}`);
+      const view = await answer.json();
+      return { view, volume: await fetchVolume(view) };
+    });
+    promise.catch(() => ready.delete(api));
+    ready.set(api, promise);
+    while (ready.size > KEPT) ready.delete(ready.keys().next().value);
+  }
+  return ready.get(api);
+}
+
+async function show(api, { push = false, again = false, begun = 0 } = {}) {
+  const turn = ++coming;
+  let next;
+  missed = null;
+  try {
+    next = await prepare(api);
+  } catch (error) {
+    if (outbox.waiting.length) missed = [api, { push, again }];
+    say(`The nodule could not be shown: ${error.message}`, true);
+    return;
+  }
+  if (turn !== coming) return;
+  if (push && now) {
+    trail.push(now.view.address);
+    history.pushState(null, "", next.view.address);
+  }
+  const before = now;
+  now = next;
+  head.innerHTML = next.view.head;
+  side.innerHTML = next.view.side;
+  document.title = `${next.view.study || next.view.nodule} · Halosign`;
+  if (!again || before?.volume !== next.volume) await viewer.show(next.volume, next.view.options);
+  if (begun) performance.measure("next-nodule", { start: begun });
+  [shownAt, hiddenFor] = [performance.now(), 0];
+  fillAgainst();
+  showButtons();
+  document.body.dataset.shown = next.view.nodule;
+  announcer.textContent = `${next.view.study ? "Next nodule" : next.view.nodule}, ${next.view.options.length} candidates`;
+  prefetch();
+}
+
+// Keeps the next nodule ready; says in the page which one it is.
+function prefetch() {
+  if (!now.view.next) return;
+  prepare(now.view.next).then(({ view }) => { document.body.dataset.ready = view.nodule; }, () => {});
+}
+
+// Takes over what changed on the server, without disturbing what the reviewer does.
+async function refreshHead() {
+  const { view } = now;
+  const answer = await fetch(apiAddress(view.address)).catch(() => null);
+  if (!answer?.ok || now.view !== view) return;
+  const fresh = await answer.json();
+  if (now.view !== view) return;
+  head.innerHTML = fresh.head;
+  Object.assign(view, { next: fresh.next, previous: fresh.previous });
+  showButtons();
+  prefetch();
+}
+
+function showButtons() {
+  find("previous").disabled = !now.view.previous && !trail.length;
+  find("next").disabled = !now.view.next;
+  const blind = find("blind");
+  if (blind) {
+    const url = new URL(now.view.address, location.origin);
+    if (now.view.blind) url.searchParams.delete("blind");
+    else url.searchParams.set("blind", "1");
+    blind.href = url.pathname + url.search;
+  }
+}
+
+function showState() {
+  const { window, layers, opacity, drag, option, solidMode, bare } = viewer;
+  find("window").textContent = `L ${Math.round(window.level)}  W ${Math.round(window.width)}`;
+  for (const button of document.querySelectorAll("[data-layer]")) button.setAttribute("aria-pressed", layers[button.dataset.layer] && !bare);
+  for (const button of document.querySelectorAll("[data-drag]")) button.setAttribute("aria-pressed", button.dataset.drag === drag);
+  for (const button of document.querySelectorAll("[data-window]")) {
+    const preset = WINDOWS[button.dataset.window];
+    button.setAttribute("aria-pressed", preset.level === window.level && preset.width === window.width);
+  }
+  find("opacity").value = Math.round(opacity * 100);
+  find("against").hidden = !layers.difference;
+  find("against").value = String(viewer.against);
+  find("solid-button").setAttribute("aria-pressed", solidMode === "mip");
+  for (const row of side.querySelectorAll(".option")) row.classList.toggle("looked", Number(row.dataset.place) === option + 1);
+}
+
+function fillAgainst() {
+  find("against").replaceChildren(
+    ...now.view.options.filter((option) => !option.missing).map((option) =>
+      Object.assign(document.createElement("option"), { value: String(option.place - 1), textContent: option.name || `option ${option.place}` })),
+  );
+  showState();
+}
+
+function say(words, isAlarm = false) {
+  announcer.textContent = words;
+  toast.textContent = words;
+  toast.classList.toggle("alarm", isAlarm);
+  toast.hidden = false;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { toast.hidden = true; }, isAlarm ? 9000 : 3500);
+}
+
+function secondsSpent() {
+  const hidden = document.hidden ? performance.now() - hiddenAt : 0;
+  return Math.min(86_400, Math.max(0, performance.now() - shownAt - hiddenFor - hidden) / 1000);
+}
+
+function record(verdict, more = {}) {
+  const { nodule, digest, blind, study } = now.view;
+  const note = find("note").value;
+  const said = { id: newId(), reviewer, nodule, digest, verdict, note, seconds: secondsSpent(), blind, study, ...more };
+  if (verdict !== "undo") undoable.push({ id: said.id, nodule, digest, address: now.view.address });
+  ready.delete(apiAddress(now.view.address));
+  outbox.add(said);
+}
+
+function goOn(words, begun) {
+  if (now.view.next) {
+    say(words);
+    return show(now.view.next, { push: true, begun });
+  }
+  say(`${words} That was the last one of this list.`);
+  return outbox.send().then(() => show(apiAddress(now.view.address), { again: true }));
+}
+
+function choose(place) {
+  const begun = performance.now();
+  const option = now?.view.options[place - 1];
+  if (!option) return;
+  if (option.missing) {
+    say(`There is no matte at ${place}.`, true);
+    return;
+  }
+  record("choose", { place });
+  goOn(`${place}${option.name ? ` (${option.name})` : ""} chosen.`, begun);
+}
+
+function discard(reason) {
+  const begun = performance.now();
+  discardDialog.close();
+  if (reason === "other" && !find("note").value.trim()) {
+    find("note").focus();
+    say("Say why in the note, then discard again.", true);
+    return;
+  }
+  record("discard", { reason });
+  goOn("Discarded.", begun);
+}
+
+async function undo() {
+  let last = undoable.pop();
+  if (!last) {
+    await outbox.send();
+    const study = now.view.study;
+    const answer = await fetch(study ? `/api/study-last/${study}` : "/api/last").then((r) => r.json()).catch(() => ({}));
+    if (!answer.id) {
+      say("There is nothing to take back.");
+      return;
+    }
+    const path = study ? `/study/${study}/${answer.nodule}` : `/nodule/${answer.nodule}${new URL(now.view.address, location.origin).search}`;
+    last = { ...answer, address: path };
+  }
+  if (now.view.nodule !== last.nodule) {
+    await show(apiAddress(last.address));
+    history.pushState(null, "", last.address);
+  }
+  outbox.add({
+    id: newId(), reviewer, nodule: last.nodule, digest: last.digest, verdict: "undo", undoes: last.id,
+    seconds: 0, blind: now.view.blind, study: now.view.study,
+  });
+  say("Your last verdict is taken back.");
+}
+
+function goBack() {
+  const address = trail.pop();
+  if (address) {
+    show(apiAddress(address)).then(() => history.pushState(null, "", address));
+  } else if (now?.view.previous) show(now.view.previous).then(() => history.pushState(null, "", now.view.address));
+}
+
+function toggleLayer(name) {
+  if (!(name in viewer.layers) || (now.view.study && (name === "readers" || name === "trimap"))) return;
+  viewer.layers[name] = !viewer.layers[name];
+  viewer.schedule();
+}
+
+function toggleGrid() {
+  const on = document.body.classList.toggle("grid");
+  find("grid-button").setAttribute("aria-pressed", on);
+  viewer.resize();
+}
+
+function toggleSolid() {
+  viewer.solidMode = viewer.solidMode === "mip" ? "surface" : "mip";
+  viewer.schedule();
+}
+
+function setWindow(name) {
+  viewer.window = { ...WINDOWS[name] };
+  viewer.schedule();
+}
+
+function flag() {
+  record("flag");
+  say("Flagged for a second look.");
+}
+
+function arrow(key) {
+  const onSolid = document.activeElement?.dataset?.plane === "solid";
+  if (key === "ArrowUp" || key === "ArrowDown") {
+    if (onSolid) viewer.turnBy(0, key === "ArrowUp" ? -0.15 : 0.15);
+    else viewer.scroll(viewer.active, key === "ArrowUp" ? -1 : 1);
+  } else if (onSolid) viewer.turnBy(key === "ArrowLeft" ? -0.15 : 0.15, 0);
+  else if (key === "ArrowRight") {
+    if (now.view.next) show(now.view.next, { push: true });
+  } else goBack();
+}
+
+const ACTIONS = {
+  n: () => find("note").focus(),
+  u: undo,
+  g: toggleGrid,
+  v: toggleSolid,
+  l: () => setWindow("lung"),
+  k: () => setWindow("mediastinum"),
+  m: () => toggleLayer("matte"),
+  i: () => toggleLayer("iso"),
+  r: () => toggleLayer("readers"),
+  t: () => toggleLayer("trimap"),
+  d: () => toggleLayer("difference"),
+  c: () => { viewer.cross = !viewer.cross; viewer.schedule(); },
+  h: () => { viewer.bare = true; viewer.schedule(); },
+  "[": () => viewer.look((viewer.option + viewer.volume.options.length - 1) % viewer.volume.options.length),
+  "]": () => viewer.look((viewer.option + 1) % viewer.volume.options.length),
+  "+": () => viewer.zoomBy(1.2),
+  "=": () => viewer.zoomBy(1.2),
+  "-": () => viewer.zoomBy(1 / 1.2),
+  0: () => viewer.resetView(),
+  "?": () => helpDialog.showModal(),
+  ArrowUp: () => arrow("ArrowUp"),
+  ArrowDown: () => arrow("ArrowDown"),
+  ArrowLeft: () => arrow("ArrowLeft"),
+  ArrowRight: () => arrow("ArrowRight"),
+  PageUp: () => viewer.scroll(viewer.active, -5),
+  PageDown: () => viewer.scroll(viewer.active, 5),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || !now) return;
+  if (discardDialog.open) {
+    const button = discardDialog.querySelectorAll("[data-reason]")[Number(event.key) - 1];
+    if (button) { event.preventDefault(); discard(button.dataset.reason); }
+    return;
+  }
+  if (helpDialog.open) return;
+  const { target } = event;
+  if (target.matches("textarea, select, input:not([type=range])")) {
+    if (event.key === "Escape") target.blur();
+    return;
+  }
+  const isArrow = event.key.startsWith("Arrow") || event.key.startsWith("Page");
+  if (target.matches("input[type=range]") && isArrow) return;
+  if (!isArrow && localStorage.getItem(SINGLE_KEYS) === "off") return;
+  const digit = /^Digit([1-9])$/.exec(event.code) ?? /^Numpad([1-9])$/.exec(event.code);
+  let action = ACTIONS[event.key] ?? ACTIONS[event.key.toLowerCase()];
+  if (!now.view.study && event.key.toLowerCase() === "x") action = () => discardDialog.showModal();
+  if (!now.view.study && event.key.toLowerCase() === "f") action = flag;
+  if (digit) action = () => (event.shiftKey ? viewer.look(digit[1] - 1) : choose(Number(digit[1])));
+  if (!action || (event.repeat && !isArrow && !"+-=".includes(event.key))) return;
+  event.preventDefault();
+  action();
+});
+
+document.addEventListener("keyup", (event) => {
+  if (event.key.toLowerCase() === "h" && viewer.bare) {
+    viewer.bare = false;
+    viewer.schedule();
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button, .option");
+  if (!button || !now) return;
+  const { look, choose: place, layer, drag, window: preset, reason } = button.dataset;
+  if (place) choose(Number(place));
+  else if (look) viewer.look(look - 1);
+  else if (layer) toggleLayer(layer);
+  else if (drag) { viewer.drag = drag; viewer.schedule(); }
+  else if (preset) setWindow(preset);
+  else if (reason) discard(reason);
+  else if ("close" in button.dataset) button.closest("dialog").close();
+  else if (button.dataset.place) viewer.look(button.dataset.place - 1);
+  else {
+    const actions = {
+      previous: goBack, next: () => arrow("ArrowRight"), "discard-button": () => discardDialog.showModal(),
+      "flag-button": flag, "undo-button": undo, "grid-button": toggleGrid, "solid-button": toggleSolid,
+      "help-button": () => helpDialog.showModal(),
+    };
+    actions[button.id]?.();
+  }
+});
+
+find("strip").addEventListener("dblclick", (event) => {
+  const thumb = event.target.closest("[data-look]");
+  if (thumb) choose(Number(thumb.dataset.look));
+});
+find("opacity").addEventListener("input", (event) => { viewer.opacity = event.target.value / 100; viewer.schedule(); });
+find("against").addEventListener("change", (event) => { viewer.against = Number(event.target.value); viewer.schedule(); });
+const singleKeys = find("single-keys");
+singleKeys.checked = localStorage.getItem(SINGLE_KEYS) !== "off";
+singleKeys.addEventListener("change", () => localStorage.setItem(SINGLE_KEYS, singleKeys.checked ? "on" : "off"));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hiddenAt = performance.now();
+  else hiddenFor += performance.now() - hiddenAt;
+});
+window.addEventListener("popstate", () => show(apiAddress(location.pathname + location.search)));
+
+// The server put the first nodule into the page; only its images are fetched.
+const first = JSON.parse(find("view").textContent);
+ready.set(apiAddress(first.address), fetchVolume(first).then((volume) => ({ view: first, volume })));
+show(apiAddress(first.address));
+outbox.send();

@@ -1,0 +1,459 @@
+// The images of one nodule: three linked planes, the 3D look and every candidate at the same slice.
+
+import {
+  PLANES, READER_COLOURS, READER_DASHES, boxPart, contour, extent,
+  paintDifference, paintMatte, paintScan, paintTrimap,
+} from "./slices.js";
+import { paintSolid, solidOf } from "./solid.js";
+
+export const WINDOWS = { lung: { level: -600, width: 1500 }, mediastinum: { level: 40, width: 400 } };
+const PLANE_COLOURS = { axial: "#ffb454", coronal: "#7fd1a8", sagittal: "#8ab8f0" };
+const MARGIN_MM = 9;
+const SOLID_PIXELS = 260;
+const HALF = 127.5;
+
+export class Viewer {
+  // `strip` is filled with one small pane a candidate; hooks tell the page what the user did.
+  constructor(root, strip, hooks) {
+    this.root = root;
+    this.strip = strip;
+    this.hooks = hooks;
+    this.panes = [...root.querySelectorAll(".pane")].map((element) => new Pane(element, element.dataset.plane));
+    this.thumbs = [];
+    this.volume = null;
+    this.option = 0;
+    this.against = 1;
+    this.at = [0, 0, 0];
+    this.window = { ...WINDOWS.lung };
+    this.layers = { matte: true, iso: true, readers: false, trimap: false, difference: false };
+    this.opacity = 0.55;
+    this.cross = true;
+    this.bare = false;
+    this.drag = "cross";
+    this.active = "axial";
+    this.solidMode = "surface";
+    this.turn = 0.5;
+    this.tilt = 0.35;
+    this.solids = new Map();
+    this.pending = false;
+    this.drawn = [];
+    for (const pane of this.panes) this.listen(pane);
+    new ResizeObserver(() => this.resize()).observe(root);
+    new ResizeObserver(() => this.resize()).observe(strip);
+  }
+
+  show(volume, options) {
+    this.volume = volume;
+    this.solids.clear();
+    const { start, shape } = volume.box;
+    this.at = start.map((first, axis) => Math.round(first + (shape[axis] - 1) / 2));
+    const best = options.findIndex((option) => option.mine && !option.missing);
+    this.option = best >= 0 ? best : Math.max(0, options.findIndex((option) => !option.missing));
+    this.against = options.findIndex((option, place) => place !== this.option && !option.missing);
+    this.makeStrip(options);
+    this.resetView();
+    this.resize();
+    return this.draw();
+  }
+
+  resetView() {
+    const { start, shape } = this.volume.box, { spacing } = this.volume;
+    this.centre = start.map((first, axis) => (first + shape[axis] / 2) * spacing[axis]);
+    this.reach = Math.max(...shape.map((size, axis) => size * spacing[axis])) / 2 + MARGIN_MM;
+    this.zoom = 1;
+    this.schedule();
+  }
+
+  makeStrip(options) {
+    this.strip.replaceChildren();
+    this.thumbs = options.map((option, place) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "thumb" + (option.missing ? " missing" : "") + (option.mine ? " mine" : "");
+      button.dataset.look = option.place;
+      button.setAttribute("aria-label", `Look at ${option.name || `option ${option.place}`}`);
+      const canvas = document.createElement("canvas"), label = document.createElement("span");
+      label.className = "label";
+      const key = document.createElement("kbd");
+      key.textContent = option.place;
+      label.append(key, option.name ? ` ${option.name}` : "");
+      button.append(canvas, label);
+      if (option.missing) button.append(Object.assign(document.createElement("span"), { className: "none", textContent: "no matte" }));
+      this.strip.append(button);
+      return new Pane(button, null, place);
+    });
+  }
+
+  look(place) {
+    if (!this.volume || place < 0 || place >= this.volume.options.length) return;
+    if (this.against === place) this.against = this.option;
+    this.option = place;
+    this.schedule();
+  }
+
+  // Moves along the axis that a plane holds still.
+  scroll(plane, steps) {
+    if (!this.volume || plane === "solid") return;
+    const { fixed } = PLANES[plane];
+    const towardsHead = fixed === 0 ? 1 : -1;
+    this.moveTo(fixed, this.at[fixed] - steps * towardsHead);
+  }
+
+  moveTo(axis, index) {
+    this.at[axis] = Math.min(this.volume.shape[axis] - 1, Math.max(0, Math.round(index)));
+    this.schedule();
+  }
+
+  zoomBy(factor) {
+    this.zoom = Math.min(12, Math.max(0.3, this.zoom * factor));
+    this.schedule();
+  }
+
+  schedule() {
+    if (this.pending || !this.volume) return;
+    this.pending = true;
+    requestAnimationFrame(() => {
+      this.pending = false;
+      this.drawNow();
+      for (const tell of this.drawn.splice(0)) tell();
+    });
+  }
+
+  // Resolves when the present state is on the screen.
+  draw() {
+    this.schedule();
+    return new Promise((resolve) => this.drawn.push(resolve));
+  }
+
+  resize() {
+    for (const pane of [...this.panes, ...this.thumbs]) pane.fit();
+    this.schedule();
+  }
+
+  drawNow() {
+    for (const pane of this.panes) {
+      if (!pane.width || !pane.height) continue;
+      if (pane.plane === "solid") this.drawSolid(pane);
+      else this.drawPlane(pane);
+    }
+    const plane = this.active === "solid" ? "axial" : this.active;
+    const base = this.thumbs.length ? this.scanOf(plane) : null;
+    for (const thumb of this.thumbs) if (thumb.width && thumb.height) this.drawThumb(thumb, plane, base);
+    this.thumbs.forEach((thumb, place) => {
+      thumb.element.classList.toggle("looked", place === this.option);
+      thumb.element.setAttribute("aria-pressed", place === this.option);
+    });
+    this.hooks.onDraw();
+  }
+
+  // The CT of a plane's present slice as a canvas of its own, painted once a frame.
+  scanOf(plane) {
+    const { rows, columns } = extent(this.volume, plane);
+    const sheet = sheetOf(`scan-${plane}`, columns, rows);
+    paintScan(sheet.image, this.volume, plane, this.at[PLANES[plane].fixed], this.window);
+    sheet.context.putImageData(sheet.image, 0, 0);
+    return sheet.canvas;
+  }
+
+  frame(pane, plane, share) {
+    const { down, across, flip } = PLANES[plane];
+    const size = extent(this.volume, plane);
+    const pixelsPerMm = (Math.min(pane.width, pane.height) / 2 / this.reach) * this.zoom * share;
+    const middleDown = flip ? size.rows * size.rowMm - this.centre[down] : this.centre[down];
+    return {
+      scaleX: pixelsPerMm * size.columnMm,
+      scaleY: pixelsPerMm * size.rowMm,
+      left: pane.width / 2 - this.centre[across] * pixelsPerMm,
+      top: pane.height / 2 - middleDown * pixelsPerMm,
+      pixelsPerMm,
+    };
+  }
+
+  drawPlane(pane) {
+    const { plane } = pane, { fixed } = PLANES[plane];
+    const frame = this.frame(pane, plane, 1);
+    pane.frame = frame;
+    pane.clear();
+    pane.sheet(this.scanOf(plane), 0, 0, frame);
+    const part = boxPart(this.volume, plane, this.at[fixed]);
+    if (part && !this.bare) {
+      this.colours(pane, part, frame, this.option);
+      this.lines(pane, part, frame, this.option, 1);
+    }
+    this.marks(pane, plane, frame);
+    const { slices } = extent(this.volume, plane);
+    const number = this.at[fixed] + 1;
+    pane.element.setAttribute("aria-valuemax", slices);
+    pane.element.setAttribute("aria-valuenow", number);
+    pane.element.setAttribute("aria-valuetext", `${number} of ${slices}`);
+    const { hu, alpha } = this.reading();
+    const values = plane === "axial" ? `   ${hu === null ? "not measured" : `${hu} HU`}   α ${alpha.toFixed(2)}` : "";
+    pane.label.textContent = `${plane} ${number}/${slices}${values}`;
+  }
+
+  drawThumb(thumb, plane, base) {
+    const frame = this.frame(thumb, plane, 1.9);
+    thumb.clear();
+    thumb.sheet(base, 0, 0, frame);
+    const part = boxPart(this.volume, plane, this.at[PLANES[plane].fixed]);
+    if (!part || this.bare) return;
+    this.colours(thumb, part, frame, thumb.place);
+    this.lines(thumb, part, frame, thumb.place, 0.8);
+  }
+
+  colours(pane, part, frame, option) {
+    const sheet = sheetOf("colours", part.columns, part.rows);
+    const lay = () => {
+      sheet.context.putImageData(sheet.image, 0, 0);
+      pane.sheet(sheet.canvas, part.left, part.top, frame);
+    };
+    if (this.layers.trimap && this.volume.trimap) {
+      paintTrimap(sheet.image, part.field(this.volume.trimap), this.opacity);
+      lay();
+    }
+    const cut = part.field(this.volume.options[option]);
+    if (this.layers.difference && this.against >= 0) {
+      paintDifference(sheet.image, cut, part.field(this.volume.options[this.against]), this.opacity);
+      lay();
+    } else if (this.layers.matte) {
+      paintMatte(sheet.image, cut, this.opacity);
+      lay();
+    }
+  }
+
+  lines(pane, part, frame, option, weight) {
+    if (this.layers.readers && this.volume.readers) {
+      const bits = part.field(this.volume.readers);
+      for (let reader = 0; reader < this.volume.readerCount; reader++) {
+        const mask = bits.map((value) => (value >> reader) & 1);
+        pane.line(contour(mask, part, 0.5), frame, READER_COLOURS[reader % 6], 1.6 * weight, READER_DASHES[reader % 6]);
+      }
+    }
+    if (this.layers.iso) {
+      const path = contour(part.field(this.volume.options[option]), part, HALF);
+      pane.line(path, frame, "rgba(0,0,0,.55)", 3 * weight, []);
+      pane.line(path, frame, "#ffffff", 1.3 * weight, []);
+    }
+  }
+
+  // Cross-hair, the patient's sides, a scale bar.
+  marks(pane, plane, frame) {
+    const { down, across, flip, letters } = PLANES[plane];
+    const { rows } = extent(this.volume, plane);
+    const x = frame.left + (this.at[across] + 0.5) * frame.scaleX;
+    const row = flip ? rows - 1 - this.at[down] : this.at[down];
+    const y = frame.top + (row + 0.5) * frame.scaleY;
+    if (this.cross && !this.bare) pane.cross(x, y, colourOfAxis(across), colourOfAxis(down));
+    pane.letters(letters);
+    pane.scaleBar(frame.pixelsPerMm);
+  }
+
+  drawSolid(pane) {
+    if (!this.solids.has(this.option)) this.solids.set(this.option, solidOf(this.volume, this.option));
+    const sheet = sheetOf("solid", SOLID_PIXELS, SOLID_PIXELS);
+    paintSolid(sheet.image, this.solids.get(this.option), this.turn, this.tilt, Math.min(3, this.zoom), this.solidMode, this.window);
+    sheet.context.putImageData(sheet.image, 0, 0);
+    pane.clear();
+    const size = Math.min(pane.width, pane.height);
+    pane.context.imageSmoothingQuality = "high";
+    pane.context.drawImage(sheet.canvas, (pane.width - size) / 2, (pane.height - size) / 2, size, size);
+    const degrees = ((Math.round((this.turn * 180) / Math.PI) % 360) + 360) % 360;
+    pane.element.setAttribute("aria-valuenow", degrees);
+    pane.element.setAttribute("aria-valuetext", `${degrees} degrees`);
+    pane.label.textContent = this.solidMode === "mip" ? "MIP of the lesion" : "surface at 0.5, with halo";
+  }
+
+  turnBy(turn, tilt) {
+    this.turn += turn;
+    this.tilt = Math.min(1.57, Math.max(-1.57, this.tilt + tilt));
+    this.schedule();
+  }
+
+  listen(pane) {
+    const { element, plane } = pane;
+    element.addEventListener("pointerenter", () => this.hooks.onActive(plane));
+    element.addEventListener("focus", () => this.hooks.onActive(plane));
+    element.addEventListener("contextmenu", (event) => event.preventDefault());
+    element.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      if (event.ctrlKey || plane === "solid") this.zoomBy(event.deltaY < 0 ? 1.12 : 1 / 1.12);
+      else this.scroll(plane, Math.sign(event.deltaY));
+    }, { passive: false });
+    element.addEventListener("pointerdown", (event) => this.startDrag(pane, event));
+  }
+
+  startDrag(pane, event) {
+    if (!this.volume) return;
+    const kind = pane.plane === "solid" ? "turn" : event.button === 2 ? "window" : event.button === 1 ? "pan" : this.drag;
+    event.preventDefault();
+    pane.element.focus({ preventScroll: true });
+    pane.element.setPointerCapture(event.pointerId);
+    let [x, y] = [event.clientX, event.clientY];
+    const move = (to) => {
+      const dx = to.clientX - x, dy = to.clientY - y;
+      [x, y] = [to.clientX, to.clientY];
+      this.dragged(pane, kind, dx, dy, to);
+    };
+    const end = () => {
+      pane.element.removeEventListener("pointermove", move);
+      pane.element.removeEventListener("pointerup", end);
+      pane.element.removeEventListener("pointercancel", end);
+    };
+    pane.element.addEventListener("pointermove", move);
+    pane.element.addEventListener("pointerup", end);
+    pane.element.addEventListener("pointercancel", end);
+    if (kind === "cross") this.dragged(pane, kind, 0, 0, event);
+  }
+
+  dragged(pane, kind, dx, dy, event) {
+    const ratio = pane.ratio;
+    if (kind === "turn") this.turnBy(dx * 0.01, dy * 0.01);
+    else if (kind === "window") {
+      this.window.width = Math.min(4000, Math.max(20, this.window.width + dx * 4));
+      this.window.level = Math.min(3000, Math.max(-1400, this.window.level - dy * 2));
+    } else if (kind === "pan") {
+      const { down, across, flip } = PLANES[pane.plane];
+      this.centre[across] -= (dx * ratio) / pane.frame.pixelsPerMm;
+      this.centre[down] -= ((flip ? -dy : dy) * ratio) / pane.frame.pixelsPerMm;
+    } else {
+      const { down, across, flip } = PLANES[pane.plane];
+      const bounds = pane.canvas.getBoundingClientRect();
+      const { rows } = extent(this.volume, pane.plane);
+      const column = ((event.clientX - bounds.left) * ratio - pane.frame.left) / pane.frame.scaleX - 0.5;
+      const row = ((event.clientY - bounds.top) * ratio - pane.frame.top) / pane.frame.scaleY - 0.5;
+      this.moveTo(across, column);
+      this.moveTo(down, flip ? rows - 1 - row : row);
+    }
+    this.schedule();
+  }
+
+  // HU and alpha under the cross-hair.
+  reading() {
+    const { hu, shape, box, options, unmeasured } = this.volume;
+    const [z, y, x] = this.at;
+    const value = hu[(z * shape[1] + y) * shape[2] + x];
+    const inside = this.at.map((place, axis) => place - box.start[axis]);
+    const within = inside.every((place, axis) => place >= 0 && place < box.shape[axis]);
+    const alpha = within ? options[this.option][(inside[0] * box.shape[1] + inside[1]) * box.shape[2] + inside[2]] / 255 : 0;
+    return { hu: value === unmeasured ? null : value, alpha };
+  }
+}
+
+function colourOfAxis(axis) {
+  return [PLANE_COLOURS.axial, PLANE_COLOURS.coronal, PLANE_COLOURS.sagittal][axis];
+}
+
+const sheets = new Map();
+
+// A scratch canvas by name, made anew when its size changes.
+function sheetOf(name, width, height) {
+  const known = sheets.get(name);
+  if (known && known.canvas.width === width && known.canvas.height === height) return known;
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const sheet = { canvas, context, image: context.createImageData(width, height) };
+  sheets.set(name, sheet);
+  return sheet;
+}
+
+class Pane {
+  constructor(element, plane, place = -1) {
+    this.element = element;
+    this.plane = plane;
+    this.place = place;
+    this.canvas = element.querySelector("canvas");
+    this.context = this.canvas.getContext("2d", { alpha: false });
+    this.label = element.querySelector(".label");
+    this.frame = null;
+    this.width = this.height = 0;
+    this.ratio = 1;
+  }
+
+  fit() {
+    this.ratio = Math.min(2, devicePixelRatio || 1);
+    const width = Math.round(this.canvas.clientWidth * this.ratio), height = Math.round(this.canvas.clientHeight * this.ratio);
+    if (width !== this.width || height !== this.height) {
+      this.canvas.width = this.width = width;
+      this.canvas.height = this.height = height;
+    }
+  }
+
+  clear() {
+    this.context.setTransform(1, 0, 0, 1, 0, 0);
+    this.context.fillStyle = "#000";
+    this.context.fillRect(0, 0, this.width, this.height);
+  }
+
+  sheet(canvas, column, row, frame) {
+    this.context.imageSmoothingEnabled = true;
+    this.context.drawImage(
+      canvas, frame.left + column * frame.scaleX, frame.top + row * frame.scaleY,
+      canvas.width * frame.scaleX, canvas.height * frame.scaleY,
+    );
+  }
+
+  line(path, frame, colour, width, dashes) {
+    const { context, ratio } = this;
+    const placed = new Path2D();
+    placed.addPath(path, new DOMMatrix([frame.scaleX, 0, 0, frame.scaleY, frame.left, frame.top]));
+    context.setLineDash(dashes.map((dash) => dash * ratio));
+    context.strokeStyle = colour;
+    context.lineWidth = width * ratio;
+    context.stroke(placed);
+    context.setLineDash([]);
+  }
+
+  // Stops short of the middle, so that it never hides what it points at.
+  cross(x, y, vertical, horizontal) {
+    const { context, ratio } = this, gap = 14 * ratio;
+    context.globalAlpha = 0.55;
+    context.lineWidth = ratio;
+    const stroke = (colour, ...ends) => {
+      context.strokeStyle = colour;
+      context.beginPath();
+      for (const [ax, ay, bx, by] of ends) {
+        context.moveTo(ax, ay);
+        context.lineTo(bx, by);
+      }
+      context.stroke();
+    };
+    stroke(vertical, [x, 0, x, y - gap], [x, y + gap, x, this.height]);
+    stroke(horizontal, [0, y, x - gap, y], [x + gap, y, this.width, y]);
+    context.globalAlpha = 1;
+  }
+
+  text(words, x, y, align, base) {
+    const { context, ratio } = this;
+    context.font = `${11 * ratio}px system-ui, sans-serif`;
+    context.textAlign = align;
+    context.textBaseline = base;
+    context.lineWidth = 3 * ratio;
+    context.strokeStyle = "rgba(0,0,0,.8)";
+    context.strokeText(words, x, y);
+    context.fillStyle = "#cfd6dd";
+    context.fillText(words, x, y);
+  }
+
+  letters([top, bottom, left, right]) {
+    const edge = 5 * this.ratio;
+    this.text(top, this.width / 2, edge, "center", "top");
+    this.text(bottom, this.width / 2, this.height - edge, "center", "bottom");
+    this.text(left, edge, this.height / 2, "left", "middle");
+    this.text(right, this.width - edge, this.height / 2, "right", "middle");
+  }
+
+  scaleBar(pixelsPerMm) {
+    const { context, ratio } = this;
+    const mm = [50, 20, 10, 5, 2, 1].find((length) => length * pixelsPerMm < this.width * 0.3) ?? 1;
+    const y = this.height - 9 * ratio, right = this.width - 9 * ratio;
+    context.strokeStyle = "#cfd6dd";
+    context.lineWidth = 2 * ratio;
+    context.beginPath();
+    context.moveTo(right - mm * pixelsPerMm, y);
+    context.lineTo(right, y);
+    context.stroke();
+    this.text(`${mm} mm`, right, y - 4 * ratio, "right", "bottom");
+  }
+}
