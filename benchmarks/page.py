@@ -19,12 +19,12 @@ Measured on one machine of two cores that other programs shared, one thread: sec
 are the ratios, each taken inside one run. `make bench` measures everything anew and writes this page. Real nodules are
 LIDC-IDRI's, prepared with the chain's defaults (0.5 mm). Errors against known mattes: [errors.md](errors.md).
 """
-NAMES = ("cost", "peers", "textbook", "convergence", "memory")
+NAMES = ("cost", "peers", "textbook", "convergence", "memory", "reading", "publishing")
 WANTED_TIMES, WANTED_MEMORY, WANTED_DIFFERENCE = 200, 15, 1e-3
 
 
 def main() -> None:
-    writers = (cost, peers, textbook, convergence, memory)
+    writers = (cost, peers, textbook, convergence, memory, reading, publishing)
     reports = {writer: read(writer.__name__) for writer in writers}
     PAGE.write_text(
         "\n".join([INTRODUCTION, age(reports.values()), *(writer(report) for writer, report in reports.items())])
@@ -147,6 +147,35 @@ beyond what the process held before the call; the eight mattes, which the call r
 under {report["limit_mb"]:,} MB wanted: {verdict(report["met"])}.
 
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
+"""
+
+
+def reading(report: dict[str, object]) -> str:
+    wanted = "\n".join(
+        f"- Against {name}: {times} times as many wanted: {verdict(report['met'][name])}."
+        for name, times in report["wanted"].items()
+    )
+    rows = report["rows"]
+    return f"""## Reading a release
+
+`python -m benchmarks.reading`: boxes of 96 x 96 x 96 at random places of {len(report["shapes"])} nodules, each with
+image, released matte, the readers' masks and validity, from files in the page cache; CPU seconds of one thread.
+
+{markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
+
+{wanted}
+- Bytes: no more than .nii.gz wanted: {verdict(report["met"]["bytes"])}.
+- `ReleaseDataset` gives {report["items_a_second"]:.0f} items a second, padding to the full crop and tensors included.
+"""
+
+
+def publishing(report: dict[str, object]) -> str:
+    return f"""## Publishing
+
+`python -m benchmarks.publishing`: {report["nodules"]:,} synthetic nodules ({report["megabytes"]:,} MB in
+{report["files"]:,} files), each gate passed: {report["gather_s"]} s to gather and check, {report["publish_s"]} s to
+publish, {report["verify_s"]} s to verify, with a peak of {report["peak_mb"]:,} MB
+({report["limit_mb"]:,} MB wanted: {verdict(report["met"])}). Wall seconds.
 """
 
 

@@ -1,5 +1,6 @@
 """Publishing: decided cases -> gates -> release."""
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow, get_client, task
@@ -8,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.deployments import run_deployment
 
+from qc.fingerprint import draw_fingerprint
 from storage.recipe import Recipe
 from storage.releases import Draft, publish_release
 from storage.store import open_store
@@ -20,7 +22,7 @@ FOLLOWS_RELEASE = "follows-release"
 @flow(name="publish")
 def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> dict[str, Any]:
     """Publish the decided cases of a store as an immutable version; gives its manifest."""
-    draft = gather(store_url, version, recipe)
+    draft = picture(version, gather(store_url, version, recipe))
     manifest = freeze(store_url, version, draft, publisher)
     announce(store_url, manifest)
     # The release stands, whatever becomes of what follows it.
@@ -32,6 +34,14 @@ def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> dic
 def gather(store_url: str, version: str, recipe: Recipe) -> Draft:
     """Collect what was chosen and hold it against the gates."""
     return draft_release(open_store(store_url), version, recipe)
+
+
+@task(cache_policy=NO_CACHE)
+def picture(version: str, draft: Draft) -> Draft:
+    """Add the fingerprint as a figure; a release never changes, so it is drawn before the manifest is made."""
+    note = ", stand-in data" if draft.stand_in else ""
+    drawn = draw_fingerprint(draft.own_files["fingerprint.csv"], f"Halosign {version}{note}")
+    return replace(draft, own_files={**draft.own_files, "fingerprint.png": drawn})
 
 
 @task(cache_policy=NO_CACHE)

@@ -82,6 +82,8 @@ def card(composition: Composition) -> bytes:
 - Readers of each nodule: {recipe["readers"]}, each mask kept beside the mattes.
 - Lattice: {recipe["resample"]["spacing_mm"]} mm, axes (z, y, x), coordinates in patient space (LPS).
 - Trimap: unknown band of {recipe["trimap"]["dilation_mm"]} mm around the readers' disagreement.
+- `fingerprint.csv` says of each nodule its size, slice distance, HU, volumes and the readers' agreement,
+  `fingerprint.json` how these are spread, and `fingerprint.png` shows it.
 - `manifest.json` names every file with its SHA-256 and holds the whole recipe; `halosign release verify {version}`
   reads them all. `CHANGES.md` says what differs from the version before.
 

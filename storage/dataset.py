@@ -94,13 +94,13 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         index %= len(self)
         nodule_id = self.nodules[index]
         start = self._start(self.reader.shape(nodule_id), index)
-        readers = self._box(nodule_id, "readers", start, 0) > 0
+        readers = self._read(nodule_id, "readers", start)
         arrays = {
-            "image": self._box(nodule_id, "image", start, AIR_HU).astype(np.float32)[None],
-            "alpha": self._box(nodule_id, "alpha", start, 0)[None],
-            "overlap": readers.all(axis=0, keepdims=True),
-            "union": readers.any(axis=0, keepdims=True),
-            "valid": self._box(nodule_id, "validity", start, 0)[None] > 0,
+            "image": self._padded(self._read(nodule_id, "image", start), start, np.float32, AIR_HU),
+            "alpha": self._padded(self._read(nodule_id, "alpha", start), start, np.float32, 0),
+            "overlap": self._padded(np.bitwise_and.reduce(readers), start, np.bool_, False),
+            "union": self._padded(np.bitwise_or.reduce(readers), start, np.bool_, False),
+            "valid": self._padded(self._read(nodule_id, "validity", start), start, np.bool_, False),
             "start": np.array(start),
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"nodule": nodule_id}
@@ -114,15 +114,17 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
             z, y, x = (int(generator.integers(min(free, 0), max(free, 0), endpoint=True)) for free in room)
         return z, y, x
 
-    def _box(self, nodule_id: str, name: str, start: Start, beyond: float) -> NDArray[Any]:
-        """Read a crop; `beyond` stands where it leaves the volume."""
-        before = [max(-first, 0) for first in start]
+    def _read(self, nodule_id: str, name: str, start: Start) -> NDArray[Any]:
+        """Read the part of a crop that lies in the volume."""
         z, y, x = (max(first, 0) for first in start)
-        depth, rows, columns = (crop - missing for crop, missing in zip(self.crop_zyx, before, strict=True))
-        part = self.reader.read(nodule_id, name, (z, y, x), (depth, rows, columns))
-        whole = np.full((*part.shape[:-3], *self.crop_zyx), beyond, part.dtype)
-        planes, lines, row = (slice(first, first + n) for first, n in zip(before, part.shape[-3:], strict=True))
-        whole[..., planes, lines, row] = part
+        depth, rows, columns = (crop + min(first, 0) for crop, first in zip(self.crop_zyx, start, strict=True))
+        return self.reader.read(nodule_id, name, (z, y, x), (depth, rows, columns))
+
+    def _padded(self, part: NDArray[Any], start: Start, dtype: type, beyond: float) -> NDArray[Any]:
+        """Give the crop (1, z, y, x); `beyond` stands where it leaves the volume."""
+        whole: NDArray[Any] = np.full((1, *self.crop_zyx), beyond, dtype)
+        z, y, x = (slice(max(-first, 0), max(-first, 0) + n) for first, n in zip(start, part.shape, strict=True))
+        whole[0, z, y, x] = part
         return whole
 
 

@@ -1,7 +1,7 @@
 """A release opened for learning from: its nodules by split, and boxes of their arrays.
 
 It reads a version in a store, or a folder that `halosign release export --format zarr` wrote; of an array only the
-chunks that a box touches. A reader pickles to its address and opens again wherever it is unpickled, so it may go to
+volumes that are asked for. A reader pickles to its address and opens again wherever it is unpickled, so it may go to
 the workers of a data loader. Folders may also be read in a forked process; buckets may not, and that is refused: the
 threads that talk to them do not survive a fork.
 """
@@ -20,20 +20,22 @@ from numpy.typing import NDArray
 
 from matting.grid import Grid, Shape
 from matting.refusal import Refusal
-from storage.errors import Damaged
+from storage.chunks import chunk_key, is_plain, unpacked
+from storage.errors import Damaged, NotFound
 from storage.layout import case_prefix, grid_from_attributes
 from storage.releases import read_release, withdrawal
-from storage.store import open_store
+from storage.store import Store, open_store
 
 Start = tuple[int, int, int]
 PATHS = {
+    "alpha": "alpha",
     "image": "image",
     "validity": "validity",
     "readers": "labels/readers/0",
     "trimap": "labels/trimap/0",
     "known_alpha": "known_alpha",
 }
-"""Where the arrays lie in a case, by the names that `ReleaseReader.read` knows beside ``alpha``."""
+"""Where the arrays lie in a case, by the names that `ReleaseReader.read` knows."""
 EXPORT_MARKER = "export.json"
 
 
@@ -59,9 +61,9 @@ class ReleaseReader:
         self._is_export = marker.is_file()
         if self._is_export:
             self.manifest: dict[str, Any] = _export_manifest(marker, version)
-            self._shelf: zarr.abc.store.Store = zarr.storage.LocalStore(url, read_only=True)
+            self._files: Store | Path = Path(url)
         else:
-            self.manifest, self._shelf = _stored(url, version, even_if_withdrawn)
+            self.manifest, self._files = _stored(url, version, even_if_withdrawn)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as an address."""
@@ -125,9 +127,37 @@ class ReleaseReader:
         size = shape or self.shape(nodule_id)
         z, y, x = (slice(first, first + n) for first, n in zip(start, size, strict=True))
         array = self._array(nodule_id, name)
+        if not is_plain(array):
+            lead = self._slot(nodule_id, method) if name == "alpha" else Ellipsis
+            return np.asarray(array[lead, z, y, x])
         if name == "alpha":
-            return np.asarray(array[self._slot(nodule_id, method), z, y, x])
-        return np.asarray(array[..., z, y, x])
+            return self._volume(nodule_id, name, self._slot(nodule_id, method))[z, y, x]
+        if array.ndim == 4:
+            return np.stack([self._volume(nodule_id, name, slot)[z, y, x] for slot in range(array.shape[0])])
+        return self._volume(nodule_id, name)[z, y, x]
+
+    def _volume(self, nodule_id: str, name: str, *lead: int) -> NDArray[Any]:
+        array = self._array(nodule_id, name)
+        key = chunk_key(PATHS[name], array, *lead)
+        data = self._bytes(nodule_id, key)
+        try:
+            return unpacked(array, data)
+        except ValueError as error:
+            raise Damaged(f"{key} of {nodule_id} in release {self.version} is spoiled. Restore it.") from error
+
+    def _bytes(self, nodule_id: str, key: str) -> bytes | None:
+        """Read one file; None for one that was never written, for zarr leaves out what is the same throughout."""
+        place = f"{self._folder(nodule_id)}/{key}"
+        try:
+            return self._files.get(place) if isinstance(self._files, Store) else (self._files / place).read_bytes()
+        except (NotFound, FileNotFoundError) as error:
+            if f"{case_prefix(nodule_id, self._member(nodule_id)['digest'])}/{key}" in self.manifest["case_files"]:
+                raise Damaged(f"{place} of release {self.version} is missing. Restore it.") from error
+            return None
+
+    def _folder(self, nodule_id: str) -> str:
+        """Give where a nodule's group lies."""
+        return nodule_id if self._is_export else case_prefix(nodule_id, self._member(nodule_id)["digest"])
 
     def _slot(self, nodule_id: str, method: str) -> int:
         wanted, known = method or str(self._member(nodule_id)["method"]), self.facts(nodule_id)["methods"]
@@ -149,10 +179,9 @@ class ReleaseReader:
     def _group(self, nodule_id: str) -> zarr.Group:
         if nodule_id not in self._groups:
             self._check_process()
-            digest = str(self._member(nodule_id)["digest"])
-            path = nodule_id if self._is_export else case_prefix(nodule_id, digest)
+            folder = self._folder(str(self._member(nodule_id)["nodule_id"]))
             try:
-                self._groups[nodule_id] = zarr.open_group(self._shelf, path=path, mode="r")
+                self._groups[nodule_id] = zarr.open_group(_shelf(self._files), path=folder, mode="r")
             except (FileNotFoundError, ValueError) as error:
                 raise Damaged(f"case {nodule_id} of release {self.version} is not whole. Restore it.") from error
         return self._groups[nodule_id]
@@ -162,11 +191,10 @@ class ReleaseReader:
         key = nodule_id, name
         if key not in self._arrays:
             try:
-                found = self._group(nodule_id)["alpha" if name == "alpha" else PATHS[name]]
+                found = self._group(nodule_id)[PATHS[name]]
             except KeyError:
-                known = ["alpha", *PATHS]
                 raise Refusal(
-                    f"nodule {nodule_id} has no such array", got=name, expected=" or ".join(known), remedy="Choose one."
+                    f"nodule {nodule_id} has no such array", got=name, expected=" or ".join(PATHS), remedy="Choose one."
                 ) from None
             if not isinstance(found, zarr.Array):
                 raise Damaged(f"{name} of case {nodule_id} is no array. Restore it.")
@@ -175,7 +203,7 @@ class ReleaseReader:
 
     def _check_process(self) -> None:
         """Refuse to wait for ever: obstore's threads are not there after a fork."""
-        if os.getpid() != self._process and not isinstance(self._shelf, zarr.storage.LocalStore):
+        if os.getpid() != self._process and isinstance(self._files, Store):
             raise Refusal(
                 "a bucket cannot be read in a forked process",
                 got=self._how[0],
@@ -188,7 +216,7 @@ def _reopened(url: str, version: str | None, even_if_withdrawn: bool) -> Release
     return ReleaseReader(url, version, even_if_withdrawn=even_if_withdrawn)
 
 
-def _stored(url: str, version: str | None, even_if_withdrawn: bool) -> tuple[dict[str, Any], zarr.abc.store.Store]:
+def _stored(url: str, version: str | None, even_if_withdrawn: bool) -> tuple[dict[str, Any], Store | Path]:
     store = open_store(url)
     if version is None:
         raise Refusal("a store holds many releases", got="no version", expected="one", remedy="Name it, e.g. 0.1.0.")
@@ -201,9 +229,13 @@ def _stored(url: str, version: str | None, even_if_withdrawn: bool) -> tuple[dic
             expected="one in use",
             remedy="Use another version; even_if_withdrawn=True reads it to reproduce old work.",
         )
-    if "://" in store.url:
-        return manifest, zarr.storage.ObjectStore(store.objects, read_only=True)
-    return manifest, zarr.storage.LocalStore(store.url, read_only=True)
+    return manifest, store if "://" in store.url else Path(store.url)
+
+
+def _shelf(files: Store | Path) -> zarr.abc.store.Store:
+    if isinstance(files, Store):
+        return zarr.storage.ObjectStore(files.objects, read_only=True)
+    return zarr.storage.LocalStore(files, read_only=True)
 
 
 def _export_manifest(marker: Path, version: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from storage.changes import Contents, changes_page, compare, predecessor
 from storage.composition import Composition
 from storage.consensus import standing
 from storage.decisions import Decision, read_decisions
+from storage.fingerprint import fingerprint, fingerprint_files
 from storage.metadata import metadata_files
 from storage.outcomes import Outcome, read_outcomes
 from storage.recipe import Recipe
@@ -72,6 +73,10 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     whole = Composition(version, store.url, members, discarded, facts, recipe.deciding(), decided_at)
     own = {"README.md": card(whole), "index.parquet": index_table(members, facts), "splits.csv": split_table(members)}
     own |= metadata_files(whole, own)
+    sides = {member.nodule_id: member.split for member in members}
+    own |= fingerprint_files(
+        [fingerprint(one.case, str(one.decision.method), sides[one.case.nodule_id]) for one in chosen]
+    )
     own["CHANGES.md"] = _changes(store, version, members)
     return Draft(members, discarded, files, own, recipe.model_dump(mode="json"))
 

@@ -4,11 +4,12 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import zarr.storage
+import zarr
 from torch.utils.data import DataLoader
 
 from flows.export import export
@@ -16,6 +17,7 @@ from matting.patch import AIR_HU
 from matting.refusal import Refusal
 from storage.cases import case_files, read_case, write_case
 from storage.dataset import ReleaseDataset
+from storage.errors import Damaged
 from storage.reader import ReleaseReader
 from storage.releases import Draft, Member, publish_release, withdraw_release
 from tests.phantoms import ball_patch
@@ -172,7 +174,7 @@ def test_what_cannot_be_read_is_refused(released):
 
 def test_a_bucket_is_refused_after_a_fork_instead_of_waiting_for_ever(released):
     reader = ReleaseReader(released.url, "0.1.0")
-    reader._shelf = zarr.storage.ObjectStore(released.objects, read_only=True)
+    reader._files = released
     assert reader.shape("P-0") == ball_patch().grid.shape
     reader._process += 1
     with pytest.raises(Refusal, match=r"cannot be read in a forked process.*spawn"):
@@ -183,3 +185,32 @@ def test_commands_and_workers_do_not_wait_for_torch():
     modules = "flows.cli, flows.curate, flows.release, flows.export, flows.demo, tasks.record, storage.reader"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_lost_or_spoiled_volume_is_damage_and_never_air(released, tmp_path, exported):
+    export(released.url, "0.1.0", "zarr", tmp_path / "export")
+    folder = tmp_path / "export" / "P-0" if exported else Path(released.url, "cases", "P-0", "0" * 64)
+    reader = ReleaseReader(str(tmp_path / "export")) if exported else ReleaseReader(released.url, "0.1.0")
+    for name, path in (("image", "image/c/0/0/0"), ("alpha", "alpha/c/0/0/0/0")):
+        reader.read("P-0", name)
+        good = (folder / path).read_bytes()
+        for bad in (good[: len(good) // 2], bytes(len(good)), b""):
+            (folder / path).write_bytes(bad)
+            with pytest.raises(Damaged, match=f"{path} of P-0 in release .* is spoiled"):
+                reader.read("P-0", name)
+        (folder / path).unlink()
+        with pytest.raises(Damaged, match=f"{path} of release .* is missing"):
+            reader.read("P-0", name)
+    (folder / "zarr.json").unlink()
+    with pytest.raises(Damaged, match=r"case P-0 of release 0\.1\.0 is not whole"):
+        (ReleaseReader(str(tmp_path / "export")) if exported else ReleaseReader(released.url, "0.1.0")).shape("P-0")
+
+
+def test_arrays_of_another_make_are_read_too(released):
+    case = f"{released.url}/cases/P-0/{'0' * 64}"
+    values = read_case(released, "P-0", "0" * 64).array("image")
+    for how in ({"chunks": (4, 8, 8)}, {"chunks": (5, 8, 8), "shards": (10, 24, 24)}, {"compressors": None}):
+        zarr.create_array(case, name="image", data=values, overwrite=True, **how)
+        box = ReleaseReader(released.url, "0.1.0").read("P-0", "image", (1, 2, 3), (4, 5, 60))
+        assert (box == values[1:5, 2:7, 3:]).all()

@@ -1,0 +1,160 @@
+"""Random 96^3 crops a second from a release, against the same nodules as .nii.gz and .npz; and bytes a nodule.
+
+    python -m benchmarks.reading
+
+Every format gives the same four things of the same boxes: image, released matte, each reader's mask, validity. The
+.nii.gz are those of `halosign release export`; the .npz hold these arrays alone, compressed and not. Seconds are CPU
+seconds of one thread, and files are in the page cache. Formats take turns.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nibabel as nib
+import numpy as np
+
+from benchmarks.measure import one_thread, save, table
+from benchmarks.nodules import Ready, make_ready, nodules, real_folder
+from matting import estimate_alphas
+from matting.parameters import Crop
+from storage.cases import NewCase, case_files, write_case
+from storage.dataset import CROP_ZYX, ReleaseDataset
+from storage.exhibit import open_exhibit
+from storage.export_nifti import nifti_files
+from storage.layout import case_prefix
+from storage.reader import ReleaseReader
+from storage.releases import Draft, Member, publish_release
+from storage.sources import SourceSpec, open_source
+from storage.store import Store, open_store
+
+METHOD = "cf"
+VERSION = "0.1.0"
+TURNS = 9
+PIECES = 8
+"""Nodules whose CT ends near the lesion; those that come as whole scans are added."""
+WANTED = {".nii.gz": 10, ".npz": 3, ".npz, not compressed": 3}
+Box = tuple[slice, slice, slice]
+Read = Callable[[str, Box], object]
+
+
+def main() -> None:
+    one_thread()
+    with TemporaryDirectory() as scratch:
+        store = open_store(f"{scratch}/store", create=True)
+        release(store)
+        reader = ReleaseReader(store.url, VERSION)
+        readers = {"release": from_release(reader), **as_files(store, reader, Path(scratch))}
+        seconds = take_turns(reader, readers)
+        dataset = ReleaseDataset(store.url, VERSION, "train", seed=1)
+        begin = time.process_time()
+        for turn in range(TURNS):
+            dataset.set_epoch(turn)
+            for index in range(len(dataset)):
+                dataset[index]
+        items = TURNS * len(dataset) / (time.process_time() - begin)
+        size = sizes(store, reader, Path(scratch))
+    ratios = {name: round(seconds[name] / seconds["release"], 2) for name in WANTED}
+    rows = [
+        {"format": name, "crops a second": round(1 / spent, 1), "times slower": ratios.get(name, 1.0),
+         "kB a nodule": round(size[name] / 1000)}
+        for name, spent in seconds.items()
+    ]  # fmt: skip
+    print(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
+    met = {name: ratios[name] >= wanted for name, wanted in WANTED.items()}
+    met["bytes"] = size["release"] <= size[".nii.gz"]
+    print(met, f"ReleaseDataset: {items:.1f} items a second")
+    shapes = {name: list(reader.shape(name)) for name in reader.nodules()}
+    save("reading", {"wanted": WANTED, "met": met, "rows": rows, "items_a_second": round(items, 1), "shapes": shapes})
+
+
+def ready() -> Iterator[Ready]:
+    """Give nodules of whole scans where they are at hand, and pieces of others."""
+    folder = real_folder()
+    if folder is not None:
+        source = open_source(SourceSpec("lidc", str(folder / "lidc_dicom")))
+        for nodule in source.survey(readers=4).nodules:
+            yield make_ready(nodule.id, source.read(nodule, padding_slices=Crop().padding_slices).patch)
+    yield from nodules(PIECES)
+
+
+def release(store: Store) -> None:
+    members, files = [], {}
+    for number, nodule in enumerate(ready()):
+        digest = f"{number:064}"
+        solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
+        alphas = {name: solution.alpha if solution.converged else None for name, solution in solutions.items()}
+        write_case(store, NewCase(nodule.id, digest, nodule.patch, nodule.labels, alphas, {"source": {}}))
+        members.append(Member(nodule.id, nodule.id, digest, METHOD, "bench", True, "train", False))
+        files |= case_files(store, nodule.id, digest)
+    publish_release(store, VERSION, Draft(tuple(members), (), files, {}, {}), publisher="bench")
+
+
+def from_release(reader: ReleaseReader) -> Read:
+    def read(nodule_id: str, box: Box) -> object:
+        start = (box[0].start, box[1].start, box[2].start)
+        return [reader.read(nodule_id, name, start, CROP_ZYX) for name in ("image", "alpha", "readers", "validity")]
+
+    return read
+
+
+def as_files(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
+    """Write the nodules in the other formats; gives what reads a box from each."""
+    for nodule_id in reader.nodules():
+        for name, data in nifti_files(open_exhibit(store, reader.manifest, nodule_id)).items():
+            (scratch / f"{nodule_id}.{name}").write_bytes(data)
+        arrays = {name: reader.read(nodule_id, name) for name in ("image", "alpha", "readers", "validity")}
+        np.savez_compressed(scratch / f"{nodule_id}.npz", **arrays)
+        np.savez(scratch / f"{nodule_id}.plain.npz", **arrays)
+
+    def nifti(nodule_id: str, box: Box) -> object:
+        z, y, x = box
+        names = ["image", "alpha", "validity", *(f"reader-{n}" for n in range(1, 5))]
+        images = (nib.load(scratch / f"{nodule_id}.{name}.nii.gz") for name in names)
+        return [np.asarray(image.dataobj)[x, y, z].transpose() for image in images]
+
+    def npz(suffix: str) -> Read:
+        def read(nodule_id: str, box: Box) -> object:
+            with np.load(scratch / f"{nodule_id}{suffix}") as arrays:
+                return [arrays[name][(..., *box)] for name in arrays.files]
+
+        return read
+
+    return {".nii.gz": nifti, ".npz": npz(".npz"), ".npz, not compressed": npz(".plain.npz")}
+
+
+def take_turns(reader: ReleaseReader, readers: dict[str, Read]) -> dict[str, float]:
+    """Give the mean over nodules of the median seconds of a crop, by format."""
+    draw, spent = random.Random(1), {name: {id_: [] for id_ in reader.nodules()} for name in readers}
+    for _ in range(TURNS):
+        for nodule_id in reader.nodules():
+            starts = [draw.randint(0, max(0, n - c)) for n, c in zip(reader.shape(nodule_id), CROP_ZYX, strict=True)]
+            z, y, x = (slice(first, first + n) for first, n in zip(starts, CROP_ZYX, strict=True))
+            for name, read in readers.items():
+                begin = time.process_time()
+                read(nodule_id, (z, y, x))
+                spent[name][nodule_id].append(time.process_time() - begin)
+    return {name: float(np.mean([np.median(s) for s in by_nodule.values()])) for name, by_nodule in spent.items()}
+
+
+def sizes(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, float]:
+    """Give the mean bytes of a nodule's four things, by format."""
+    found: dict[str, list[int]] = {"release": [], ".nii.gz": [], ".npz": [], ".npz, not compressed": []}
+    for nodule_id in reader.nodules():
+        digest = reader.manifest["nodules"][nodule_id]["digest"]
+        slot = reader.facts(nodule_id)["methods"].index(METHOD)
+        prefix = case_prefix(nodule_id, digest)
+        parts = (f"{prefix}/image/", f"{prefix}/validity/", f"{prefix}/labels/readers/", f"{prefix}/alpha/c/{slot}/")
+        files = case_files(store, nodule_id, digest)
+        found["release"].append(sum(facts["bytes"] for key, facts in files.items() if key.startswith(parts)))
+        nifti = (p for p in scratch.glob(f"{nodule_id}.*.nii.gz") if "trimap" not in p.name and "known" not in p.name)
+        found[".nii.gz"].append(sum(path.stat().st_size for path in nifti))
+        found[".npz"].append((scratch / f"{nodule_id}.npz").stat().st_size)
+        found[".npz, not compressed"].append((scratch / f"{nodule_id}.plain.npz").stat().st_size)
+    return {name: float(np.mean(counts)) for name, counts in found.items()}
+
+
+if __name__ == "__main__":
+    main()
