@@ -1,7 +1,8 @@
 """The recipe: every choice of a data set in one strict YAML file.
 
-The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run` and `release`
-decide how a run goes and what a release holds, never the bytes of a case; all others enter the case's digest.
+The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run`, `release` and
+`training` decide how a run goes, what a release holds and what is learned from it, never the bytes of a case; all
+others enter the case's digest.
 """
 
 import difflib
@@ -22,6 +23,7 @@ from matting.parameters import (
     Parameters,
     Resample,
     Solver,
+    Training,
     Trimap,
 )
 from matting.refusal import Refusal
@@ -74,6 +76,7 @@ class Recipe(BaseModel):
     information_flow: InformationFlow = InformationFlow()
     run: Run = Field(default_factory=Run)
     release: Release = Field(default_factory=Release)
+    training: Training = Field(default_factory=Training)
 
     @property
     def parameters(self) -> Parameters:
@@ -89,7 +92,7 @@ class Recipe(BaseModel):
 
     def deciding(self) -> dict[str, Any]:
         """Give the part that decides the bytes of a case, as JSON."""
-        return self.model_dump(mode="json", exclude={"name", "run", "release"})
+        return self.model_dump(mode="json", exclude={"name", "run", "release", "training"})
 
 
 def load_recipe(path: str | Path | None = None) -> Recipe:

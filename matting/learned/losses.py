@@ -20,9 +20,6 @@ from torch import Tensor
 
 from matting.learned.network import Output
 
-ALPHA_WEIGHT = 10.0
-GRADIENT_WEIGHT = 10.0
-
 
 class Targets(NamedTuple):
     """What the network should have said; every tensor is (n, 1, z, y, x)."""
@@ -47,8 +44,15 @@ class Losses(NamedTuple):
     union: Tensor
 
 
-def losses(output: Output, targets: Targets) -> Losses:
-    """Give every loss of a batch (Eq. 30); each nodule needs at least one valid voxel."""
+def losses(output: Output, targets: Targets, alpha_weight: float = 10.0, gradient_weight: float = 10.0) -> Losses:
+    """Give every loss of a batch.
+
+    Args:
+        output: What the network says.
+        targets: What it should have said.
+        alpha_weight: Weight of the alpha loss in the total (Eq. 30, eta).
+        gradient_weight: Weight of the gradient loss (theta).
+    """
     # Sums over a million voxels need single precision, whatever the network computed in.
     alpha_hat = output.alpha.float()
     alpha = alpha_loss(alpha_hat, targets)
@@ -59,7 +63,7 @@ def losses(output: Output, targets: Targets) -> Losses:
         logits = output.masks.float()
         overlap = mask_loss(logits[:, :1], targets.overlap, targets.valid)
         union = mask_loss(logits[:, 1:], targets.union, targets.valid)
-    total = overlap + union + ALPHA_WEIGHT * alpha + GRADIENT_WEIGHT * gradient
+    total = overlap + union + alpha_weight * alpha + gradient_weight * gradient
     return Losses(total, alpha, gradient, overlap, union)
 
 
@@ -90,6 +94,6 @@ def _weights(targets: Targets) -> Tensor:
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Average over the valid voxels of each nodule, then over the nodules."""
-    each = (values * valid).sum(dim=(1, 2, 3, 4)) / valid.sum(dim=(1, 2, 3, 4))
+    """Average over the valid voxels of each nodule, then over the nodules; a crop of padding alone adds nothing."""
+    each = (values * valid).sum(dim=(1, 2, 3, 4)) / valid.sum(dim=(1, 2, 3, 4)).clamp(min=1)
     return each.mean()
