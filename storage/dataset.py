@@ -1,0 +1,132 @@
+"""A release as a PyTorch data set: one crop of one nodule a draw.
+
+    from torch.utils.data import DataLoader
+    from storage.dataset import ReleaseDataset
+
+    nodules = ReleaseDataset("./store", "0.1.0", "train", seed=1)
+    loader = DataLoader(nodules, batch_size=16, shuffle=True, num_workers=4)
+    for epoch in range(300):
+        nodules.set_epoch(epoch)
+        for batch in loader:
+            batch["image"]    # (16, 1, 96, 96, 96) float32, HU
+
+Which box is drawn depends on seed, epoch and index alone: not on the number of workers, their order or how they were
+started. Arrays come raw; scaling and augmenting are the training's.
+
+Only this module of the package imports torch, so commands and workers that do not learn do not wait for it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from matting.grid import Shape
+from matting.patch import AIR_HU
+from matting.refusal import Refusal
+from storage.reader import ReleaseReader, Start, check_shape
+
+CROP_ZYX = (96, 96, 96)
+"""Voxels of the paper's input patches (z, y, x)."""
+
+
+class ReleaseDataset(Dataset[dict[str, Any]]):
+    """Crops of a release's nodules.
+
+    An item is a dict, ready for the default collation:
+
+    ``image``    (1, z, y, x) float32, radiodensity in HU; -1000 (air) where nothing was measured and beyond the volume.
+    ``alpha``    (1, z, y, x) float32 in 0..1, the released matte; 0 beyond the volume.
+    ``overlap``  (1, z, y, x) bool, what all readers marked.
+    ``union``    (1, z, y, x) bool, what any reader marked.
+    ``valid``    (1, z, y, x) bool, what the scanner measured; False beyond the volume. Keep the rest out of a loss.
+    ``start``    (3,) int64, voxel (z, y, x) of the nodule's volume at which the crop begins; negative where it
+                 begins before it.
+    ``nodule``   the nodule's id.
+    """
+
+    def __init__(
+        self,
+        store_url: str,
+        version: str | None,
+        split: str | Sequence[str],
+        *,
+        crop_zyx: Sequence[int] = CROP_ZYX,
+        seed: int | None = None,
+    ) -> None:
+        """Open a release for learning.
+
+        Args:
+            store_url: A store (folder or URL), or a folder exported as ``zarr``.
+            version: Which release; None for an export.
+            split: ``train``, ``validation`` or ``test``, or the ids of the nodules that are wanted.
+            crop_zyx: Size of a crop in voxels. Where the volume is smaller, the crop holds all of it, at a place
+                that is drawn too.
+            seed: What the random places come from; None takes the middle of each volume, every time.
+
+        Raises:
+            Refusal: There is no such release, split or nodule, or the size or the seed cannot be used.
+        """
+        if seed is not None and seed < 0:
+            raise Refusal("this is no seed", got=seed, expected="a whole number from 0 up, or None", remedy="Give one.")
+        self.reader = ReleaseReader(store_url, version)
+        self.nodules = self.reader.nodules(split) if isinstance(split, str) else _known(self.reader, split)
+        self.crop_zyx = check_shape(crop_zyx)
+        self.seed = seed
+        # In shared memory, so that workers that live from epoch to epoch see it change
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other places from now on; call it before iterating over the loader."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        """Give the number of nodules: one crop of each a pass."""
+        return len(self.nodules)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read one crop of nodule number `index`."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{index} of {len(self)} nodules")
+        index %= len(self)
+        nodule_id = self.nodules[index]
+        start = self._start(self.reader.shape(nodule_id), index)
+        readers = self._box(nodule_id, "readers", start, 0) > 0
+        arrays = {
+            "image": self._box(nodule_id, "image", start, AIR_HU).astype(np.float32)[None],
+            "alpha": self._box(nodule_id, "alpha", start, 0)[None],
+            "overlap": readers.all(axis=0, keepdims=True),
+            "union": readers.any(axis=0, keepdims=True),
+            "valid": self._box(nodule_id, "validity", start, 0)[None] > 0,
+            "start": np.array(start),
+        }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"nodule": nodule_id}
+
+    def _start(self, shape: Shape, index: int) -> Start:
+        room = [whole - crop for whole, crop in zip(shape, self.crop_zyx, strict=True)]
+        if self.seed is None:
+            z, y, x = (free // 2 for free in room)
+        else:
+            generator = np.random.default_rng([self.seed, int(self._epoch), index])
+            z, y, x = (int(generator.integers(min(free, 0), max(free, 0), endpoint=True)) for free in room)
+        return z, y, x
+
+    def _box(self, nodule_id: str, name: str, start: Start, beyond: float) -> NDArray[Any]:
+        """Read a crop; `beyond` stands where it leaves the volume."""
+        before = [max(-first, 0) for first in start]
+        z, y, x = (max(first, 0) for first in start)
+        depth, rows, columns = (crop - missing for crop, missing in zip(self.crop_zyx, before, strict=True))
+        part = self.reader.read(nodule_id, name, (z, y, x), (depth, rows, columns))
+        whole = np.full((*part.shape[:-3], *self.crop_zyx), beyond, part.dtype)
+        planes, lines, row = (slice(first, first + n) for first, n in zip(before, part.shape[-3:], strict=True))
+        whole[..., planes, lines, row] = part
+        return whole
+
+
+def _known(reader: ReleaseReader, nodule_ids: Sequence[str]) -> tuple[str, ...]:
+    for nodule_id in nodule_ids:
+        reader.shape(nodule_id)
+    return tuple(nodule_ids)

@@ -1,0 +1,233 @@
+"""A release opened for learning from: its nodules by split, and boxes of their arrays.
+
+It reads a version in a store, or a folder that `halosign release export --format zarr` wrote; of an array only the
+chunks that a box touches. A reader pickles to its address and opens again wherever it is unpickled, so it may go to
+the workers of a data loader. Folders may also be read in a forked process; buckets may not, and that is refused: the
+threads that talk to them do not survive a fork.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+import zarr.abc.store
+import zarr.storage
+from numpy.typing import NDArray
+
+from matting.grid import Grid, Shape
+from matting.refusal import Refusal
+from storage.errors import Damaged
+from storage.layout import case_prefix, grid_from_attributes
+from storage.releases import read_release, withdrawal
+from storage.store import open_store
+
+Start = tuple[int, int, int]
+PATHS = {
+    "image": "image",
+    "validity": "validity",
+    "readers": "labels/readers/0",
+    "trimap": "labels/trimap/0",
+    "known_alpha": "known_alpha",
+}
+"""Where the arrays lie in a case, by the names that `ReleaseReader.read` knows beside ``alpha``."""
+EXPORT_MARKER = "export.json"
+
+
+class ReleaseReader:
+    """One version of the data set, open for reading."""
+
+    def __init__(self, url: str, version: str | None = None, *, even_if_withdrawn: bool = False) -> None:
+        """Open a release.
+
+        Args:
+            url: A store (folder or URL), or a folder with an export in the format ``zarr``.
+            version: Which release of the store; may be left out for an export, which holds one.
+            even_if_withdrawn: Read a release that was taken back, to reproduce old work.
+
+        Raises:
+            Refusal: There is no such store, release or export, or it was withdrawn.
+        """
+        self._how = (url, version, even_if_withdrawn)
+        self._process = os.getpid()
+        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
+        self._groups: dict[str, zarr.Group] = {}
+        marker = Path(url) / EXPORT_MARKER
+        self._is_export = marker.is_file()
+        if self._is_export:
+            self.manifest: dict[str, Any] = _export_manifest(marker, version)
+            self._shelf: zarr.abc.store.Store = zarr.storage.LocalStore(url, read_only=True)
+        else:
+            self.manifest, self._shelf = _stored(url, version, even_if_withdrawn)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as an address."""
+        return _reopened, self._how
+
+    @property
+    def version(self) -> str:
+        """The release's version."""
+        return str(self.manifest["version"])
+
+    def nodules(self, split: str | None = None) -> tuple[str, ...]:
+        """Give the ids of a split's nodules, sorted; of all without a split.
+
+        Raises:
+            Refusal: The release has no nodule in that split.
+        """
+        members = self.manifest["nodules"]
+        found = tuple(sorted(name for name, member in members.items() if split in (None, member["split"])))
+        if not found:
+            raise Refusal(
+                f"release {self.version} lacks a split",
+                got=split,
+                expected=" or ".join(sorted({member["split"] for member in members.values()})),
+                remedy="Choose one of these; a small data set may lack a side.",
+            )
+        return found
+
+    def facts(self, nodule_id: str) -> dict[str, Any]:
+        """Give all that a nodule's case says of itself: geometry, source, recipe, reports, figures."""
+        facts = self._group(nodule_id).attrs["halosign"]
+        if not isinstance(facts, dict):
+            raise Damaged(f"case {nodule_id} of release {self.version} has no attributes of ours. Restore it.")
+        return dict(facts)
+
+    def grid(self, nodule_id: str) -> Grid:
+        """Give the lattice of a nodule: shape (z, y, x), spacing in mm, place in the patient."""
+        return grid_from_attributes(self.facts(nodule_id)["geometry"])
+
+    def shape(self, nodule_id: str) -> Shape:
+        """Give the size of a nodule's volumes (z, y, x) in voxels."""
+        z, y, x = self._array(nodule_id, "image").shape
+        return z, y, x
+
+    def read(
+        self, nodule_id: str, name: str, start: Start = (0, 0, 0), shape: Shape | None = None, *, method: str = ""
+    ) -> NDArray[Any]:
+        """Read a box of one array.
+
+        Args:
+            nodule_id: Which nodule.
+            name: ``image`` (int16, HU), ``alpha`` (float32 in 0..1, the released matte), ``readers`` (uint8 0 or 1,
+                one mask a reader), ``validity`` (uint8, 1 where the scanner measured), ``trimap`` (uint8 0, 128, 255)
+                or, of simulated CT, ``known_alpha`` (float32 in 0..1).
+            start: First voxel of the box (z, y, x), within the volume.
+            shape: Size of the box in voxels; to the end of the volume when left out. What lies beyond is left away.
+            method: Another matte than the released one, for ``alpha``.
+
+        Returns:
+            (z, y, x), of ``readers`` (r, z, y, x).
+        """
+        size = shape or self.shape(nodule_id)
+        z, y, x = (slice(first, first + n) for first, n in zip(start, size, strict=True))
+        array = self._array(nodule_id, name)
+        if name == "alpha":
+            return np.asarray(array[self._slot(nodule_id, method), z, y, x])
+        return np.asarray(array[..., z, y, x])
+
+    def _slot(self, nodule_id: str, method: str) -> int:
+        wanted, known = method or str(self._member(nodule_id)["method"]), self.facts(nodule_id)["methods"]
+        if wanted not in known:
+            raise Refusal("no such matte", got=wanted, expected=" or ".join(known), remedy="Choose one of these.")
+        return int(known.index(wanted))
+
+    def _member(self, nodule_id: str) -> dict[str, Any]:
+        try:
+            return dict(self.manifest["nodules"][nodule_id])
+        except KeyError:
+            raise Refusal(
+                f"release {self.version} has no such nodule",
+                got=nodule_id,
+                expected=f"one of its {len(self.manifest['nodules'])}",
+                remedy="See `halosign release show`.",
+            ) from None
+
+    def _group(self, nodule_id: str) -> zarr.Group:
+        if nodule_id not in self._groups:
+            self._check_process()
+            digest = str(self._member(nodule_id)["digest"])
+            path = nodule_id if self._is_export else case_prefix(nodule_id, digest)
+            try:
+                self._groups[nodule_id] = zarr.open_group(self._shelf, path=path, mode="r")
+            except (FileNotFoundError, ValueError) as error:
+                raise Damaged(f"case {nodule_id} of release {self.version} is not whole. Restore it.") from error
+        return self._groups[nodule_id]
+
+    def _array(self, nodule_id: str, name: str) -> zarr.Array[Any]:
+        self._check_process()
+        key = nodule_id, name
+        if key not in self._arrays:
+            try:
+                found = self._group(nodule_id)["alpha" if name == "alpha" else PATHS[name]]
+            except KeyError:
+                known = ["alpha", *PATHS]
+                raise Refusal(
+                    f"nodule {nodule_id} has no such array", got=name, expected=" or ".join(known), remedy="Choose one."
+                ) from None
+            if not isinstance(found, zarr.Array):
+                raise Damaged(f"{name} of case {nodule_id} is no array. Restore it.")
+            self._arrays[key] = found
+        return self._arrays[key]
+
+    def _check_process(self) -> None:
+        """Refuse to wait for ever: obstore's threads are not there after a fork."""
+        if os.getpid() != self._process and not isinstance(self._shelf, zarr.storage.LocalStore):
+            raise Refusal(
+                "a bucket cannot be read in a forked process",
+                got=self._how[0],
+                expected="a process begun by spawn",
+                remedy='Give the data loader multiprocessing_context="spawn", or export the release to a folder.',
+            )
+
+
+def _reopened(url: str, version: str | None, even_if_withdrawn: bool) -> ReleaseReader:
+    return ReleaseReader(url, version, even_if_withdrawn=even_if_withdrawn)
+
+
+def _stored(url: str, version: str | None, even_if_withdrawn: bool) -> tuple[dict[str, Any], zarr.abc.store.Store]:
+    store = open_store(url)
+    if version is None:
+        raise Refusal("a store holds many releases", got="no version", expected="one", remedy="Name it, e.g. 0.1.0.")
+    manifest = read_release(store, version)
+    tombstone = withdrawal(store, version)
+    if tombstone and not even_if_withdrawn:
+        raise Refusal(
+            "a withdrawn release is not read",
+            got=tombstone,
+            expected="one in use",
+            remedy="Use another version; even_if_withdrawn=True reads it to reproduce old work.",
+        )
+    if "://" in store.url:
+        return manifest, zarr.storage.ObjectStore(store.objects, read_only=True)
+    return manifest, zarr.storage.LocalStore(store.url, read_only=True)
+
+
+def _export_manifest(marker: Path, version: str | None) -> dict[str, Any]:
+    try:
+        about = json.loads(marker.read_bytes())
+        manifest: dict[str, Any] = json.loads((marker.parent / "manifest.json").read_bytes())
+        found, format_ = about["release"], about["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{marker.parent} is no whole export: {error}. Export the release again.") from error
+    if format_ != "zarr" or version not in (None, found):
+        raise Refusal(
+            "the export is another one",
+            got=f"release {found} as {format_}",
+            expected=f"release {version or found} as zarr",
+            remedy="Give the folder of that export, or a store.",
+        )
+    return manifest
+
+
+def check_shape(crop_zyx: Sequence[int]) -> Shape:
+    """Take three sizes in voxels for a crop; raises Refusal for anything else."""
+    if len(crop_zyx) != 3 or any(int(n) != n or n < 1 for n in crop_zyx):
+        raise Refusal(
+            "this is no size of a crop", got=crop_zyx, expected="three whole numbers (z, y, x)", remedy="E.g. 96 96 96."
+        )
+    z, y, x = (int(n) for n in crop_zyx)
+    return z, y, x
