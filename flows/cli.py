@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows import learned_cli
 from matting.refusal import Refusal
 from storage.errors import StoreError
 
@@ -33,6 +34,7 @@ review = typer.Typer(no_args_is_help=True, help="Decide which matte of each nodu
 release = typer.Typer(no_args_is_help=True, help="Publish and check versions of the data set.")
 app.add_typer(review, name="review")
 app.add_typer(release, name="release")
+learned_cli.register(app)
 
 StoreOption = Annotated[
     str, typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set.")

@@ -13,6 +13,9 @@
     decisions/<nodule>/<time>-<id>.json   append-only verdicts
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
+    metrics/<version>/<what>/             how far mattes are from a release: of the eight `methods`, of one checkpoint
+    trainings/<id>/                       a training under way: its state, its early look
+    checkpoints/<digest>/                 a trained network; config.json is written last
 
 Every array is one chunk per volume: a case fits in memory, and one read gives one method's matte.
 """
@@ -30,6 +33,9 @@ OUTCOMES = "outcomes"
 CASES = "cases"
 DECISIONS = "decisions"
 RELEASES = "releases"
+METRICS = "metrics"
+TRAININGS = "trainings"
+CHECKPOINTS = "checkpoints"
 
 ALPHA_STEP = 2.0**-16
 """Mattes are stored rounded to this: far below any tolerance, and the last bits of a solve are noise."""

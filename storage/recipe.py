@@ -95,12 +95,13 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude={"name", "run", "release", "training"})
 
 
-def load_recipe(path: str | Path | None = None) -> Recipe:
+def load_recipe(path: str | Path | None = None, **instead: dict[str, Any]) -> Recipe:
     """Read a recipe.
 
     Args:
         path: A YAML file, the bare name of a recipe that comes with Halosign (``paper``, ``demo``), or None for the
             paper's.
+        **instead: By section, values that stand in place of the recipe's.
 
     Raises:
         Refusal: The file is not there, no YAML, or holds an unknown name or a value out of range.
@@ -113,9 +114,15 @@ def load_recipe(path: str | Path | None = None) -> Recipe:
     if not isinstance(content, dict):
         raise _bad(place, type(content).__name__, "sections by name", "Begin from recipes/paper.yaml.")
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(_with(content, instead))
     except ValidationError as error:
         raise _explain(place, error) from error
+
+
+def _with(content: dict[str, Any], instead: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Put values in place; what is no section is left for the check to refuse."""
+    sections = {name: content.get(name) or {} for name in instead}
+    return content | {name: v | instead[name] if isinstance(v, dict) else v for name, v in sections.items()}
 
 
 def _recipe_text(path: str | Path | None) -> tuple[str, str]:

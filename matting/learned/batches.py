@@ -1,6 +1,7 @@
-"""From the crops of a release to batches: intensities, symmetries, order. Chance comes from seed, epoch and index alone.
+"""From the crops of a release to batches: intensities, symmetries, order.
 
-So nothing needs to be remembered of it: whoever continues a training draws what the first would have drawn.
+Chance comes from seed, epoch and index alone. So nothing need be remembered of it: whoever continues a training draws
+what the first would have drawn.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from torch import Tensor
 from matting.learned.losses import Targets
 
 TENSORS = ("image", "alpha", "overlap", "union", "valid")
-"""What a crop holds, each (1, z, y, x): HU, the released matte, what all and what any readers marked, what is measured."""
+"""What a crop holds, each (1, z, y, x): HU, released matte, what all and what any readers marked, what is measured."""
 _ORDER, _SYMMETRY = 0, 1
 """Tell streams of chance apart."""
 

@@ -1,7 +1,7 @@
 """Training: a loop that is a loop. It knows tensors and nothing of disks, releases or where its batches come from.
 
-Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 6.2.1: Adam with weight decay, a linear warm-up over the first
-        epoch, then half a cosine; from scratch.
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 6.2.1: Adam with weight decay, a linear warm-up over the
+        first epoch, then half a cosine; from scratch.
 
 A training can be stopped after any step: `Trainer.state` holds all there is to know, and a trainer that is given it
 back goes on to the same weights, bit by bit on a CPU with the same number of threads.
@@ -9,9 +9,9 @@ back goes on to the same weights, bit by bit on a CPU with the same number of th
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, ContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class Trainer:
             torch.manual_seed(training.seed)
             network = build_network(variant, auxiliary)
         # Channels last: convolutions of few channels run half as fast again with it, on a CPU too.
-        self.network: MattingNetwork = network.to(self.device, memory_format=torch.channels_last_3d)
+        self.network: MattingNetwork = network.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.rate = training.ghost_rate if variant == "3dmm-mg" else training.rate
         self.optimizer = torch.optim.Adam(self.network.parameters(), self.rate, weight_decay=training.weight_decay)
         self.precision = resolve_precision(training.precision, self.device)
@@ -238,7 +238,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported() else "half"
 
 
-def autocast(device: torch.device, precision: str) -> ContextManager[object]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Let convolutions compute in a precision."""
     if precision == "single":
         return nullcontext()
