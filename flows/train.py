@@ -3,16 +3,21 @@
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.console import console
+from flows.evaluate import measure_methods, measure_network, table_rows
 from qc.learning import draw_curves, draw_samples, losses_csv, view
 from storage.checkpoints import look_place, save_look
 from storage.recipe import load_recipe
+from storage.scores import Line
 from storage.store import open_store
 from tasks.train import Look, Step, TrainingOrder, learn, name_of
+
+MEASURED_ON = "test"
+"""Split on which a trained network is measured: patients that training never saw."""
 
 
 @flow(name="train")
@@ -29,7 +34,9 @@ def train(
     """Train a network on a release and measure it on the test split; gives the checkpoint's digest."""
     order = make_order(store_url, version, variant, auxiliary, recipe, device, epochs)
     digest = fit(order, resume)
-    announce(order, digest)
+    lines = measure_methods(store_url, version, MEASURED_ON)
+    lines = lines + measure_network(store_url, version, digest, MEASURED_ON, device)
+    announce(order, digest, lines)
     return digest
 
 
@@ -72,7 +79,8 @@ def early_look(look: Look) -> dict[str, bytes]:
 
 
 @task(name="announce", cache_policy=NO_CACHE)
-def announce(order: TrainingOrder, digest: str) -> None:
-    """Leave a note where Prefect's users look."""
+def announce(order: TrainingOrder, digest: str, lines: list[Line]) -> None:
+    """Leave a note and the table of metrics where Prefect's users look."""
+    create_table_artifact(table=table_rows(lines), key="metrics", description=f"Release {order.version}, {MEASURED_ON}")
     text = f"**{order.variant}** trained on release **{order.version}** of `{order.store_url}`: checkpoint `{digest}`"
     create_markdown_artifact(markdown=text, key="training", description="What was trained")

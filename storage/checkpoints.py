@@ -42,6 +42,11 @@ class Checkpoint:
         """The checkpoint's name."""
         return str(self.config["digest"])
 
+    @property
+    def label(self) -> str:
+        """The network's name as tables print it."""
+        return str(self.config["variant"]) + ("" if self.config["auxiliary"] else " (no masks)")
+
 
 def training_id(order: Mapping[str, Any]) -> str:
     """Name a training by all that decides it."""
