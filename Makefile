@@ -4,13 +4,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow bench format clean
+.PHONY: help demo test test-slow bench cluster cluster-down format clean
 
 help:
 	@echo "make demo       install, then run the whole job on stand-in scans; prints what to open"
 	@echo "make test       install, then check style, types, layers and behaviour"
 	@echo "make test-slow  the proofs that take minutes"
 	@echo "make bench      every benchmark, as a table and as benchmarks/results/*.json"
+	@echo "make cluster    the services of docker-compose.yml as processes of this machine; make cluster-down stops them"
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove what make made"
 
@@ -29,6 +30,16 @@ test-slow: $(VENV)/dev
 
 bench: $(VENV)/bench
 	$(BIN)/python -m benchmarks
+
+cluster: $(VENV)/dev .env
+	$(BIN)/python -m flows.local_cluster up
+
+cluster-down: $(VENV)/dev
+	$(BIN)/python -m flows.local_cluster down
+
+# Every secret that .env.example leaves empty, made up anew
+.env:
+	umask 077; $(PYTHON) -c "import re, secrets; print(re.sub('=$$', lambda _: '=' + secrets.token_hex(16), open('.env.example').read(), flags=re.M), end='')" > $@
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -2,14 +2,19 @@
 
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_client, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.deployments import run_deployment
 
 from storage.recipe import Recipe
 from storage.releases import Draft, publish_release
 from storage.store import open_store
 from tasks.release import draft_release
+
+FOLLOWS_RELEASE = "follows-release"
+"""Tag of the deployments that every new release queues; their flows take `store` and `version`."""
 
 
 @flow(name="publish")
@@ -18,6 +23,8 @@ def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> dic
     draft = gather(store_url, version, recipe)
     manifest = freeze(store_url, version, draft, publisher)
     announce(store_url, manifest)
+    # The release stands, whatever becomes of what follows it.
+    queue_followers(store_url, version, return_state=True)
     return manifest
 
 
@@ -39,3 +46,20 @@ def announce(store_url: str, manifest: dict[str, Any]) -> None:
     warning = " **Stand-in data.**" if manifest["stand_in"] else ""
     text = f"Release **{manifest['version']}** of `{store_url}`: {len(manifest['nodules'])} nodules.{warning}"
     create_markdown_artifact(markdown=text, key="release", description="What was published")
+
+
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=10)
+def queue_followers(store_url: str, version: str) -> list[str]:
+    """Queue what the server has deployed to follow a release, such as training, and wait for none of it."""
+    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[FOLLOWS_RELEASE]))
+    with get_client(sync_client=True) as client:
+        followers = client.read_deployments(deployment_filter=tagged)
+    for follower in followers:
+        run_deployment(
+            follower.id,
+            parameters={"store": store_url, "version": version},
+            timeout=0,
+            as_subflow=False,
+            idempotency_key=f"{follower.id} {store_url} {version}",
+        )
+    return [follower.name for follower in followers]

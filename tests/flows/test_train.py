@@ -57,7 +57,7 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
     store, begun = open_store(str(copy)), training_order(str(copy))
     stored = load_state(store, name_of(begun))
     assert stored is not None
-    assert 0 < stored[1]["trainer"]["seen"], "killed between epochs"
+    assert stored[1]["trainer"]["seen"] > 0, "killed between epochs"
     resumed = learn(begun)
     assert resumed.digest == undisturbed.digest
     assert all(np.array_equal(resumed.weights[name], undisturbed.weights[name]) for name in undisturbed.weights)

@@ -1,0 +1,86 @@
+"""What Prefect runs where nobody sits at a keyboard: the flows of prefect.yaml, with parameters that are plain JSON."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.cluster import Cluster
+from flows.curate import curate as curate_store
+from flows.release import publish as publish_release
+from flows.train import train as train_network
+from storage.errors import Damaged
+from storage.recipe import load_recipe
+from storage.releases import read_release, verify_release
+from storage.sources import SourceSpec
+from storage.store import open_store
+from tasks.record import Order
+
+
+@flow(name="curate", task_runner=curate_store.task_runner, retries=2, retry_delay_seconds=60)
+def curate(
+    store: str,
+    dicom: str | None = None,
+    files: str | None = None,
+    recipe: str = "paper",
+    patients: list[str] | None = None,
+    scheduler: str | None = None,
+) -> State[None]:
+    """Bring a store up to date with its source: compute what is missing, keep what is done.
+
+    Args:
+        store: Folder or URL of the store.
+        dicom: Folder that holds LIDC-IDRI-xxxx folders of DICOM, the same on every worker; or
+        files: CSV table of volumes and readers' masks.
+        recipe: YAML file, or `paper` or `demo`.
+        patients: Only these.
+        scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster when left out.
+    """
+    source = SourceSpec("lidc", dicom) if dicom else SourceSpec("files", files or "")
+    order = Order(source, store, load_recipe(recipe))
+    # The flow itself, not a run of it below this one: one run on the page, with one set of tasks and artifacts.
+    result = curate_store.fn(order, frozenset(patients) if patients else None, Cluster(scheduler))
+    if result.stopped:
+        return Failed(message=result.stopped)
+    if not result.is_clean:
+        return Completed(name="Incomplete", message="Some nodules are refused or failed: `halosign status` says which.")
+    return Completed()
+
+
+@flow(name="publish")
+def publish(version: str, store: str, recipe: str = "paper", publisher: str = "prefect") -> int:
+    """Publish the decided cases of a store as an immutable version; gives its count of nodules."""
+    return len(publish_release.fn(store, version, load_recipe(recipe), publisher)["nodules"])
+
+
+@flow(name="train")
+def train(
+    version: str,
+    store: str,
+    variant: str = "3dmm-mg",
+    auxiliary: bool = True,
+    recipe: str = "paper",
+    device: str = "auto",
+    epochs: int | None = None,
+) -> str:
+    """Train a network on a release and attach its metrics; gives the checkpoint's digest. Run again, it goes on.
+
+    Args:
+        version: A published version with a train and a test split.
+        store: Folder or URL of the store.
+        variant: 3dmm, 3dmm-m or 3dmm-mg.
+        auxiliary: With the auxiliary masks or without.
+        recipe: YAML file, or `paper` or `demo`; its section `training` counts.
+        device: auto (the GPU where there is one), cpu, cuda, cuda:1.
+        epochs: In place of the recipe's.
+    """
+    return train_network.fn(store, version, variant, auxiliary, recipe, device, epochs)
+
+
+@flow(name="verify")
+def verify(version: str, store: str) -> int:
+    """Compare every file of a release with its SHA-256; gives their count, raises Damaged where one differs."""
+    opened = open_store(store)
+    complaints = verify_release(opened, version)
+    if complaints:
+        raise Damaged(f"{version}: {len(complaints)} files are not as published: {'; '.join(complaints[:10])}")
+    return len(read_release(opened, version)["case_files"])
