@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from flows import learned_cli
 from flows.review_cli import review
 from matting.refusal import Refusal
 from storage.errors import StoreError
@@ -36,6 +37,7 @@ store_commands = typer.Typer(no_args_is_help=True, help="Look after a store.")
 app.add_typer(store_commands, name="store")
 app.add_typer(review, name="review")
 app.add_typer(release, name="release")
+learned_cli.register(app)
 
 StoreOption = Annotated[
     str, typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set.")

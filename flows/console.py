@@ -12,9 +12,10 @@ from flows.result import CurationResult
 from matting.refusal import Refusal
 from qc.agreement import Estimate
 from storage.outcomes import Outcome, read_outcome
-from storage.releases import list_releases, withdrawal
+from storage.releases import list_releases, read_release, withdrawal
 from storage.rubbish import Rubbish
 from storage.runs import Run
+from storage.scores import Line, scores_place
 from storage.store import Store
 from tasks.plan import Plan, decide
 from tasks.record import Order
@@ -23,6 +24,10 @@ from tasks.survey import survey_source
 
 if TYPE_CHECKING:
     from qc.review.pages import AgreementPage
+
+REGIONS = {"whole": "all that was measured", "near": "what any reader marked and 5 mm", "unknown": "the unknown voxels"}
+TABLE_SCALES = {"sad": 0.1, "mse": 1000.0, "grad": 0.1, "conn": 0.1}
+"""From the raw figures to those that tables print."""
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -172,6 +177,22 @@ def _estimate(kappa: Estimate) -> str:
         return f"not defined {over}"
     interval = "" if kappa.low is None else f" ({kappa.low:.2f} to {kappa.high:.2f})"
     return f"{kappa.value:.2f}{interval} {over}"
+
+
+def show_scores(store: Store, version: str, split: str, lines: list[Line]) -> None:
+    """Print means over the nodules of a split, region by region, in the units of the literature's tables."""
+    note = "stand-in data, " if read_release(store, version)["stand_in"] else ""
+    for truth, region in dict.fromkeys((line.truth, line.region) for line in lines):
+        against = "the released matte" if truth == "released" else "the known alpha of the simulation"
+        table = Table(title=f"{version}, {note}{split}: against {against}, {REGIONS[region]}")
+        for column in ("", "nodules", "SAD / 10", "MSE x 1000", "Grad / 10", "Conn / 10"):
+            table.add_column(column, justify="right" if column else "left")
+        for line in lines:
+            if (line.truth, line.region) == (truth, region):
+                figures = [f"{line.means[name] * scale:.2f}" for name, scale in TABLE_SCALES.items()]
+                table.add_row(line.matte, str(line.nodules), *figures)
+        console.print(table)
+    console.print(f"every nodule: {scores_place(store, version)}/{split}", markup=False)
 
 
 def _reasons(title: str, reasons: Counter[str]) -> None:

@@ -7,6 +7,7 @@ from prefect.states import Completed, Failed
 from flows.cluster import Cluster
 from flows.curate import curate as curate_store
 from flows.release import publish as publish_release
+from flows.train import train as train_network
 from storage.errors import Damaged
 from storage.recipe import load_recipe
 from storage.releases import read_release, verify_release
@@ -49,6 +50,30 @@ def curate(
 def publish(version: str, store: str, recipe: str = "paper", publisher: str = "prefect") -> int:
     """Publish the decided cases of a store as an immutable version; gives its count of nodules."""
     return len(publish_release.fn(store, version, load_recipe(recipe), publisher)["nodules"])
+
+
+@flow(name="train")
+def train(
+    version: str,
+    store: str,
+    variant: str = "3dmm-mg",
+    auxiliary: bool = True,
+    recipe: str = "paper",
+    device: str = "auto",
+    epochs: int | None = None,
+) -> str:
+    """Train a network on a release and attach its metrics; gives the checkpoint's digest. Run again, it goes on.
+
+    Args:
+        version: A published version with a train and a test split.
+        store: Folder or URL of the store.
+        variant: 3dmm, 3dmm-m or 3dmm-mg.
+        auxiliary: With the auxiliary masks or without.
+        recipe: YAML file, or `paper` or `demo`; its section `training` counts.
+        device: auto (the GPU where there is one), cpu, cuda, cuda:1.
+        epochs: In place of the recipe's.
+    """
+    return train_network.fn(store, version, variant, auxiliary, recipe, device, epochs)
 
 
 @flow(name="verify")

@@ -1,7 +1,7 @@
 """Every number the computation takes, with its default; a recipe file is this, written as YAML.
 
 Sections follow the data's way: crop, resample, trimap, then what the eight methods share, then one section a
-method. Equation numbers are those of Wang et al., 3D Matting, arXiv 2210.05104.
+method, last how the network is trained. Equation numbers are those of Wang et al., 3D Matting, arXiv 2210.05104.
 """
 
 import math
@@ -225,6 +225,56 @@ class Parameters:
     knn: Knn = field(default_factory=Knn)
     learning_based: LearningBased = field(default_factory=LearningBased)
     information_flow: InformationFlow = field(default_factory=InformationFlow)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How the network is trained (paper 6.2.1)."""
+
+    crop_zyx: tuple[int, int, int] = (96, 96, 96)
+    """Voxels that the network sees of a nodule at a time; multiples of 16."""
+    focus: float = 0.0
+    """Share of the crops that are placed so as to hold a marked voxel; the paper places all of them anywhere."""
+    symmetries: bool = True
+    """Flip and turn the crops by right angles."""
+    batch: int = 16
+    """Nodules whose gradients make one step."""
+    at_once: int = 2
+    """Nodules of a batch computed together: what memory holds. The gradients are the batch's all the same."""
+    epochs: int = 300
+    """Passes over the nodules."""
+    rate: float = 3e-4
+    """Largest learning rate."""
+    ghost_rate: float = 3e-3
+    """The same for networks of ghost modules."""
+    weight_decay: float = 5e-5
+    warm_up_epochs: float = 1.0
+    """The rate rises linearly from 0 over these, then falls to 0 along half a cosine."""
+    alpha_weight: float = 10.0
+    """Weight of the matte's absolute difference in the loss (Eq. 30, eta)."""
+    gradient_weight: float = 10.0
+    """Weight of the difference of its gradients (Eq. 30, theta)."""
+    seed: int = 20221011
+    """Decides initial weights, order, crops and symmetries."""
+    precision: Literal["auto", "single", "bfloat16", "half"] = "auto"
+    """What convolutions compute in; auto is bfloat16 or else half on a GPU, and single on a CPU."""
+    compiled: bool = False
+    """Let torch.compile fuse operations: minutes once, then faster."""
+
+    def __post_init__(self) -> None:
+        """Refuse trainings that cannot be run."""
+        sizes = len(self.crop_zyx) == 3 and all(size > 0 and size % 16 == 0 for size in self.crop_zyx)
+        # At the bottom a size is a 16th, and a single voxel there has no variance to be normalised by.
+        _require(sizes and sum(self.crop_zyx) > 48, "training.crop_zyx", self.crop_zyx, "multiples of 16, not all 16")
+        _require(0 <= self.focus <= 1, "training.focus", self.focus, "a share from 0 to 1")
+        for name in ("batch", "at_once", "epochs"):
+            _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "1 or more")
+        for name in ("rate", "ghost_rate"):
+            _require(0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0")
+        for name in ("weight_decay", "warm_up_epochs", "alpha_weight", "gradient_weight", "seed"):
+            _require(0 <= getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "0 or more")
+        known = ("auto", "single", "bfloat16", "half")
+        _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
 
 
 def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float | None) -> None:

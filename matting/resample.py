@@ -49,6 +49,36 @@ def resample_patch(patch: Patch, parameters: Resample) -> Patch:
     return Patch(grid, image_hu, valid, np.stack(readers), alpha)
 
 
+def resample_image(
+    image_hu: NDArray[np.floating], valid: NDArray[np.bool_], grid: Grid, parameters: Resample
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
+    """Bring a CT without readers to isotropic voxels, as `resample_patch` brings one with them.
+
+    Args:
+        image_hu: (z, y, x) on `grid`, air where not valid.
+        valid: (z, y, x): True where the scanner measured.
+        grid: Where it lies.
+        parameters: Spacing in mm, interpolation of the image.
+
+    Returns:
+        The image in whole HU, what of it is valid, and its grid, which shares the first voxel with `grid`.
+    """
+    nobody = np.zeros((1, *grid.shape), bool)
+    patch = resample_patch(Patch(grid, image_hu.astype(np.float32), valid, nobody), parameters)
+    return patch.image_hu, patch.valid, patch.grid
+
+
+def resample_back(values: NDArray[np.floating], spacing_mm: Vector, grid: Grid) -> NDArray[np.float32]:
+    """Bring what was computed on isotropic voxels back to the lattice that they were made from, linearly.
+
+    Args:
+        values: (z, y, x) at `spacing_mm`, sharing the first voxel with `grid`.
+        spacing_mm: Of the values, along (z, y, x).
+        grid: The lattice that is wanted; its outermost voxels may lie up to a voxel beyond the values and repeat them.
+    """
+    return _resample(values.astype(np.float32), spacing_mm, grid, "linear", beyond="edge")
+
+
 def signed_distance_mm(mask: NDArray[np.bool_], spacing_mm: Vector) -> NDArray[np.float32]:
     """Measure how far each voxel lies inside (positive) or outside (negative) a mask, in mm."""
     if not mask.any():
@@ -60,7 +90,11 @@ def signed_distance_mm(mask: NDArray[np.bool_], spacing_mm: Vector) -> NDArray[n
 
 
 def _resample(
-    values: NDArray[np.float32], spacing_mm: Vector, grid: Grid, how: Literal["linear", "bspline", "nearest"]
+    values: NDArray[np.float32],
+    spacing_mm: Vector,
+    grid: Grid,
+    how: Literal["linear", "bspline", "nearest"],
+    beyond: Literal["zero", "edge"] = "zero",
 ) -> NDArray[np.float32]:
     # Both lattices share their first voxel and axes, so the patient's frame cancels out.
     image = sitk.GetImageFromArray(values.astype(np.float32))
@@ -70,5 +104,6 @@ def _resample(
     resampler.SetOutputSpacing(grid.spacing_mm[::-1])
     resampler.SetInterpolator(_INTERPOLATORS[how])
     resampler.SetNumberOfThreads(1)
+    resampler.SetUseNearestNeighborExtrapolator(beyond == "edge")
     result: NDArray[np.float32] = sitk.GetArrayFromImage(resampler.Execute(image))
     return result

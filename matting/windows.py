@@ -103,7 +103,7 @@ class WindowLaplacian:
     field: Floats
     """(6, voxels of the box): room for p, I p and J p of two columns, 0 wherever no leading node is."""
     lines: Floats
-    """(6, reach + voxels of the box + reach): room for slopes and levels of two columns, 0 wherever no window is centred.
+    """(6, reach + voxels of the box + reach): room for slopes and levels of two columns, 0 where no window is centred.
 
     The rims are as long as the largest of the window's offsets, so that no reading needs a guard.
     """

@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from matting.grid import Shape
 from matting.patch import AIR_HU
 from matting.refusal import Refusal
 from storage.reader import ReleaseReader, Start, check_shape
@@ -56,6 +55,7 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         *,
         crop_zyx: Sequence[int] = CROP_ZYX,
         seed: int | None = None,
+        focus: float = 0.0,
     ) -> None:
         """Open a release for learning.
 
@@ -66,6 +66,8 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
             crop_zyx: Size of a crop in voxels. Where the volume is smaller, the crop holds all of it, at a place
                 that is drawn too.
             seed: What the random places come from; None takes the middle of each volume, every time.
+            focus: Share of the crops, 0..1, that are placed so as to hold a voxel that a reader marked. Small crops
+                placed anywhere would rarely meet the nodule.
 
         Raises:
             Refusal: There is no such release, split or nodule, or the size or the seed cannot be used.
@@ -75,7 +77,7 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         self.reader = ReleaseReader(store_url, version)
         self.nodules = self.reader.nodules(split) if isinstance(split, str) else _known(self.reader, split)
         self.crop_zyx = check_shape(crop_zyx)
-        self.seed = seed
+        self.seed, self.focus = seed, focus
         # In shared memory, so that workers that live from epoch to epoch see it change
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -93,7 +95,7 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
             raise IndexError(f"{index} of {len(self)} nodules")
         index %= len(self)
         nodule_id = self.nodules[index]
-        start = self._start(self.reader.shape(nodule_id), index)
+        start = self._start(nodule_id, index)
         readers = self._read(nodule_id, "readers", start)
         arrays = {
             "image": self._padded(self._read(nodule_id, "image", start), start, np.float32, AIR_HU),
@@ -105,13 +107,19 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"nodule": nodule_id}
 
-    def _start(self, shape: Shape, index: int) -> Start:
-        room = [whole - crop for whole, crop in zip(shape, self.crop_zyx, strict=True)]
+    def _start(self, nodule_id: str, index: int) -> Start:
+        room = [whole - crop for whole, crop in zip(self.reader.shape(nodule_id), self.crop_zyx, strict=True)]
         if self.seed is None:
             z, y, x = (free // 2 for free in room)
-        else:
-            generator = np.random.default_rng([self.seed, int(self._epoch), index])
-            z, y, x = (int(generator.integers(min(free, 0), max(free, 0), endpoint=True)) for free in room)
+            return z, y, x
+        generator = np.random.default_rng([self.seed, int(self._epoch), index])
+        low, high = [min(free, 0) for free in room], [max(free, 0) for free in room]
+        if generator.random() < self.focus:
+            marked = np.argwhere(self.reader.read(nodule_id, "readers").any(axis=0))
+            voxel = marked[generator.integers(len(marked))]
+            low = [max(a, v - crop + 1) for a, v, crop in zip(low, voxel, self.crop_zyx, strict=True)]
+            high = [min(b, v) for b, v in zip(high, voxel, strict=True)]
+        z, y, x = (int(generator.integers(a, b, endpoint=True)) for a, b in zip(low, high, strict=True))
         return z, y, x
 
     def _read(self, nodule_id: str, name: str, start: Start) -> NDArray[Any]:

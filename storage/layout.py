@@ -16,6 +16,9 @@
     studies/<study>/verdicts/<nodule>/<time>-<id>.json    its verdicts, which decide no release
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
+    metrics/<version>/<what>/             how far mattes are from a release: of the eight `methods`, of one checkpoint
+    trainings/<id>/                       a training under way: its state, its early look
+    checkpoints/<digest>/                 a trained network; config.json is written last
 
 Every array is one chunk per volume: a case fits in memory, and one read gives one method's matte.
 """
@@ -35,6 +38,9 @@ DECISIONS = "decisions"
 STUDIES = "studies"
 RELEASES = "releases"
 RUNS = "runs"
+METRICS = "metrics"
+TRAININGS = "trainings"
+CHECKPOINTS = "checkpoints"
 
 ALPHA_STEP = 2.0**-16
 """Mattes are stored rounded to this: far below any tolerance, and the last bits of a solve are noise."""

@@ -1,8 +1,8 @@
 """The recipe: every choice of a data set in one strict YAML file.
 
-The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run`, `review` and
-`release` decide how a run goes, whose verdict counts and what a release holds, never the bytes of a case; all others
-enter the case's digest.
+The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run`, `review`,
+`release` and `training` decide how a run goes, whose verdict counts, what a release holds and what is learned from it,
+never the bytes of a case; all others enter the case's digest.
 """
 
 import difflib
@@ -23,6 +23,7 @@ from matting.parameters import (
     Parameters,
     Resample,
     Solver,
+    Training,
     Trimap,
 )
 from matting.refusal import Refusal
@@ -99,6 +100,7 @@ class Recipe(BaseModel):
     run: Run = Field(default_factory=Run)
     review: Review = Field(default_factory=Review)
     release: Release = Field(default_factory=Release)
+    training: Training = Field(default_factory=Training)
 
     @property
     def parameters(self) -> Parameters:
@@ -114,15 +116,16 @@ class Recipe(BaseModel):
 
     def deciding(self) -> dict[str, Any]:
         """Give the part that decides the bytes of a case, as JSON."""
-        return self.model_dump(mode="json", exclude={"name", "run", "review", "release"})
+        return self.model_dump(mode="json", exclude={"name", "run", "review", "release", "training"})
 
 
-def load_recipe(path: str | Path | None = None) -> Recipe:
+def load_recipe(path: str | Path | None = None, **instead: dict[str, Any]) -> Recipe:
     """Read a recipe.
 
     Args:
         path: A YAML file, the bare name of a recipe that comes with Halosign (``paper``, ``demo``), or None for the
             paper's.
+        **instead: By section, values that stand in place of the recipe's.
 
     Raises:
         Refusal: The file is not there, no YAML, or holds an unknown name or a value out of range.
@@ -132,17 +135,23 @@ def load_recipe(path: str | Path | None = None) -> Recipe:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise _bad(place, str(error).replace("\n", " "), "YAML", "Mend the file at that place.") from error
-    return recipe_from(content, place)
+    return recipe_from(content, place, **instead)
 
 
-def recipe_from(content: object, place: str) -> Recipe:
+def recipe_from(content: object, place: str, **instead: dict[str, Any]) -> Recipe:
     """Take a recipe from what YAML or JSON gave; `place` says in messages where it stood. Raises Refusal."""
     if not isinstance(content, dict):
         raise _bad(place, type(content).__name__, "sections by name", "Begin from recipes/paper.yaml.")
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(_with(content, instead))
     except ValidationError as error:
         raise _explain(place, error) from error
+
+
+def _with(content: dict[str, Any], instead: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Put values in place; what is no section is left for the check to refuse."""
+    sections = {name: content.get(name) or {} for name in instead}
+    return content | {name: v | instead[name] if isinstance(v, dict) else v for name, v in sections.items()}
 
 
 def _recipe_text(path: str | Path | None) -> tuple[str, str]:

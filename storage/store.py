@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore, MemoryStore, from_url
 
 from matting.refusal import Refusal
 from storage.errors import AlreadyThere, Damaged, NotFound, Unavailable, Unwritable
@@ -118,6 +118,14 @@ class Store:
             return json.loads(self.get(key))
         except ValueError as error:
             raise Damaged(f"{self.url}/{key} is no JSON: {error}. Restore it from a backup or recompute it.") from error
+
+
+def open_place(url: str) -> Store:
+    """Open a folder or URL that need not be a store, to read a few keys of; one that is not there has none."""
+    local = _local_folder(url)
+    with _translated(url, ""):
+        objects = from_url(url) if local is None else LocalStore(local) if local.is_dir() else MemoryStore()
+    return Store(str(local) if local is not None else url.rstrip("/"), objects)
 
 
 def open_store(url: str, *, create: bool = False) -> Store:

@@ -1,0 +1,11 @@
+"""The matting network 3DMM: its shape, its losses, its training and its use. The only part of matting that needs torch.
+
+from matting.learned import build_network
+
+network = build_network("3dmm-mg")
+network(torch.zeros(1, 1, 96, 96, 96)).alpha
+"""
+
+from matting.learned.network import VARIANTS, MattingNetwork, Output, build_network
+
+__all__ = ["VARIANTS", "MattingNetwork", "Output", "build_network"]

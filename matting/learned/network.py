@@ -1,0 +1,240 @@
+"""3DMM, 3DMM-M and 3DMM-MG: a 3D U-Net, two auxiliary masks, and a matting head that is told of them.
+
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, sections 5.1-5.3 and Table 3; ghost modules: K. Han et al., GhostNet,
+        CVPR 2020, doi:10.1109/CVPR42600.2020.00165.
+Ours    A fitted reconstruction. The authors published neither code nor widths. Widths, depths and the place of each
+        bias were fitted until all three parameter counts of Table 3 came out exactly; other designs would meet them
+        too. docs/3dmm.md says what is the paper's, what is forced by its figures and what is a choice.
+
+        3dmm      one branch for each auxiliary mask
+        3dmm-m    both masks from one merged branch
+        3dmm-mg   merged, every width divided by 4, ghost residual blocks in place of units and residual blocks
+
+Shapes stand at line ends as channels @ resolution, for 3dmm; n is the batch, the input n x 1 x depth x height x width.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from matting.refusal import Refusal
+
+VARIANTS = ("3dmm", "3dmm-m", "3dmm-mg")
+STRIDE = 16
+"""Input sizes must be multiples of this: the encoder halves the resolution four times."""
+
+
+class Output(NamedTuple):
+    """What the network says of a batch."""
+
+    alpha: Tensor
+    """(n, 1, z, y, x): the matte, 0..1."""
+    masks: Tensor | None
+    """(n, 2, z, y, x): logits of what all readers marked and of what any marked; None without auxiliary masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Channels of each part."""
+
+    encoder: tuple[int, ...] = (16, 32, 48, 64)
+    bottom: int = 120
+    decoder: tuple[int, ...] = (72, 48, 40, 32)
+    matting: tuple[int, ...] = (16, 16, 8)
+
+    def divided(self, by: int) -> "Widths":
+        """Give the same parts, thinner."""
+        encoder, decoder, matting = (
+            tuple(width // by for width in part) for part in (self.encoder, self.decoder, self.matting)
+        )
+        return Widths(encoder, self.bottom // by, decoder, matting)
+
+
+def build_network(variant: str, auxiliary: bool = True) -> "MattingNetwork":
+    """Build an untrained network with torch's own initial weights.
+
+    Args:
+        variant: "3dmm", "3dmm-m" or "3dmm-mg".
+        auxiliary: False leaves the auxiliary masks out (the daggers of the paper's Table 2).
+
+    Raises:
+        Refusal: There is no such variant.
+    """
+    if variant not in VARIANTS:
+        raise Refusal(
+            "there is no such network", got=variant, expected=", ".join(VARIANTS), remedy="Choose one of these."
+        )
+    return MattingNetwork(variant, auxiliary)
+
+
+class MattingNetwork(nn.Module):
+    """The whole network; (n, 1, z, y, x) of CT intensities in 0..1 to a matte and two masks."""
+
+    def __init__(self, variant: str, auxiliary: bool) -> None:
+        super().__init__()
+        self.variant, self.auxiliary = variant, auxiliary
+        ghost = variant == "3dmm-mg"
+        widths = Widths().divided(4) if ghost else Widths()
+        self.features = UNet(widths, ghost)
+        latent = widths.decoder[-1]
+        heads = ([1, 1] if variant == "3dmm" else [2]) if auxiliary else []
+        self.branches = nn.ModuleList(Branch(latent, masks, ghost) for masks in heads)
+        self.matting = MattingHead(latent, 2 if auxiliary else 0, widths.matting, ghost)
+
+    def forward(self, image: Tensor) -> Output:
+        """Estimate mattes; raises Refusal where a size is no multiple of 16."""
+        _check_size(image)
+        latent = self.features(image)  # 32 @ 1
+        if not self.branches:
+            return Output(self.matting(latent, None), None)
+        masks = torch.cat([branch(latent) for branch in self.branches], dim=1)  # 2 @ 1
+        return Output(self.matting(latent, torch.sigmoid(masks)), masks)
+
+
+class UNet(nn.Module):
+    """From the image to latent features at its own resolution."""
+
+    def __init__(self, widths: Widths, ghost: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(1, widths.encoder[0], 3, padding=1)
+        self.encoder = nn.ModuleList(_unit(width, ghost) for width in widths.encoder)
+        self.down = nn.ModuleList(_down(wide, wider) for wide, wider in pairwise((*widths.encoder, widths.bottom)))
+        self.bottom = nn.Sequential(_unit(widths.bottom, ghost), _unit(widths.bottom, ghost))
+        below = (widths.bottom, *widths.decoder[:-1])
+        skips = widths.encoder[::-1]
+        self.up = nn.ModuleList(nn.ConvTranspose3d(b, s, 2, stride=2) for b, s in zip(below, skips, strict=True))
+        self.fuse = nn.ModuleList(nn.Conv3d(2 * s, w, 1) for s, w in zip(skips, widths.decoder, strict=True))
+        self.decoder = nn.ModuleList(_unit(width, ghost) for width in widths.decoder)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Give the latent features."""
+        x: Tensor = self.stem(image)  # 16 @ 1
+        skips = []
+        for unit, down in zip(self.encoder, self.down, strict=True):
+            skips.append(unit(x))  # 16 @ 1, 32 @ 1/2, 48 @ 1/4, 64 @ 1/8
+            x = down(skips[-1])  # 32 @ 1/2, 48 @ 1/4, 64 @ 1/8, 120 @ 1/16
+        x = self.bottom(x)  # 120 @ 1/16
+        for up, fuse, unit, skip in zip(self.up, self.fuse, self.decoder, reversed(skips), strict=True):
+            x = torch.cat([up(x), skip], dim=1)  # 128 @ 1/8, 96 @ 1/4, 64 @ 1/2, 32 @ 1
+            x = unit(fuse(x))  # 72 @ 1/8, 48 @ 1/4, 40 @ 1/2, 32 @ 1
+        return x
+
+
+class Branch(nn.Module):
+    """Auxiliary masks from the latent features: two residual blocks and a head."""
+
+    def __init__(self, latent: int, masks: int, ghost: bool) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(_block(latent, ghost), _block(latent, ghost))
+        self.head = nn.Conv3d(latent, masks, 1)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Give the masks' logits."""
+        logits: Tensor = self.head(self.blocks(latent))  # 1 @ 1, merged 2 @ 1
+        return logits
+
+
+class MattingHead(nn.Module):
+    """The matte: three groups of residual blocks, each told anew of the latent features and the masks."""
+
+    def __init__(self, latent: int, masks: int, widths: tuple[int, ...], ghost: bool) -> None:
+        super().__init__()
+        before = (0, *widths[:-1])
+        self.fuse = nn.ModuleList(
+            nn.Conv3d(b + latent + masks, w, 1, bias=False) for b, w in zip(before, widths, strict=True)
+        )
+        self.groups = nn.ModuleList(nn.Sequential(_block(w, ghost), _block(w, ghost)) for w in widths)
+        self.head = nn.Conv3d(widths[-1], 1, 1)
+
+    def forward(self, latent: Tensor, masks: Tensor | None) -> Tensor:
+        """Give alpha in 0..1."""
+        told = [latent] if masks is None else [latent, masks]
+        x: list[Tensor] = []
+        for fuse, group in zip(self.fuse, self.groups, strict=True):
+            x = [group(fuse(torch.cat([*x, *told], dim=1)))]  # 34, 50, 50 -> 16, 16, 8 @ 1
+        return torch.sigmoid(self.head(x[0]))  # 1 @ 1
+
+
+class ResBlock(nn.Module):
+    """Two convolutions around a shortcut; width n - n - n."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU())
+        self.second = nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width))
+        self.last = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep shape and width."""
+        result: Tensor = self.last(x + self.second(self.first(x)))
+        return result
+
+
+class GhostResBlock(nn.Module):
+    """Two ghost modules and a depthwise convolution around a shortcut; width a - 2a - a."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = GhostModule(width, 2 * width, activated=True)
+        self.depthwise = _depthwise(2 * width, activated=True)
+        self.shrink = GhostModule(2 * width, width, activated=False)
+        self.last = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep shape and width."""
+        result: Tensor = self.last(x + self.shrink(self.depthwise(self.expand(x))))
+        return result
+
+
+class GhostModule(nn.Module):
+    """Half of the channels by a 1x1x1 convolution, the other half cheaply from these, channel by channel."""
+
+    def __init__(self, wide: int, out: int, *, activated: bool) -> None:
+        super().__init__()
+        self.primary = nn.Sequential(nn.Conv3d(wide, out // 2, 1, bias=False), *_norm(out // 2, activated=activated))
+        self.cheap = _depthwise(out // 2, activated=activated)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give `out` channels."""
+        primary = self.primary(x)
+        return torch.cat([primary, self.cheap(primary)], dim=1)
+
+
+def _unit(width: int, ghost: bool) -> nn.Module:
+    if ghost:
+        return GhostResBlock(width)
+    return nn.Sequential(
+        *(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU()),
+        *(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU()),
+    )
+
+
+def _block(width: int, ghost: bool) -> nn.Module:
+    return GhostResBlock(width) if ghost else ResBlock(width)
+
+
+def _down(wide: int, wider: int) -> nn.Module:
+    return nn.Sequential(nn.MaxPool3d(2), nn.Conv3d(wide, wider, 1, bias=False), *_norm(wider, activated=True))
+
+
+def _depthwise(width: int, *, activated: bool) -> nn.Module:
+    convolution = nn.Conv3d(width, width, 3, padding=1, groups=width, bias=False)
+    return nn.Sequential(convolution, *_norm(width, activated=activated))
+
+
+def _norm(width: int, *, activated: bool) -> list[nn.Module]:
+    return [nn.InstanceNorm3d(width), nn.PReLU()] if activated else [nn.InstanceNorm3d(width)]
+
+
+def _check_size(image: Tensor) -> None:
+    sizes = tuple(image.shape[2:])
+    if len(sizes) != 3 or image.shape[1] != 1 or any(size % STRIDE for size in sizes):
+        raise Refusal(
+            "the network cannot take an image of this size",
+            got=tuple(image.shape),
+            expected=f"(n, 1, z, y, x) with sizes that are multiples of {STRIDE}",
+            remedy="Pad the image with air, as matting.learned.prediction does.",
+        )

@@ -1,0 +1,99 @@
+"""What a training looks like while it runs: curves of its losses, and sample mattes beside the truth."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from qc.pictures import DPI, INK, PAPER, WINDOW_HU, png
+
+LOSSES = ("total", "alpha", "gradient", "overlap", "union")
+CURVES = {"loss": ("alpha", "gradient", "overlap", "union"), "SAD": ("sad",), "MSE": ("mse",)}
+"""Panels of the curves and the columns that each shows."""
+MARGIN_VOXELS = 24
+"""Shown around what the readers marked."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleView:
+    """One nodule's images through the middle of what the readers marked; every array is (y, x)."""
+
+    nodule_id: str
+    image_hu: NDArray[Any]
+    truth: NDArray[Any]
+    predicted: NDArray[Any]
+
+
+def losses_csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Write one line an epoch."""
+    text = StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, stand_in: bool) -> bytes:
+    """Draw losses of the training crops, and SAD and MSE of a few nodules predicted whole, by epoch; gives a PNG.
+
+    Args:
+        rows: One for each epoch, as `tasks.train.Look` has them.
+        split: Where the nodules predicted whole come from.
+        stand_in: True where the CT is simulated.
+    """
+    figure = Figure(figsize=(11, 3.4), dpi=DPI, layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    for panel, (title, columns) in zip(figure.subplots(1, 3), CURVES.items(), strict=True):
+        for column in columns:
+            values = [row[column] for row in rows]
+            if any(values):
+                panel.plot(epochs, values, marker="." if len(rows) < 40 else "", label=column)
+        panel.set_title("losses of the training crops" if title == "loss" else f"{title}, {split} nodules whole")
+        panel.set_xlabel("epoch")
+        panel.set_ylim(bottom=0)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+        if title == "loss":
+            panel.legend(fontsize=8)
+    if stand_in:
+        figure.suptitle("STAND-IN CT, simulated", color="#B00020", fontsize=10)
+    return png(figure)
+
+
+def view(
+    nodule_id: str, image_hu: NDArray[Any], truth: NDArray[Any], predicted: NDArray[Any], union: NDArray[np.bool_]
+) -> SampleView:
+    """Cut the axial slice through the middle of what any reader marked; every array is (z, y, x)."""
+    places = np.argwhere(union)
+    middle = int(np.median(places[:, 0]))
+    low = np.maximum(places[:, 1:].min(axis=0) - MARGIN_VOXELS, 0)
+    high = places[:, 1:].max(axis=0) + MARGIN_VOXELS + 1
+    cut = (middle, slice(low[0], high[0]), slice(low[1], high[1]))
+    return SampleView(nodule_id, image_hu[cut], truth[cut], predicted[cut])
+
+
+def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> bytes:
+    """Draw each nodule as CT, released matte and predicted matte, axial; gives a PNG."""
+    figure = Figure(figsize=(1.8 * len(views) + 0.5, 6.1), dpi=DPI, facecolor=PAPER, layout="constrained")
+    panels = figure.subplots(3, len(views), squeeze=False)
+    rows: tuple[tuple[str, str, tuple[float, float]], ...] = (
+        ("CT", "image_hu", WINDOW_HU),
+        ("released", "truth", (0.0, 1.0)),
+        ("predicted", "predicted", (0.0, 1.0)),
+    )
+    for line, (name, attribute, (low, high)) in zip(panels, rows, strict=True):
+        for panel, one in zip(line, views, strict=True):
+            colours = "gray" if attribute == "image_hu" else "magma"
+            panel.imshow(getattr(one, attribute), cmap=colours, vmin=low, vmax=high)
+            panel.set_xticks([])
+            panel.set_yticks([])
+        line[0].set_ylabel(name, color=INK)
+    for panel, one in zip(panels[0], views, strict=True):
+        panel.set_title(one.nodule_id, color=INK, fontsize=7)
+    figure.suptitle(title + ("   STAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10)
+    return png(figure)

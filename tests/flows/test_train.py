@@ -1,0 +1,158 @@
+"""From a release to a network and its metrics, by the tasks and by the command line."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from flows.curate import curate_nodule
+from storage.checkpoints import checkpoint_prefix, find_checkpoint, load_state, read_checkpoint
+from storage.releases import publish_release
+from storage.scores import METHODS, read_summary
+from storage.store import open_store
+from tasks.release import draft_release
+from tasks.review import pick_automatically
+from tasks.survey import survey_source
+from tasks.train import learn, name_of
+from tests.flows.training import order, training_order
+from tests.phantoms import ball_patch, write_table
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """Eight nodules, published; two stores of the same bytes would train the same network."""
+    folder = tmp_path_factory.mktemp("learned")
+    write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(8)})
+    store = open_store(str(folder / "store"), create=True)
+    whole = order(store, folder)
+    for nodule in survey_source(whole, None).nodules:
+        assert curate_nodule(nodule, whole).state == "done"
+    pick_automatically(store)
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", whole.recipe), publisher="test")
+    return store
+
+
+@pytest.fixture(scope="module")
+def undisturbed(released):
+    """The network of a training that nobody disturbed."""
+    return learn(training_order(released.url))
+
+
+def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undisturbed, tmp_path):
+    copy = tmp_path / "store"
+    subprocess.run(["cp", "-r", released.url, copy], check=True)
+    for folder in ("trainings", "checkpoints"):
+        subprocess.run(["rm", "-r", copy / folder], check=True)
+    command = [sys.executable, "-m", "tests.flows.training", str(copy)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            if int(line) == 2:
+                child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    store, begun = open_store(str(copy)), training_order(str(copy))
+    stored = load_state(store, name_of(begun))
+    assert stored is not None
+    assert stored[1]["trainer"]["seen"] > 0, "killed between epochs"
+    resumed = learn(begun)
+    assert resumed.digest == undisturbed.digest
+    assert all(np.array_equal(resumed.weights[name], undisturbed.weights[name]) for name in undisturbed.weights)
+    kept = ("total", "alpha", "gradient", "overlap", "union", "sad", "mse")
+    ours, theirs = ([[row[k] for k in kept] for row in c.config["epochs"]] for c in (resumed, undisturbed))
+    assert ours == theirs
+
+
+def test_what_has_ended_is_not_trained_again(released, undisturbed):
+    steps = []
+    assert learn(training_order(released.url), after_step=steps.append).digest == undisturbed.digest
+    assert steps == []
+
+
+def test_a_checkpoint_says_where_it_comes_from(released, undisturbed):
+    config = undisturbed.config
+    assert (config["variant"], config["auxiliary"], config["release"]) == ("3dmm-mg", True, "0.1.0")
+    assert (config["spacing_mm"], config["intensity_range_hu"]) == (0.5, [-1000.0, 400.0])
+    assert config["decides"]["training"]["crop_zyx"] == [16, 32, 32]
+    assert config["code"]["halosign"]
+    assert len(config["epochs"]) == 2
+    assert find_checkpoint(released, name_of(training_order(released.url))) == config["digest"]
+
+
+def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
+    recipe = tmp_path / "quick.yaml"
+    recipe.write_text("training: {crop_zyx: [16, 32, 32], focus: 1.0, batch: 8, epochs: 1}\n")
+    done = halosign("train", "--release", "0.1.0", "--store", released.url, "--recipe", recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    place = done.stdout.strip().splitlines()[-1].removeprefix("checkpoint: ")
+    digest = read_checkpoint(place).digest
+    training = next(line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("training "))
+    _, files = released.children(f"trainings/{training}")
+    assert {"curves.png", "losses.csv", "state.safetensors"} <= set(files)
+    assert released.get(f"trainings/{training}/samples/epoch-0001.png").startswith(b"\x89PNG")
+    for what, rows in ((METHODS, {"cf", "if+", "readers' mean", "trimap prior"}), (digest, {"3dmm-mg"})):
+        summary = read_summary(released, "0.1.0", "test", what)
+        assert rows <= {line.matte for line in summary["lines"]}
+    assert "3dmm-mg" in done.stdout
+
+    ct = write_ct(tmp_path)
+    at_a_point = halosign(
+        "predict", "--checkpoint", place, "--image", ct, "--point", "10,12,14", "--out", tmp_path / "p"
+    )
+    assert at_a_point.returncode == 0, at_a_point.stderr
+    given, alpha = sitk.ReadImage(str(ct)), sitk.ReadImage(str(tmp_path / "p" / "alpha.nii.gz"))
+    for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert np.allclose(getattr(given, geometry)(), getattr(alpha, geometry)(), atol=1e-4), geometry
+    assert 0 <= sitk.GetArrayFromImage(alpha).min() < sitk.GetArrayFromImage(alpha).max() <= 1
+    assert json.loads((tmp_path / "p" / "about.json").read_text())["checkpoint"] == digest
+    union = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "p" / "union.nii.gz")))
+    assert set(np.unique(union)) <= {0, 1}
+
+    boxed = halosign(
+        "predict", "--checkpoint", place, "--image", ct, "--box", "5,6,7,15,30,31", "--out", tmp_path / "b"
+    )
+    assert boxed.returncode == 0, boxed.stderr
+    matte = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b" / "alpha.nii.gz")))
+    inside = matte[5:16, 6:31, 7:32].copy()
+    matte[5:16, 6:31, 7:32] = 0
+    assert inside.max() > 0 == matte.max()
+
+
+def write_ct(folder: Path) -> Path:
+    """A CT with axes turned and voxels of three sizes."""
+    rng = np.random.default_rng(3)
+    image = sitk.GetImageFromArray(rng.integers(-1000, 200, (20, 40, 44)).astype(np.int16))
+    image.SetSpacing((0.7, 0.8, 1.25))
+    image.SetOrigin((-30.0, 12.0, 99.0))
+    image.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(folder / "ct.nii.gz"))
+    return folder / "ct.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--release", "9.9.9", "--store", "STORE"), "no such release"),
+        (("train", "--release", "0.1.0", "--store", "STORE", "--variant", "unet"), "expected 3dmm, 3dmm-m, 3dmm-mg"),
+        (("train", "--release", "0.1.0", "--store", "STORE", "--device", "cuda:9"), "no such device"),
+        (("evaluate", "--release", "0.1.0", "--store", "STORE", "--split", "exam"), "lacks a split: got exam"),
+        (("predict", "--checkpoint", "STORE", "--image", "CT", "--out", "OUT"), "there is no checkpoint here"),
+        (("predict", "--checkpoint", "PLACE", "--image", "none.nii.gz", "--out", "OUT"), "the CT is not there"),
+        (("predict", "--checkpoint", "PLACE", "--image", "CT", "--out", "OUT", "--point", "1,2"), "3 whole numbers"),
+        (("predict", "--checkpoint", "PLACE", "--image", "CT", "--out", "OUT", "--point", "44,0,0"), "not in the CT"),
+    ],
+)
+def test_wrong_use_is_refused(released, undisturbed, halosign, tmp_path, arguments, message):
+    places = {
+        "STORE": released.url,
+        "CT": str(write_ct(tmp_path)),
+        "OUT": str(tmp_path / "out"),
+        "PLACE": f"{released.url}/{checkpoint_prefix(undisturbed.digest)}",
+    }
+    done = halosign(*(places.get(argument, argument) for argument in arguments))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,35 @@
+"""A small release to learn from, and a child that trains on it and can be killed."""
+
+import sys
+from pathlib import Path
+
+from matting.parameters import Training
+from storage.recipe import Recipe
+from storage.sources import SourceSpec
+from storage.store import Store, open_store
+from tasks import train
+from tasks.record import Order
+from tasks.train import TrainingOrder
+
+TRAINING = Training(crop_zyx=(16, 32, 32), focus=1.0, batch=2, at_once=1, epochs=2, seed=8)
+RECIPE = {"crop": {"in_plane_voxels": 24}, "release": {"split_seed": 2, "train": 0.6, "validation": 0.1}}
+
+
+def order(store: Store, folder: Path) -> Order:
+    return Order(SourceSpec("files", str(folder / "table.csv")), store.url, Recipe.model_validate(RECIPE))
+
+
+def training_order(url: str) -> TrainingOrder:
+    return TrainingOrder(url, "0.1.0", "3dmm-mg", True, TRAINING, "cpu")
+
+
+def main() -> None:
+    """Train, with the state stored after every step; say each step."""
+    train.SAVE_EVERY_S = 0.0
+    order = training_order(sys.argv[1])
+    train.learn(order, after_step=lambda step: print(step.step, flush=True))
+
+
+if __name__ == "__main__":
+    open_store(sys.argv[1])
+    main()
