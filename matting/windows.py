@@ -79,7 +79,8 @@ def windows_touching(region: Region, mean_reach_mm: float = 0.0) -> Windows:
 def windows_centred(region: Region, mean_reach_mm: float = 0.0) -> Windows:
     """Give the windows centred on unknown voxels; on the patch's border the nearest that lies inside.
 
-    Arguments as `windows_touching`. Without that shift an unknown voxel on the border could be in no window at all, and the system singular.
+    Arguments as `windows_touching`. Without that shift an unknown voxel on the border could be in no window at all, and
+    the system singular.
     """
     box = box_around(region.unknown, (WINDOW_REACH,) * 3)
     unknown = region.unknown[box]
