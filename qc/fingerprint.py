@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 INK, BAR, OTHER = "#222222", "#0072B2", "#E69F00"
@@ -48,10 +49,8 @@ def _histogram(panel: Axes, values: NDArray[np.float64], label: str, span: tuple
         return
     panel.hist(known, bins=BINS, range=span or _around(known), color=BAR)
     panel.axvline(float(np.median(known)), color=INK, linewidth=1, linestyle="--")
-    panel.text(
-        0.98, 0.95, f"median {np.median(known):.3g}", ha="right", va="top", transform=panel.transAxes, fontsize=8
-    )
-    panel.yaxis.get_major_locator().set_params(integer=True)
+    panel.set_title(f"median {np.median(known):.3g}", loc="right", fontsize=8)
+    panel.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _around(values: NDArray[np.float64]) -> tuple[float, float]:
