@@ -49,9 +49,7 @@ def _histogram(panel: Axes, values: NDArray[np.float64], label: str, span: tuple
         return
     panel.hist(known, bins=BINS, range=span or _around(known), color=BAR)
     panel.axvline(float(np.median(known)), color=INK, linewidth=1, linestyle="--")
-    panel.text(
-        0.98, 0.95, f"median {np.median(known):.3g}", ha="right", va="top", transform=panel.transAxes, fontsize=8
-    )
+    panel.set_title(f"median {np.median(known):.3g}", loc="right", fontsize=8)
     panel.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -9,6 +9,7 @@ import io
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import highdicom as hd
@@ -64,7 +65,7 @@ def _source_headers(exhibit: Exhibit) -> list[Dataset]:
     facts = exhibit.case.facts
     uids = facts["source"]["sop_instance_uids"]
     folder = (exhibit.dicom or Path()) / facts["patient"]
-    found = {str(header.SOPInstanceUID): header for header in _headers(folder)}
+    found = _headers_by_uid(folder)
     usable = [_public(found[uid], facts["patient"]) for uid in uids if "FrameOfReferenceUID" in found.get(uid, ())]
     if len(usable) < len(uids):
         raise Refusal(
@@ -74,6 +75,12 @@ def _source_headers(exhibit: Exhibit) -> list[Dataset]:
             remedy="Give --dicom the folder that `halosign curate` read.",
         )
     return usable
+
+
+@lru_cache(maxsize=1)
+def _headers_by_uid(folder: Path) -> dict[str, Dataset]:
+    """Read a patient's headers once for all of its nodules, which an export takes one after another."""
+    return {str(header.SOPInstanceUID): header for header in _headers(folder)}
 
 
 def _headers(folder: Path) -> Iterator[Dataset]:

@@ -1,0 +1,51 @@
+"""Every file of a small release, spoiled in three ways: `verify` names each, and nothing else."""
+
+import pytest
+
+from storage.cases import case_files, write_case
+from storage.releases import Draft, Member, publish_release, verify_release
+from tests.phantoms import ball_patch
+from tests.storage.test_cases import new_case
+
+
+def flipped(store, key, good):
+    middle = len(good) // 2
+    store.put(key, good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+
+
+def cut_short(store, key, good):
+    store.put(key, good[: len(good) // 2])
+
+
+def missing(store, key, good):
+    store.delete([key])
+
+
+@pytest.fixture
+def released(store):
+    members, files = [], {}
+    for n in (1, 2):
+        digest = str(n) * 64
+        write_case(store, new_case(digest, nodule_id=f"P-{n}", patch=ball_patch(seed=n)))
+        members.append(Member(f"P-{n}", "P", digest, "lb", "ann", False, "train", False))
+        files |= case_files(store, f"P-{n}", digest)
+    own = {name: name.encode() for name in ("README.md", "index.parquet", "splits.csv", "fingerprint.png")}
+    publish_release(store, "0.1.0", Draft(tuple(members), (), files, own, {}), publisher="ann")
+    return store
+
+
+@pytest.mark.parametrize("damage", [flipped, cut_short, missing])
+def test_verify_names_every_spoiled_file(released, damage):
+    keys = [*released.keys("releases/0.1.0"), *(key for key in released.keys("cases") if not key.endswith(".done"))]
+    assert len(keys) > 45
+    assert verify_release(released, "0.1.0") == []
+    unnamed = []
+    for key in keys:
+        good = released.get(key)
+        damage(released, key, good)
+        complaints = verify_release(released, "0.1.0")
+        if len(complaints) != 1 or key not in complaints[0]:
+            unnamed.append((key, complaints))
+        released.put(key, good)
+    assert unnamed == []
+    assert verify_release(released, "0.1.0") == []
