@@ -14,7 +14,7 @@ RUN pip install --no-deps .
 FROM python:3.11.15-slim-bookworm
 # A new volume takes over the owner of the folder that it is mounted on.
 RUN useradd --uid 10001 --create-home halosign \
-    && install -d -o halosign -g halosign /data /var/lib/prefect
+    && install -d -o halosign -g halosign /data /reviewers /var/lib/prefect
 COPY --from=build /opt/halosign /opt/halosign
 ENV PATH=/opt/halosign/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /app

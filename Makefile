@@ -18,20 +18,20 @@ help:
 demo: $(VENV)/user
 	$(BIN)/halosign demo
 
-test: $(VENV)/dev browser
+test: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow"
 
-test-slow: $(VENV)/dev
+test-slow: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/pytest -m slow
 
 bench: $(VENV)/bench browser
 	$(BIN)/python -m benchmarks
 
-cluster: $(VENV)/dev .env
+cluster: $(VENV)/dev $(VENV)/postgresql .env
 	$(BIN)/python -m flows.local_cluster up
 
 cluster-down: $(VENV)/dev
@@ -67,4 +67,10 @@ $(VENV)/dev: $(VENV)/user
 
 $(VENV)/bench: $(VENV)/user
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+$(VENV)/postgresql: $(VENV)/user
+	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null \
+		|| (apt-get update -qq && apt-get install -qqy --no-install-recommends postgresql) \
+		|| echo "PostgreSQL cannot be installed here: what needs it is skipped and says so"
 	@touch $@

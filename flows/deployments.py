@@ -2,7 +2,7 @@
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed
 
 from flows.cluster import Cluster
 from flows.curate import curate as curate_store
@@ -40,7 +40,8 @@ def curate(
     # The flow itself, not a run of it below this one: one run on the page, with one set of tasks and artifacts.
     result = curate_store.fn(order, frozenset(patients) if patients else None, Cluster(scheduler))
     if result.stopped:
-        return Failed(message=result.stopped)
+        # Not failed: that would be tried again, and fail again for the same reasons
+        return Cancelled(name="Stopped", message=result.stopped)
     if not result.is_clean:
         return Completed(name="Incomplete", message="Some nodules are refused or failed: `halosign status` says which.")
     return Completed()

@@ -72,7 +72,10 @@ def test_the_image_is_pinned_and_not_root():
 def test_a_gpu_is_asked_for_only_by_its_profile():
     (device,) = SERVICES["gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
-    assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["gpu"]
+    assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
+        "gpu": ["gpu"],
+        "review": ["review"],
+    }
 
 
 @pytest.mark.parametrize("missing", [*SECRETS, "HALOSIGN_DICOM"])
@@ -105,16 +108,18 @@ def test_processes_have_the_commands_of_the_file_at_addresses_of_this_machine(tm
 
 
 def test_nothing_of_the_file_is_left_unsaid_and_nothing_listens_to_the_world(tmp_path):
-    for process in read(tmp_path, COMPOSE_PROFILES="gpu").values():
+    for process in read(tmp_path, COMPOSE_PROFILES="gpu,review").values():
         words = [*process.command, *process.health, *process.environment.values()]
         assert not [word for word in words if "${" in word or "0.0.0.0" in word]
 
 
 def test_every_process_has_ports_of_its_own_and_keeps_those_it_had(tmp_path):
-    first = read(tmp_path, COMPOSE_PROFILES="gpu", DASK_WORKERS="4")
+    first = read(tmp_path, COMPOSE_PROFILES="gpu,review", DASK_WORKERS="4")
     ports = [port for process in first.values() for port in process.ports.values()]
     assert len(set(ports)) == len(ports) == 12
-    again = read(tmp_path, known={name: process.ports for name, process in first.items()}, COMPOSE_PROFILES="gpu")
+    again = read(
+        tmp_path, known={name: process.ports for name, process in first.items()}, COMPOSE_PROFILES="gpu,review"
+    )
     assert all(again[name].ports == first[name].ports for name in again)
 
 
@@ -130,6 +135,14 @@ def test_a_service_brings_what_it_needs_in_order(tmp_path):
     for before, after in pairwise(["bucket", "objects", "store", "worker"]):
         assert names.index(before) < names.index(after)
     assert "gpu" not in read(tmp_path)
+
+
+def test_the_review_page_lets_in_who_has_a_token_only(tmp_path):
+    review = read(tmp_path, COMPOSE_PROFILES="review")["review"]
+    assert " ".join(review.command) == (
+        "halosign review serve --store s3://halosign/store --recipe paper "
+        f"--host 127.0.0.1 --port {review.ports['8080']} --tokens {tmp_path}/volumes/reviewers/tokens"
+    )
 
 
 def test_a_service_that_is_not_there_is_refused(tmp_path):

@@ -16,6 +16,7 @@ from storage.outcomes import read_outcomes
 from storage.releases import read_release
 from storage.store import open_store
 from tasks.review import pick_automatically
+from tests.phantoms import ball_patch, write_table
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = {entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
@@ -57,6 +58,16 @@ def test_a_curation_with_refused_nodules_is_complete_but_says_so(curated):
 def test_a_curation_in_which_all_is_well_is_complete(curated, table, recipe):
     state = curate(curated[0], files=str(table), recipe=str(recipe), patients=["P-n1"], return_state=True)
     assert (state.is_completed(), state.name) == (True, "Completed")
+
+
+def test_a_curation_that_runs_out_of_its_budget_is_stopped_and_not_tried_again(server, recipe, tmp_path):
+    patch = ball_patch()
+    patch.readers[1] = False
+    patch.readers[1, 4:7, 2:6, 2:6] = True
+    table = write_table(tmp_path, {f"n{n:02}": patch for n in range(12)})
+    state = curate(str(tmp_path / "store"), files=str(table), recipe=str(recipe), return_state=True)
+    assert (state.is_cancelled(), state.name) == (True, "Stopped")
+    assert "run.failure_budget" in state.message
 
 
 def test_a_release_queues_what_follows_it_once_and_waits_for_none(curated, recipe):
