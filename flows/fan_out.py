@@ -4,6 +4,7 @@ Only keys and small records travel, and no more nodules are under way than there
 waits here, where it costs nothing. A worker that dies costs at most the nodule that it died of.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -122,6 +123,10 @@ class Fan:
         """Note that the scheduler is gone; gives what to raise."""
         if not self.lost:
             logger.error("scheduler lost", extra={"reason": str(error)})
+            # The client now tells at length what it can no longer do; ours is the message that helps.
+            for name in list(logging.root.manager.loggerDict):
+                if name.startswith("distributed"):
+                    logging.getLogger(name).setLevel(logging.CRITICAL)
         self.lost = True
         return SchedulerLost(
             f"stopped early: the Dask scheduler went away ({type(error).__name__}). What is stored stays: when it is "
