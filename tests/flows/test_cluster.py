@@ -109,7 +109,7 @@ def test_only_a_dask_cluster_may_be_named(path, message):
 
 
 def test_arguments_that_the_class_does_not_take_are_refused():
-    named = ClusterFile(class_="distributed.LocalCluster", arguments={"no_such_argument": 1})
+    named = ClusterFile(class_="distributed.SpecCluster", arguments={"no_such_argument": 1})
     with pytest.raises(Refusal, match="the cluster cannot be started"), dask_client(Cluster(file=named)):
         pass
 
