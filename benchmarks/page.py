@@ -152,7 +152,7 @@ under {report["limit_mb"]:,} MB wanted: {verdict(report["met"])}.
 
 def fan_out(report: dict[str, object]) -> str:
     many, rows, plans, real = report["many"], report["throughput"], report["plan"], report["real"]
-    small, large = plans["10000"], plans["100000"]
+    small, large, two = plans["10000"], plans["100000"], report["two_workers"]
     grown = many["client_mb_after"]["10000"] - many["client_mb_after"]["2000"]
     speed = {row["workers"]: row["nodules_per_s"] for row in rows}
     text = f"""## Fan-out
@@ -169,6 +169,8 @@ of its own; wall times, with a load of {report["load_at_start"]:.1f} on the {rep
   {many["client_mb_after"]["10000"]:.0f} MB: what it keeps is one small record a nodule.
 - A stub that sleeps {report["sleep_s"]:g} s: 32 workers do {speed[32] / speed[1]:.1f} times what one does,
   {max(speed)} do {speed[max(speed)] / speed[1]:.1f} times. The share lost is the flow's start and end, about a second.
+- The same stub, {two["nodules"]} nodules on two workers: {two["share_of_ideal"]:.1%} of the workers' time went into it;
+  90% wanted: {verdict(two["share_of_ideal"] >= 0.9)} (load {two["load"]} then).
 
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
 """
