@@ -2,7 +2,18 @@
 
 import runpy
 
-SCRIPTS = ("cost", "peers", "textbook", "convergence", "memory", "reading", "publishing", "standin_errors", "page")
+SCRIPTS = (
+    "cost",
+    "peers",
+    "textbook",
+    "convergence",
+    "memory",
+    "reading",
+    "publishing",
+    "standin_errors",
+    "fan_out",
+    "page",
+)
 
 
 def main() -> None:

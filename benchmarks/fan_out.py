@@ -62,7 +62,8 @@ def main() -> None:
     quiet = temporary_settings({PREFECT_LOGGING_LEVEL: "CRITICAL"})
     with quiet, prefect_server(), cluster_of_threads() as (address, grow):
         report["many"] = many(address, grow)
-        report["throughput"] = [throughput(address, grow, threads) for threads in THREADS]
+        report["throughput"] = [throughput(address, grow, threads, 12 * threads) for threads in THREADS]
+        report["two_workers"] = throughput(address, grow, 2, 200)
     report["real"] = real(arguments.real) if arguments.real else known.get("real")
     save("fan_out", report)
     show(report)
@@ -198,8 +199,7 @@ def many(address: str, grow: object) -> dict[str, object]:
     }
 
 
-def throughput(address: str, grow: object, threads: int) -> dict[str, object]:
-    nodules = 12 * threads
+def throughput(address: str, grow: object, threads: int, nodules: int) -> dict[str, object]:
     grow(threads)
     begin = time.perf_counter()
     fan_stubs(address, nodules, SLEEP_S)
@@ -211,6 +211,7 @@ def throughput(address: str, grow: object, threads: int) -> dict[str, object]:
         "wall_s": round(wall, 2),
         "nodules_per_s": round(nodules / wall, 2),
         "share_of_ideal": round(ideal / wall, 3),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 

@@ -19,12 +19,12 @@ Measured on one machine of two cores that other programs shared, one thread: sec
 are the ratios, each taken inside one run. `make bench` measures everything anew and writes this page. Real nodules are
 LIDC-IDRI's, prepared with the chain's defaults (0.5 mm). Errors against known mattes: [errors.md](errors.md).
 """
-NAMES = ("cost", "peers", "textbook", "convergence", "memory", "reading", "publishing")
+NAMES = ("cost", "peers", "textbook", "convergence", "memory", "reading", "publishing", "fan_out")
 WANTED_TIMES, WANTED_MEMORY, WANTED_DIFFERENCE = 200, 15, 1e-3
 
 
 def main() -> None:
-    writers = (cost, peers, textbook, convergence, memory, reading, publishing)
+    writers = (cost, peers, textbook, convergence, memory, reading, publishing, fan_out)
     reports = {writer: read(writer.__name__) for writer in writers}
     PAGE.write_text(
         "\n".join([INTRODUCTION, age(reports.values()), *(writer(report) for writer, report in reports.items())])
@@ -177,6 +177,40 @@ def publishing(report: dict[str, object]) -> str:
 publish, {report["verify_s"]} s to verify, with a peak of {report["peak_mb"]:,} MB
 ({report["limit_mb"]:,} MB wanted: {verdict(report["met"])}). Wall seconds.
 """
+
+
+def fan_out(report: dict[str, object]) -> str:
+    many, rows, plans, real = report["many"], report["throughput"], report["plan"], report["real"]
+    small, large, two = plans["10000"], plans["100000"], report["two_workers"]
+    grown = many["client_mb_after"]["10000"] - many["client_mb_after"]["2000"]
+    speed = {row["workers"]: row["nodules_per_s"] for row in rows}
+    text = f"""## Fan-out
+
+`python -m benchmarks.fan_out`: the flow and its client with stubs in place of nodules, on a Dask scheduler in a process
+of its own; wall times, with a load of {report["load_at_start"]:.1f} on the {report["cores"]} cores when it began.
+
+- Planning over a store of 10,000 finished nodules: {small["seconds"]:.1f} s; under 10 s wanted:
+  {verdict(small["seconds"] < 10)}. Over 100,000: {large["seconds"]:.0f} s and {large["peak_mb"]} MB at most in that
+  process; under 1,000 MB wanted: {verdict(large["peak_mb"] < 1000)}.
+- {many["nodules"]:,} nodules that cost nothing: {many["wall_ms_per_nodule"]:.1f} ms of wall time each, of which
+  {many["client_cpu_ms_per_nodule"]:.1f} ms are the client's CPU; at most 10 ms wanted:
+  {verdict(many["wall_ms_per_nodule"] <= 10)}. The client grew by {grown:.0f} MB from the 2,000th to the last, to
+  {many["client_mb_after"]["10000"]:.0f} MB: what it keeps is one small record a nodule.
+- A stub that sleeps {report["sleep_s"]:g} s: 32 workers do {speed[32] / speed[1]:.1f} times what one does,
+  {max(speed)} do {speed[max(speed)] / speed[1]:.1f} times. The share lost is the flow's start and end, about a second.
+- The same stub, {two["nodules"]} nodules on two workers: {two["share_of_ideal"]:.1%} of the workers' time went into it;
+  90% wanted: {verdict(two["share_of_ideal"] >= 0.9)} (load {two["load"]} then).
+
+{markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
+"""
+    if real:
+        text += f"""
+`python -m benchmarks.fan_out --real N` curates real nodules on two workers: {real["nodules"]} nodules,
+{real["stage_s"]} seconds in stages over {real["wall_s"]} s of the whole run, cluster start included: efficiency
+{real["efficiency"]:.2f}; 0.90 wanted: {verdict(real["efficiency"] >= 0.9)}. Load {real["load"][0]} when it began,
+{real["load"][1]} when it ended.
+"""
+    return text
 
 
 def verdict(met: bool) -> str:

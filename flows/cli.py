@@ -126,7 +126,8 @@ def curate(
     with prefect_server():
         result = curate_flow(order, _names(patients), where)
     show_result(result)
-    typer.echo(f"next: halosign review serve --store {store}  (or: halosign review auto --store {store})")
+    if not result.stopped:
+        typer.echo(f"next: halosign review serve --store {store}  (or: halosign review auto --store {store})")
     raise typer.Exit(0 if result.is_clean else 1)
 
 

@@ -24,7 +24,13 @@ OWN_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": ONE_THREAD,
     # One death makes a suspect; it is then tried alone, so more would only cost time.
     "distributed.scheduler.allowed-failures": 0,
+    # A worker holds one nodule a thread, so nobody else's goes down with it.
+    "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.daemon": True,
+    # Workers keep nothing that could be spilled, and one that paused between nodules would never go on.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
 }
 """Dask's settings wherever the scheduler is ours."""
 

@@ -1,9 +1,11 @@
 """Nodules over workers: batches as Prefect tasks, visible and retried; inside a batch one Dask future a nodule.
 
-Only keys and small records travel, and no more nodules are under way than there are threads to work on them: the rest
-waits here, where it costs nothing. A worker that dies costs at most the nodule that it died of.
+Only keys and small records travel. Hardly more nodules are under way than there are threads to work on them: a few wait
+at the scheduler, so that no worker waits for this process, the rest here, where it costs nothing. A worker holds one
+nodule a thread, so its death costs at most those.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -31,6 +33,9 @@ BATCHES_AT_ONCE = 2
 
 WORKER = "worker"
 """The stage of an outcome that a worker's death left behind."""
+
+_AHEAD = 4
+"""One nodule waits at the scheduler for so many threads, and at least one."""
 
 _COUNT_AGAIN_S = 1.0
 """Workers come and go; asking the scheduler for every nodule would cost more than it is worth."""
@@ -92,8 +97,9 @@ class Fan:
         return self._threads
 
     def submit(self, nodule: Nodule, finished: deque[Future[Outcome]]) -> Future[Outcome] | None:
-        """Send a nodule to a free thread; it is put into `finished` when it is. None when every thread is busy."""
-        room = max(self.at_least, self.threads())
+        """Send a nodule to the cluster; it is put into `finished` when it is. None when enough are under way."""
+        threads = self.threads()
+        room = max(self.at_least, threads + max(1, threads // _AHEAD))
         with self._changed:
             if self._busy >= room:
                 return None
@@ -122,6 +128,10 @@ class Fan:
         """Note that the scheduler is gone; gives what to raise."""
         if not self.lost:
             logger.error("scheduler lost", extra={"reason": str(error)})
+            # The client now tells at length what it can no longer do; ours is the message that helps.
+            for name in list(logging.root.manager.loggerDict):
+                if name.startswith("distributed"):
+                    logging.getLogger(name).setLevel(logging.CRITICAL)
         self.lost = True
         return SchedulerLost(
             f"stopped early: the Dask scheduler went away ({type(error).__name__}). What is stored stays: when it is "

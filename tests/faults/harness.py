@@ -148,7 +148,7 @@ def suffer(
     lost = {key.split("/")[1] for key in scene.undisturbed if found.get(key) != scene.undisturbed[key]}
     assert set(found) == set(scene.undisturbed)
     assert not [c for complaints in check_nodules(store, nodules_to_check(store)) for c in complaints]
-    recovery_s = round(whole_s if second_computed else first_s, 1)
+    recovery_s = round(whole_s if first_exit or second_computed else first_s, 1)
     return Report(name, seed, len(struck), first_exit, len(lost), len(recomputed), recovery_s, second_computed, at_once)
 
 

@@ -102,6 +102,10 @@ class DaskCluster:
         with Client(self.address) as client:
             wait_until(lambda: sum(client.nthreads().values()) == 2, "two workers")
 
+    def end_workers(self) -> None:
+        while self.workers:
+            end(self.workers.pop())
+
     def worker_pids(self) -> list[int]:
         """The processes that compute."""
         if not self.nanny:

@@ -90,6 +90,7 @@ def test_the_dask_scheduler_is_killed(seed, setting, reports):
                 assert "the Dask scheduler went away" in words
                 assert "run the same command again" in words
             time.sleep(dice.uniform(0, 2))
+            cluster.end_workers()  # as their supervisor does, once they have lost their scheduler
             cluster.start_scheduler()
             cluster.fill_up()
             return 0

@@ -7,7 +7,7 @@ from distributed import Client
 from flows.cluster import Adapt, Cluster, ClusterFile, dask_client, load_cluster
 from matting.refusal import Refusal
 
-IN_THREADS = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+IN_THREADS = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
 
 
 def file(tmp_path, text):
@@ -57,6 +57,21 @@ def test_settings_are_in_force_only_meanwhile(tmp_path):
     assert dask.config.get("distributed.scheduler.worker-ttl") == before
 
 
+def test_workers_of_our_own_never_pause_and_hold_one_nodule_a_thread():
+    with dask_client(Cluster(workers=1)) as client:
+        (manager,) = client.run(_memory_settings).values()
+        assert client.cluster.scheduler.WORKER_SATURATION == 1.0
+    assert manager == (False, False, False, "1")
+
+
+def _memory_settings(dask_worker):
+    import os
+
+    of = dask_worker.memory_manager
+    fractions = (of.memory_target_fraction, of.memory_spill_fraction, of.memory_pause_fraction)
+    return *fractions, os.environ["NUMBA_NUM_THREADS"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -94,13 +109,12 @@ def test_only_a_dask_cluster_may_be_named(path, message):
 
 
 def test_arguments_that_the_class_does_not_take_are_refused():
-    named = ClusterFile(class_="distributed.LocalCluster", arguments={"no_such_argument": 1})
+    named = ClusterFile(class_="distributed.SpecCluster", arguments={"no_such_argument": 1})
     with pytest.raises(Refusal, match="the cluster cannot be started"), dask_client(Cluster(file=named)):
         pass
 
 
 def test_slurms_example_writes_the_job_that_the_docs_promise():
-    pytest.importorskip("dask_jobqueue")
     from pathlib import Path
 
     from dask_jobqueue import SLURMCluster
@@ -109,7 +123,7 @@ def test_slurms_example_writes_the_job_that_the_docs_promise():
     example = next(block for block in page.split("```")[1::2] if "SLURMCluster" in block)
     named = ClusterFile.model_validate(yaml.safe_load(example.removeprefix("yaml")))
     assert named.class_ == "dask_jobqueue.SLURMCluster"
-    with SLURMCluster(**named.arguments, scheduler_options={"dashboard_address": None}) as cluster:
+    with SLURMCluster(**named.arguments, scheduler_options={"dashboard_address": "127.0.0.1:0"}) as cluster:
         script = cluster.job_script()
     assert "#SBATCH -p cpu" in script
     assert "export OMP_NUM_THREADS=1" in script
