@@ -157,7 +157,9 @@ def review(report: dict[str, object]) -> str:
         ("next nodule drawn after the key that decides, ms", report["next_ms_median"], report["next_ms_most"]),
         ("first nodule of a visit with its images, ms", report["first_ms"], ""),
         ("scrolling: planes, surface and eight candidates, frames/s", report["frames_per_s"], ""),
+        ("the same, CPU ms a frame", report["frame_cpu_ms"], ""),
         ("scrolling: all eight large, frames/s", report["frames_per_s_grid"], ""),
+        ("the same, CPU ms a frame", report["frame_cpu_ms_grid"], ""),
         ("a decision among many, ms", report["decision_ms_median"], report["decision_ms_p95"]),
         ("decisions sent, lost", report["decisions_sent"], report["decisions_lost"]),
     ]
@@ -172,6 +174,7 @@ is scrolled. {report["reviewers"]} reviewers at once never pause to think and fe
 
 - Next nodule: at most {WANTED_NEXT_MS} ms wanted: {verdict(report["next_ms_median"] <= WANTED_NEXT_MS)}.
 - Scrolling: at least {WANTED_FRAMES} frames/s wanted: {verdict(report["frames_per_s"] >= WANTED_FRAMES)}.
+  Left alone, the CPU time of a frame would allow {1000 / report["frame_cpu_ms"]:.0f}.
 - Many at once: 95th percentile below {WANTED_P95_MS} ms and none lost wanted: {verdict(kept)}.
 """
 
