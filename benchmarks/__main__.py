@@ -12,6 +12,7 @@ SCRIPTS = (
     "publishing",
     "standin_errors",
     "fan_out",
+    "review",
     "page",
 )
 

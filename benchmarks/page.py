@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.cost import MEDIAN_UNKNOWN, spread_of_cost
 from benchmarks.measure import PICTURES, RESULTS
+from benchmarks.review import WANTED_FRAMES, WANTED_NEXT_MS, WANTED_P95_MS
 from matting.candidates import TIED
 from storage.cases import ALGORITHM_VERSION
 
@@ -19,12 +20,12 @@ Measured on one machine of two cores that other programs shared, one thread: sec
 are the ratios, each taken inside one run. `make bench` measures everything anew and writes this page. Real nodules are
 LIDC-IDRI's, prepared with the chain's defaults (0.5 mm). Errors against known mattes: [errors.md](errors.md).
 """
-NAMES = ("cost", "peers", "textbook", "convergence", "memory", "reading", "publishing", "fan_out")
+NAMES = ("cost", "peers", "textbook", "convergence", "memory", "reading", "publishing", "fan_out", "review")
 WANTED_TIMES, WANTED_MEMORY, WANTED_DIFFERENCE = 200, 15, 1e-3
 
 
 def main() -> None:
-    writers = (cost, peers, textbook, convergence, memory, reading, publishing, fan_out)
+    writers = (cost, peers, textbook, convergence, memory, reading, publishing, fan_out, review)
     reports = {writer: read(writer.__name__) for writer in writers}
     PAGE.write_text(
         "\n".join([INTRODUCTION, age(reports.values()), *(writer(report) for writer, report in reports.items())])
@@ -211,6 +212,36 @@ of its own; wall times, with a load of {report["load_at_start"]:.1f} on the {rep
 {real["load"][1]} when it ended.
 """
     return text
+
+
+
+
+def review(report: dict[str, object]) -> str:
+    kept = report["decision_ms_p95"] < WANTED_P95_MS and not report["decisions_lost"]
+    rows = [
+        ("next nodule drawn after the key that decides, ms", report["next_ms_median"], report["next_ms_most"]),
+        ("first nodule of a visit with its images, ms", report["first_ms"], ""),
+        ("scrolling: planes, surface and eight candidates, frames/s", report["frames_per_s"], ""),
+        ("the same, CPU ms a frame", report["frame_cpu_ms"], ""),
+        ("scrolling: all eight large, frames/s", report["frames_per_s_grid"], ""),
+        ("the same, CPU ms a frame", report["frame_cpu_ms_grid"], ""),
+        ("a decision among many, ms", report["decision_ms_median"], report["decision_ms_p95"]),
+        ("decisions sent, lost", report["decisions_sent"], report["decisions_lost"]),
+    ]
+    return f"""## Review page
+
+`python -m benchmarks.review`: server, headless Chromium without a graphics card (1920 x 1080) and reviewers share
+{report["cores"]} cores with whatever else ran (load {report["load"]:.1f} before); wall times, unlike those above.
+{report["nodules"]} nodules of {report["median_voxels"]:,} (median) to {report["largest_voxels"]:,} voxels; the largest
+is scrolled. {report["reviewers"]} reviewers at once never pause to think and fetch every nodule's images.
+
+{markdown(("", "median", "worst, or 95th percentile among many"), rows)}
+
+- Next nodule: at most {WANTED_NEXT_MS} ms wanted: {verdict(report["next_ms_median"] <= WANTED_NEXT_MS)}.
+- Scrolling: at least {WANTED_FRAMES} frames/s wanted: {verdict(report["frames_per_s"] >= WANTED_FRAMES)}.
+  Left alone, the CPU time of a frame would allow {1000 / report["frame_cpu_ms"]:.0f}.
+- Many at once: 95th percentile below {WANTED_P95_MS} ms and none lost wanted: {verdict(kept)}.
+"""
 
 
 def verdict(met: bool) -> str:

@@ -8,6 +8,7 @@ from storage.layout import CASES, done_key
 from storage.outcomes import read_outcomes
 from storage.releases import list_releases
 from storage.store import Store
+from storage.studies import list_studies, read_study
 
 _FRAGMENT = re.compile(r"#\d+$")
 """How the local store names a file until all its bytes are there."""
@@ -20,7 +21,7 @@ class Rubbish:
     unfinished: tuple[str, ...]
     """Of cases without their `.done` mark; do not remove while a run is writing."""
     orphans: tuple[str, ...]
-    """Of finished cases that are no nodule's latest and in no release."""
+    """Of finished cases that are no nodule's latest, in no release and in no study."""
     fragments: tuple[Path, ...]
     """Files on a local disk that a kill left half written."""
 
@@ -30,6 +31,8 @@ def find_rubbish(store: Store) -> Rubbish:
     needed = {done_key(o.nodule_id, o.digest) for o in read_outcomes(store) if o.digest}
     for manifest in list_releases(store):
         needed |= {done_key(member["nodule_id"], member["digest"]) for member in manifest["nodules"].values()}
+    for name in list_studies(store):
+        needed |= {done_key(item.nodule_id, item.digest) for item in read_study(store, name).items}
     cases: dict[str, list[str]] = {}
     for key in store.keys(CASES):
         _, nodule_id, name, *_ = key.split("/")

@@ -4,8 +4,9 @@ from matting.refusal import Refusal
 from storage.decisions import Decision, record_decision
 from storage.outcomes import read_outcomes
 from storage.recipe import Recipe
+from storage.rubbish import find_rubbish
 from storage.studies import create_study, list_studies, plan_study, raters_of, read_study
-from tests.reviewable import reviewable_store
+from tests.reviewable import add_nodule, reviewable_store
 
 
 @pytest.fixture
@@ -64,3 +65,13 @@ def test_a_studys_verdicts_decide_no_release(decided):
     record_decision(decided, Decision(item.nodule_id, item.digest, "choose", "matte", "eve", False, study="s"))
     assert sorted(decided.keys("decisions")) == before
     assert len(list(decided.keys(f"studies/s/verdicts/{item.nodule_id}"))) == 1
+
+
+def test_a_case_that_a_study_shows_is_no_rubbish(decided):
+    study = plan(decided, 1)
+    create_study(decided, study)
+    shown = study.items[0]
+    for outcome in list(read_outcomes(decided)):
+        add_nodule(decided, outcome.nodule_id, digest="e" * 64)
+    orphans = {key.split("/")[1] for key in find_rubbish(decided).orphans}
+    assert orphans == {f"P-{n}-a{n}" for n in range(1, 6)} - {shown.nodule_id}

@@ -79,19 +79,25 @@ export function boxPart(volume, plane, index) {
   return { top, left: start[across], rows, columns, field };
 }
 
-// Colours a matte; thin parts shine through.
-export function paintMatte(image, cut, opacity) {
-  const pixels = image.data;
-  for (let n = 0, p = 0; n < cut.length; n++, p += 4) {
-    const value = cut[n];
-    if (!value) {
-      pixels[p + 3] = 0;
-      continue;
+// A matte's colours as pixels for one opacity; thin parts shine through.
+const palettes = new Map();
+
+function paletteOf(opacity) {
+  if (!palettes.has(opacity)) {
+    const palette = new Uint32Array(256);
+    for (let value = 1; value < 256; value++) {
+      const [red, green, blue] = MATTE_COLOURS[value].map(Math.round);
+      const cover = Math.round(255 * opacity * Math.min(1, 0.35 + value / 160));
+      palette[value] = ((cover << 24) | (blue << 16) | (green << 8) | red) >>> 0;
     }
-    const [red, green, blue] = MATTE_COLOURS[value];
-    pixels[p] = red; pixels[p + 1] = green; pixels[p + 2] = blue;
-    pixels[p + 3] = 255 * opacity * Math.min(1, 0.35 + value / 160);
+    palettes.set(opacity, palette);
   }
+  return palettes.get(opacity);
+}
+
+export function paintMatte(image, cut, opacity) {
+  const pixels = new Uint32Array(image.data.buffer), palette = paletteOf(opacity);
+  for (let n = 0; n < cut.length; n++) pixels[n] = palette[cut[n]];
 }
 
 // Colours one matte minus another: red where the first has more, blue where it has less.
@@ -118,36 +124,37 @@ export function paintTrimap(image, cut, opacity) {
 export function contour(cut, part, level) {
   const { rows, columns, top, left } = part;
   const path = new Path2D();
-  const at = (row, column) =>
-    row < 0 || column < 0 || row >= rows || column >= columns ? 0 : cut[row * columns + column];
   for (let row = -1; row < rows; row++) {
+    const above = row >= 0 ? row * columns : -1, below = row + 1 < rows ? (row + 1) * columns : -1;
+    let a = 0, d = 0;
     for (let column = -1; column < columns; column++) {
-      const a = at(row, column), b = at(row, column + 1), c = at(row + 1, column + 1), d = at(row + 1, column);
+      const next = column + 1, inside = next < columns;
+      const b = inside && above >= 0 ? cut[above + next] : 0, c = inside && below >= 0 ? cut[below + next] : 0;
       const kind = (a > level) | ((b > level) << 1) | ((c > level) << 2) | ((d > level) << 3);
-      if (kind === 0 || kind === 15) continue;
-      const y = top + row + 0.5, x = left + column + 0.5;
-      const north = () => [x + (level - a) / (b - a), y];
-      const east = () => [x + 1, y + (level - b) / (c - b)];
-      const south = () => [x + (level - d) / (c - d), y + 1];
-      const west = () => [x, y + (level - a) / (d - a)];
-      for (const [from, to] of segments(kind, north, east, south, west)) {
-        path.moveTo(...from());
-        path.lineTo(...to());
-      }
+      if (kind !== 0 && kind !== 15) cross(path, kind, left + column + 0.5, top + row + 0.5, [a, b, c, d], level);
+      a = b;
+      d = c;
     }
   }
   return path;
 }
 
-function segments(kind, n, e, s, w) {
-  switch (kind) {
-    case 1: case 14: return [[w, n]];
-    case 2: case 13: return [[n, e]];
-    case 3: case 12: return [[w, e]];
-    case 4: case 11: return [[e, s]];
-    case 6: case 9: return [[n, s]];
-    case 7: case 8: return [[w, s]];
-    case 5: return [[w, s], [n, e]];
-    default: return [[w, n], [e, s]];
+// Draws the line through one square, whose corners are a, b (above) and d, c (below).
+function cross(path, kind, x, y, [a, b, c, d], level) {
+  const points = {
+    n: () => [x + (level - a) / (b - a), y],
+    e: () => [x + 1, y + (level - b) / (c - b)],
+    s: () => [x + (level - d) / (c - d), y + 1],
+    w: () => [x, y + (level - a) / (d - a)],
+  };
+  for (const [from, to] of SEGMENTS[kind]) {
+    path.moveTo(...points[from]());
+    path.lineTo(...points[to]());
   }
 }
+
+// Which sides of a square the line joins, by which of its corners lie above the level.
+const SEGMENTS = {
+  1: ["wn"], 2: ["ne"], 3: ["we"], 4: ["es"], 5: ["ws", "ne"], 6: ["ns"], 7: ["ws"],
+  8: ["ws"], 9: ["ns"], 10: ["wn", "es"], 11: ["es"], 12: ["we"], 13: ["ne"], 14: ["wn"],
+};

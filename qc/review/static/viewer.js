@@ -21,6 +21,7 @@ export class Viewer {
     this.panes = [...root.querySelectorAll(".pane")].map((element) => new Pane(element, element.dataset.plane));
     this.thumbs = [];
     this.volume = null;
+    this.serial = 0;
     this.option = 0;
     this.against = 1;
     this.at = [0, 0, 0];
@@ -44,6 +45,7 @@ export class Viewer {
 
   show(volume, options) {
     this.volume = volume;
+    this.serial += 1;
     this.solids.clear();
     const { start, shape } = volume.box;
     this.at = start.map((first, axis) => Math.round(first + (shape[axis] - 1) / 2));
@@ -146,12 +148,17 @@ export class Viewer {
     this.hooks.onDraw();
   }
 
-  // The CT of a plane's present slice as a canvas of its own, painted once a frame.
+  // The CT of a plane's present slice as a canvas of its own, painted when it changes.
   scanOf(plane) {
     const { rows, columns } = extent(this.volume, plane);
     const sheet = sheetOf(`scan-${plane}`, columns, rows);
-    paintScan(sheet.image, this.volume, plane, this.at[PLANES[plane].fixed], this.window);
-    sheet.context.putImageData(sheet.image, 0, 0);
+    const index = this.at[PLANES[plane].fixed];
+    const state = `${this.serial} ${index} ${this.window.level} ${this.window.width}`;
+    if (sheet.state !== state) {
+      paintScan(sheet.image, this.volume, plane, index, this.window);
+      sheet.context.putImageData(sheet.image, 0, 0);
+      sheet.state = state;
+    }
     return sheet.canvas;
   }
 
@@ -173,13 +180,17 @@ export class Viewer {
     const { plane } = pane, { fixed } = PLANES[plane];
     const frame = this.frame(pane, plane, 1);
     pane.frame = frame;
-    pane.clear();
-    pane.sheet(this.scanOf(plane), 0, 0, frame);
-    const part = boxPart(this.volume, plane, this.at[fixed]);
-    if (part && !this.bare) {
-      this.colours(pane, part, frame, this.option);
-      this.lines(pane, part, frame, this.option, 1);
-    }
+    const picture = this.pictureState(plane, this.option, frame), whole = `${picture} ${this.cross} ${this.at}`;
+    if (pane.state === whole) return;
+    pane.state = whole;
+    pane.keep(picture, () => {
+      pane.sheet(this.scanOf(plane), 0, 0, frame);
+      const part = boxPart(this.volume, plane, this.at[fixed]);
+      if (part && !this.bare) {
+        this.colours(pane, part, frame, this.option);
+        this.lines(pane, part, frame, this.option, 1);
+      }
+    });
     this.marks(pane, plane, frame);
     const { slices } = extent(this.volume, plane);
     const number = this.at[fixed] + 1;
@@ -191,8 +202,18 @@ export class Viewer {
     pane.label.textContent = `${plane} ${number}/${slices}${values}`;
   }
 
+  // All that decides what a plane shows but its cross-hair.
+  pictureState(plane, option, frame) {
+    const { serial, window, layers, opacity, against, bare } = this;
+    const index = this.at[PLANES[plane].fixed];
+    return JSON.stringify([serial, plane, index, option, window, layers, opacity, layers.difference && against, bare, frame]);
+  }
+
   drawThumb(thumb, plane, base) {
     const frame = this.frame(thumb, plane, 1.9);
+    const state = `${this.pictureState(plane, thumb.place, frame)} ${thumb.width} ${thumb.height}`;
+    if (thumb.state === state) return;
+    thumb.state = state;
     thumb.clear();
     thumb.sheet(base, 0, 0, frame);
     const part = boxPart(this.volume, plane, this.at[PLANES[plane].fixed]);
@@ -249,6 +270,10 @@ export class Viewer {
   }
 
   drawSolid(pane) {
+    const { serial, option, turn, tilt, zoom, solidMode, window } = this;
+    const state = JSON.stringify([serial, option, turn, tilt, zoom, solidMode, solidMode === "mip" && window]);
+    if (pane.state === state) return;
+    pane.state = state;
     if (!this.solids.has(this.option)) this.solids.set(this.option, solidOf(this.volume, this.option));
     const sheet = sheetOf("solid", SOLID_PIXELS, SOLID_PIXELS);
     paintSolid(sheet.image, this.solids.get(this.option), this.turn, this.tilt, Math.min(3, this.zoom), this.solidMode, this.window);
@@ -367,6 +392,7 @@ class Pane {
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.label = element.querySelector(".label");
     this.frame = null;
+    this.state = this.kept = "";
     this.width = this.height = 0;
     this.ratio = 1;
   }
@@ -377,7 +403,23 @@ class Pane {
     if (width !== this.width || height !== this.height) {
       this.canvas.width = this.width = width;
       this.canvas.height = this.height = height;
+      this.state = this.kept = "";
     }
+  }
+
+  // Draws a picture and keeps it, or brings back the one that was kept under the same state.
+  keep(state, draw) {
+    this.clear();
+    if (this.kept === state) {
+      this.context.drawImage(this.copy, 0, 0);
+      return;
+    }
+    draw();
+    this.copy ??= document.createElement("canvas");
+    this.copy.width = this.width;
+    this.copy.height = this.height;
+    this.copy.getContext("2d", { alpha: false }).drawImage(this.canvas, 0, 0);
+    this.kept = state;
   }
 
   clear() {
