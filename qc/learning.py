@@ -58,6 +58,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, stand_in: bool) -
                 panel.plot(*zip(*known, strict=True), marker="." if len(rows) < 40 else "", label=column)
         panel.set_title("losses of the training crops" if title == "loss" else f"{title}, {split} nodules whole")
         panel.set_xlabel("epoch")
+        panel.margins(y=0.1)
         panel.set_ylim(bottom=0)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
@@ -82,7 +83,7 @@ def view(
 
 def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> bytes:
     """Draw each nodule as CT, released matte and predicted matte, axial; gives a PNG."""
-    figure = Figure(figsize=(1.8 * len(views) + 0.5, 6.1), dpi=DPI, facecolor=PAPER, layout="constrained")
+    figure = Figure(figsize=(max(1.8 * len(views) + 0.5, 4.0), 6.1), dpi=DPI, facecolor=PAPER, layout="constrained")
     panels = figure.subplots(3, len(views), squeeze=False)
     rows: tuple[tuple[str, str, tuple[float, float]], ...] = (
         ("CT", "image_hu", WINDOW_HU),
@@ -98,7 +99,7 @@ def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> 
         line[0].set_ylabel(name, color=INK)
     for panel, one in zip(panels[0], views, strict=True):
         panel.set_title(one.nodule_id, color=INK, fontsize=7)
-    figure.suptitle(title + ("   STAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10)
+    figure.suptitle(title + ("\nSTAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10)
     return png(figure)
 
 
@@ -132,7 +133,10 @@ def training_facts(
         checkpoint=checkpoint.digest,
         curves_png=curves,
         samples_png=samples,
-        truth={"released": "the released matte", "known": "the known alpha of the simulation"}[truth],
+        truth={
+            "released": "the released matte (a nodule does not count for the method that supplied it)",
+            "known": "the known alpha of the simulation",
+        }[truth],
         region={
             "whole": "all that was measured",
             "near": "what any reader marked and 5 mm around",
