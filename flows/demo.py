@@ -1,4 +1,4 @@
-"""The whole sentence on one machine: stand-in scans -> curate -> automatic pick -> release -> verify -> report."""
+"""The whole sentence on one machine: stand-in scans -> curate -> pick -> release -> train -> metrics -> report."""
 
 import shutil
 import sys
@@ -13,10 +13,14 @@ from flows.console import console, show_result
 from flows.curate import curate
 from flows.release import publish
 from flows.server import prefect_server
-from qc.page import ReleaseFacts, RunSummary
+from flows.train import MEASURED_ON, train
+from qc.learning import training_facts
+from qc.page import ReleaseFacts, RunSummary, TrainingFacts
 from qc.report import write_report
+from storage.checkpoints import checkpoint_prefix, last_look, read_checkpoint
 from storage.recipe import load_recipe
 from storage.releases import is_published, read_release, verify_release
+from storage.scores import METHODS, read_lines
 from storage.sources import SourceSpec
 from storage.standin import DEMO_PATIENTS, write_standin
 from storage.store import Store, open_store
@@ -40,37 +44,53 @@ def run_demo(out: Path, workers: int) -> int:
     started, begin = datetime.now(UTC), time.monotonic()
     dicom, store_url = out / "dicom", str(out / "store")
     order = Order(SourceSpec("lidc", str(dicom.resolve())), store_url, load_recipe("demo"))
-    console.print(f"[1/5] stand-in scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: real annotations, simulated CT")
+    console.print(f"[1/6] stand-in scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: real annotations, simulated CT")
     write_standin(dicom, DEMO_PATIENTS, SEED)
     store = open_store(store_url, create=True)
     with prefect_server():
-        console.print("[2/5] curate: crop, resample, trimap, eight mattes, Zarr case")
+        console.print("[2/6] curate: crop, resample, trimap, eight mattes, Zarr case")
         result = curate(order, cluster=Cluster(workers=workers))
         show_result(result)
-        console.print("[3/5] automatic pick")
+        console.print("[3/6] automatic pick")
         pick_automatically(store)
-        console.print(f"[4/5] release {VERSION}")
+        console.print(f"[4/6] release {VERSION}")
         if not is_published(store, VERSION):
             publish(store_url, VERSION, order.recipe, "halosign demo")
-    console.print("[5/5] verify the release, write the report")
+        console.print("[5/6] train 3DMM-MG for a short while, measure it")
+        network = train(store_url, VERSION, recipe="demo", device="cpu")
+    console.print("[6/6] verify the release, write the report")
     complaints = verify_release(store, VERSION)
     run = RunSummary(
         started.isoformat(timespec="seconds"), time.monotonic() - begin, workers, store_url, order.recipe.name
     )
     members = read_release(store, VERSION)["nodules"]
-    _write_report(store, out / "report.html", run, members, verified=not complaints)
+    training = _training(store, network)
+    _write_report(store, out / "report.html", run, members, training, verified=not complaints)
     _say_what_next(out, min(members), complaints)
     return 0 if result.is_clean and not complaints else 1
 
 
+def _training(store: Store, digest: str) -> TrainingFacts:
+    checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
+    curves, samples = last_look(store, checkpoint)
+    lines = read_lines(store, VERSION, MEASURED_ON, digest, METHODS)
+    return training_facts(checkpoint, lines, curves=curves, samples=samples, truth="known", region="near")
+
+
 def _write_report(
-    store: Store, path: Path, run: RunSummary, members: dict[str, dict[str, Any]], *, verified: bool
+    store: Store,
+    path: Path,
+    run: RunSummary,
+    members: dict[str, dict[str, Any]],
+    training: TrainingFacts,
+    *,
+    verified: bool,
 ) -> None:
     picks = {nodule_id: member["method"] for nodule_id, member in members.items()}
     nodules = Counter(member["split"] for member in members.values())
     patients = Counter(split for _, split in {(m["patient_id"], m["split"]) for m in members.values()})
     release = ReleaseFacts(VERSION, nodules, patients, verified)
-    write_report(store, path, title="Halosign demo", run=run, picks=picks, release=release)
+    write_report(store, path, title="Halosign demo", run=run, picks=picks, release=release, training=training)
 
 
 def _say_what_next(out: Path, nodule_id: str, complaints: list[str]) -> None:

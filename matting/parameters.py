@@ -260,6 +260,8 @@ class Training:
     """What convolutions compute in; auto is bfloat16 or else half on a GPU, and single on a CPU."""
     compiled: bool = False
     """Let torch.compile fuse operations: minutes once, then faster."""
+    look_every: int = 1
+    """Epochs from one look at whole nodules to the next; the last epoch is always looked at."""
 
     def __post_init__(self) -> None:
         """Refuse trainings that cannot be run."""
@@ -267,7 +269,7 @@ class Training:
         # At the bottom a size is a 16th, and a single voxel there has no variance to be normalised by.
         _require(sizes and sum(self.crop_zyx) > 48, "training.crop_zyx", self.crop_zyx, "multiples of 16, not all 16")
         _require(0 <= self.focus <= 1, "training.focus", self.focus, "a share from 0 to 1")
-        for name in ("batch", "at_once", "epochs"):
+        for name in ("batch", "at_once", "epochs", "look_every"):
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "1 or more")
         for name in ("rate", "ghost_rate"):
             _require(0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0")

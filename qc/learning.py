@@ -10,7 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from qc.page import TrainingFacts, TrainingScore
 from qc.pictures import DPI, INK, PAPER, WINDOW_HU, png
+from storage.checkpoints import Checkpoint
+from storage.scores import FIGURES, Line
 
 LOSSES = ("total", "alpha", "gradient", "overlap", "union")
 CURVES = {"loss": ("alpha", "gradient", "overlap", "union"), "SAD": ("sad",), "MSE": ("mse",)}
@@ -50,11 +53,12 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, stand_in: bool) -
     epochs = [row["epoch"] for row in rows]
     for panel, (title, columns) in zip(figure.subplots(1, 3), CURVES.items(), strict=True):
         for column in columns:
-            values = [row[column] for row in rows]
-            if any(values):
-                panel.plot(epochs, values, marker="." if len(rows) < 40 else "", label=column)
+            known = [(epoch, row[column]) for epoch, row in zip(epochs, rows, strict=True) if row[column]]
+            if known:
+                panel.plot(*zip(*known, strict=True), marker="." if len(rows) < 40 else "", label=column)
         panel.set_title("losses of the training crops" if title == "loss" else f"{title}, {split} nodules whole")
         panel.set_xlabel("epoch")
+        panel.margins(y=0.1)
         panel.set_ylim(bottom=0)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
@@ -79,7 +83,7 @@ def view(
 
 def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> bytes:
     """Draw each nodule as CT, released matte and predicted matte, axial; gives a PNG."""
-    figure = Figure(figsize=(1.8 * len(views) + 0.5, 6.1), dpi=DPI, facecolor=PAPER, layout="constrained")
+    figure = Figure(figsize=(max(1.8 * len(views) + 0.5, 4.0), 6.1), dpi=DPI, facecolor=PAPER, layout="constrained")
     panels = figure.subplots(3, len(views), squeeze=False)
     rows: tuple[tuple[str, str, tuple[float, float]], ...] = (
         ("CT", "image_hu", WINDOW_HU),
@@ -95,5 +99,48 @@ def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> 
         line[0].set_ylabel(name, color=INK)
     for panel, one in zip(panels[0], views, strict=True):
         panel.set_title(one.nodule_id, color=INK, fontsize=7)
-    figure.suptitle(title + ("   STAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10)
+    figure.suptitle(title + ("\nSTAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10)
     return png(figure)
+
+
+def training_facts(
+    checkpoint: Checkpoint, lines: Sequence[Line], *, curves: bytes, samples: bytes, truth: str, region: str
+) -> TrainingFacts:
+    """Gather what a report shows of a trained network.
+
+    Args:
+        checkpoint: The network.
+        lines: Its scores and those of methods and trivial mattes.
+        curves: Losses by epoch, a PNG.
+        samples: Mattes after the last epoch, a PNG.
+        truth: The scores against this truth are shown.
+        region: And over this region.
+    """
+    config = checkpoint.config
+    shown = [line for line in lines if (line.truth, line.region) == (truth, region)]
+    rows = [
+        TrainingScore(
+            line.matte, line.matte == checkpoint.label, line.nodules, tuple(line.means[name] for name in FIGURES)
+        )
+        for line in sorted(shown, key=lambda line: line.matte != checkpoint.label)
+    ]
+    return TrainingFacts(
+        network=checkpoint.label,
+        nodules=config["nodules"],
+        epochs=len(config["epochs"]),
+        seconds=sum(row["seconds"] for row in config["epochs"]),
+        device=config["device"],
+        checkpoint=checkpoint.digest,
+        curves_png=curves,
+        samples_png=samples,
+        truth={
+            "released": "the released matte (a nodule does not count for the method that supplied it)",
+            "known": "the known alpha of the simulation",
+        }[truth],
+        region={
+            "whole": "all that was measured",
+            "near": "what any reader marked and 5 mm around",
+            "unknown": "the unknown voxels",
+        }[region],
+        scores=tuple(rows),
+    )

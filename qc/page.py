@@ -39,6 +39,48 @@ class ReleaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingScore:
+    """One row of the network's table: means over the nodules it was measured on."""
+
+    matte: str
+    """The network, a method or a trivial matte."""
+    is_network: bool
+    """True for the network."""
+    nodules: int
+    """How many count: those whose released matte it did not supply."""
+    figures: tuple[float, ...]
+    """SAD, MSE, Grad and Conn."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """A training and what came of it, as far as a reader of the report needs it."""
+
+    network: str
+    """Which network."""
+    nodules: int
+    """Learned from."""
+    epochs: int
+    """Passes over them."""
+    seconds: float
+    """Of training alone."""
+    device: str
+    """Where it was computed."""
+    checkpoint: str
+    """Its digest."""
+    curves_png: bytes
+    """Losses by epoch."""
+    samples_png: bytes
+    """Mattes after the last epoch."""
+    truth: str
+    """What the scores are against, in words."""
+    region: str
+    """Over which region, in words."""
+    scores: tuple[TrainingScore, ...]
+    """The network first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why nodules have no case."""
 
@@ -220,6 +262,8 @@ class Page:
     """Why nodules have no case."""
     release: ReleaseFacts | None
     """The release, if one is reported."""
+    training: TrainingFacts | None
+    """The network, if one was trained."""
     errors: ErrorTable | None
     """None without a known alpha."""
     nodules: tuple[Nodule, ...]

@@ -5,6 +5,7 @@ and its content policy tells the browser to refuse all else.
 """
 
 import os
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qc.errors_by_kind import error_table
 from qc.nodules import describe, glossary, measure
-from qc.page import Counts, Page, Reason, ReleaseFacts, RunSummary, StageTime
+from qc.page import Counts, Page, Reason, ReleaseFacts, RunSummary, StageTime, TrainingFacts
 from storage.cases import Case, case_files, read_case
 from storage.errors import Damaged
 from storage.outcomes import Outcome, read_outcomes
@@ -38,6 +39,7 @@ def write_report(
     run: RunSummary | None,
     picks: Mapping[str, str] | None = None,
     release: ReleaseFacts | None = None,
+    training: TrainingFacts | None = None,
     limit: int = PICTURES_AT_MOST,
 ) -> None:
     """Write the report of a store as one self-contained HTML file, whole or not at all.
@@ -49,9 +51,10 @@ def write_report(
         run: How the run went, if one is to be reported.
         picks: The chosen method by nodule id.
         release: The release, if one is to be reported.
+        training: The network that was trained on it, if one was.
         limit: At most this many nodules get pictures; the tables hold all.
     """
-    page = build_page(store, title=title, run=run, picks=picks or {}, release=release, limit=limit)
+    page = build_page(store, title=title, run=run, picks=picks or {}, release=release, training=training, limit=limit)
     _replace_file(path, render(page).encode())
 
 
@@ -63,6 +66,7 @@ def build_page(
     picks: Mapping[str, str],
     release: ReleaseFacts | None,
     limit: int,
+    training: TrainingFacts | None = None,
 ) -> Page:
     """Gather everything that the page shows; draws the pictures of the first `limit` nodules."""
     outcomes = list(read_outcomes(store))
@@ -80,6 +84,7 @@ def build_page(
         stages=_stages(outcomes),
         reasons=tuple(_reasons([*_without_case(outcomes), *unreadable])),
         release=release,
+        training=training,
         errors=error_table(measured, methods),
         nodules=nodules,
         limit=limit,
@@ -92,7 +97,9 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("qc"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(heading=_heading, fixed=_fixed, short=_short, size=_size, duration=_duration)
+    environment.filters.update(
+        heading=_heading, fixed=_fixed, short=_short, size=_size, duration=_duration, data_uri=_data_uri
+    )
     return environment.get_template("report.html").render(page=page)
 
 
@@ -191,6 +198,10 @@ def _size(count: int) -> str:
             break
         number, unit = number / 1000, larger
     return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+
+
+def _data_uri(picture: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(picture).decode()}"
 
 
 def _duration(seconds: float | None) -> str:

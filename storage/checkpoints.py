@@ -83,6 +83,13 @@ def look_place(store: Store, name: str) -> str:
     return f"{store.url}/{TRAININGS}/{name}"
 
 
+def last_look(store: Store, checkpoint: Checkpoint) -> tuple[bytes, bytes]:
+    """Give the curves and the sample mattes of the training that a checkpoint came from, as PNG."""
+    folder = f"{TRAININGS}/{training_id(checkpoint.config['decides'])}"
+    newest = store.children(f"{folder}/samples")[1][-1]
+    return store.get(f"{folder}/curves.png"), store.get(f"{folder}/samples/{newest}")
+
+
 def write_checkpoint(
     store: Store, weights: Tensors, config: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> Checkpoint:

@@ -80,7 +80,7 @@ class Look:
     training: str
     """Id of the training."""
     rows: list[dict[str, Any]]
-    """One for each epoch: losses, rate, and SAD and MSE of the nodules that were predicted whole."""
+    """One for each epoch: losses, rate, SAD and MSE of the nodules predicted whole, None where none was."""
     samples: list[Sample]
     split: str
     """Where the samples come from: validation, or train where there is none."""
@@ -194,21 +194,14 @@ class _Course:
 
     def epoch(self, trainer: Trainer) -> None:
         """Predict a few nodules whole, show them, store the state."""
-        seconds = time.monotonic() - self.began_at
-        samples = list(self._samples(trainer))
-        everywhere = [np.ones(sample.truth.shape, bool) for sample in samples]
-        pairs = [(s.predicted, s.truth, region) for s, region in zip(samples, everywhere, strict=True)]
-        self.rows.append(
-            {
-                **asdict(trainer.history[-1]),
-                "sad": float(np.mean([absolute_difference(*pair) for pair in pairs])),
-                "mse": float(np.mean([squared_error(*pair) for pair in pairs])),
-                "seconds": round(seconds, 2),
-            }
-        )
+        seconds = round(time.monotonic() - self.began_at, 2)
+        due = trainer.finished or len(trainer.history) % trainer.training.look_every == 0
+        samples = list(self._samples(trainer)) if due else []
+        self.rows.append({**asdict(trainer.history[-1]), **_mean_errors(samples), "seconds": seconds})
         self._save()
-        stand_in = bool(self.reader.manifest["stand_in"])
-        self.show(Look(self.name, self.rows, samples, self.split, stand_in))
+        if due:
+            stand_in = bool(self.reader.manifest["stand_in"])
+            self.show(Look(self.name, self.rows, samples, self.split, stand_in))
         self.began_at = time.monotonic()
 
     def _samples(self, trainer: Trainer) -> Iterator[Sample]:
@@ -225,6 +218,15 @@ class _Course:
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
         save_state(self.store, self.name, tensors, {"trainer": state.facts, "rows": self.rows})
         self.saved_at = time.monotonic()
+
+
+def _mean_errors(samples: list[Sample]) -> dict[str, float | None]:
+    """Give SAD and MSE over whole patches, averaged over nodules; None where none was looked at."""
+    if not samples:
+        return {"sad": None, "mse": None}
+    pairs = [(sample.predicted, sample.truth, np.ones(sample.truth.shape, bool)) for sample in samples]
+    sad, mse = ([measure(*pair) for pair in pairs] for measure in (absolute_difference, squared_error))
+    return {"sad": float(np.mean(sad)), "mse": float(np.mean(mse))}
 
 
 class _Crops(Dataset[dict[str, Tensor]]):

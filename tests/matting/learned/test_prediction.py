@@ -1,0 +1,98 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from matting.learned import build_network
+from matting.learned.network import MattingNetwork, Output
+from matting.learned.prediction import predict, tiles
+from matting.refusal import Refusal
+
+RANGE_HU = (-1000.0, 400.0)
+
+
+class Repeats(MattingNetwork):
+    """Says what it sees: so whatever tiles, padding and places do to it must be undone."""
+
+    def __init__(self) -> None:
+        super().__init__("3dmm-mg", auxiliary=True)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, image: torch.Tensor) -> Output:
+        self.seen.append(tuple(image.shape[2:]))
+        return Output(image, torch.cat([image - 0.5, image + 0.5], dim=1))
+
+
+def volume(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    image = np.random.default_rng(seed).uniform(-1000, 400, shape)
+    return image, np.ones(shape, bool)
+
+
+def intensity(image: np.ndarray) -> np.ndarray:
+    return (image + 1000) / 1400
+
+
+def test_a_volume_of_any_size_comes_back_at_its_place() -> None:
+    image, valid = volume((21, 33, 50))
+    network = Repeats()
+    found = predict(network, image, valid, RANGE_HU)
+    assert network.seen == [(32, 48, 64)]
+    np.testing.assert_allclose(found.alpha, intensity(image), atol=1e-6)
+    logits = np.array([-0.5, 0.5])[:, None, None, None] + intensity(image)
+    expected = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose([found.overlap, found.union], expected, atol=1e-6)
+
+
+def test_what_was_not_measured_is_neither_seen_nor_predicted() -> None:
+    image, valid = volume((20, 40, 40))
+    valid[:] = False
+    valid[2:18, 3:19, 5:37] = True
+    valid[5, 5, 7] = False
+    network = Repeats()
+    found = predict(network, image, valid, RANGE_HU)
+    assert network.seen == [(16, 16, 32)]
+    np.testing.assert_allclose(found.alpha, np.where(valid, intensity(image), 0), atol=1e-6)
+    with pytest.raises(Refusal, match="nothing to look at"):
+        predict(network, image, np.zeros_like(valid), RANGE_HU)
+
+
+def test_tiles_are_blended_into_what_they_were_cut_from() -> None:
+    image, valid = volume((20, 70, 90))
+    network = Repeats()
+    found = predict(network, image, valid, RANGE_HU, whole_at_most=1000, tile=32, overlap=8)
+    assert max(max(shape) for shape in network.seen) == 32
+    assert len(network.seen) == 1 * 3 * 4
+    np.testing.assert_allclose(found.alpha, intensity(image), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 32, 33), (100, 31, 64), (32, 32, 32), (57, 90, 121)])
+def test_tiles_cover_every_voxel_and_neighbours_share_enough(shape: tuple[int, int, int]) -> None:
+    count = np.zeros(shape, int)
+    for box in tiles(shape, 32, 8):
+        count[box] += 1
+    assert count.min() >= 1
+    for axis, size in enumerate(shape):
+        sides = sorted({(box[axis].start, box[axis].stop) for box in tiles(shape, 32, 8)})
+        assert sides[-1][1] == size
+        for (_, stop), (start, _) in itertools.pairwise(sides):
+            assert stop - start >= 8
+
+
+def test_tiles_of_a_real_network_differ_little_inside_and_are_a_matte() -> None:
+    torch.manual_seed(0)
+    network = build_network("3dmm-mg", auxiliary=False)
+    image, valid = volume((32, 48, 48))
+    whole = predict(network, image, valid, RANGE_HU)
+    cut = predict(network, image, valid, RANGE_HU, whole_at_most=1, tile=32, overlap=16)
+    assert whole.overlap is None
+    assert whole.union is None
+    assert 0 <= cut.alpha.min() < cut.alpha.max() <= 1
+    assert np.abs(cut.alpha - whole.alpha).mean() < 0.2
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(40, 8), (32, 32), (32, -1)])
+def test_tiles_that_cannot_be_used_are_refused(tile: int, overlap: int) -> None:
+    image, valid = volume((16, 16, 32))
+    with pytest.raises(Refusal, match="tiles cannot be used"):
+        predict(Repeats(), image, valid, RANGE_HU, tile=tile, overlap=overlap)
