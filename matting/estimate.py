@@ -118,7 +118,7 @@ def _known(
 ) -> NDArray[np.float64]:
     """Give S: 0 but on known foreground, there 1 or the radiodensity target."""
     foreground = trimap == FOREGROUND
-    known = foreground.astype(np.float64, order="C")
+    known: NDArray[np.float64] = foreground.astype(np.float64, order="C")
     if method.endswith("+"):
         known[foreground] = foreground_target(volume_hu[foreground], parameters.density)
     return known
