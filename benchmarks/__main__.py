@@ -2,7 +2,7 @@
 
 import runpy
 
-SCRIPTS = ("cost", "peers", "textbook", "convergence", "memory", "standin_errors", "page")
+SCRIPTS = ("cost", "peers", "textbook", "convergence", "memory", "standin_errors", "search", "page")
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ Ours      Position has three parts, in mm over solver.position_scale_mm. One cha
           closed instead of one linear system a voxel, and eta lacks the paper's division by three channels. aF is
           weighted with S, so that the optimised form (Eq. 28) reaches the flow from known voxels too, and is kept
           within 0 and the largest S used: a voxel brighter than the whole lesion (bone, a vessel) would otherwise be
-          pulled far beyond 1. The local term is divided by the window's size: without that it drowns the other flows.
+          pulled far beyond 1. The local term has the two channels and the trust in windows of matting/windows.py.
           The paper's two ways of trimming the trimap beforehand are left out: they move the known labels, which the
           readers decide here.
 """
