@@ -11,6 +11,7 @@ SCRIPTS = (
     "reading",
     "publishing",
     "standin_errors",
+    "search",
     "fan_out",
     "review",
     "page",

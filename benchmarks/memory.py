@@ -4,40 +4,67 @@
 
 A soft ball in textured lung; its shell is unknown. Every figure comes from a process of its own that makes the ball,
 solves all eight in one call and reads its peak: in all, and beyond what it held after imports, compiling and the ball.
-The first row is the target: 4.5 million voxels, about 150,000 of them unknown, under 1.5 GB in all.
+The first row is the target: 4.5 million voxels, about 150,000 of them unknown, under 1.5 GB in all. Then whole nodules,
+from files to a stored case, each in a process of its own: what `halosign plan` expects of a worker (tasks/plan.py)
+against what it took. Real nodules of all sizes, or else such balls.
 """
 
 import argparse
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from benchmarks.measure import MEGABYTE, in_own_process, one_thread, peak_bytes, reset_peak, save, table
+from benchmarks.nodules import real_folder, real_ids_by_volume, spread
+from flows.curate import curate_nodule
 from matting import estimate_alphas
 from matting.phantoms import LUNG_HU, TISSUE_HU
 from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from storage.outcomes import Outcome
+from storage.recipe import Recipe
+from storage.sources import SourceSpec
+from storage.store import open_store
+from tasks.plan import expected_peak_bytes
+from tasks.record import Order
+from tasks.survey import survey_source
 
 SPACING_MM = (0.5, 0.5, 0.5)
 LIMIT_MB = 1500
 SIDE, UNKNOWN_VOXELS = 165, 150_000
 OF_UNKNOWN = [(SIDE, count) for count in (10_000, 50_000, 100_000)]
 OF_PATCH = [(side, 50_000) for side in (104, 131, 208)]
+WHOLE_NODULES = 8
+BALLS = {f"ball-{side}": side for side in (40, 80, 120)}
+TABLE = "nodule,patient,image,readers,n_readers\n{name},P,{image},{readers},4\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", nargs=2, type=int, metavar=("SIDE", "UNKNOWN"), help="one figure; for the processes")
+    parser.add_argument("--whole", metavar="NODULE", help="one whole nodule; for the processes")
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(measure(*arguments.one)))
+        return
+    if arguments.whole:
+        print(json.dumps(measure_whole(arguments.whole)))
         return
     cases = [(SIDE, UNKNOWN_VOXELS), *OF_UNKNOWN, *OF_PATCH]
     rows = [in_own_process("benchmarks.memory", "--one", str(side), str(count)) for side, count in cases]
     print(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
     met = rows[0]["peak MB"] < LIMIT_MB
     print(f"{rows[0]['peak MB']:.0f} MB against {LIMIT_MB} MB: {'met' if met else 'missed'}")
-    save("memory", {"limit_mb": LIMIT_MB, "met": met, "rows": rows})
+    folder = real_folder()
+    names = spread(real_ids_by_volume(folder), WHOLE_NODULES) if folder else list(BALLS)
+    whole = [in_own_process("benchmarks.memory", "--whole", name) for name in names]
+    whole = [row for row in whole if row["state"] == "done"]
+    print(table(tuple(whole[0]), [tuple(row.values()) for row in whole]))
+    save("memory", {"limit_mb": LIMIT_MB, "met": met, "rows": rows, "whole": whole})
 
 
 def measure(side: int, count: int) -> dict[str, float]:
@@ -56,6 +83,52 @@ def measure(side: int, count: int) -> dict[str, float]:
         "mattes themselves MB": round(sum(solution.alpha.nbytes for solution in solutions.values()) / MEGABYTE),
         "converged": sum(solution.converged for solution in solutions.values()),
     }
+
+
+def measure_whole(name: str) -> dict[str, object]:
+    """Curate one nodule as a worker does, after another has compiled everything."""
+    one_thread()
+    with tempfile.TemporaryDirectory() as folder:
+        curate("ball-40", Path(folder, "warm"))
+        reset_peak()
+        outcome = curate(name, Path(folder, "measured"))
+        peak = peak_bytes()
+    return {
+        "id": name,
+        "state": outcome.state,
+        "patch voxels": outcome.patch_voxels,
+        "unknown voxels": outcome.unknown_voxels,
+        "expected MB": round(expected_peak_bytes(outcome.patch_voxels, outcome.unknown_voxels) / MEGABYTE),
+        "peak MB": round(peak / MEGABYTE),
+    }
+
+
+def curate(name: str, folder: Path) -> Outcome:
+    folder.mkdir()
+    image, readers = (str(folder / f"{part}.nii.gz") for part in ("image", "readers"))
+    if name in BALLS:
+        write_ball(BALLS[name], image, readers)
+    else:
+        image, readers = (str(real_folder() / "nodules" / f"{name}.{part}.nii.gz") for part in ("image", "readers"))
+    Path(folder, "table.csv").write_text(
+        TABLE.format(name=name, image=os.path.relpath(image, folder), readers=os.path.relpath(readers, folder))
+    )
+    store = f"{folder}/store"
+    open_store(store, create=True)
+    order = Order(SourceSpec("files", f"{folder}/table.csv"), store, Recipe())
+    return curate_nodule(survey_source(order, None).nodules[0], order)
+
+
+def write_ball(side: int, image: str, readers: str) -> None:
+    """Write a ball as CT and four readers' masks that differ by a voxel."""
+    hu, _ = ball(side, side**2)
+    axis = np.arange(side, dtype=np.float32) - (side - 1) / 2
+    distance = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    bits = sum((distance < side / 6 + r).astype(np.uint8) << r for r in range(4))
+    for path, values in ((image, hu.astype(np.int16)), (readers, bits)):
+        volume = sitk.GetImageFromArray(values)
+        volume.SetSpacing(SPACING_MM)
+        sitk.WriteImage(volume, path)
 
 
 def ball(side: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

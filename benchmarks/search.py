@@ -32,7 +32,8 @@ SETS = {"development": (1, 3), "confirmation": (0, 4)}
 """Which nodules of each kind (every other one, from the first or the second on), and the simulation's seed."""
 PAPER_FORM = {"epsilon": 1e-7, "mean_reach_mm": 0.0, "trusted_variance": None}
 BEFORE = {"windows": "centred", "mean_reach_mm": 0.0, "trusted_variance": None}
-LOCAL = {"local_mean_reach_mm": 2.0, "local_trusted_variance": 1e-3, "local_epsilon": 3e-4}
+LOCAL = {"local_mean_reach_mm": 0.0, "local_trusted_variance": None, "local_epsilon": 1e-6}
+IF_BEFORE = {**LOCAL, "local_strength": 1 / 27, "intra_strength": 0.01}
 TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "cf": (
         "closed_form",
@@ -48,7 +49,7 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         + [{"mean_reach_mm": value} for value in (0.0, 2.0, 4.0)]
         + [{"trusted_variance": value} for value in (None, 1e-2, 3e-4)]
         + [{"windows": "centred"}]
-        + [{"kernel": "gaussian", "kernel_width": value} for value in (0.1, 0.3, 1.0)],
+        + [{"kernel": "gaussian", "kernel_width": value} for value in (0.3, 1.0)],
     ),
     "knn": (
         "knn",
@@ -58,14 +59,15 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     ),
     "if": (
         "information_flow",
-        [{"mixture_neighbours": value} for value in (10, 30)]
+        [IF_BEFORE]
+        + [{"mixture_neighbours": value} for value in (10, 30)]
         + [{"mixture_position_weight": value} for value in (0.3, 3.0)]
         + [{"mixture_ridge": value} for value in (1e-4, 1e-2)]
         + [{"known_neighbours": value} for value in (3, 14)]
         + [{"known_position_weight": value} for value in (1.0, 30.0)]
         + [{"known_strength": value} for value in (0.0, 0.2)]
-        + [{"intra_strength": value} for value in (0.0, 0.1)]
-        + [{"local_strength": value / 27} for value in (0.1, 10.0)]
+        + [{"intra_strength": value} for value in (0.0, 0.01)]
+        + [{"local_strength": value} for value in (1 / 27, 0.3, 3.0)]
         + [LOCAL],
     ),
 }

@@ -6,7 +6,8 @@ The textbook's way: the Laplacian of all windows of the whole patch as a sparse 
 conjugate gradients with the diagonal as preconditioner, to the same residual. Ours: solve("cf"), which holds known
 voxels exactly; `ours, pulled` has the textbook's weight instead (solver.constraint_weight), to tell what the weight
 changes from what the computation changes. Each side runs in a process of its own; memory is its peak beyond what it
-held after imports and compiling on a small volume.
+held after imports and compiling on a small volume. All sides use the paper's closed form (PAPER): a line in intensity
+alone, every window counting the same; the chain's defaults have a second channel, which the textbook has not.
 """
 
 import argparse
@@ -23,11 +24,12 @@ from scipy.sparse.linalg import LinearOperator, cg
 from benchmarks.measure import MEGABYTE, cpu_seconds, in_own_process, one_thread, peak_bytes, reset_peak, save, table
 from benchmarks.nodules import reference_nodule
 from matting import Parameters, solve
-from matting.parameters import Solver
+from matting.parameters import ClosedForm, Solver
 from matting.region import to_intensity
 from matting.trimap import FOREGROUND, UNKNOWN
 
 PENALTY = 100.0
+PAPER = ClosedForm(epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None)
 SIDES = ("ours", "ours, pulled", "textbook")
 ROW = 125
 """Entries a row: voxels that share a window lie within 2 of each other along each axis."""
@@ -92,14 +94,14 @@ def matte(
     if side == "textbook":
         return textbook_matte(to_intensity(hu, Parameters().solver.intensity_range_hu), labels)
     weight = PENALTY if side == "ours, pulled" else None
-    parameters = Parameters(solver=Solver(constraint_weight=weight))
+    parameters = Parameters(solver=Solver(constraint_weight=weight), closed_form=PAPER)
     solution = solve("cf", hu, labels, spacing_mm=spacing_mm, parameters=parameters)
     return solution.alpha, solution.iterations
 
 
 def textbook_matte(intensity: Floats, labels: NDArray[np.uint8]) -> tuple[Floats, int]:
     known = (labels != UNKNOWN).ravel()
-    system = laplacian(intensity, Parameters().closed_form.epsilon, PENALTY * known)
+    system = laplacian(intensity, PAPER.epsilon, PENALTY * known)
     target = PENALTY * (labels == FOREGROUND).ravel().astype(np.float64)
     inverse = 1.0 / system.diagonal()
     steps: list[None] = []

@@ -41,6 +41,8 @@ def show_plan(plan: Plan) -> None:
     basis = f"{plan.going_by} finished nodules" if plan.going_by else "typical nodules"
     size_mb = plan.expected_bytes / 1e6
     console.print(f"expected: {plan.expected_seconds:,.0f} s on one worker, {size_mb:,.1f} MB (going by {basis})")
+    if todo:
+        console.print(f"memory: up to {plan.expected_peak_bytes / 1e6:,.0f} MB for each nodule worked on at a time")
 
 
 def show_result(result: CurationResult) -> None:

@@ -192,15 +192,15 @@ class InformationFlow:
     intra_neighbours: int = 5
     """Intra unknown: neighbours among unknown voxels."""
     intra_position_weight: float = 0.05
-    intra_strength: float = 0.01
+    intra_strength: float = 0.001
     """Weight of the flow among unknown voxels in the energy; 0 leaves it out."""
-    local_epsilon: float = 1e-6
+    local_epsilon: float = 3e-4
     """Ridge of the closed-form term."""
-    local_mean_reach_mm: float = 0.0
+    local_mean_reach_mm: float = 2.0
     """Of the closed-form term, as closed_form.mean_reach_mm."""
-    local_trusted_variance: float | None = None
+    local_trusted_variance: float | None = 1e-3
     """Of the closed-form term, as closed_form.trusted_variance."""
-    local_strength: float = 1.0 / 27.0
+    local_strength: float = 1.0
     """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings."""
 
     def __post_init__(self) -> None:

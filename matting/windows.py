@@ -79,8 +79,9 @@ def windows_touching(region: Region, mean_reach_mm: float = 0.0) -> Windows:
 def windows_centred(region: Region, mean_reach_mm: float = 0.0) -> Windows:
     """Give the windows centred on unknown voxels; on the patch's border the nearest that lies inside.
 
-    Arguments as `windows_touching`. Without that shift an unknown voxel on the border could be in no window at all, and
-    the system singular.
+    Arguments as `windows_touching`.
+
+    Without that shift an unknown voxel on the border could be in no window at all, and the system singular.
     """
     box = box_around(region.unknown, (WINDOW_REACH,) * 3)
     unknown = region.unknown[box]
@@ -104,7 +105,7 @@ class WindowLaplacian:
     field: Floats
     """(6, voxels of the box): room for p, I p and J p of two columns, 0 wherever no leading node is."""
     lines: Floats
-    """(6, reach + voxels of the box + reach): room for slopes and levels of two columns, 0 where no window is centred.
+    """(6, reach + voxels of the box + reach): room for slopes and levels of two columns, 0 where no window is.
 
     The rims are as long as the largest of the window's offsets, so that no reading needs a guard.
     """
@@ -136,7 +137,7 @@ class WindowLaplacian:
 
     def leading(self, size: int) -> "WindowLaplacian":
         """Give the block of the first `size` nodes."""
-        return _with_room(self.windows, self.fit, size, self.held, self.weight)
+        return _with_room(self.windows, self.fit, size, self.held, self.weight, self.lines)
 
     def _apply(self, p: Floats) -> Floats:
         """Multiply one column or two; a column takes three rows of the room."""
@@ -185,10 +186,14 @@ def window_laplacian(windows: Windows, fit: Floats, count: Floats) -> WindowLapl
     return _with_room(windows, fit, len(windows.nodes), held[windows.nodes], diagonal[windows.nodes])
 
 
-def _with_room(windows: Windows, fit: Floats, size: int, held: Floats, weight: Floats) -> WindowLaplacian:
+def _with_room(
+    windows: Windows, fit: Floats, size: int, held: Floats, weight: Floats, lines: Floats | None = None
+) -> WindowLaplacian:
+    """Give the operator on `size` leading nodes; `lines` may be another one's of the same windows."""
     voxels = windows.channels.shape[1]
-    field, lines = np.zeros((6, voxels)), np.zeros((6, voxels + 2 * int(windows.offsets[-1])))
-    return WindowLaplacian(windows, fit, size, held, weight, field, lines, _runs(windows.nodes[:size]))
+    if lines is None:
+        lines = np.zeros((6, voxels + 2 * int(windows.offsets[-1])))
+    return WindowLaplacian(windows, fit, size, held, weight, np.zeros((6, voxels)), lines, _runs(windows.nodes[:size]))
 
 
 def _runs(voxels: Voxels) -> Voxels:

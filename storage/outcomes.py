@@ -43,6 +43,8 @@ class Outcome:
     """Wall time of each stage."""
     stored_bytes: int = 0
     unknown_voxels: int = 0
+    patch_voxels: int = 0
+    """Of the isotropic patch; with `unknown_voxels` it decides how much memory the nodule takes."""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property

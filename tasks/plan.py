@@ -13,6 +13,12 @@ from tasks.record import Order, inputs_of
 TYPICAL_SECONDS = 3.0
 TYPICAL_BYTES = 2_500_000
 """Of one nodule, where the store has none to go by: medians over real nodules on one core."""
+LARGEST_PATCH_VOXELS, LARGEST_UNKNOWN_VOXELS = 4_500_000, 150_000
+"""Of any nodule of LIDC-IDRI: a nodule that was never seen is expected to be no larger."""
+PROCESS_BYTES = 500_000_000
+PREPARING_BYTES_PER_VOXEL, SOLVING_BYTES_PER_VOXEL, SOLVING_BYTES_PER_UNKNOWN_VOXEL = 150, 30, 4_500
+"""What a worker holds at most: its libraries, and for a patch either what resampling and the trimap take or what the
+solvers build. `python -m benchmarks.memory` holds them against what whole nodules took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,8 @@ class Plan:
     expected_bytes: float
     going_by: int
     """Finished nodules that the expectation stands on; 0 means typical values."""
+    expected_peak_bytes: float = 0.0
+    """Most memory that one worker needs, working on one nodule at a time; 0 where nothing is to be computed."""
 
     @property
     def to_compute(self) -> tuple[Nodule, ...]:
@@ -61,7 +69,22 @@ def make_plan(store: Store | None, order: Order, survey: Survey) -> Plan:
     seconds = statistics.median(sum(o.seconds.values()) for o in finished) if finished else TYPICAL_SECONDS
     size = statistics.median(o.stored_bytes for o in finished) if finished else TYPICAL_BYTES
     todo = sum(choice.compute for choice in choices)
-    return Plan(choices, survey.exclusions, todo * seconds, todo * size, len(finished))
+    peak = max((_peak_of(choice.before) for choice in choices if choice.compute), default=0.0)
+    return Plan(choices, survey.exclusions, todo * seconds, todo * size, len(finished), peak)
+
+
+def expected_peak_bytes(patch_voxels: int, unknown_voxels: int) -> float:
+    """Give the most memory that a process needs to take one nodule the whole way."""
+    preparing = PREPARING_BYTES_PER_VOXEL * patch_voxels
+    solving = SOLVING_BYTES_PER_VOXEL * patch_voxels + SOLVING_BYTES_PER_UNKNOWN_VOXEL * unknown_voxels
+    return PROCESS_BYTES + max(preparing, solving)
+
+
+def _peak_of(before: Outcome | None) -> float:
+    """Go by the nodule's own size where it was solved before, else by the largest there is."""
+    if before is None or not before.patch_voxels:
+        return expected_peak_bytes(LARGEST_PATCH_VOXELS, LARGEST_UNKNOWN_VOXELS)
+    return expected_peak_bytes(before.patch_voxels, before.unknown_voxels)
 
 
 def decide(store: Store | None, order: Order, nodule: Nodule, before: Outcome | None) -> Choice:

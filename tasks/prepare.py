@@ -43,6 +43,7 @@ def draw_trimap(record: Record, patch: Patch) -> Trimap:
             patch.readers, patch.valid, spacing_mm=patch.grid.spacing_mm, parameters=record.recipe.trimap
         )
         record.unknown_voxels = int((trimap.labels == UNKNOWN).sum())
+        record.patch_voxels = trimap.labels.size
         record.facts["trimap"] = {
             "inward_mm": trimap.inward_mm,
             "core_voxels": trimap.core_voxels,

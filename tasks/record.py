@@ -49,6 +49,7 @@ class Record:
     """True where the store holds the very case that would be computed."""
     stored_bytes: int = 0
     unknown_voxels: int = 0
+    patch_voxels: int = 0
     state: State = "failed"
     reason: str = ""
     passing: bool = False
@@ -95,6 +96,7 @@ class Record:
             seconds=self.seconds,
             stored_bytes=self.stored_bytes,
             unknown_voxels=self.unknown_voxels,
+            patch_voxels=self.patch_voxels,
             versions=_versions(),
         )
 
@@ -130,11 +132,8 @@ def _recall(record: Record) -> None:
     """Keep what is known of how the stored case was made; this time nothing was computed."""
     before = read_outcome(record.store, record.nodule.id)
     if before is not None and before.digest == record.digest:
-        record.seconds, record.stored_bytes, record.unknown_voxels = (
-            before.seconds,
-            before.stored_bytes,
-            before.unknown_voxels,
-        )
+        record.seconds, record.stored_bytes = before.seconds, before.stored_bytes
+        record.unknown_voxels, record.patch_voxels = before.unknown_voxels, before.patch_voxels
 
 
 def _remember(record: Record) -> None:

@@ -22,7 +22,7 @@ Ours      Position has three parts, in mm over solver.position_scale_mm. One cha
           closed instead of one linear system a voxel, and eta lacks the paper's division by three channels. aF is
           weighted with S, so that the optimised form (Eq. 28) reaches the flow from known voxels too, and is kept
           within 0 and the largest S used: a voxel brighter than the whole lesion (bone, a vessel) would otherwise be
-          pulled far beyond 1. The local term is divided by the window's size: without that it drowns the other flows.
+          pulled far beyond 1. The local term has the two channels and the trust in windows of matting/windows.py.
           The paper's two ways of trimming the trimap beforehand are left out: they move the known labels, which the
           readers decide here.
 """
@@ -36,7 +36,7 @@ from matting.neighbours import Metric, affinity, nearest
 from matting.parameters import InformationFlow
 from matting.region import Region
 from matting.solver import Operator, Problem, Targets, sum_operators
-from matting.windows import ridge_fit, trust, window_laplacian, windows_touching
+from matting.windows import Windows, ridge_fit, trust, window_laplacian, windows_touching
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
@@ -45,14 +45,16 @@ Voxels = NDArray[np.int64]
 def build(region: Region, parameters: InformationFlow, targets: Targets) -> Problem:
     """Set up information-flow matting on a region; `targets` are the known values, which one of its flows carries."""
     unknown = np.flatnonzero(region.unknown)
+    windows = windows_touching(region, parameters.local_mean_reach_mm)
     operator = sum_operators(
         len(unknown),
         (1.0, _mixture(region, unknown, parameters)),
         (parameters.intra_strength, _intra(region, unknown, parameters)),
-        (parameters.local_strength, _local(region, parameters)),
+        (parameters.local_strength, _local(windows, parameters)),
     )
     confidence, target = _from_known(region, unknown, parameters, targets)
-    return Problem(operator, len(unknown), pull=parameters.known_strength * confidence, pull_target=target)
+    pull = parameters.known_strength * confidence
+    return Problem(operator, len(unknown), pull=pull, pull_target=target, channels=windows.unknown_channels)
 
 
 def _mixture(region: Region, unknown: Voxels, parameters: InformationFlow) -> SquareOperator:
@@ -75,8 +77,7 @@ def _intra(region: Region, unknown: Voxels, parameters: InformationFlow) -> Spar
     return SparseOperator(voxels, laplacian(len(voxels), sources, nodes.ravel(), weights.ravel()))
 
 
-def _local(region: Region, parameters: InformationFlow) -> Operator:
-    windows = windows_touching(region, parameters.local_mean_reach_mm)
+def _local(windows: Windows, parameters: InformationFlow) -> Operator:
     count = trust(windows, parameters.local_trusted_variance)
     return window_laplacian(windows, ridge_fit(windows, parameters.local_epsilon, count), count)
 

@@ -139,6 +139,7 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
                 solver=replace(STRICT, position_scale_mm=unit * 6.0),
                 closed_form=ClosedForm(mean_reach_mm=unit * 2.0),
                 learning_based=LearningBased(mean_reach_mm=unit * 2.0),
+                information_flow=InformationFlow(local_mean_reach_mm=unit * 2.0),
             ),
         ).alpha
         for unit in (1.0, 2.0)
@@ -254,8 +255,8 @@ MOVES = {
         ("information_flow", InformationFlow(intra_strength=1.0)),
         ("information_flow", InformationFlow(local_epsilon=0.5)),
         ("information_flow", InformationFlow(local_mean_reach_mm=1.0)),
-        ("information_flow", InformationFlow(local_trusted_variance=1e-3)),
-        ("information_flow", InformationFlow(local_strength=1.0)),
+        ("information_flow", InformationFlow(local_trusted_variance=None)),
+        ("information_flow", InformationFlow(local_strength=0.1)),
     ],
     "cf+": [
         ("density", Density(level_hu=-400.0)),

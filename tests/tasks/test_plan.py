@@ -9,7 +9,15 @@ from storage.cases import ALGORITHM_VERSION
 from storage.outcomes import Outcome, read_outcome, write_outcome
 from storage.recipe import Recipe
 from storage.source import Exclusion
-from tasks.plan import TYPICAL_BYTES, decide, exclude, make_plan
+from tasks.plan import (
+    LARGEST_PATCH_VOXELS,
+    LARGEST_UNKNOWN_VOXELS,
+    TYPICAL_BYTES,
+    decide,
+    exclude,
+    expected_peak_bytes,
+    make_plan,
+)
 from tasks.survey import survey_source
 
 
@@ -25,6 +33,7 @@ def test_all_is_new_without_a_store(order):
     assert [nodule.id for nodule in plan.to_compute] == ["n1", "n2"]
     assert plan.expected_bytes == 2 * TYPICAL_BYTES
     assert plan.going_by == 0
+    assert plan.expected_peak_bytes == expected_peak_bytes(LARGEST_PATCH_VOXELS, LARGEST_UNKNOWN_VOXELS)
 
 
 def test_what_is_done_is_kept(store, curated):
@@ -36,6 +45,13 @@ def test_an_expectation_goes_by_what_is_there(store, curated):
     assert plan.going_by == 2
     sizes = [read_outcome(store, name).stored_bytes for name in ("n1", "n2")]
     assert plan.expected_bytes == sum(sizes)
+    outcomes = [read_outcome(store, name) for name in ("n1", "n2")]
+    assert all(outcome.patch_voxels > outcome.unknown_voxels > 0 for outcome in outcomes)
+    assert plan.expected_peak_bytes == max(expected_peak_bytes(o.patch_voxels, o.unknown_voxels) for o in outcomes)
+
+
+def test_no_memory_is_expected_where_nothing_is_to_be_done(store, curated):
+    assert make_plan(store, curated, survey_source(curated, None)).expected_peak_bytes == 0
 
 
 def test_a_changed_recipe_is_named_to_the_value(store, curated):
