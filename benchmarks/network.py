@@ -1,0 +1,59 @@
+"""The network on real nodules: what `halosign train` and `halosign evaluate` left in a store, kept as one result.
+
+    python -m benchmarks.network ./store 0.1.0 CHECKPOINT...
+
+It needs a store with a release and trained networks, so it is not among those that `make bench` runs.
+"""
+
+import sys
+from dataclasses import asdict
+
+from benchmarks.measure import save, table
+from storage.checkpoints import checkpoint_prefix, read_checkpoint
+from storage.reader import ReleaseReader
+from storage.scores import FIGURES, METHODS, read_lines
+from storage.store import open_store
+
+SPLIT = "test"
+
+
+def main() -> None:
+    url, version, *digests = sys.argv[1:]
+    store, reader = open_store(url), ReleaseReader(url, version)
+    networks = {digest: read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}").config for digest in digests}
+    members = reader.manifest["nodules"].values()
+    trained = {
+        digest: {
+            "variant": config["variant"],
+            "training": config["decides"]["training"],
+            "epochs": config["epochs"],
+            "unfinished": config.get("unfinished"),
+            "nodules": config["nodules"],
+            "device": config["device"],
+        }
+        for digest, config in networks.items()
+    }
+    lines = {what: read_lines(store, version, SPLIT, what) for what in (METHODS, *digests)}
+    report = {
+        "stand_in": bool(reader.manifest["stand_in"]),
+        "nodules": {s: sum(member["split"] == s for member in members) for s in ("train", "validation", SPLIT)},
+        "patients": {
+            s: len({member["patient_id"] for member in members if member["split"] == s})
+            for s in ("train", "validation", SPLIT)
+        },
+        "networks": trained,
+        "lines": {what: [asdict(line) for line in found] for what, found in lines.items()},
+    }
+    save("network", report)
+    for region in ("whole", "near", "unknown"):
+        rows = [
+            (line.matte if what == METHODS else f"{line.matte} {what[:8]}", line.nodules, *line.means.values())
+            for what, found in lines.items()
+            for line in found
+            if line.region == region
+        ]
+        print(f"\n{SPLIT} split, {region}\n" + table(("matte", "nodules", *FIGURES), rows))
+
+
+if __name__ == "__main__":
+    main()
