@@ -165,18 +165,20 @@ def whole_nodules(rows: list[dict[str, object]]) -> str:
 
 
 def search(report: dict[str, object]) -> str:
-    parts = [
-        f"### {method}\n\n{markdown(('', *next(iter(rows.values()))), [(name, *row.values()) for name, row in rows.items()])}"
-        for method, rows in report["rows"].items()
-    ]
+    sets = report["sets"]
+    parts = []
+    for method, rows in report["rows"].items():
+        header = ("", *next(iter(rows.values())))
+        parts.append(f"### {method}\n\n{markdown(header, [(name, *row.values()) for name, row in rows.items()])}")
     tables = "\n\n".join(parts)
     return f"""## How the defaults were chosen
 
 `python -m benchmarks.search`: each base method's parameters turned one at a time around the defaults, on
-{len(report["sets"]["development"])} simulated nodules for development and {len(report["sets"]["confirmation"])} others, with other noise, for
-confirmation. Mean absolute error over the unknown region, averaged over solid, part-solid and ground-glass: `alpha` of
-the plain form against the known matte, `density` of the + form against the known matte times the lesion's own
-radiodensity target. A default follows the development set only where the confirmation set agrees and the base methods stay different mattes.
+{len(sets["development"])} simulated nodules for development and {len(sets["confirmation"])} others, with other noise,
+for confirmation. Mean absolute error over the unknown region, averaged over solid, part-solid and ground-glass: `alpha`
+of the plain form against the known matte, `density` of the + form against the known matte times the lesion's own
+radiodensity target. A default follows the development set only where the confirmation set agrees and the base methods
+stay different mattes. {report.get("note", "")}
 
 {tables}
 """
