@@ -110,8 +110,8 @@ form: epsilon 1e-7, a line in intensity alone, all windows counting the same.
 - Time: {ratios["seconds"]} times less; {WANTED_TIMES} wanted: {verdict(ratios["seconds"] >= WANTED_TIMES)}.
 - Memory: {ratios["megabytes"]} times less; {WANTED_MEMORY} wanted: {verdict(ratios["megabytes"] >= WANTED_MEMORY)}.
 - Mean difference over the unknown region, both posing the same problem (*ours, pulled*): {apart["ours, pulled"]:.2g};
-  below {WANTED_DIFFERENCE:g} wanted: {verdict(apart["ours, pulled"] < WANTED_DIFFERENCE)}. With known voxels held
-  exactly, as by default, it is {apart["ours"]:.2g}: that rest is the textbook's weight, which lets known voxels drift.
+  below {WANTED_DIFFERENCE:g} wanted: {verdict(apart["ours, pulled"] < WANTED_DIFFERENCE)}.
+  With known voxels held exactly, as by default, it is {apart["ours"]:.2g}: that rest is the textbook's weight, which lets known voxels drift.
 """
 
 
@@ -166,18 +166,20 @@ def whole_nodules(rows: list[dict[str, object]]) -> str:
 
 
 def search(report: dict[str, object]) -> str:
-    parts = [
-        f"### {method}\n\n{markdown(('', *next(iter(rows.values()))), [(name, *row.values()) for name, row in rows.items()])}"
-        for method, rows in report["rows"].items()
-    ]
+    sets = report["sets"]
+    parts = []
+    for method, rows in report["rows"].items():
+        header = ("", *next(iter(rows.values())))
+        parts.append(f"### {method}\n\n{markdown(header, [(name, *row.values()) for name, row in rows.items()])}")
     tables = "\n\n".join(parts)
     return f"""## How the defaults were chosen
 
 `python -m benchmarks.search`: each base method's parameters turned one at a time around the defaults, on
-{len(report["sets"]["development"])} simulated nodules for development and {len(report["sets"]["confirmation"])} others, with other noise, for
-confirmation. Mean absolute error over the unknown region, averaged over solid, part-solid and ground-glass: `alpha` of
-the plain form against the known matte, `density` of the + form against the known matte times the lesion's own
-radiodensity target. A default follows the development set only where the confirmation set agrees and the base methods stay different mattes.
+{len(sets["development"])} simulated nodules for development and {len(sets["confirmation"])} others, with other noise,
+for confirmation. Mean absolute error over the unknown region, averaged over solid, part-solid and ground-glass: `alpha`
+of the plain form against the known matte, `density` of the + form against the known matte times the lesion's own
+radiodensity target. A default follows the development set only where the confirmation set agrees and the base methods
+stay different mattes. {report.get("note", "")}
 
 {tables}
 """
