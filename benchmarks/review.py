@@ -34,7 +34,7 @@ from storage.outcomes import Outcome, write_outcome
 from storage.store import Store, open_store
 
 REVIEWERS, DECISIONS_EACH = 20, 25
-STEPS = 120
+STEPS = 60
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 WANTED_NEXT_MS, WANTED_FRAMES, WANTED_P95_MS = 150, 30, 300

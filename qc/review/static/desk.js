@@ -16,7 +16,7 @@ const undoable = []; // my verdicts of this visit, newest last
 const trail = []; // addresses of the nodules before this one
 let now = null; // { view, volume } on the screen
 let shownAt = 0, hiddenFor = 0, hiddenAt = 0;
-let coming = 0;
+let coming = 0, arrived = 0; // numbers of the last nodule asked for and of the last shown
 let missed = null; // the nodule that could not be shown while the server was away
 
 const viewer = new Viewer(find("planes"), find("strip"), {
@@ -40,7 +40,8 @@ const outbox = new Outbox(reviewer, proof, {
   async onStored(said) {
     ready.delete(apiAddress(now?.view.address ?? ""));
     if (now) await refreshHead();
-    if (said.verdict === "undo" && now?.view.nodule === said.nodule) await show(apiAddress(now.view.address), { again: true });
+    const isHere = now?.view.nodule === said.nodule && coming === arrived;
+    if (said.verdict === "undo" && isHere) await show(apiAddress(now.view.address), { again: true });
   },
   onRefused(said, error) {
     const place = undoable.findIndex((one) => one.id === said.id);
@@ -76,6 +77,7 @@ async function show(api, { push = false, again = false, begun = 0 } = {}) {
   try {
     next = await prepare(api);
   } catch (error) {
+    if (turn === coming) arrived = turn;
     if (outbox.waiting.length) missed = [api, { push, again }];
     say(`The nodule could not be shown: ${error.message}`, true);
     return;
@@ -87,6 +89,7 @@ async function show(api, { push = false, again = false, begun = 0 } = {}) {
   }
   const before = now;
   now = next;
+  arrived = turn;
   head.innerHTML = next.view.head;
   side.innerHTML = next.view.side;
   document.title = `${next.view.study || next.view.nodule} · Halosign`;
@@ -103,7 +106,10 @@ async function show(api, { push = false, again = false, begun = 0 } = {}) {
 // Keeps the next nodule ready; says in the page which one it is.
 function prefetch() {
   if (!now.view.next) return;
-  prepare(now.view.next).then(({ view }) => { document.body.dataset.ready = view.nodule; }, () => {});
+  prepare(now.view.next).then(({ view, volume }) => {
+    viewer.prepare(volume, view.options);
+    document.body.dataset.ready = view.nodule;
+  }, () => {});
 }
 
 // Takes over what changed on the server, without disturbing what the reviewer does.

@@ -5,9 +5,14 @@ const SURFACE = 128;
 const MARGIN_MM = 3;
 const NOWHERE = -1e9;
 
-// Collects what has to be drawn of one matte; done once a candidate, not once a frame. The surface is where the line
-// between two neighbouring voxels crosses 0.5; the halo and the MIP are made of voxels.
+// Gives what has to be drawn of one matte, collected once a candidate.
 export function solidOf(volume, option) {
+  if (!volume.solids.has(option)) volume.solids.set(option, collect(volume, option));
+  return volume.solids.get(option);
+}
+
+// The surface is where the line between two neighbouring voxels crosses 0.5; the halo and the MIP are made of voxels.
+function collect(volume, option) {
   const { shape, start } = volume.box, { spacing } = volume;
   const values = volume.options[option];
   const [depth, height, width] = shape;

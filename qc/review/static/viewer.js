@@ -36,7 +36,6 @@ export class Viewer {
     this.solidMode = "surface";
     this.turn = 0.5;
     this.tilt = 0.35;
-    this.solids = new Map();
     this.pending = false;
     this.drawn = [];
     for (const pane of this.panes) this.listen(pane);
@@ -44,14 +43,17 @@ export class Viewer {
     new ResizeObserver(() => this.resize()).observe(strip);
   }
 
+  // Does beforehand what the first look at a nodule needs.
+  prepare(volume, options) {
+    solidOf(volume, firstLook(options));
+  }
+
   show(volume, options) {
     this.volume = volume;
     this.serial += 1;
-    this.solids.clear();
     const { start, shape } = volume.box;
     this.at = start.map((first, axis) => Math.round(first + (shape[axis] - 1) / 2));
-    const best = options.findIndex((option) => option.mine && !option.missing);
-    this.option = best >= 0 ? best : Math.max(0, options.findIndex((option) => !option.missing));
+    this.option = firstLook(options);
     this.against = options.findIndex((option, place) => place !== this.option && !option.missing);
     this.makeStrip(options);
     this.resetView();
@@ -275,9 +277,8 @@ export class Viewer {
     const state = JSON.stringify([serial, option, turn, tilt, zoom, solidMode, solidMode === "mip" && window]);
     if (pane.state === state) return;
     pane.state = state;
-    if (!this.solids.has(this.option)) this.solids.set(this.option, solidOf(this.volume, this.option));
     const sheet = sheetOf("solid", SOLID_PIXELS, SOLID_PIXELS);
-    paintSolid(sheet.image, this.solids.get(this.option), this.turn, this.tilt, Math.min(3, this.zoom), this.solidMode, this.window);
+    paintSolid(sheet.image, solidOf(this.volume, this.option), this.turn, this.tilt, Math.min(3, this.zoom), this.solidMode, this.window);
     sheet.context.putImageData(sheet.image, 0, 0);
     pane.clear();
     const size = Math.min(pane.width, pane.height);
@@ -363,6 +364,12 @@ export class Viewer {
     const alpha = within ? options[this.option][(inside[0] * box.shape[1] + inside[1]) * box.shape[2] + inside[2]] / 255 : 0;
     return { hu: value === unmeasured ? null : value, alpha };
   }
+}
+
+// What is looked at first: the reviewer's own choice, or the first matte that there is.
+function firstLook(options) {
+  const mine = options.findIndex((option) => option.mine && !option.missing);
+  return mine >= 0 ? mine : Math.max(0, options.findIndex((option) => !option.missing));
 }
 
 function colourOfAxis(axis) {

@@ -32,5 +32,6 @@ export async function fetchVolume(view) {
     readers: readers ? readers.values : null,
     readerCount: overlays.header.readers,
     trimap: trimap ? trimap.values : null,
+    solids: new Map(),
   };
 }
