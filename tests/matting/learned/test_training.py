@@ -51,7 +51,7 @@ def test_an_epoch_takes_every_nodule_once_in_its_own_order() -> None:
     assert draw_order(7, SHORT.seed, 0) != draw_order(7, SHORT.seed, 1)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("stop", [1, 3, 5])
 def test_a_training_that_was_stopped_anywhere_ends_in_the_same_weights(stop: int) -> None:
     undisturbed = trained(SHORT)
     kept: list[State] = []
@@ -125,7 +125,7 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
 
 
 def test_low_precision_learns_too() -> None:
-    low, single = (trained(replace(SHORT, precision=precision)) for precision in ("bfloat16", "single"))
+    low, single = (trained(replace(SHORT, epochs=1, precision=precision)) for precision in ("bfloat16", "single"))
     assert low.history[-1].total == pytest.approx(single.history[-1].total, rel=0.05)
     assert not same(low, single)
 
