@@ -111,8 +111,8 @@ form: epsilon 1e-7, a line in intensity alone, all windows counting the same.
 - Memory: {ratios["megabytes"]} times less; {WANTED_MEMORY} wanted: {verdict(ratios["megabytes"] >= WANTED_MEMORY)}.
 - Mean difference over the unknown region, both posing the same problem (*ours, pulled*): {apart["ours, pulled"]:.2g};
   below {WANTED_DIFFERENCE:g} wanted: {verdict(apart["ours, pulled"] < WANTED_DIFFERENCE)}.
-  With known voxels held exactly, as by default, it is {apart["ours"]:.2g}: that rest is the textbook's
-  weight, which lets known voxels drift.
+  With known voxels held exactly, as by default, it is {apart["ours"]:.2g}:
+  that rest is the textbook's weight, which lets known voxels drift.
 """
 
 
