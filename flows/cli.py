@@ -37,7 +37,6 @@ store_commands = typer.Typer(no_args_is_help=True, help="Look after a store.")
 app.add_typer(store_commands, name="store")
 app.add_typer(review, name="review")
 app.add_typer(release, name="release")
-learned_cli.register(app)
 
 StoreOption = Annotated[
     str, typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set.")
@@ -321,6 +320,10 @@ def release_reproduce(
     found = reproduce(store, version, _source(dicom, files), to, Cluster(workers=workers))
     show_reproduction(version, found)
     raise typer.Exit(1 if any(one.difference for one in found) else 0)
+
+
+# Last, as it comes last on the data's way
+learned_cli.register(app)
 
 
 def main() -> NoReturn:
