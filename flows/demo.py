@@ -13,7 +13,6 @@ from flows.console import console, show_result
 from flows.curate import curate
 from flows.release import publish
 from flows.server import prefect_server
-from flows.train import MEASURED_ON, train
 from qc.learning import training_facts
 from qc.page import ReleaseFacts, RunSummary, TrainingFacts
 from qc.report import write_report
@@ -41,6 +40,9 @@ def run_demo(out: Path, workers: int) -> int:
     Returns:
         The exit code.
     """
+    # Torch takes its time to load; the processes that curate import this module too and need none of it.
+    from flows.train import train
+
     started, begin = datetime.now(UTC), time.monotonic()
     dicom, store_url = out / "dicom", str(out / "store")
     order = Order(SourceSpec("lidc", str(dicom.resolve())), store_url, load_recipe("demo"))
@@ -73,7 +75,7 @@ def run_demo(out: Path, workers: int) -> int:
 def _training(store: Store, digest: str) -> TrainingFacts:
     checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
     curves, samples = last_look(store, checkpoint)
-    lines = read_lines(store, VERSION, MEASURED_ON, digest, METHODS)
+    lines = read_lines(store, VERSION, "test", digest, METHODS)
     return training_facts(checkpoint, lines, curves=curves, samples=samples, truth="known", region="near")
 
 

@@ -82,24 +82,23 @@ def view(
 
 
 def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> bytes:
-    """Draw each nodule as CT, released matte and predicted matte, axial; gives a PNG."""
-    figure = Figure(figsize=(max(1.8 * len(views) + 0.5, 4.0), 6.1), dpi=DPI, facecolor=PAPER, layout="constrained")
-    panels = figure.subplots(3, len(views), squeeze=False)
-    rows: tuple[tuple[str, str, tuple[float, float]], ...] = (
-        ("CT", "image_hu", WINDOW_HU),
-        ("released", "truth", (0.0, 1.0)),
-        ("predicted", "predicted", (0.0, 1.0)),
+    """Draw each nodule in a row: CT, released matte and predicted matte, axial; gives a PNG."""
+    figure = Figure(figsize=(7.4, 2.4 * len(views) + 0.7), dpi=DPI, facecolor=PAPER, layout="constrained")
+    panels = figure.subplots(len(views), 3, squeeze=False)
+    columns: tuple[tuple[str, str, str, tuple[float, float]], ...] = (
+        ("CT", "image_hu", "gray", WINDOW_HU),
+        ("released matte", "truth", "magma", (0.0, 1.0)),
+        ("predicted matte", "predicted", "magma", (0.0, 1.0)),
     )
-    for line, (name, attribute, (low, high)) in zip(panels, rows, strict=True):
-        for panel, one in zip(line, views, strict=True):
-            colours = "gray" if attribute == "image_hu" else "magma"
+    for row, one in zip(panels, views, strict=True):
+        for panel, (_, attribute, colours, (low, high)) in zip(row, columns, strict=True):
             panel.imshow(getattr(one, attribute), cmap=colours, vmin=low, vmax=high)
             panel.set_xticks([])
             panel.set_yticks([])
-        line[0].set_ylabel(name, color=INK)
-    for panel, one in zip(panels[0], views, strict=True):
-        panel.set_title(one.nodule_id, color=INK, fontsize=7)
-    figure.suptitle(title + ("\nSTAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10)
+        row[0].set_ylabel(one.nodule_id, color=INK, fontsize=7)
+    for panel, (name, *_) in zip(panels[0], columns, strict=True):
+        panel.set_title(name, color=INK, fontsize=9)
+    figure.suptitle(title + ("   STAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10)
     return png(figure)
 
 
