@@ -38,7 +38,7 @@ def nothing_is_lost(report, reports):
     assert report.recomputed == 0
 
 
-@seeds(quick=2)
+@seeds(quick=1)
 def test_a_worker_is_killed(seed, setting, dask, reports):
     def strike(_, dice):
         os.kill(dice.choice(dask.worker_pids()), signal.SIGKILL)
@@ -77,7 +77,7 @@ def test_a_worker_is_paused_past_the_timeout_and_returns(seed, setting, impatien
     nothing_is_lost(suffer("worker paused, returns", seed, setting, strike), reports)
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_the_dask_scheduler_is_killed(seed, setting, reports):
     with DaskCluster() as cluster:
 
@@ -100,7 +100,7 @@ def test_the_dask_scheduler_is_killed(seed, setting, reports):
         nothing_is_lost(suffer("Dask scheduler killed", seed, setting, strike), reports)
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_the_prefect_server_is_stopped_and_started_again(seed, setting, dask, reports, tmp_path):
     with PrefectServer(tmp_path / "prefect") as server:
 
@@ -129,7 +129,7 @@ def prefect_on_postgres(tmp_path_factory):
         yield database, server
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_postgresql_is_restarted(seed, setting, dask, prefect_on_postgres, reports):
     database, server = prefect_on_postgres
 
@@ -191,7 +191,7 @@ def test_the_disk_fills_up(seed, setting, dask, reports, tmp_path, scene):
         disk.__exit__(None, None, None)
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_two_commands_work_on_one_store(seed, setting, dask, reports):
     def strike(first, dice):
         time.sleep(dice.uniform(0, 3))
