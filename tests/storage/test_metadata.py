@@ -1,12 +1,15 @@
 """What a release says of itself, read by those it is meant for."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import mlcroissant
 import pandas as pd
 import pytest
 import yaml
+from datacite import schema45
 
 from storage.card import card, split_table
 from storage.composition import Composition
@@ -74,3 +77,13 @@ def test_the_card_counts_what_is_there():
                  "cf 1, lb 1; 1 picked automatically, 1 by people"):  # fmt: skip
         assert line in page
     assert "unrated 2" in card(composition(TABLE_FACTS)).decode()
+
+
+@pytest.mark.parametrize("facts", [LIDC_FACTS, TABLE_FACTS])
+def test_the_citation_and_datacite_follow_their_schemas(tmp_path, facts):
+    made = files(composition(facts))
+    schema45.validator.validate(json.loads(made["datacite.json"]))
+    (tmp_path / "CITATION.cff").write_bytes(made["CITATION.cff"])
+    check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.citation-file-format")
+    done = subprocess.run([*check, "--default-filetype", "yaml", tmp_path / "CITATION.cff"], capture_output=True)
+    assert done.returncode == 0, done.stdout
