@@ -164,7 +164,8 @@ def show_agreement(page: "AgreementPage") -> None:
     """Print where reviewers differ and how far they agree."""
     console.print(f"{len(page.disputes)} nodules in dispute; the rule is `{page.rule}`")
     for row in page.disputes:
-        words = ", ".join(f"{vote.reviewer}: {vote.answer}" for vote in row.standing.votes)
+        votes = sorted(row.standing.votes, key=lambda vote: vote.reviewer)
+        words = ", ".join(f"{vote.reviewer}: {vote.answer}" for vote in votes)
         counts = row.standing.decision.answer if row.standing.decision else "not settled"
         console.print(f"  {row.entry.nodule_id}  {words}; counts: {counts}", markup=False)
     for first, second, kappa in page.pairs:
