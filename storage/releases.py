@@ -7,6 +7,7 @@ A release that should no longer be used is withdrawn by a tombstone beside it; n
 
 import hashlib
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -82,8 +83,10 @@ def publish_release(store: Store, version: str, draft: Draft, *, publisher: str)
     prefix = f"{RELEASES}/{version}"
     manifest = _manifest(version, draft, publisher)
     data = canonical_json(manifest)
+    # The id tells two publishers of the same draft apart: bytes alike would count as one's own, written twice.
+    claim = {"publisher": publisher, "manifest_sha256": _sha256(data), "publication": uuid.uuid4().hex}
     try:
-        store.create(f"{prefix}/claim.json", canonical_json({"publisher": publisher, "manifest_sha256": _sha256(data)}))
+        store.create(f"{prefix}/claim.json", canonical_json(claim))
     except AlreadyThere:
         raise _used(store, version) from None
     for name, content in sorted(draft.own_files.items()):
