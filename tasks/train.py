@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from matting.learned.batches import TENSORS, Batch, make_batch, turned
 from matting.learned.prediction import predict
-from matting.learned.training import State, Trainer, pick_device
+from matting.learned.training import State, Trainer, pick_device, take_threads
 from matting.metrics import absolute_difference, squared_error
 from matting.parameters import Training
 from matting.refusal import Refusal
@@ -136,6 +136,7 @@ def learn(
         focus=order.training.focus,
     )
     device = pick_device(order.device)
+    take_threads()
     trainer = Trainer(order.variant, order.auxiliary, order.training, len(crops), device)
     course = _Course(store, name, trainer, reader, after_step, after_epoch)
     if resume:

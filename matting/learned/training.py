@@ -8,6 +8,7 @@ back goes on to the same weights, bit by bit on a CPU with the same number of th
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -210,6 +211,14 @@ def rate_at(step: int, steps_per_epoch: int, rate: float, training: Training) ->
         return rate * min(1.0, (step + 1) / warm)
     rest = max(training.epochs * steps_per_epoch - warm, 1.0)
     return rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm) / rest)))
+
+
+def take_threads() -> None:
+    """Compute with OMP_NUM_THREADS threads, or with one a core, whatever ran in this process before.
+
+    How a sum is shared out among threads shows in its last bits, so their number must not depend on anything else.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
 def pick_device(name: str) -> torch.device:
