@@ -85,7 +85,6 @@ def test_places_come_from_seed_epoch_and_index_alone(released):
     dataset = ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7)
     first = draws(dataset)
     assert same(draws(ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7), shuffle=True), first)
-    assert same(draws(dataset, 2, "fork"), first)
     assert same(draws(dataset, 1, "spawn"), first)
     assert not same(draws(ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=8)), first)
     dataset.set_epoch(1)
@@ -95,16 +94,20 @@ def test_places_come_from_seed_epoch_and_index_alone(released):
     assert len(starts) > 6, "nodules of one epoch are cropped at places of their own"
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_workers_that_live_on_hear_of_the_next_epoch(released, context):
+def test_workers_that_live_on_hear_of_the_next_epoch(released):
     dataset = ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7)
-    how = {"batch_size": None, "num_workers": 1, "multiprocessing_context": context, "persistent_workers": True}
+    how = {"batch_size": None, "num_workers": 1, "multiprocessing_context": "spawn", "persistent_workers": True}
     loader, seen = DataLoader(dataset, **how), []
     for epoch in (0, 1):
         dataset.set_epoch(epoch)
         seen.append({item["nodule"]: item for item in loader})
         assert same(seen[-1], draws(dataset))
     assert not same(*seen)
+
+
+def test_forked_workers_draw_the_same(released):
+    done = subprocess.run([sys.executable, "-m", "tests.storage.forked", released.url], capture_output=True, text=True)
+    assert done.stdout == "the same\n", done.stderr
 
 
 def test_an_export_gives_the_same_crops(released, tmp_path):
