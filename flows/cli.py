@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from flows import learned_cli
+from flows.options import StoreOption
 from flows.review_cli import review
 from matting.refusal import Refusal
 from storage.errors import StoreError
@@ -38,9 +39,6 @@ app.add_typer(store_commands, name="store")
 app.add_typer(review, name="review")
 app.add_typer(release, name="release")
 
-StoreOption = Annotated[
-    str, typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set.")
-]
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", help="YAML file, or `paper` or `demo`; the paper's when left out.")
 ]

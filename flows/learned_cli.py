@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-StoreOption = Annotated[
-    str, typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set.")
-]
+from flows.options import StoreOption
+
 VersionOption = Annotated[str, typer.Option("--release", help="A published version, e.g. 0.1.0.")]
 DeviceOption = Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu, cuda, cuda:1.")]
 

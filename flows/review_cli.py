@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
+from flows.options import StoreOption
+
 review = typer.Typer(no_args_is_help=True, help="Decide which matte of each nodule is released.")
 study = typer.Typer(no_args_is_help=True, help="Let clinicians judge the mattes against the readers' masks, blinded.")
 review.add_typer(study, name="study")
 
-StoreOption = Annotated[
-    str, typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set.")
-]
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", help="Whose `review` section joins verdicts; the paper's when left out.")
 ]

@@ -15,7 +15,6 @@ from qc.pictures import DPI, INK, PAPER, WINDOW_HU, png
 from storage.checkpoints import Checkpoint
 from storage.scores import FIGURES, Line
 
-LOSSES = ("total", "alpha", "gradient", "overlap", "union")
 CURVES = {"loss": ("alpha", "gradient", "overlap", "union"), "SAD": ("sad",), "MSE": ("mse",)}
 """Panels of the curves and the columns that each shows."""
 MARGIN_VOXELS = 24

@@ -115,12 +115,6 @@ def read_decisions(store: Store, nodule_id: str, study: str = "") -> list[Decisi
     return in_order(_read(store, f"{folder}/{name}") for name in names if name.endswith(".json"))
 
 
-def latest_decision(store: Store, nodule_id: str) -> Decision | None:
-    """Give the newest verdict on a nodule, whichever case it was about; None where there is none."""
-    standing = effective(read_decisions(store, nodule_id))
-    return standing[-1] if standing else None
-
-
 def in_order(decisions: Iterable[Decision]) -> list[Decision]:
     """Sort by time and keep one of each id: two servers may both have stored one that was sent twice."""
     by_id: dict[str, Decision] = {}

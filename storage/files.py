@@ -22,7 +22,7 @@ from matting.grid import Grid
 from matting.patch import Patch
 from matting.refusal import Refusal
 from storage.mask_files import READERS_AT_MOST, read_masks
-from storage.source import JSON, Exclusion, Nodule, Reading, Survey
+from storage.source import JSON, Exclusion, Nodule, Reading, Survey, check_patients
 from storage.volumes import place_alpha, read_volume, without_padding
 
 REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
@@ -47,7 +47,8 @@ class FilesSource:
             Refusal: Where the table cannot be used, or lacks a patient that is asked for.
         """
         rows = _rows(self.table)
-        _check_patients(self.table, rows, patients)
+        present = sorted({row["patient"] for row in rows})
+        check_patients(patients, present, self.table, remedy="Correct the names.")
         found = [_nodule_or_exclusion(row, readers) for row in rows if patients is None or row["patient"] in patients]
         nodules = sorted(item for item in found if isinstance(item, Nodule))
         exclusions = sorted(item for item in found if isinstance(item, Exclusion))
@@ -171,18 +172,6 @@ def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
                 remedy=f"Rename or remove one in {table}.",
             )
         seen[name.casefold()] = name
-
-
-def _check_patients(table: Path, rows: list[dict[str, str]], patients: frozenset[str] | None) -> None:
-    present = sorted({row["patient"] for row in rows})
-    unknown = sorted((patients or frozenset()) - set(present))
-    if unknown:
-        raise Refusal(
-            "unknown patients",
-            got=", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
-            expected=f"some of the {len(present)} patients in {table}, {present[0]} to {present[-1]}",
-            remedy="Correct the names.",
-        )
 
 
 def _nodule_or_exclusion(row: dict[str, str], readers: int) -> Nodule | Exclusion:

