@@ -20,7 +20,9 @@ from storage.dataset import ReleaseDataset
 from storage.errors import Damaged
 from storage.reader import ReleaseReader
 from storage.releases import Draft, Member, publish_release, withdraw_release
+from storage.store import open_store
 from tests.phantoms import ball_patch
+from tests.s3 import BUCKET, ENVIRONMENT, environment, moto_server
 from tests.storage.test_cases import new_case
 
 CROP = (16, 10, 12)
@@ -173,6 +175,17 @@ def test_what_cannot_be_read_is_refused(released):
     with pytest.raises(Refusal, match=r"withdrawn release is not read: got .* by bob: mislabelled"):
         ReleaseReader(released.url, "0.1.0")
     assert len(ReleaseReader(released.url, "0.1.0", even_if_withdrawn=True).nodules()) == 5
+
+
+def test_spawned_workers_read_a_bucket(released):
+    with moto_server() as port, environment({**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}):
+        bucket = open_store(f"s3://{BUCKET}/set", create=True)
+        for key in released.keys(""):
+            bucket.put(key, released.get(key))
+        ours, theirs = (
+            ReleaseDataset(url, "0.1.0", "train", crop_zyx=CROP, seed=7) for url in (released.url, bucket.url)
+        )
+        assert same(draws(theirs, 2, "spawn"), draws(ours))
 
 
 def test_a_bucket_is_refused_after_a_fork_instead_of_waiting_for_ever(released):

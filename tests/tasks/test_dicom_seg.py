@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
@@ -9,19 +11,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydicom import dcmread
+from scipy.spatial.transform import Rotation
 
 from flows.curate import curate_nodule
 from flows.export import export
+from matting.patch import Patch
 from matting.refusal import Refusal
-from storage.cases import read_case
+from storage.cases import NewCase, read_case, write_case
+from storage.exhibit import Exhibit
+from storage.export_dicom_seg import dicom_seg_files
 from storage.exports import FORMATS
-from storage.recipe import Recipe
+from storage.recipe import Recipe, recipe_from
 from storage.releases import publish_release, read_release
 from storage.sources import SourceSpec
 from storage.standin import write_standin
 from storage.store import open_store
 from tasks.record import Order
 from tasks.release import draft_release
+from tasks.reproduce import compare_with_release
 from tasks.review import pick_automatically
 from tasks.survey import survey_source
 
@@ -75,15 +82,80 @@ def case_of(store):
     return read_case(store, NODULE, member["digest"]), member["method"]
 
 
-def test_highdicom_reads_the_matte_in_its_place(released, exported):
-    case, method = case_of(released)
-    volume = hd.seg.segread(exported / "dicom-seg" / NODULE / "alpha.dcm").get_volume(combine_segments=False)
-    assert volume.spatial_shape == case.grid.shape
+def check_place(segmentation, case, method):
+    """Hold every voxel of a SEG, as highdicom reads it, against the matte at the same place in the patient."""
+    volume = segmentation.get_volume(combine_segments=False)
+    assert sorted(volume.spatial_shape) == sorted(case.grid.shape)
     ours = np.argwhere(np.ones(case.grid.shape, bool))
     theirs = volume.map_reference_to_indices(case.grid.to_patient(ours))
     assert np.abs(theirs - np.rint(theirs)).max() * min(case.grid.spacing_mm) < 1e-3
     values = volume.array[..., 0][tuple(np.rint(theirs).astype(int).T)].reshape(case.grid.shape)
     assert np.abs(values - case.alpha(method)).max() <= 0.5 / 255 + 1e-6
+
+
+def test_highdicom_reads_the_matte_in_its_place(released, exported):
+    case, method = case_of(released)
+    check_place(hd.seg.segread(exported / "dicom-seg" / NODULE / "alpha.dcm"), case, method)
+
+
+def test_a_tilted_acquisition_keeps_its_place(released, dicom, tmp_path):
+    """The whole scan turned in the patient, headers and case alike: LIDC-IDRI itself holds no such series."""
+    turn = Rotation.from_euler("xzy", (17, -8, 5), degrees=True).as_matrix()
+    case, method = case_of(released)
+    for path in dicom.rglob("*.dcm"):
+        header = dcmread(path)
+        header.ImagePositionPatient = [f"{mm:.9g}" for mm in turn @ header.ImagePositionPatient]
+        header.ImageOrientationPatient = [f"{part:.9g}" for part in (
+            *turn @ header.ImageOrientationPatient[:3], *turn @ header.ImageOrientationPatient[3:])]  # fmt: skip
+        to = tmp_path / "dicom" / path.relative_to(dicom)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        header.save_as(to)
+    grid = replace(
+        case.grid,
+        origin_lps_mm=tuple(turn @ case.grid.origin_lps_mm),
+        axes_lps=tuple(tuple(turn @ axis) for axis in case.grid.axes_lps),
+    )
+    patch = Patch(grid, case.array("image"), case.array("validity") > 0, case.array("labels/readers/0") > 0)
+    alphas = {name: case.alpha(name).astype(np.float64) for name in case.methods}
+    facts = {name: fact for name, fact in case.facts.items() if name not in {"nodule", "digest", "geometry", "methods"}}
+    store = open_store(str(tmp_path / "store"), create=True)
+    write_case(store, NewCase(NODULE, "e" * 64, patch, case.array("labels/trimap/0"), alphas, facts))
+    tilted = read_case(store, NODULE, "e" * 64)
+    exhibit = Exhibit(store, tilted, "0.1.0", method, "train", True, "2026-01-31T09:30:00+00:00", tmp_path / "dicom")
+    data = dicom_seg_files(exhibit)["alpha.dcm"]
+    segmentation = hd.seg.segread(io.BytesIO(data))
+    check_place(segmentation, tilted, method)
+    shared = segmentation.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    source = dcmread(next((tmp_path / "dicom").rglob("*.dcm")), stop_before_pixels=True)
+    assert np.abs(np.cross(shared[:3], shared[3:]) @ np.reshape(source.ImageOrientationPatient, (2, 3)).T).max() < 1e-6
+    assert abs(shared[2]) > 0.01, "the rows are tilted"
+
+
+def test_a_release_is_reproduced_from_its_scans_byte_for_byte(released, dicom, tmp_path):
+    manifest = read_release(released, "0.1.0")
+    recipe = recipe_from(manifest["recipe"], "of release 0.1.0")
+    anew = open_store(str(tmp_path / "anew"), create=True)
+    order = Order(SourceSpec("lidc", str(dicom)), anew.url, recipe)
+    for nodule in survey_source(order, frozenset({"LIDC-IDRI-0789"})).nodules:
+        curate_nodule(nodule, order)
+    assert {one.nodule_id: one.difference for one in compare_with_release(released, manifest, anew)} == {NODULE: ""}
+
+
+def test_another_pixel_in_the_scans_is_found_when_a_release_is_reproduced(released, dicom, tmp_path):
+    shutil.copytree(dicom, tmp_path / "dicom")
+    used = set(case_of(released)[0].facts["source"]["sop_instance_uids"])
+    path = next(
+        p for p in (tmp_path / "dicom").rglob("*.dcm") if dcmread(p, stop_before_pixels=True).SOPInstanceUID in used
+    )
+    scan = dcmread(path)
+    scan.PixelData = (scan.pixel_array + 1).astype(scan.pixel_array.dtype).tobytes()
+    scan.save_as(path)
+    anew = open_store(str(tmp_path / "anew"), create=True)
+    order = Order(SourceSpec("lidc", str(tmp_path / "dicom")), anew.url, Recipe())
+    for nodule in survey_source(order, None).nodules:
+        curate_nodule(nodule, order)
+    (found,) = compare_with_release(released, read_release(released, "0.1.0"), anew)
+    assert found.difference.startswith("source"), found
 
 
 def test_pydicom_reads_a_fractional_occupancy_of_the_right_series(released, exported, dicom):
