@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from matting.learned.batches import TENSORS, Batch, make_batch, turned
+from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
 from matting.learned.training import State, Trainer, pick_device, take_threads
 from matting.metrics import absolute_difference, squared_error
@@ -36,7 +37,7 @@ from storage.dataset import ReleaseDataset
 from storage.reader import ReleaseReader
 from storage.store import Store, canonical_json, open_store
 
-LEARNING_VERSION = 1
+LEARNING_VERSION = 2
 """Raised whenever the same order gives other weights than before."""
 SAVE_EVERY_S = 60.0
 """A kill costs at most this much of an epoch; at every epoch's end the state is stored anyway."""
@@ -134,6 +135,7 @@ def learn(
         crop_zyx=order.training.crop_zyx,
         seed=order.training.seed,
         focus=order.training.focus,
+        fitted=STRIDE if order.training.fitted else 0,
     )
     device = pick_device(order.device)
     take_threads()
