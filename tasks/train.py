@@ -1,6 +1,7 @@
 """Learning from a release: its crops go to a trainer, the trainer's state and the network it ends in to the store."""
 
 import hashlib
+import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,8 @@ from storage.checkpoints import (
 from storage.dataset import ReleaseDataset
 from storage.reader import ReleaseReader
 from storage.store import Store, canonical_json, open_store
+
+logger = logging.getLogger("halosign")
 
 LEARNING_VERSION = 2
 """Raised whenever the same order gives other weights than before."""
@@ -143,6 +146,7 @@ def learn(
     course = _Course(store, name, trainer, reader, after_step, after_epoch)
     if resume:
         course.resume()
+    course.note_threads()
     range_hu = intensity_range(reader)
     trainer.run(_Loader(crops, order.training, range_hu, device), after_step=course.step, after_epoch=course.epoch)
     weights = {key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()}
@@ -175,6 +179,8 @@ class _Course:
         self.saved_at = self.began_at = time.monotonic()
         self.crops = 0
         """Computed by this process since the last epoch."""
+        self.threads: list[int] = []
+        """How many a CPU computed with, one number for each time that it changed."""
         self.split, self.looked_at = _to_look_at(reader)
 
     def resume(self) -> None:
@@ -182,10 +188,23 @@ class _Course:
         stored = load_state(self.store, self.name)
         if stored is not None:
             tensors, facts = stored
-            self.rows = facts["rows"]
+            self.rows, self.threads = facts["rows"], facts["threads"]
             # The arrays are views of one read-only buffer; torch wants its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
             self.trainer.restore(State(own, facts["trainer"]))
+
+    def note_threads(self) -> None:
+        """Note how many threads compute; say so where a CPU did with another number before."""
+        threads = torch.get_num_threads()
+        if self.trainer.device.type != "cpu" or self.threads[-1:] == [threads]:
+            return
+        if self.threads:
+            logger.warning(
+                "training %s goes on with %d CPU threads after %d: its weights will differ in their last bits from an "
+                "undisturbed training's. Set OMP_NUM_THREADS=%d to end in the same ones.",
+                *(self.name, threads, self.threads[-1], self.threads[-1]),
+            )
+        self.threads.append(threads)
 
     def step(self, trainer: Trainer) -> None:
         """Store the state now and then."""
@@ -219,7 +238,7 @@ class _Course:
     def _save(self) -> None:
         state = self.trainer.state()
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
-        save_state(self.store, self.name, tensors, {"trainer": state.facts, "rows": self.rows})
+        save_state(self.store, self.name, tensors, {"trainer": state.facts, "rows": self.rows, "threads": self.threads})
         self.saved_at = time.monotonic()
 
 
@@ -325,6 +344,7 @@ def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> 
         "code": {"halosign": version("halosign"), "torch": torch.__version__, "commit": _commit()},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": course.trainer.precision,
+        "threads": course.threads,
     }
 
 

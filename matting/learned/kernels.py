@@ -1,7 +1,8 @@
 """Inner loops of the ghost networks' layers on a CPU, forward and backward, one channel at a time.
 
-Serial and in plain IEEE arithmetic (`matting.compiled`): what a channel comes to does not depend on who computes the
-others. Sums run over rows first, lane by lane, so that they vectorise without being reordered.
+Serial (`matting.compiled`): what a channel comes to does not depend on who computes the others. Sums run over rows
+first, lane by lane, so that they vectorise without being reordered; only the weights' gradient is left to the
+compiler, which keeps it in registers and takes half the time.
 
 Every volume is (z, y, x), single precision.
 """
@@ -34,29 +35,28 @@ def convolve(volume: Volume, weights: NDArray[np.float32], out: Volume) -> None:
                     row[-1] += left * seen[-2] + here * seen[-1]
 
 
-@kernel
+@kernel(reordered=True)
 def weight_gradient(volume: Volume, gradient: Volume, out: NDArray[np.float32]) -> None:
     """Give the gradient of `convolve`'s weights, (3, 3, 3), from that of what it gave."""
-    depth, rows, columns = volume.shape
-    lanes = np.zeros((3, 3, 3, columns), np.float32)
+    depth, rows, _ = volume.shape
+    sums = np.zeros((3, 3, 3), np.float64)
     for z in range(depth):
         for y in range(rows):
             wanted = gradient[z, y]
-            left_of, all_of, right_of = wanted[1:], wanted, wanted[:-1]
+            middle = wanted[1:-1]
             for dz in range(max(0, 1 - z), min(3, depth + 1 - z)):
                 for dy in range(max(0, 1 - y), min(3, rows + 1 - y)):
                     seen = volume[z + dz - 1, y + dy - 1]
-                    first, second, third = lanes[dz, dy]
-                    shifted = seen[1:]
-                    for k in range(left_of.size):
-                        first[k] += left_of[k] * seen[k]
-                        third[k] += right_of[k] * shifted[k]
-                    for k in range(all_of.size):
-                        second[k] += all_of[k] * seen[k]
-    for dz in range(3):
-        for dy in range(3):
-            for dx in range(3):
-                out[dz, dy, dx] = lanes[dz, dy, dx].astype(np.float64).sum()
+                    before, at, after = seen[:-2], seen[1:-1], seen[2:]
+                    left, here, right = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+                    for k in range(middle.size):
+                        left += middle[k] * before[k]
+                        here += middle[k] * at[k]
+                        right += middle[k] * after[k]
+                    sums[dz, dy, 0] += left + wanted[-1] * seen[-2]
+                    sums[dz, dy, 1] += here + wanted[0] * seen[0] + wanted[-1] * seen[-1]
+                    sums[dz, dy, 2] += right + wanted[0] * seen[1]
+    out[:] = sums
 
 
 @kernel
@@ -92,7 +92,7 @@ def activate(volume: Volume, epsilon: float, slope: float, out: Volume) -> tuple
             for k in range(columns):
                 normal = (row[k] - middle) * by
                 result[k] = max(normal, nothing) + below * min(normal, nothing)
-    return middle, by
+    return float(middle), float(by)
 
 
 @kernel

@@ -6,6 +6,7 @@ no good kernels for their gradients on a CPU: a step of 3dmm-mg takes a fraction
 whatever the number of threads: each channel is one thread's.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -40,7 +41,7 @@ class Pointwise(nn.Conv3d):
         mixed = torch.matmul(self.weight.flatten(1), x.flatten(2))
         if self.bias is not None:
             mixed = mixed + self.bias[:, None]
-        return mixed.unflatten(2, x.shape[2:])
+        return mixed.view(len(x), -1, *x.shape[2:])
 
 
 class Normalised(nn.Sequential):
@@ -50,11 +51,11 @@ class Normalised(nn.Sequential):
         """Give what the last part gives."""
         convolution, norm, *rest = self
         if not _ours(x) or x.shape[-1] < 2:
-            return super().forward(x)
+            return cast(Tensor, super().forward(x))  # type: ignore[no-untyped-call]
         slope = rest[0].weight if rest else x.new_ones(1)
         if isinstance(convolution, Depthwise):
-            return cast(Tensor, _Cheap.apply(x, convolution.weight, slope, norm.eps))
-        return cast(Tensor, _Activation.apply(convolution(x), slope, norm.eps))
+            return _applied(_Cheap, x, convolution.weight, slope, norm.eps)
+        return _applied(_Activation, convolution(x), slope, norm.eps)
 
 
 class PReLU(nn.PReLU):
@@ -64,14 +65,17 @@ class PReLU(nn.PReLU):
         """Keep shape and width."""
         if not _ours(x):
             return super().forward(x)
-        result: Tensor = _PReLU.apply(x, self.weight)
-        return result
+        return _applied(_PReLU, x, self.weight)
 
 
 def _ours(x: Tensor) -> bool:
     """Tell whether the kernels can take this tensor."""
     single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return x.device.type == "cpu" and single and x.is_contiguous() and not torch.compiler.is_compiling()
+
+
+def _applied(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 class _Cheap(torch.autograd.Function):
@@ -100,8 +104,8 @@ class _Cheap(torch.autograd.Function):
         slots, mirrored, below = each.reshape(-1, 3, 3, 3), _weights(weight.flip(2, 3, 4)), slope.item()
 
         def work(c: int) -> float:
-            inner = np.empty_like(middle[c])
-            sloped = kernels.activate_back(middle[c], *ctx.facts[c], below, wanted[c], inner)
+            inner, (mean, scale) = np.empty_like(middle[c]), ctx.facts[c]
+            sloped = kernels.activate_back(middle[c], mean, scale, below, wanted[c], inner)
             kernels.weight_gradient(seen[c], inner, slots[c])
             kernels.convolve(inner, mirrored[c % len(mirrored)], out[c])
             return sloped
@@ -131,7 +135,12 @@ class _Activation(torch.autograd.Function):
         x, slope = ctx.saved_tensors
         result = torch.empty_like(x)
         seen, wanted, out, below = _channels(x), _channels(gradient.contiguous()), _channels(result), slope.item()
-        slopes = _share(lambda c: kernels.activate_back(seen[c], *ctx.facts[c], below, wanted[c], out[c]), len(seen))
+
+        def work(c: int) -> float:
+            mean, scale = ctx.facts[c]
+            return kernels.activate_back(seen[c], mean, scale, below, wanted[c], out[c])
+
+        slopes = _share(work, len(seen))
         return result, slope.new_tensor([sum(slopes)]), None
 
 
@@ -163,9 +172,10 @@ def _share(work: Callable[[int], Any], channels: int) -> list[Any]:
     threads = torch.get_num_threads()
     if threads == 1:
         return [work(channel) for channel in range(channels)]
-    return list(_pool(threads).map(work, range(channels)))
+    return list(_pool(threads, os.getpid()).map(work, range(channels)))
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, _process: int) -> ThreadPoolExecutor:
+    """Give this process's threads; those of the process that it was forked from are not there."""
     return ThreadPoolExecutor(threads, "layers")
