@@ -14,6 +14,7 @@ SCRIPTS = (
     "search",
     "fan_out",
     "review",
+    "steps",
     "page",
 )
 
