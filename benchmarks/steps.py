@@ -24,9 +24,8 @@ WAYS = (
     ("ours", True, FIRST, "single", False),
     ("torch, bfloat16, channels first", False, FIRST, "bfloat16", False),
     ("torch, bfloat16, channels last", False, LAST, "bfloat16", False),
-    ("torch, half, channels first", False, FIRST, "half", False),
-    ("torch, half, channels last", False, LAST, "half", False),
     ("torch.compile, channels last", False, LAST, "single", True),
+    ("torch, half, channels last", False, LAST, "half", False),
 )
 
 
