@@ -261,7 +261,7 @@ class Training:
     compiled: bool = False
     """Let torch.compile fuse operations: minutes once, then faster."""
     look_every: int = 1
-    """Epochs from one look at whole nodules to the next; the last epoch is always looked at."""
+    """Epochs from one look at whole nodules to the next; the last epoch is always looked at. 0 for no look at all."""
 
     def __post_init__(self) -> None:
         """Refuse trainings that cannot be run."""
@@ -269,11 +269,11 @@ class Training:
         # At the bottom a size is a 16th, and a single voxel there has no variance to be normalised by.
         _require(sizes and sum(self.crop_zyx) > 48, "training.crop_zyx", self.crop_zyx, "multiples of 16, not all 16")
         _require(0 <= self.focus <= 1, "training.focus", self.focus, "a share from 0 to 1")
-        for name in ("batch", "at_once", "epochs", "look_every"):
+        for name in ("batch", "at_once", "epochs"):
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "1 or more")
         for name in ("rate", "ghost_rate"):
             _require(0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0")
-        for name in ("weight_decay", "warm_up_epochs", "alpha_weight", "gradient_weight", "seed"):
+        for name in ("weight_decay", "warm_up_epochs", "alpha_weight", "gradient_weight", "seed", "look_every"):
             _require(0 <= getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "0 or more")
         known = ("auto", "single", "bfloat16", "half")
         _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
