@@ -17,6 +17,7 @@
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
     metrics/<version>/<what>/             how far mattes are from a release: of the eight `methods`, of one checkpoint
+    experiments/<version>/diagnosis/<id>/ classifiers' scores by nodule: `storage.diagnoses`
     trainings/<id>/                       a training under way: its state, its early look
     checkpoints/<digest>/                 a trained network; config.json is written last
 
@@ -39,6 +40,7 @@ STUDIES = "studies"
 RELEASES = "releases"
 RUNS = "runs"
 METRICS = "metrics"
+EXPERIMENTS = "experiments"
 TRAININGS = "trainings"
 CHECKPOINTS = "checkpoints"
 
