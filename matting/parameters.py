@@ -279,6 +279,56 @@ class Training:
         _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """How classifiers are trained to tell malignant nodules from each input alone (paper 6.1, Figure 6).
+
+    The paper gives the backbones and the four seeds; all other numbers are ours.
+    """
+
+    backbones: tuple[str, ...] = ("densenet121", "resnet34", "resnet50")
+    seeds: tuple[int, ...] = (1, 2, 3, 4)
+    """Each decides a partition of the patients, the initial weights, the order and the symmetries."""
+    folds: int = 5
+    """Parts of the patients; each is scored by a classifier that learned from the others."""
+    side_voxels: int = 48
+    """Side of the cube around the nodule that a classifier sees."""
+    spacing_mm: float = 1.0
+    """Side of the cube's voxels."""
+    epochs: int = 60
+    """Passes over the nodules; fixed, nothing is chosen on the way."""
+    batch: int = 16
+    rate: float = 3e-4
+    """Largest learning rate; rises and falls as in `training`."""
+    weight_decay: float = 5e-5
+    warm_up_epochs: float = 1.0
+    symmetries: bool = True
+    """Flip and turn the cubes by right angles."""
+    precision: Literal["auto", "single", "bfloat16"] = "auto"
+    """What convolutions compute in, as in `training`."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be run."""
+        known = ("densenet121", "resnet34", "resnet50")
+        fit = len(self.backbones) > 0 and all(name in known for name in self.backbones)
+        _require(fit, "diagnosis.backbones", self.backbones, f"some of {', '.join(known)}")
+        unlike = len(set(self.seeds)) == len(self.seeds) > 0 and min(self.seeds) >= 0
+        _require(unlike, "diagnosis.seeds", self.seeds, "whole numbers from 0 up, each once")
+        _require(self.folds >= 2, "diagnosis.folds", self.folds, "2 or more")
+        # All halve their input five times; what DenseNet-121 pools must have two voxels left.
+        least = 32 if "densenet121" in self.backbones else 16
+        _require(self.side_voxels >= least, "diagnosis.side_voxels", self.side_voxels, f"{least} or more")
+        _require(self.batch >= 2, "diagnosis.batch", self.batch, "2 or more")
+        _require(self.epochs >= 1, "diagnosis.epochs", self.epochs, "1 or more")
+        for name in ("spacing_mm", "rate"):
+            _require(0 < getattr(self, name) < math.inf, f"diagnosis.{name}", getattr(self, name), "above 0")
+        for name in ("weight_decay", "warm_up_epochs"):
+            _require(0 <= getattr(self, name) < math.inf, f"diagnosis.{name}", getattr(self, name), "0 or more")
+        # Half precision needs its losses scaled, which these trainings do not do.
+        precise = ("auto", "single", "bfloat16")
+        _require(self.precision in precise, "diagnosis.precision", self.precision, ", ".join(precise))
+
+
 def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float | None) -> None:
     """Refuse windows that look at the whole patch or count for nothing."""
     _require(0 <= mean_reach_mm < math.inf, f"{prefix}mean_reach_mm", mean_reach_mm, "a length in mm, 0 or more")
