@@ -235,6 +235,8 @@ class Training:
     """Voxels that the network sees of a nodule at a time; multiples of 16."""
     focus: float = 0.0
     """Share of the crops that are placed so as to hold a marked voxel; the paper places all of them anywhere."""
+    fitted: bool = False
+    """Cut a crop down to the measured CT, in steps of 16 voxels, where that is smaller: what a prediction sees."""
     symmetries: bool = True
     """Flip and turn the crops by right angles."""
     batch: int = 16
@@ -275,6 +277,8 @@ class Training:
             _require(0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0")
         for name in ("weight_decay", "warm_up_epochs", "alpha_weight", "gradient_weight", "seed", "look_every"):
             _require(0 <= getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "0 or more")
+        alike = not self.fitted or self.at_once == 1
+        _require(alike, "training.at_once", self.at_once, "1 where training.fitted lets crops differ in size")
         known = ("auto", "single", "bfloat16", "half")
         _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
 

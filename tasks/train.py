@@ -1,6 +1,7 @@
 """Learning from a release: its crops go to a trainer, the trainer's state and the network it ends in to the store."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from matting.learned.batches import TENSORS, Batch, make_batch, turned
+from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
 from matting.learned.training import State, Trainer, pick_device, take_threads
 from matting.metrics import absolute_difference, squared_error
@@ -34,7 +36,9 @@ from storage.reader import ReleaseReader
 from storage.store import Store, canonical_json, open_store
 from tasks.provenance import code_facts
 
-LEARNING_VERSION = 1
+logger = logging.getLogger("halosign")
+
+LEARNING_VERSION = 2
 """Raised whenever the same order gives other weights than before."""
 SAVE_EVERY_S = 60.0
 """A kill costs at most this much of an epoch; at every epoch's end the state is stored anyway."""
@@ -134,6 +138,7 @@ def learn(
         crop_zyx=order.training.crop_zyx,
         seed=order.training.seed,
         focus=order.training.focus,
+        fitted=STRIDE if order.training.fitted else 0,
     )
     device = pick_device(order.device)
     take_threads()
@@ -141,6 +146,7 @@ def learn(
     course = _Course(store, name, trainer, reader, after_step, after_epoch)
     if resume:
         course.resume()
+    course.note_threads()
     range_hu = intensity_range(reader)
     trainer.run(_Loader(crops, order.training, range_hu, device), after_step=course.step, after_epoch=course.epoch)
     weights = {key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()}
@@ -173,6 +179,8 @@ class _Course:
         self.saved_at = self.began_at = time.monotonic()
         self.crops = 0
         """Computed by this process since the last epoch."""
+        self.threads: list[int] = []
+        """How many a CPU computed with, one number for each time that it changed."""
         self.split, self.looked_at = _to_look_at(reader)
 
     def resume(self) -> None:
@@ -180,10 +188,23 @@ class _Course:
         stored = load_state(self.store, self.name)
         if stored is not None:
             tensors, facts = stored
-            self.rows = facts["rows"]
+            self.rows, self.threads = facts["rows"], facts["threads"]
             # The arrays are views of one read-only buffer; torch wants its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
             self.trainer.restore(State(own, facts["trainer"]))
+
+    def note_threads(self) -> None:
+        """Note how many threads compute; say so where a CPU did with another number before."""
+        threads = torch.get_num_threads()
+        if self.trainer.device.type != "cpu" or self.threads[-1:] == [threads]:
+            return
+        if self.threads:
+            logger.warning(
+                "training %s goes on with %d CPU threads after %d: its weights will differ in their last bits from an "
+                "undisturbed training's. Set OMP_NUM_THREADS=%d to end in the same ones.",
+                *(self.name, threads, self.threads[-1], self.threads[-1]),
+            )
+        self.threads.append(threads)
 
     def step(self, trainer: Trainer) -> None:
         """Store the state now and then."""
@@ -218,7 +239,7 @@ class _Course:
     def _save(self) -> None:
         state = self.trainer.state()
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
-        save_state(self.store, self.name, tensors, {"trainer": state.facts, "rows": self.rows})
+        save_state(self.store, self.name, tensors, {"trainer": state.facts, "rows": self.rows, "threads": self.threads})
         self.saved_at = time.monotonic()
 
 
@@ -327,4 +348,5 @@ def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> 
         "code": code_facts(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": course.trainer.precision,
+        "threads": course.threads,
     }

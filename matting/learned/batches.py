@@ -27,10 +27,10 @@ class Batch(NamedTuple):
     """(n, 1, z, y, x): CT intensities, 0..1."""
     targets: Targets
 
-    def to(self, device: torch.device) -> "Batch":
-        """Bring everything to a device."""
+    def to(self, device: torch.device, layout: torch.memory_format) -> "Batch":
+        """Bring everything to a device, the image in the order that the network wants."""
         moved = [tensor.to(device, non_blocking=True) for tensor in self.targets]
-        image = self.image.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+        image = self.image.to(device, non_blocking=True, memory_format=layout)
         return Batch(image, Targets(*moved))
 
 
