@@ -17,6 +17,7 @@ from matting.parameters import (
     ClosedForm,
     Crop,
     Density,
+    Diagnosis,
     InformationFlow,
     Knn,
     LearningBased,
@@ -28,7 +29,7 @@ from matting.parameters import (
 )
 from matting.refusal import Refusal
 
-NOT_DECIDING = ("run", "review", "release", "training", "evaluation")
+NOT_DECIDING = ("run", "review", "release", "training", "evaluation", "diagnosis")
 """Sections that decide no byte of a case."""
 _OPTIONS = ConfigDict(extra="forbid", frozen=True)
 
@@ -118,6 +119,7 @@ class Recipe(BaseModel):
     release: Release = Field(default_factory=Release)
     training: Training = Field(default_factory=Training)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    diagnosis: Diagnosis = Field(default_factory=Diagnosis)
 
     @property
     def parameters(self) -> Parameters:
