@@ -1,0 +1,87 @@
+"""Tables 1 and 2 of a release from what is stored of it, and what they stand on."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from matting.learned.training import pick_device
+from matting.parameters import Training
+from storage.checkpoints import network_label
+from storage.experiments import Averages, experiment_prefix
+from storage.reader import ReleaseReader
+from storage.recipe import Evaluation, Recipe
+from storage.releases import read_release
+from storage.store import Store, canonical_json
+from tasks.networks import AS_ASKED, Network, find_networks, pairs, partitions_of, same_as, scores_of, scores_of_methods
+from tasks.provenance import code_facts
+from tasks.tables import average
+
+NO_MATTER = ("at_once", "precision", "compiled", "look_every", "seed")
+"""Settings of a training that make it no smaller than the paper's."""
+
+
+def check_experiments(store_url: str, version: str, recipe: Recipe, device: str) -> None:
+    """Refuse what cannot be tried: no such store, release, device, nothing to measure on, a name that is no path."""
+    partitions_of(store_url, version, recipe.evaluation.partitions)
+    experiment_prefix(version, recipe.name)
+    pick_device(device)
+
+
+def tabulate(store: Store, version: str, recipe: Recipe) -> dict[int, list[Averages]]:
+    """Make Tables 1 and 2 from the stored scores of single nodules."""
+    readers = partitions_of(store.url, version, recipe.evaluation.partitions)
+    networks = find_networks(store, version, recipe)
+    rows = {network.label: _network_rows(store, network, readers, recipe) for network in networks}
+    methods = average(scores_of_methods(store, readers))
+    return {1: methods + [row for found in rows.values() for row in found], 2: list(_variants(recipe, networks, rows))}
+
+
+def differences(recipe: Recipe) -> list[tuple[str, str, str]]:
+    """Give where a recipe's experiments are less than the paper's: name, ours, the paper's."""
+    ours, paper = asdict(recipe.training), asdict(Training())
+    found = [
+        (f"training.{name}", str(ours[name]), str(paper[name]))
+        for name in ours
+        if name not in NO_MATTER and ours[name] != paper[name]
+    ]
+    mine, theirs = recipe.evaluation.model_dump(), Evaluation().model_dump()
+    return found + [
+        (f"evaluation.{name}", str(mine[name]), str(theirs[name])) for name in mine if mine[name] != theirs[name]
+    ]
+
+
+def facts_of(store: Store, version: str, recipe: Recipe, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Say what the experiments stand on: release, recipe, code, and how far they are from the paper's setting."""
+    manifest = read_release(store, version)
+    members = manifest["nodules"].values()
+    return {
+        "release": version,
+        "manifest_sha256": hashlib.sha256(canonical_json(manifest)).hexdigest(),
+        "release_recipe": manifest["recipe"]["name"],
+        "nodules": len(members),
+        "patients": len({member["patient_id"] for member in members}),
+        "stand_in": sum(bool(member["stand_in"]) for member in members),
+        "recipe": recipe.model_dump(mode="json"),
+        "differences": [list(difference) for difference in differences(recipe)],
+        "code": code_facts(),
+        "seconds_of_this_run": dict(seconds),
+    }
+
+
+def _network_rows(store: Store, network: Network, readers: dict[int, ReleaseReader], recipe: Recipe) -> list[Averages]:
+    scores = scores_of(store, network, readers, recipe.evaluation.test_nodules)
+    digests = " ".join(network.digests[partition] for partition in scores)
+    return average(scores, checkpoints=digests, training=network.training)
+
+
+def _variants(recipe: Recipe, networks: list[Network], rows: dict[str, list[Averages]]) -> list[Averages]:
+    """Give the rows of Table 2 in the paper's order; what is not trained has none."""
+    found = []
+    for pair in pairs(recipe):
+        twin = network_label(*same_as(*pair))
+        note = AS_ASKED if twin == network_label(*pair) else f"{AS_ASKED}; the same network as {twin}"
+        for row in rows.get(twin, ()):
+            found.append(Averages(**{**asdict(row), "matte": network_label(*pair), "training": note}))
+    others = [network for network in networks if network.training != AS_ASKED]
+    return found + [row for network in others for row in rows[network.label]]
