@@ -95,6 +95,7 @@ def train_classifier(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+    _settle(network, volumes, settings)
     return network.eval()
 
 
@@ -107,6 +108,21 @@ def classify(network: nn.Module, volumes: NDArray[np.floating], settings: Diagno
             part = torch.from_numpy(volumes[start : start + settings.batch].astype(np.float32))[:, None]
             scores.append(_log_odds(network, part.to(device), settings).double().cpu().numpy())
     return np.concatenate(scores)
+
+
+def _settle(network: nn.Module, volumes: NDArray[np.floating], settings: Diagnosis) -> None:
+    """Take the means and variances that normalise from all of the nodules learned from, with the final weights.
+
+    Those gathered on the way lag behind; after a short training they are far off.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.reset_running_stats()
+            module.momentum = None
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        for part in np.array_split(volumes, max(1, len(volumes) // settings.batch)):
+            _log_odds(network, torch.from_numpy(part.astype(np.float32))[:, None].to(device), settings)
 
 
 def _log_odds(network: nn.Module, inputs: Tensor, settings: Diagnosis) -> Tensor:

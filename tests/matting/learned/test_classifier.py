@@ -10,7 +10,7 @@ from matting.parameters import Diagnosis
 from matting.refusal import Refusal
 
 CPU = torch.device("cpu")
-QUICK = Diagnosis(backbones=("resnet34",), side_voxels=16, epochs=3, batch=8, rate=1e-3, warm_up_epochs=0.5)
+QUICK = Diagnosis(backbones=("resnet34",), side_voxels=16, epochs=4, batch=8, rate=3e-4, warm_up_epochs=0.5)
 
 
 @pytest.fixture(scope="module")
