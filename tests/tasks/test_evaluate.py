@@ -8,8 +8,8 @@ from matting.metrics import absolute_difference, connectivity_error, gradient_er
 from storage.reader import ReleaseReader
 from storage.recipe import Recipe
 from storage.releases import publish_release
-from storage.sources import SourceSpec
 from storage.scores import METHODS, nodules_scored, read_nodules
+from storage.sources import SourceSpec
 from tasks.evaluate import READERS_MEAN, TRIMAP_PRIOR, Traced, measure, score_methods, trimap_prior
 from tasks.record import Order
 from tasks.release import draft_release

@@ -1,0 +1,24 @@
+"""Figure 6 as far as it is done: the rows of all runs that are stored. Nothing is computed but areas under curves."""
+
+from matting.parameters import Diagnosis
+from storage.diagnoses import DiagnosisRow, diagnosis_prefix, read_nodules, read_run
+from storage.reader import ReleaseReader
+from storage.store import open_store
+from tasks.diagnose import INPUTS, name_of, rows_of, volume_row
+
+
+def stored_rows(store_url: str, version: str, settings: Diagnosis) -> list[DiagnosisRow]:
+    """Give the rows of `tasks.diagnose.diagnose` that need no training; none where nothing was prepared."""
+    reader, store = ReleaseReader(store_url, version), open_store(store_url)
+    prefix = diagnosis_prefix(version, name_of(reader, settings))
+    nodules = read_nodules(store, prefix)
+    if nodules is None:
+        return []
+    rows: list[DiagnosisRow] = []
+    for backbone in settings.backbones:
+        for name in INPUTS:
+            found = {seed: read_run(store, prefix, backbone, name, seed) for seed in settings.seeds}
+            runs = {seed: run for seed, run in found.items() if run is not None}
+            if runs:
+                rows += rows_of(backbone, name, tuple(runs), nodules, list(runs.values()))
+    return [*rows, volume_row(nodules)]
