@@ -65,7 +65,8 @@ def train_classifier(
         device: Where to compute.
 
     Raises:
-        Refusal: There are fewer than two nodules or those of one kind only, or the loss is no number any more.
+        Refusal: There are fewer than two nodules or those of one kind only, the device cannot train in the precision,
+            or the loss is no number any more.
     """
     if len(malignant) < 2 or malignant.all() or not malignant.any():
         raise Refusal(
@@ -73,6 +74,14 @@ def train_classifier(
             got=f"{int(malignant.sum())} malignant of {len(malignant)} nodules",
             expected="some of both kinds",
             remedy="Add nodules of the other kind, or use fewer folds.",
+        )
+    if device.type == "cpu" and settings.precision == "bfloat16":
+        # With torch 2.13 the gradients of 3x3x3 weights over 2x2x2 voxels now and then hold what was never written.
+        raise Refusal(
+            "a classifier cannot be trained in this precision",
+            got="bfloat16 on a CPU, whose gradients of small volumes are wrong",
+            expected="auto or single",
+            remedy="Set diagnosis.precision to auto.",
         )
     network = build_classifier(backbone, seed).to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), settings.rate, weight_decay=settings.weight_decay, fused=True)

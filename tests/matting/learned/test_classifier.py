@@ -1,5 +1,7 @@
 """Classifiers of nodules: they learn what can be learned, the same every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,8 @@ def test_what_cannot_be_learned_from_is_refused(balls):
     volumes, malignant = balls
     with pytest.raises(Refusal, match="cannot learn"):
         train_classifier(volumes[malignant], malignant[malignant], "resnet34", QUICK, 1, CPU)
+    with pytest.raises(Refusal, match="this precision"):
+        train_classifier(volumes, malignant, "resnet34", replace(QUICK, precision="bfloat16"), 1, CPU)
     with pytest.raises(Refusal, match="no such backbone"):
         build_classifier("resnet18", 1)
     with pytest.raises(Refusal, match="too few"):
