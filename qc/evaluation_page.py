@@ -1,103 +1,15 @@
 """What the page of the paper's experiments is given: every value under a name, and nothing else.
 
-Tables are rows in raw units of `matting.metrics`; `qc.evaluation_tables` writes them as CSV and says them in the
-paper's units, and `qc.evaluation_report` puts it all on one page. A part that was not done is an empty tuple or None,
-and `missing` says why; the page then says so too.
+Tables are the rows that the store holds, in raw units of `matting.metrics`; `qc.evaluation_tables` says them in the
+paper's units beside the paper's own, `qc.evaluation_report` puts it all on one page. A part that was not done is empty
+or None, and `missing` says why; the page then says so too.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-FIGURES = ("sad", "mse", "grad", "conn")
-"""The four metrics, in the paper's order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A figure over partitions of the data."""
-
-    mean: float
-    """Mean over the partitions of each partition's mean over nodules."""
-    std: float | None
-    """Standard deviation over the partitions; None where there is but one."""
-
-
-@dataclass(frozen=True, slots=True)
-class MatteRow:
-    """One row of Table 1: a matte against a truth over a region."""
-
-    matte: str
-    """A method as stored (``cf+``), a trivial matte, or a network's label."""
-    truth: str
-    """``released``, or ``known`` where the CT is simulated."""
-    region: str
-    """``whole`` patch, ``near`` (union and 5 mm) or ``unknown``."""
-    nodules: tuple[int, ...]
-    """How many counted, one number a partition: those whose released matte this method did not supply."""
-    figures: Mapping[str, Spread]
-    """By name of `FIGURES`, raw: voxels of full opacity, opacity squared."""
-
-
-@dataclass(frozen=True, slots=True)
-class VariantRow:
-    """One row of Table 2: a variant of the network, trained and measured once a partition."""
-
-    variant: str
-    """``3dmm``, ``3dmm-m`` or ``3dmm-mg``."""
-    auxiliary: bool
-    """False for the paper's dagger: without the auxiliary masks."""
-    truth: str
-    """As in `MatteRow`."""
-    region: str
-    """As in `MatteRow`."""
-    nodules: tuple[int, ...]
-    """How many counted, one number a partition trained."""
-    figures: Mapping[str, Spread]
-    """As in `MatteRow`."""
-    epochs: int
-    """Passes over the training split."""
-    reduced: bool
-    """True where it was trained in less than the paper's setting."""
-
-
-@dataclass(frozen=True, slots=True)
-class CostRow:
-    """One row of Table 3: what a variant of the network costs at 1 x 96^3."""
-
-    variant: str
-    """As in `VariantRow`."""
-    auxiliary: bool
-    """As in `VariantRow`."""
-    parameters: int
-    """Numbers that training sets."""
-    multiply_adds: int
-    """The paper's FLOPs."""
-    latency_s: float | None
-    """Wall seconds of one pass, the median of several; None where it was not measured."""
-    peak_mb: float | None
-    """Peak memory of the pass in megabytes; None where it was not measured."""
-    device: str
-    """Where latency and memory were measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class DiagnosisRow:
-    """One training of Figure 6: benign or malignant from one input alone."""
-
-    backbone: str
-    """``densenet-121``, ``resnet-34`` or ``resnet-50``."""
-    input: str
-    """What the network saw: image, a mask, a matte, or a baseline."""
-    seed: int
-    """Of weights and order."""
-    auroc: float
-    """Area under the receiver operating characteristic on the test split."""
-    low: float | None
-    """Lower end of its 95 % interval."""
-    high: float | None
-    """Upper end of its 95 % interval."""
-    nodules: int
-    """Of the test split, with a rating above or below 3."""
+from storage.diagnoses import DiagnosisRow
+from storage.experiments import Averages, Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,22 +108,22 @@ class EvaluationPage:
     """Ours beside the paper's."""
     provenance: tuple[tuple[str, str], ...]
     """Digests, versions, devices: name and value."""
-    table_1: tuple[MatteRow, ...] = ()
+    table_1: tuple[Averages, ...] = ()
     """Mattes against the released (and the known) ones."""
-    table_2: tuple[VariantRow, ...] = ()
+    table_2: tuple[Averages, ...] = ()
     """The network's variants."""
-    table_3: tuple[CostRow, ...] = ()
+    table_3: tuple[Cost, ...] = ()
     """What they cost."""
     diagnosis: tuple[DiagnosisRow, ...] = ()
-    """Figure 6, one row a training."""
+    """Figure 6: a row for each run and one for the mean over seeds."""
     diagnosis_figure: Picture | None = None
     """Figure 6 as drawn by its own module."""
     readers: tuple[Picture, ...] = ()
     """Figure 1: readers against matte, one picture a nodule."""
-    methods: tuple[Picture, ...] = ()
-    """Figure 7: the eight side by side."""
-    network: tuple[Picture, ...] = ()
-    """Figure 8: the network's outputs."""
+    methods: Picture | None = None
+    """Figure 7: the eight side by side, one row a nodule."""
+    network: Picture | None = None
+    """Figure 8: the network's outputs, one row a nodule."""
     videos: tuple[Video, ...] = ()
     """Slices and turns."""
     study: StudyPart | None = None
@@ -219,4 +131,4 @@ class EvaluationPage:
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a part is not there, by the name of its field; a part without a reason gets a plain one."""
     attachments: Mapping[str, bytes] = field(default_factory=dict)
-    """More files beside the report, by name: the nodules' own scores and the like."""
+    """More files beside the report, by name: the nodules' own scores and the like; the page lists them."""
