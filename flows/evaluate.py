@@ -9,22 +9,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from flows.cluster import LOCAL, Cluster
 from flows.console import console
+from flows.experiment_page import make_page
 from flows.measure import measure_methods, score_missing
 from flows.train import fit
 from matting.refusal import Refusal
+from qc.evaluation_report import render
 from storage.checkpoints import checkpoint_prefix, read_checkpoint
-from storage.experiments import experiment_prefix, save_facts, save_table
+from storage.experiments import save_facts, save_report, save_table
 from storage.recipe import Recipe
 from storage.scores import ALL
 from storage.store import open_store
-from tasks.experiments import facts_of, tabulate
+from tasks.diagnose import Progress, diagnose
+from tasks.experiments import differences, facts_of
+from tasks.experiments import tabulate as tables_of
 from tasks.networks import find_networks, pairs, partitions_of, same_as, trainings
 from tasks.resources import measure_cost
 from tasks.tables import measured_nodules
@@ -51,8 +58,10 @@ class Experiments:
 
 @flow(name="evaluate")
 def evaluate(asked: Experiments) -> str:
-    """Repeat the paper's experiments; gives the folder of the report."""
+    """Repeat the paper's experiments; gives where the report lies."""
     seconds: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    pictures: dict[str, Any] = {}
     if "tables" in asked.parts:
         with _timed(seconds, "methods"):
             measure_methods(asked.store_url, asked.version, ALL, asked.cluster)
@@ -62,7 +71,14 @@ def evaluate(asked: Experiments) -> str:
             measure_networks(asked)
         with _timed(seconds, "costs"):
             measure_costs(asked)
-    return attach(asked, seconds)
+    if "diagnosis" in asked.parts and asked.train:
+        with _timed(seconds, "diagnosis"):
+            missing |= diagnose_nodules(asked)
+    if "figures" in asked.parts:
+        with _timed(seconds, "figures"):
+            pictures = draw(asked)
+    tabulate(asked, seconds)
+    return attach(asked, report(asked, pictures, missing))
 
 
 def train_networks(asked: Experiments) -> None:
@@ -95,16 +111,55 @@ def measure_costs(asked: Experiments) -> None:
     save_table(store, asked.version, asked.recipe.name, 3, [costs[same_as(*pair)] for pair in pairs(asked.recipe)])
 
 
-@task(name="attach", cache_policy=NO_CACHE)
-def attach(asked: Experiments, seconds: dict[str, float]) -> str:
-    """Make the tables from what is stored, and leave them where people and Prefect's users look."""
+@task(name="diagnose", cache_policy=NO_CACHE)
+def diagnose_nodules(asked: Experiments) -> dict[str, str]:
+    """Train classifiers on each input of Figure 6; gives why that cannot be done, if so."""
+    columns = (TextColumn("{task.fields[what]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("diagnosing", total=None, what="")
+
+        def after(progress: Progress) -> None:
+            bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
+
+        try:
+            diagnose(asked.store_url, asked.version, asked.recipe.diagnosis, device=asked.device, after=after)
+        except Refusal as refusal:
+            # The data may not be fit for this one experiment; the others stand.
+            return {"diagnosis": str(refusal)}
+    return {}
+
+
+@task(name="draw", cache_policy=NO_CACHE)
+def draw(asked: Experiments) -> dict[str, Any]:
+    """Draw the figures and videos of chosen nodules; gives them by the page's fields."""
+    return {}
+
+
+@task(name="tables", cache_policy=NO_CACHE)
+def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
+    """Make Tables 1 and 2 from the stored scores of single nodules, and note what they stand on."""
+    store, name = open_store(asked.store_url), asked.recipe.name
+    for number, rows in tables_of(store, asked.version, asked.recipe).items():
+        save_table(store, asked.version, name, number, rows)
+    save_facts(store, asked.version, name, facts_of(store, asked.version, asked.recipe, asked.device, seconds))
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report(asked: Experiments, pictures: dict[str, Any], missing: dict[str, str]) -> str:
+    """Make the page and the files beside it from what is stored; gives where they lie."""
     store = open_store(asked.store_url)
-    tables = tabulate(store, asked.version, asked.recipe)
-    for number, rows in tables.items():
-        save_table(store, asked.version, asked.recipe.name, number, rows)
-    save_facts(store, asked.version, asked.recipe.name, facts_of(store, asked.version, asked.recipe, seconds))
-    create_markdown_artifact(markdown="...", key="experiments", description="The paper's experiments")
-    return f"{store.url}/{experiment_prefix(asked.version, asked.recipe.name)}"
+    page = make_page(store, asked.version, asked.recipe, pictures, missing)
+    return save_report(store, asked.version, asked.recipe.name, render(page))
+
+
+@task(name="attach", cache_policy=NO_CACHE)
+def attach(asked: Experiments, place: str) -> str:
+    """Leave word of the report where Prefect's users look."""
+    reduced = " In a **reduced** setting." if differences(asked.recipe) else ""
+    where = f"release **{asked.version}** of `{asked.store_url}`"
+    text = f"The paper's experiments on {where}: `{place}/report.html`.{reduced}"
+    create_markdown_artifact(markdown=text, key="experiments", description="The paper's experiments")
+    return place
 
 
 def check_parts(parts: tuple[str, ...]) -> None:

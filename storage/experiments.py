@@ -109,6 +109,11 @@ def save_facts(store: Store, version: str, recipe: str, facts: Mapping[str, Any]
     store.put(f"{experiment_prefix(version, recipe)}/facts.json", json.dumps(facts, indent=1, sort_keys=True).encode())
 
 
+def read_facts(store: Store, version: str, recipe: str) -> dict[str, Any]:
+    """Read what the tables stand on. Raises NotFound."""
+    return dict(store.get_json(f"{experiment_prefix(version, recipe)}/facts.json"))
+
+
 def save_report(store: Store, version: str, recipe: str, files: Mapping[str, bytes]) -> str:
     """Store the report's files by relative name; gives where they lie."""
     prefix = f"{experiment_prefix(version, recipe)}/{REPORT}"
