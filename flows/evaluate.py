@@ -9,31 +9,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from qc.evaluation_gather import gather_page
+from qc.evaluation_pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
+from qc.evaluation_report import render
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from flows.cluster import LOCAL, Cluster
 from flows.console import console
-from flows.experiment_page import make_page
 from flows.measure import measure_methods, score_missing
 from flows.train import fit
 from matting.refusal import Refusal
-from qc.evaluation_report import render
+from qc.evaluation_page import Picture
 from storage.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.experiments import save_facts, save_report, save_table
 from storage.recipe import Recipe
 from storage.scores import ALL
 from storage.store import open_store
 from tasks.diagnose import Progress, diagnose
-from tasks.experiments import differences, facts_of
+from tasks.diagnosed import stored_rows
+from tasks.experiments import best_network, differences, facts_of, nodule_tables
 from tasks.experiments import tabulate as tables_of
 from tasks.networks import find_networks, pairs, partitions_of, same_as, trainings
 from tasks.resources import measure_cost
+from tasks.score_network import predict_nodules
 from tasks.tables import measured_nodules
 
 PARTS = ("tables", "diagnosis", "figures")
@@ -61,7 +64,6 @@ def evaluate(asked: Experiments) -> str:
     """Repeat the paper's experiments; gives where the report lies."""
     seconds: dict[str, float] = {}
     missing: dict[str, str] = {}
-    pictures: dict[str, Any] = {}
     if "tables" in asked.parts:
         with _timed(seconds, "methods"):
             measure_methods(asked.store_url, asked.version, ALL, asked.cluster)
@@ -74,11 +76,9 @@ def evaluate(asked: Experiments) -> str:
     if "diagnosis" in asked.parts and asked.train:
         with _timed(seconds, "diagnosis"):
             missing |= diagnose_nodules(asked)
-    if "figures" in asked.parts:
-        with _timed(seconds, "figures"):
-            pictures = draw(asked)
     tabulate(asked, seconds)
-    return attach(asked, report(asked, pictures, missing))
+    drawn, network = draw(asked) if "figures" in asked.parts else (None, None)
+    return attach(asked, report(asked, drawn, network, missing))
 
 
 def train_networks(asked: Experiments) -> None:
@@ -130,9 +130,18 @@ def diagnose_nodules(asked: Experiments) -> dict[str, str]:
 
 
 @task(name="draw", cache_policy=NO_CACHE)
-def draw(asked: Experiments) -> dict[str, Any]:
-    """Draw the figures and videos of chosen nodules; gives them by the page's fields."""
-    return {}
+def draw(asked: Experiments) -> tuple[Drawn, Picture | None]:
+    """Draw the figures and videos of chosen nodules, and what the best network makes of some that it did not learn."""
+    store, version = open_store(asked.store_url), asked.version
+    with console.status("drawing figures and videos"):
+        drawn, best = draw_release(store, version), best_network(store, version, asked.recipe)
+        if best is None:
+            return drawn, None
+        label, digest = best
+        ids = [choice.nodule_id for choice in choose_nodules(store, version, split="test")]
+        made = predict_nodules(store, version, digest, ids, asked.device)
+        predicted = [Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()]
+        return drawn, draw_predicted(store, version, f"{label}, checkpoint {digest[:12]}", predicted)
 
 
 @task(name="tables", cache_policy=NO_CACHE)
@@ -145,11 +154,20 @@ def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report(asked: Experiments, pictures: dict[str, Any], missing: dict[str, str]) -> str:
+def report(asked: Experiments, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]) -> str:
     """Make the page and the files beside it from what is stored; gives where they lie."""
-    store = open_store(asked.store_url)
-    page = make_page(store, asked.version, asked.recipe, pictures, missing)
-    return save_report(store, asked.version, asked.recipe.name, render(page))
+    store, version, recipe = open_store(asked.store_url), asked.version, asked.recipe
+    page = gather_page(
+        store,
+        version,
+        recipe.name,
+        diagnosis=stored_rows(asked.store_url, version, recipe.diagnosis),
+        drawn=drawn,
+        network=network,
+        missing=missing,
+        attachments=nodule_tables(store, version, recipe),
+    )
+    return save_report(store, version, recipe.name, render(page))
 
 
 @task(name="attach", cache_policy=NO_CACHE)

@@ -119,11 +119,6 @@ def read_summary(store: Store, version: str, split: str, what: str) -> dict[str,
         raise Damaged(f"{_prefix(version, split, what)}.json holds no scores. Remove it and measure again.") from error
 
 
-def read_csv(store: Store, version: str, split: str, what: str) -> bytes:
-    """Give the table of every nodule of a side. Raises NotFound."""
-    return store.get(f"{_prefix(version, split, what)}.csv")
-
-
 def read_lines(store: Store, version: str, split: str, *whats: str) -> list[Line]:
     """Give the lines of all that was measured under these names, in their order."""
     found = [read_summary(store, version, split, what) for what in whats]

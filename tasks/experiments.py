@@ -13,7 +13,9 @@ from storage.experiments import Averages, experiment_prefix
 from storage.reader import ReleaseReader
 from storage.recipe import Evaluation, Recipe
 from storage.releases import read_release
+from storage.scores import METHODS, Score, nodules_scored, read_nodules
 from storage.store import Store, canonical_json
+from storage.tabular import to_csv
 from tasks.networks import AS_ASKED, Network, find_networks, pairs, partitions_of, same_as, scores_of, scores_of_methods
 from tasks.provenance import code_facts
 from tasks.resources import device_name
@@ -78,6 +80,30 @@ def facts_of(store: Store, version: str, recipe: Recipe, device: str, seconds: M
         "device": device_name(device),
         "seconds_of_this_run": dict(seconds),
     }
+
+
+def best_network(store: Store, version: str, recipe: Recipe, region: str = "near") -> tuple[str, str] | None:
+    """Give label and checkpoint of the network of partition 0 with the least SAD; None where none was measured."""
+    rows = [row for row in tabulate(store, version, recipe)[1] if row.checkpoints and row.partitions.startswith("0")]
+    rows = [row for row in rows if (row.truth, row.region) == ("released", region)]
+    if not rows:
+        return None
+    best = min(rows, key=lambda row: row.sad)
+    return best.matte, best.checkpoints.split()[0]
+
+
+def nodule_tables(store: Store, version: str, recipe: Recipe) -> dict[str, bytes]:
+    """Give the scores of every nodule that the tables stand on, as CSV by file name: of methods and networks."""
+    found = {}
+    reader = ReleaseReader(store.url, version)
+    if set(reader.nodules()) <= nodules_scored(store, version, METHODS):
+        found["nodules/methods.csv"] = to_csv(Score, read_nodules(store, version, METHODS, reader.nodules()))
+    for network in find_networks(store, version, recipe):
+        for partition, digest in network.digests.items():
+            nodules = sorted(nodules_scored(store, version, digest))
+            name = f"{network.label} partition {partition}".replace("(", "").replace(")", "").replace(" ", "-")
+            found[f"nodules/{name}.csv"] = to_csv(Score, read_nodules(store, version, digest, nodules))
+    return found
 
 
 def _network_rows(store: Store, network: Network, readers: dict[int, ReleaseReader], recipe: Recipe) -> list[Averages]:
