@@ -32,13 +32,11 @@ def choose(fingerprint_csv: bytes, among: Collection[str] | None = None) -> tupl
     if among is not None:
         rows = rows[rows["nodule"].isin(among)]
     rows = rows[rows["union_mm3"] >= rows["union_mm3"].median()]
+    distance_hu = (rows["hu_median"] - TISSUE_HU).abs()
     wishes = (
         (rows["dice"], "the readers agree least: Dice {dice:.2f}"),
         (rows["hu_median"], "the faintest, as ground glass is: median {hu_median:.0f} HU"),
-        (
-            (rows["hu_median"] - TISSUE_HU).abs(),
-            "the nearest to soft tissue, as solid nodules are: median {hu_median:.0f} HU",
-        ),
+        (distance_hu, "nearest to soft tissue, as solid nodules are: median {hu_median:.0f} HU"),
     )
     chosen: list[Choice] = []
     for order, words in wishes:

@@ -7,9 +7,29 @@ or None, and `missing` says why; the page then says so too.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from storage.checkpoints import network_label
 from storage.diagnoses import DiagnosisRow
 from storage.experiments import Averages, Cost
+
+
+class NetworkName(NamedTuple):
+    """A variant of the network."""
+
+    variant: str
+    """``3dmm``, ``3dmm-m`` or ``3dmm-mg``."""
+    auxiliary: bool
+    """False for the paper's dagger: without the auxiliary masks."""
+
+    @classmethod
+    def of(cls, label: str) -> "NetworkName | None":
+        """Read a table's label; None for a method, a trivial matte or a network of another make."""
+        return next((name for name in NETWORKS if network_label(*name) == label), None)
+
+
+NETWORKS = tuple(NetworkName(variant, masks) for variant in ("3dmm", "3dmm-m", "3dmm-mg") for masks in (True, False))
+"""In the paper's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,11 @@ class Video:
     """The same in words."""
     caption: str
     """What it shows."""
+
+    @property
+    def mp4_file(self) -> str:
+        """Name of the MP4 beside the report."""
+        return self.file.removesuffix(".gif") + ".mp4"
 
 
 @dataclass(frozen=True, slots=True)
