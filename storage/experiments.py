@@ -94,9 +94,12 @@ def read_table(store: Store, version: str, recipe: str, number: int) -> list[Ave
 
 
 def read_costs(store: Store, version: str, recipe: str) -> list[Cost]:
-    """Read Table 3. Raises NotFound or Damaged."""
+    """Read Table 3; empty where costs were not measured. Raises Damaged."""
     key = table_key(version, recipe, 3)
-    return from_csv(Cost, store.get(key), f"{store.url}/{key}")
+    try:
+        return from_csv(Cost, store.get(key), f"{store.url}/{key}")
+    except NotFound:
+        return []
 
 
 def table_key(version: str, recipe: str, number: int) -> str:
