@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from qc.evaluation_gather import gather_page
-from qc.evaluation_pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
-from qc.evaluation_report import render
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -24,17 +21,20 @@ from flows.console import console
 from flows.measure import measure_methods, score_missing
 from flows.train import fit
 from matting.refusal import Refusal
+from qc.evaluation_gather import gather_page
 from qc.evaluation_page import Picture
+from qc.evaluation_pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
+from qc.evaluation_report import render
 from storage.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.experiments import save_facts, save_report, save_table
 from storage.recipe import Recipe
 from storage.scores import ALL
 from storage.store import open_store
 from tasks.diagnose import Progress, diagnose
-from tasks.diagnosed import stored_rows
+from tasks.diagnosed import runs_to_do, stored_rows
 from tasks.experiments import best_network, differences, facts_of, nodule_tables
 from tasks.experiments import tabulate as tables_of
-from tasks.networks import find_networks, pairs, partitions_of, same_as, trainings
+from tasks.networks import find_networks, not_trained, pairs, partitions_of, same_as, trainings
 from tasks.resources import measure_cost
 from tasks.score_network import predict_nodules
 from tasks.tables import measured_nodules
@@ -157,14 +157,22 @@ def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
 def report(asked: Experiments, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]) -> str:
     """Make the page and the files beside it from what is stored; gives where they lie."""
     store, version, recipe = open_store(asked.store_url), asked.version, asked.recipe
+    rows, untrained = stored_rows(asked.store_url, version, recipe.diagnosis), not_trained(store, version, recipe)
+    to_do = {
+        "table_2": f"not trained: {', '.join(untrained)}. `halosign evaluate --train` trains them."
+        if untrained
+        else "",
+        "diagnosis": runs_to_do(rows, recipe.diagnosis),
+    }
     page = gather_page(
         store,
         version,
         recipe.name,
-        diagnosis=stored_rows(asked.store_url, version, recipe.diagnosis),
+        diagnosis=rows,
         drawn=drawn,
         network=network,
         missing=missing,
+        unfinished={part: words for part, words in to_do.items() if words},
         attachments=nodule_tables(store, version, recipe),
     )
     return save_report(store, version, recipe.name, render(page))

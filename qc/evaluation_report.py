@@ -45,7 +45,7 @@ REASONS = {
     "table_2": "no network was trained on this release in this setting. `halosign evaluate --train` trains them.",
     "table_3": "costs were not measured. `halosign evaluate` measures them.",
     "figure_9": "it needs a network of Table 2 together with its costs in Table 3.",
-    "diagnosis": "no classifier was trained. `halosign evaluate --parts diagnosis` trains them.",
+    "diagnosis": "no classifier was trained. `halosign evaluate --train` trains them.",
     "readers": "no pictures were drawn. `halosign evaluate --parts figures` draws them.",
     "methods": "no pictures were drawn. `halosign evaluate --parts figures` draws them.",
     "network": "no network was trained on this release, or its outputs were not drawn.",

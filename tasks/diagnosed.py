@@ -1,10 +1,19 @@
 """Figure 6 as far as it is done: the rows of all runs that are stored. Nothing is computed but areas under curves."""
 
+from collections.abc import Sequence
+
 from matting.parameters import Diagnosis
 from storage.diagnoses import DiagnosisRow, diagnosis_prefix, read_nodules, read_run
 from storage.reader import ReleaseReader
 from storage.store import open_store
 from tasks.diagnose import INPUTS, name_of, rows_of, volume_row
+
+
+def runs_to_do(rows: Sequence[DiagnosisRow], settings: Diagnosis) -> str:
+    """Say how many runs are still to be done; empty where all are."""
+    total = len(settings.backbones) * len(INPUTS) * len(settings.seeds)
+    done = sum(row.seed is not None for row in rows)
+    return f"{done} of {total} runs are done; `halosign evaluate --train` goes on." if done < total else ""
 
 
 def stored_rows(store_url: str, version: str, settings: Diagnosis) -> list[DiagnosisRow]:

@@ -83,6 +83,15 @@ def find_networks(store: Store, version: str, recipe: Recipe) -> list[Network]:
     return found + sorted(others.values(), key=lambda network: network.label)
 
 
+def not_trained(store: Store, version: str, recipe: Recipe) -> list[str]:
+    """Name the networks of Table 2 that are still to be trained, with their partition."""
+    return [
+        f"{network_label(order.variant, order.auxiliary)} on partition {order.partition}"
+        for order in trainings(store.url, version, recipe, "cpu")
+        if find_checkpoint(store, name_of(order)) is None
+    ]
+
+
 def scores_of(
     store: Store, network: Network, readers: dict[int, ReleaseReader], at_most: int | None
 ) -> dict[int, list[Score]]:
