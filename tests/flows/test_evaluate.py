@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 
 import flows.evaluate
 import flows.measure
+import qc.evaluation_pictures
 import tasks.train
 from flows.cli import app
 from flows.evaluate import Experiments, evaluate
 from matting.refusal import Refusal
 from storage.experiments import Cost
 from storage.recipe import load_recipe
+from storage.store import copy_folder
 from tasks.networks import partitions_of, trainings
 from tasks.tables import measured_nodules
 from tests.flows.training import copy_of
@@ -151,6 +153,22 @@ def test_the_facts_say_what_the_tables_stand_on(asked):
     assert facts["code"]["halosign"]
 
 
+def test_the_report_and_every_number_s_file_lie_beside_the_tables(asked, monkeypatch, tmp_path):
+    # Moving pictures take their time; tests/qc makes some.
+    monkeypatch.setattr(qc.evaluation_pictures, "VIDEOS_AT_MOST", 0)
+    folder = Path(evaluate(replace(asked, parts=("figures",))))
+    assert folder == Path(f"{asked.store_url}/experiments/0.1.0/tiny/report")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "REDUCED SETTING" in page
+    for number in (1, 2, 3):
+        assert (folder / f"table-{number}.csv").read_bytes() == (folder.parent / f"table-{number}.csv").read_bytes()
+    readers = partitions_of(asked.store_url, "0.1.0", 1)
+    assert rows_in(folder / "nodules/methods.csv") == nodule_rows(asked.store_url, "methods", readers[0].nodules())
+    assert {"figure-7.png", "figure-8.png", "figure-9.png"} <= {path.name for path in (folder / "pictures").iterdir()}
+    assert copy_folder(str(folder), tmp_path) == sum(path.is_file() for path in folder.rglob("*"))
+    assert (tmp_path / "nodules/methods.csv").read_bytes() == (folder / "nodules/methods.csv").read_bytes()
+
+
 def test_done_again_nothing_is_measured_or_trained_again(asked, monkeypatch):
     def never(*_, **__):
         raise AssertionError("done twice")
@@ -168,6 +186,9 @@ def test_without_training_what_is_not_trained_is_not_there(learnable, asked, tmp
     assert table(store.url, 2) == []
     assert {row["checkpoints"] for row in table(store.url, 1)} == {""}
     assert store.children("checkpoints") == ([], [])
+    page = store.get("experiments/0.1.0/tiny/report/report.html").decode()
+    assert "no network was trained" in page
+    assert "no classifier was trained" in page
 
 
 def test_killed_and_started_again_it_finishes_what_it_had_begun(learnable, asked, recipe_file, environment, tmp_path):
