@@ -32,16 +32,16 @@ def choose(fingerprint_csv: bytes, among: Collection[str] | None = None) -> tupl
     if among is not None:
         rows = rows[rows["nodule"].isin(among)]
     rows = rows[rows["union_mm3"] >= rows["union_mm3"].median()]
-    distance_hu = (rows["hu_median"] - TISSUE_HU).abs()
-    wishes = (
-        (rows["dice"], "the readers agree least: Dice {dice:.2f}"),
-        (rows["hu_median"], "the faintest, as ground glass is: median {hu_median:.0f} HU"),
-        (distance_hu, "nearest to soft tissue, as solid nodules are: median {hu_median:.0f} HU"),
-    )
+    rows = rows.assign(from_tissue_hu=(rows["hu_median"] - TISSUE_HU).abs())
+    wishes = {
+        "dice": "the readers agree least: Dice {dice:.2f}",
+        "hu_median": "the faintest, as ground glass is: median {hu_median:.0f} HU",
+        "from_tissue_hu": "nearest to soft tissue, as solid nodules are: median {hu_median:.0f} HU",
+    }
     chosen: list[Choice] = []
-    for order, words in wishes:
-        left = order[~rows["nodule"].isin([choice.nodule_id for choice in chosen])].dropna()
+    for column, words in wishes.items():
+        left = rows[~rows["nodule"].isin([choice.nodule_id for choice in chosen])].dropna(subset=[column])
         if len(left):
-            best = rows.loc[left.idxmin()]
-            chosen.append(Choice(str(best["nodule"]), words.format(**best)))
+            best = left.sort_values(column, kind="stable").iloc[0]
+            chosen.append(Choice(str(best["nodule"]), words.format_map(best)))
     return tuple(chosen)

@@ -112,9 +112,9 @@ def draw_outputs(outputs: Sequence[Output]) -> Figure:
     drawn = None
     for row, output in enumerate(outputs):
         known = output.subject
-        volumes = {
-            "true union": known.readers.any(axis=0).astype(np.float32),
-            "true overlap": known.readers.all(axis=0).astype(np.float32),
+        volumes: dict[str, NDArray[np.float32] | None] = {
+            "true union": np.any(known.readers, axis=0).astype(np.float32),
+            "true overlap": np.all(known.readers, axis=0).astype(np.float32),
             "released matte": known.alphas[str(known.picked)],
             "predicted union": output.union,
             "predicted overlap": output.overlap,

@@ -41,16 +41,16 @@ NAMES = {
 }
 """The parts of the page, in its order but for Figure 9, which follows from Tables 2 and 3."""
 REASONS = {
-    "table_1": "nothing was measured. `halosign evaluate` measures the methods.",
-    "table_2": "no network was trained on this release in this setting. `halosign evaluate --train` trains them.",
-    "table_3": "costs were not measured. `halosign evaluate` measures them.",
+    "table_1": "nothing was measured. The command halosign evaluate measures the methods.",
+    "table_2": "no network was trained on this release. With --train, halosign evaluate trains them.",
+    "table_3": "costs were not measured. The command halosign evaluate measures them.",
     "figure_9": "it needs a network of Table 2 together with its costs in Table 3.",
-    "diagnosis": "no classifier was trained. `halosign evaluate --train` trains them.",
-    "readers": "no pictures were drawn. `halosign evaluate --parts figures` draws them.",
-    "methods": "no pictures were drawn. `halosign evaluate --parts figures` draws them.",
+    "diagnosis": "no classifier was trained. With --train, halosign evaluate trains them.",
+    "readers": "no pictures were drawn. The command halosign evaluate --parts figures draws them.",
+    "methods": "no pictures were drawn. The command halosign evaluate --parts figures draws them.",
     "network": "no network was trained on this release, or its outputs were not drawn.",
-    "videos": "no videos were made. `halosign evaluate --parts figures` makes them.",
-    "study": "the store holds no clinicians' study of this release with answers. `halosign review study` begins one.",
+    "videos": "no videos were made. The command halosign evaluate --parts figures makes them.",
+    "study": "the store holds no clinicians' study of this release with answers; halosign review study begins one.",
 }
 """Why a part is not there, unless the page knows better."""
 

@@ -69,8 +69,8 @@ class ErrorTable:
     """In words."""
     region: str
     """In words."""
-    papers_place: bool
-    """True where the paper measures the same."""
+    prints_paper: bool
+    """True where the paper prints numbers of any row."""
     rows: tuple[ErrorRow, ...]
     """As stored."""
 
@@ -126,7 +126,7 @@ def _table(members: Sequence[tuple[int, Averages]], printed: Mapping[str, Printe
     return ErrorTable(
         truth=TRUTHS[first.truth],
         region=REGIONS[first.region],
-        papers_place=same,
+        prints_paper=same and any(row.matte in printed for _, row in members),
         rows=tuple(
             ErrorRow(
                 matte=row.matte,

@@ -104,7 +104,7 @@ def mp4(frames: Sequence[NDArray[np.uint8]], frame_ms: int) -> bytes | None:
     source = f"-f rawvideo -pix_fmt rgb24 -s {columns}x{rows} -r {1000 / frame_ms:.4f} -i -".split()
     # One thread and no time of writing: the same frames give the same bytes.
     target = "-an -c:v libx264 -preset slow -crf 24 -pix_fmt yuv420p -threads 1 -fflags +bitexact -flags:v +bitexact"
-    # MP4 is written backwards and forwards, so it goes through a fragmented stream that needs no file.
+    # A plain MP4 needs a file that can be rewound; a fragmented one can be piped.
     stream = ["-movflags", "frag_keyframe+empty_moov", "-f", "mp4", "-"]
     command = [program, "-v", "error", *source, *target.split(), *stream]
     done = subprocess.run(command, input=b"".join(f.tobytes() for f in frames), capture_output=True, check=False)
@@ -171,13 +171,13 @@ def _turn_frame(cube: NDArray[np.float32], angle: float, stand_in: bool) -> NDAr
     turned = np.clip(ndimage.rotate(cube, angle, axes=(1, 2), reshape=False, order=1), 0, 1)
     figure, panels = sheet(1, 2, foot_inches=0.04, panel_inches=PANEL_INCHES)
     looks = (
-        ("largest alpha along the ray", turned.max(axis=1), {"cmap": "magma"}),
-        (f"surface at alpha {SURFACE:g}", _lit(turned), {"cmap": "gray"}),
+        ("largest alpha along the ray", turned.max(axis=1), "magma"),
+        (f"surface at alpha {SURFACE:g}", _lit(turned), "gray"),
     )
     drawn = []
-    for panel, (title, picture, how) in zip(panels, looks, strict=True):
+    for panel, (title, picture, colours) in zip(panels, looks, strict=True):
         panel.set_axis_off()
-        drawn.append(panel.imshow(picture[::-1], vmin=0, vmax=1, interpolation="bilinear", **how))
+        drawn.append(panel.imshow(picture[::-1], vmin=0, vmax=1, interpolation="bilinear", cmap=colours))
         panel.set_title(title, color=INK, fontsize=8)
     panels[0].text(0.02, 0.02, f"turned {angle:.0f}°", color=INK, fontsize=7, transform=panels[0].transAxes)
     colour_bar(figure, drawn[0], TICKS, "alpha")

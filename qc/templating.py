@@ -17,7 +17,14 @@ def fill(template: str, **values: Any) -> str:
         loader=PackageLoader("qc"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        heading=_heading, fixed=_fixed, short=_short, size=_size, duration=_duration, data_uri=_data_uri
+        heading=_heading,
+        fixed=_fixed,
+        figure=_figure,
+        raw=_raw,
+        short=_short,
+        size=_size,
+        duration=_duration,
+        data_uri=_data_uri,
     )
     return environment.get_template(template).render(**values)
 
@@ -35,6 +42,16 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def _fixed(value: float | None, digits: int = 3) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def _figure(value: float, digits: int = 2) -> str:
+    """Write a number with so many places, or none from a thousand on, where they say nothing."""
+    return f"{value:,.{digits if abs(value) < 1000 else 0}f}"
+
+
+def _raw(value: float) -> str:
+    """Write a number to three digits that count, a large one in full."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _short(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """Figure 9: what a variant of the network costs against how well it does, the paper's points beside ours."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ def draw_tradeoff(
         The figure; None where no network has both, measures and costs.
     """
     giga = {NetworkName(cost.variant, cost.auxiliary): cost.multiply_adds / 1e9 for cost in costs}
-    rows = {name: row for row in measured if (name := NetworkName.of(row.matte)) in giga}
+    rows = {name: row for row in measured if (name := NetworkName.of(row.matte)) and name in giga}
     if not rows:
         return None
     figure = Figure((12.4, 3.7), dpi=DPI, layout="constrained")
@@ -72,24 +73,32 @@ def _papers(panel: Axes, figure_name: str) -> None:
 
 
 def _ours(
-    panel: Axes, figure_name: str, rows: Mapping[NetworkName | None, Averages], giga: Mapping[NetworkName, float]
+    panel: Axes, figure_name: str, rows: Mapping[NetworkName, Averages], giga: Mapping[NetworkName, float]
 ) -> None:
     unit = TABLE_UNITS[figure_name]
     for auxiliary in (True, False):
-        mine = sorted((giga[n], getattr(row, figure_name) / unit) for n, row in rows.items() if n and n[1] is auxiliary)
-        panel.plot(*zip(*mine, strict=True), color=OURS, linewidth=0.9) if mine else None
+        mine = sorted(
+            (giga[n], getattr(row, figure_name) / unit) for n, row in rows.items() if n.auxiliary is auxiliary
+        )
+        if mine:
+            panel.plot(*zip(*mine, strict=True), color=OURS, linewidth=0.9)
     for name, row in rows.items():
-        if name:
-            deviation = getattr(row, f"{figure_name}_deviation")
-            spread = None if deviation is None else deviation / unit
-            _point(panel, *name, giga[name], getattr(row, figure_name) / unit, spread, OURS)
+        deviation = getattr(row, f"{figure_name}_deviation")
+        spread = None if deviation is None else deviation / unit
+        _point(panel, *name, giga[name], getattr(row, figure_name) / unit, spread, OURS)
 
 
 def _point(
     panel: Axes, variant: str, auxiliary: bool, x: float, mean: float, deviation: float | None, colour: str
 ) -> None:
     face = colour if auxiliary else "white"
-    style = {"color": colour, "marker": _MARKERS[variant], "markerfacecolor": face, "markersize": 6, "capsize": 2}
+    style: dict[str, Any] = {
+        "color": colour,
+        "marker": _MARKERS[variant],
+        "markerfacecolor": face,
+        "markersize": 6,
+        "capsize": 2,
+    }
     panel.errorbar([x], [mean], yerr=[deviation] if deviation else None, linewidth=0.8, zorder=3, **style)
 
 

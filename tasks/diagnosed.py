@@ -13,7 +13,7 @@ def runs_to_do(rows: Sequence[DiagnosisRow], settings: Diagnosis) -> str:
     """Say how many runs are still to be done; empty where all are."""
     total = len(settings.backbones) * len(INPUTS) * len(settings.seeds)
     done = sum(row.seed is not None for row in rows)
-    return f"{done} of {total} runs are done; `halosign evaluate --train` goes on." if done < total else ""
+    return f"{done} of {total} runs are done. With --train, halosign evaluate goes on." if done < total else ""
 
 
 def stored_rows(store_url: str, version: str, settings: Diagnosis) -> list[DiagnosisRow]:
