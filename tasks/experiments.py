@@ -101,6 +101,8 @@ def nodule_tables(store: Store, version: str, recipe: Recipe) -> dict[str, bytes
     for network in find_networks(store, version, recipe):
         for partition, digest in network.digests.items():
             nodules = sorted(nodules_scored(store, version, digest))
+            if not nodules:
+                continue
             name = f"{network.label} partition {partition}".replace("(", "").replace(")", "").replace(" ", "-")
             found[f"nodules/{name}.csv"] = to_csv(Score, read_nodules(store, version, digest, nodules))
     return found

@@ -58,7 +58,8 @@ def same_as(variant: str, auxiliary: bool) -> tuple[str, bool]:
 
 def trainings(store_url: str, version: str, recipe: Recipe, device: str) -> Iterator[TrainingOrder]:
     """Give the trainings of Table 2, one partition after the other; one without a train split is left out."""
-    for partition, reader in partitions_of(store_url, version, recipe.evaluation.partitions).items():
+    number = min(recipe.evaluation.trained_partitions, recipe.evaluation.partitions)
+    for partition, reader in partitions_of(store_url, version, number).items():
         if "train" in reader.splits.values():
             for variant, auxiliary in dict.fromkeys(same_as(*pair) for pair in pairs(recipe)):
                 yield TrainingOrder(store_url, version, variant, auxiliary, recipe.training, device, partition)

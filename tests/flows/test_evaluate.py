@@ -32,7 +32,7 @@ FIGURES = ("sad", "mse", "grad", "conn")
 RECIPE = """
 name: tiny
 training: {crop_zyx: [16, 16, 32], focus: 1.0, batch: 8, epochs: 1, look_every: 0}
-evaluation: {partitions: 2, variants: [3dmm-mg, 3dmm-m], test_nodules: 1}
+evaluation: {partitions: 2, trained_partitions: 9, variants: [3dmm-mg, 3dmm-m], test_nodules: 1}
 """
 
 
