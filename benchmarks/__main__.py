@@ -1,4 +1,4 @@
-"""Every benchmark in turn, each a table and a benchmarks/results/<name>.json; then docs/benchmarks.md from all."""
+"""Every benchmark in turn, each a table and a benchmarks/results/<name>.json; then the pages of docs from them."""
 
 import runpy
 
@@ -7,6 +7,7 @@ SCRIPTS = (
     "peers",
     "textbook",
     "convergence",
+    "margin",
     "memory",
     "reading",
     "publishing",
@@ -15,6 +16,7 @@ SCRIPTS = (
     "fan_out",
     "review",
     "page",
+    "errors_page",
 )
 
 

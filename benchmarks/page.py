@@ -4,6 +4,7 @@ python -m benchmarks.page
 """
 
 import json
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,26 +21,26 @@ Measured on one machine of two cores that other programs shared, one thread: sec
 are the ratios, each taken inside one run. `make bench` measures everything anew and writes this page. Real nodules are
 LIDC-IDRI's, prepared with the chain's defaults (0.5 mm). Errors against known mattes: [errors.md](errors.md).
 """
-NAMES = ("cost", "peers", "textbook", "convergence", "memory", "search", "reading", "publishing", "fan_out", "review")
+WANTED_SECONDS, FLAT = 0.5, 1.25
+WANTED_PEER_TIMES, WANTED_LOWER = 20, 0.2
 WANTED_TIMES, WANTED_MEMORY, WANTED_DIFFERENCE = 200, 15, 1e-3
+BANDS = ((1_000, 10_000), (10_000, 30_000), (30_000, 100_000), (100_000, 1_000_000))
+"""Unknown voxels from and to, over which costs are averaged."""
 
 
 def main() -> None:
-    writers = (cost, peers, textbook, convergence, memory, search, reading, publishing, fan_out, review)
+    writers = (cost, peers, textbook, convergence, margin, memory, search, reading, publishing, fan_out, review)
     reports = {writer: read(writer.__name__) for writer in writers}
+    sections = [writer(report) for writer, report in reports.items()]
     PAGE.write_text(
-        "\n".join([INTRODUCTION, age(reports.values()), *(writer(report) for writer, report in reports.items())])
+        "\n".join([INTRODUCTION, age({writer.__name__: report for writer, report in reports.items()}), *sections])
     )
     print(f"wrote {Path('docs', PAGE.name)}")
 
 
-def age(reports: Iterable[dict[str, object]]) -> str:
+def age(reports: dict[str, dict[str, object]]) -> str:
     """Say which figures were measured before the solvers last changed."""
-    old = [
-        section
-        for section, report in zip(NAMES, reports, strict=True)
-        if report.get("algorithm", 1) != ALGORITHM_VERSION
-    ]
+    old = [section for section, report in reports.items() if report.get("algorithm", 1) != ALGORITHM_VERSION]
     if not old:
         return f"All were measured with algorithm version {ALGORITHM_VERSION}.\n"
     return f"Measured with an earlier version of the solvers than the present {ALGORITHM_VERSION}: {', '.join(old)}.\n"
@@ -57,6 +58,8 @@ def cost(report: dict[str, object]) -> str:
         for name, *rest in spread_of_cost(rows)
     ]
     header = ("", "median nodule, s", "largest, s", "least", "median", "most")
+    seconds, bands = median["seconds"]["all eight"], cost_by_size(rows)
+    flat = len(bands) > 2 and bands[2][2] <= FLAT * bands[0][2]
     return f"""## Cost
 
 `python -m benchmarks.cost`: {len(rows)} nodules of {rows[0]["unknown_voxels"]:,} to {largest["unknown_voxels"]:,}
@@ -66,8 +69,24 @@ once cost less than their sum: both forms of a method share its operator.
 
 {markdown(header, figures)}
 
+- All eight of the median nodule: at most {WANTED_SECONDS} s wanted: {verdict(seconds <= WANTED_SECONDS)}.
+- Cost per unknown voxel flat up to 100,000 (medians of all eight, the third at most {FLAT} times the first):
+  {verdict(flat)}.
+
+{markdown(("unknown voxels", "nodules", "microseconds per unknown voxel"), bands)}
+
 ![CPU time against unknown voxels](pictures/cost.png)
 """
+
+
+def cost_by_size(rows: list[dict[str, dict[str, float]]]) -> list[tuple[str, int, float]]:
+    """Give for each band its name, how many nodules it has and the median cost of all eight per unknown voxel."""
+    bands = []
+    for first, last in BANDS:
+        costs = [r["microseconds_per_unknown"]["all eight"] for r in rows if first <= r["unknown_voxels"] < last]
+        if costs:
+            bands.append((f"{first:,} to {last:,}", len(costs), statistics.median(costs)))
+    return bands
 
 
 def peers(report: dict[str, object]) -> str:
@@ -76,6 +95,13 @@ def peers(report: dict[str, object]) -> str:
     shown = [key for key in times[0] if "ratio" not in key or "whole" not in key]
     summary = [(name, value) for name, value in report["median_ratios"].items()]
     rows = [(name, row["3D"], row["2D"], row["ratio"]) for name, row in errors.items()]
+    times_less, closed_form = (report["median_ratios"][name] for name in ("whole ratio", "cf whole ratio"))
+    lower = {name: 1 - row["3D"] / row["2D"] for name, row in errors.items()}
+    said = "\n".join(
+        f"- {name}: ours {abs(share):.0%} {'lower' if share > 0 else 'higher'}; {WANTED_LOWER:.0%} lower wanted:"
+        f" {verdict(share >= WANTED_LOWER)}."
+        for name, share in lower.items()
+    )
     return f"""## Beside PyMatting
 
 `python -m benchmarks.peers`: PyMatting solves the same nodules slice by slice, on whole slices or on slices cut to the
@@ -88,10 +114,16 @@ voxels solved.
 
 {markdown(("median over nodules", "theirs / ours"), summary)}
 
+- The three on whole slices: {times_less:.1f} times ours; {WANTED_PEER_TIMES} wanted:
+  {verdict(times_less >= WANTED_PEER_TIMES)}.
+- Closed form on whole slices: {closed_form:.2f} times ours; at least 1 wanted: {verdict(closed_form >= 1)}.
+
 Mean error against the known matte of {len(report["stand_ins"])} stand-ins, over the unknown voxels of the slices that
 PyMatting solves (its defaults, ours). A ratio below 1 says that PyMatting does better, here and above:
 
 {markdown(("", "3D", "PyMatting", "ratio"), rows)}
+
+{said}
 """
 
 
@@ -141,6 +173,21 @@ tied. Below it: {", ".join(tied) or "none"}.
 """
 
 
+def margin(report: dict[str, object]) -> str:
+    methods, nodules = report["methods"], report["nodules"]
+    rows = [(name, *figures.values()) for name, figures in methods.items()]
+    shares = [row["share"] for row in nodules]
+    return f"""## Search margin
+
+`python -m benchmarks.margin`: mattes with candidates within {report["margin_mm"]:g} mm of the unknown voxels' box, as
+by default, against mattes with the whole patch searched: |difference| over the unknown voxels of {len(nodules)} nodules
+of {nodules[0]["unknown"]:,} to {nodules[-1]["unknown"]:,} unknown voxels. The box holds {min(shares):.0%} to
+{max(shares):.0%} of the patch (median {statistics.median(shares):.0%}).
+
+{markdown(("", *methods["cf"]), rows)}
+"""
+
+
 def memory(report: dict[str, object]) -> str:
     rows = report["rows"]
     return f"""## Memory
@@ -180,7 +227,7 @@ def search(report: dict[str, object]) -> str:
 for confirmation. Mean absolute error over the unknown region, averaged over solid, part-solid and ground-glass: `alpha`
 of the plain form against the known matte, `density` of the + form against the known matte times the lesion's own
 radiodensity target. A default follows the development set only where the confirmation set agrees and the base methods
-stay different mattes. {report.get("note", "")}
+stay different mattes.
 
 {tables}
 """

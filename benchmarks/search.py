@@ -30,36 +30,49 @@ from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
 SETS = {"development": (1, 3), "confirmation": (0, 4)}
 """Which nodules of each kind (every other one, from the first or the second on), and the simulation's seed."""
-PAPER_FORM = {"epsilon": 1e-7, "mean_reach_mm": 0.0, "trusted_variance": None}
-BEFORE = {"windows": "centred", "mean_reach_mm": 0.0, "trusted_variance": None}
+STRAIGHT = {"intensity_curve": 0.0}
+"""Intensities as the paper takes them; the one turn here that concerns all methods."""
+PAPER_FORM = {**STRAIGHT, "epsilon": 1e-7, "mean_reach_mm": 0.0, "trusted_variance": None, "ramp_strength": 0.0}
+VERSION_3 = {
+    "cf": {**STRAIGHT, "epsilon": 3e-4, "trusted_variance": 1e-3, "ramp_strength": 0.0},
+    "lb": {**STRAIGHT, "ridge": 1e-3, "trusted_variance": 1e-3, "ramp_strength": 0.0},
+}
+BEFORE = {**STRAIGHT, "windows": "centred", "mean_reach_mm": 0.0, "trusted_variance": None, "ramp_strength": 0.0}
 LOCAL = {"local_mean_reach_mm": 0.0, "local_trusted_variance": None, "local_epsilon": 1e-6}
 IF_BEFORE = {**LOCAL, "local_strength": 1 / 27, "intra_strength": 0.01}
 TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "cf": (
         "closed_form",
-        [PAPER_FORM]
-        + [{"epsilon": value} for value in (1e-7, 1e-4, 1e-3, 1e-2)]
+        [PAPER_FORM, VERSION_3["cf"]]
+        + [{"intensity_curve": value} for value in (0.0, 0.5, 2.0)]
+        + [{"epsilon": value} for value in (1e-7, 3e-4, 1e-3, 1e-2)]
         + [{"mean_reach_mm": value} for value in (0.0, 1.0, 3.0)]
-        + [{"trusted_variance": value} for value in (None, 1e-2, 3e-4)],
+        + [{"trusted_variance": value} for value in (None, 1e-3, 1e-4)]
+        + [{"ramp_strength": value} for value in (0.0, 0.005, 0.05)]
+        + [{"ramp_inset_mm": value} for value in (0.0, 0.5, 1.0)],
     ),
     "lb": (
         "learning_based",
-        [BEFORE]
-        + [{"ridge": value} for value in (1e-4, 3e-3, 1e-2)]
+        [BEFORE, VERSION_3["lb"]]
+        + [{"intensity_curve": value} for value in (0.0, 0.5, 2.0)]
+        + [{"ridge": value} for value in (3e-4, 1e-3, 1e-2)]
         + [{"mean_reach_mm": value} for value in (0.0, 2.0, 4.0)]
-        + [{"trusted_variance": value} for value in (None, 1e-2, 3e-4)]
+        + [{"trusted_variance": value} for value in (None, 1e-3, 1e-4)]
+        + [{"ramp_strength": value} for value in (0.0, 0.05)]
         + [{"windows": "centred"}]
         + [{"kernel": "gaussian", "kernel_width": value} for value in (0.3, 1.0)],
     ),
     "knn": (
         "knn",
-        [{"neighbours": value} for value in ((5, 2), (20, 2), (10, 5))]
+        [{"intensity_curve": value} for value in (0.0, 0.5, 2.0)]
+        + [{"neighbours": value} for value in ((5, 2), (20, 2), (10, 5))]
         + [{"position_weights": value} for value in ((1.0, 1.0), (3.0, 0.1), (3.0, 3.0), (6.0, 1.0), (6.0, 3.0))]
         + [{"intensity_weight": value} for value in (0.5, 2.0)],
     ),
     "if": (
         "information_flow",
-        [IF_BEFORE]
+        [{**STRAIGHT, **IF_BEFORE}]
+        + [{"intensity_curve": value} for value in (0.0, 0.5, 2.0)]
         + [{"mixture_neighbours": value} for value in (10, 30)]
         + [{"mixture_position_weight": value} for value in (0.3, 3.0)]
         + [{"mixture_ridge": value} for value in (1e-4, 1e-2)]
@@ -122,12 +135,21 @@ def search(method: str, sets: dict[str, list[Known]]) -> dict[str, dict[str, flo
     named = {"default": {}} | {", ".join(f"{k} {v}" for k, v in turn.items()): turn for turn in turns}
     rows = {}
     for name, turn in track(named.items(), method):
-        defaults = Parameters()
-        parameters = replace(defaults, **{section: replace(getattr(defaults, section), **turn)})
-        rows[name] = errors(method, sets, parameters)
+        rows[name] = errors(method, sets, turned(section, turn))
     if method == "if":
         rows[TRIMMED] = errors(method, sets, Parameters(), trimmed=True)
     return rows
+
+
+def turned(section: str, turn: dict[str, Any]) -> Parameters:
+    """Give the defaults with some of a section, or the curve of intensities, turned."""
+    defaults, own = Parameters(), {name: value for name, value in turn.items() if name != "intensity_curve"}
+    curve = turn.get("intensity_curve", defaults.solver.intensity_curve)
+    return replace(
+        defaults,
+        solver=replace(defaults.solver, intensity_curve=curve),
+        **{section: replace(getattr(defaults, section), **own)},
+    )
 
 
 def errors(

@@ -1,6 +1,6 @@
 """How far each method's matte is from the truth on simulated nodules, beside readers' masks and trivial mattes.
 
-    python -m benchmarks.standin_errors [--seed 1]
+    python -m benchmarks.standin_errors [--seeds 1 2]
 
 Real outlines of 24 LIDC-IDRI nodules (8 of each kind; none of them in the demo), simulated CT, the chain's own
 defaults. Errors are mean absolute errors over the unknown region, averaged over nodules, against
@@ -10,42 +10,39 @@ defaults. Errors are mean absolute errors over the unknown region, averaged over
 
 The trivial rows scale HU linearly: `trivial lung-tissue` from -870 to 40 HU (the very levels that the simulation
 is built from), `trivial air-tissue` from -1000 to 40 HU. `best reader` is the reader's mask with the smallest error
-against the column's own truth: a choice that needs the truth.
+against the column's own truth: a choice that needs the truth. docs/errors.md is written from the result.
 """
 
 import argparse
-import json
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.measure import one_thread, save
 from benchmarks.nodules import STAND_INS, make_ready, native_patch, pure_lesion_hu, simulated
 from matting import METHODS, estimate_alphas
 from matting.parameters import Density, Parameters
 from matting.phantoms import LUNG_HU, TISSUE_HU
 from storage.standin import Placed, Slab
 
-RESULT = Path(__file__).parent / "results" / "standin_errors.json"
-
 Array = NDArray[np.float64]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the simulation")
     arguments = parser.parse_args()
-    start = time.perf_counter()
-    nodules = [row for kind in STAND_INS for row in measure_kind(kind, arguments.seed)]
+    one_thread()
+    save("standin_errors", {"seeds": {str(seed): measure_seed(seed) for seed in arguments.seeds}})
+
+
+def measure_seed(seed: int) -> dict[str, object]:
+    nodules = [row for kind in STAND_INS for row in measure_kind(kind, seed)]
     table = {kind: mean_errors([n for n in nodules if n["kind"] == kind]) for kind in STAND_INS}
     for kind, rows in table.items():
-        print(as_text(kind, rows), end="\n\n")
-    report = {"seed": arguments.seed, "seconds": round(time.perf_counter() - start), "table": table, "nodules": nodules}
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+        print(f"seed {seed}, {as_text(kind, rows)}", end="\n\n", flush=True)
+    return {"table": table, "nodules": nodules}
 
 
 def measure_kind(kind: str, seed: int) -> Iterator[dict[str, object]]:
@@ -107,9 +104,18 @@ def as_text(kind: str, rows: dict[str, dict[str, float]]) -> str:
 
 def lost_to(name: str, rows: dict[str, dict[str, float]]) -> str:
     """Name the rows that are no method and yet nearer to what this method seeks."""
-    truth = "density" if name.endswith("+") else "alpha"
-    better = [rival for rival in rows if rival not in METHODS and rows[rival][truth] < rows[name][truth]]
-    return f"loses to {', '.join(better)}" if name in METHODS and better else ""
+    better = better_rivals(name, rows) if name in METHODS else []
+    return f"loses to {', '.join(better)}" if better else ""
+
+
+def better_rivals(method: str, rows: dict[str, dict[str, float]]) -> list[str]:
+    truth = sought(method)
+    return [rival for rival in rows if rival not in METHODS and rows[rival][truth] < rows[method][truth]]
+
+
+def sought(method: str) -> str:
+    """Give the truth that a method is held against."""
+    return "density" if method.endswith("+") else "alpha"
 
 
 if __name__ == "__main__":

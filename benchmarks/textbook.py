@@ -29,7 +29,7 @@ from matting.region import to_intensity
 from matting.trimap import FOREGROUND, UNKNOWN
 
 PENALTY = 100.0
-PAPER = ClosedForm(epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None)
+PAPER = ClosedForm(epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0)
 SIDES = ("ours", "ours, pulled", "textbook")
 ROW = 125
 """Entries a row: voxels that share a window lie within 2 of each other along each axis."""
@@ -94,7 +94,7 @@ def matte(
     if side == "textbook":
         return textbook_matte(to_intensity(hu, Parameters().solver.intensity_range_hu), labels)
     weight = PENALTY if side == "ours, pulled" else None
-    parameters = Parameters(solver=Solver(constraint_weight=weight), closed_form=PAPER)
+    parameters = Parameters(solver=Solver(constraint_weight=weight, intensity_curve=0.0), closed_form=PAPER)
     solution = solve("cf", hu, labels, spacing_mm=spacing_mm, parameters=parameters)
     return solution.alpha, solution.iterations
 

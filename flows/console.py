@@ -227,14 +227,16 @@ def show_experiments(store: Store, version: str, recipe: str, region: str = "who
                 if row.truth == truth:
                     table.add_row(row.matte, row.nodules, *(_with_deviation(row, name) for name in TABLE_SCALES))
             console.print(table)
+    costs = read_costs(store, version, recipe)
     table = Table(title=f"Table 3, recipe {recipe}: what a pass at 1 x 96^3 costs")
     for column in ("", "parameters", "multiply-adds, G", "seconds", "memory, MB", "device"):
         table.add_column(column, justify="left" if column in {"", "device"} else "right")
-    for cost in read_costs(store, version, recipe):
+    for cost in costs:
         label = network_label(cost.variant, cost.auxiliary)
         counts = f"{cost.parameters:,}", f"{cost.multiply_adds / 1e9:,.3f}"
         table.add_row(label, *counts, f"{cost.latency_s:.3f}", f"{cost.peak_mb:,.0f}", cost.device)
-    console.print(table)
+    if costs:
+        console.print(table)
     console.print(f"other regions: {store.url}/{experiment_prefix(version, recipe)}/table-1.csv", markup=False)
 
 

@@ -13,20 +13,30 @@ from dataclasses import dataclass, field
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from flows.cluster import LOCAL, Cluster
 from flows.console import console
 from flows.measure import measure_methods, score_missing
 from flows.train import fit
 from matting.refusal import Refusal
+from qc.evaluation_gather import gather_page
+from qc.evaluation_page import Picture
+from qc.evaluation_pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
+from qc.evaluation_report import render
 from storage.checkpoints import checkpoint_prefix, read_checkpoint
-from storage.experiments import experiment_prefix, save_facts, save_table
+from storage.experiments import save_facts, save_report, save_table
 from storage.recipe import Recipe
 from storage.scores import ALL
 from storage.store import open_store
-from tasks.experiments import facts_of, tabulate
-from tasks.networks import find_networks, pairs, partitions_of, same_as, trainings
+from tasks.diagnose import Progress, diagnose
+from tasks.diagnosed import runs_to_do, stored_rows
+from tasks.experiments import best_network, differences, facts_of, nodule_tables
+from tasks.experiments import tabulate as tables_of
+from tasks.networks import find_networks, not_trained, pairs, partitions_of, same_as, trainings
 from tasks.resources import measure_cost
+from tasks.score_network import predict_nodules
 from tasks.tables import measured_nodules
 
 PARTS = ("tables", "diagnosis", "figures")
@@ -51,8 +61,9 @@ class Experiments:
 
 @flow(name="evaluate")
 def evaluate(asked: Experiments) -> str:
-    """Repeat the paper's experiments; gives the folder of the report."""
+    """Repeat the paper's experiments; gives where the report lies."""
     seconds: dict[str, float] = {}
+    missing: dict[str, str] = {}
     if "tables" in asked.parts:
         with _timed(seconds, "methods"):
             measure_methods(asked.store_url, asked.version, ALL, asked.cluster)
@@ -62,7 +73,12 @@ def evaluate(asked: Experiments) -> str:
             measure_networks(asked)
         with _timed(seconds, "costs"):
             measure_costs(asked)
-    return attach(asked, seconds)
+    if "diagnosis" in asked.parts and asked.train:
+        with _timed(seconds, "diagnosis"):
+            missing |= diagnose_nodules(asked)
+    tabulate(asked, seconds)
+    drawn, network = draw(asked) if "figures" in asked.parts else (None, None)
+    return attach(asked, report(asked, drawn, network, missing))
 
 
 def train_networks(asked: Experiments) -> None:
@@ -95,16 +111,81 @@ def measure_costs(asked: Experiments) -> None:
     save_table(store, asked.version, asked.recipe.name, 3, [costs[same_as(*pair)] for pair in pairs(asked.recipe)])
 
 
+@task(name="diagnose", cache_policy=NO_CACHE)
+def diagnose_nodules(asked: Experiments) -> dict[str, str]:
+    """Train classifiers on each input of Figure 6; gives why that cannot be done, if so."""
+    columns = (TextColumn("{task.fields[what]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("diagnosing", total=None, what="")
+
+        def after(progress: Progress) -> None:
+            bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
+
+        try:
+            diagnose(asked.store_url, asked.version, asked.recipe.diagnosis, device=asked.device, after=after)
+        except Refusal as refusal:
+            # The data may not be fit for this one experiment; the others stand.
+            return {"diagnosis": str(refusal)}
+    return {}
+
+
+@task(name="draw", cache_policy=NO_CACHE)
+def draw(asked: Experiments) -> tuple[Drawn, Picture | None]:
+    """Draw the figures and videos of chosen nodules, and what the best network makes of some that it did not learn."""
+    store, version = open_store(asked.store_url), asked.version
+    with console.status("drawing figures and videos"):
+        drawn, best = draw_release(store, version), best_network(store, version, asked.recipe)
+        if best is None:
+            return drawn, None
+        label, digest = best
+        ids = [choice.nodule_id for choice in choose_nodules(store, version, split="test")]
+        made = predict_nodules(store, version, digest, ids, asked.device)
+        predicted = [Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()]
+        return drawn, draw_predicted(store, version, f"{label}, checkpoint {digest[:12]}", predicted)
+
+
+@task(name="tables", cache_policy=NO_CACHE)
+def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
+    """Make Tables 1 and 2 from the stored scores of single nodules, and note what they stand on."""
+    store, name = open_store(asked.store_url), asked.recipe.name
+    for number, rows in tables_of(store, asked.version, asked.recipe).items():
+        save_table(store, asked.version, name, number, rows)
+    save_facts(store, asked.version, name, facts_of(store, asked.version, asked.recipe, asked.device, seconds))
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report(asked: Experiments, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]) -> str:
+    """Make the page and the files beside it from what is stored; gives where they lie."""
+    store, version, recipe = open_store(asked.store_url), asked.version, asked.recipe
+    rows, untrained = stored_rows(asked.store_url, version, recipe.diagnosis), not_trained(store, version, recipe)
+    to_do = {
+        "table_2": f"not trained: {', '.join(untrained)}. `halosign evaluate --train` trains them."
+        if untrained
+        else "",
+        "diagnosis": runs_to_do(rows, recipe.diagnosis),
+    }
+    page = gather_page(
+        store,
+        version,
+        recipe.name,
+        diagnosis=rows,
+        drawn=drawn,
+        network=network,
+        missing=missing,
+        unfinished={part: words for part, words in to_do.items() if words},
+        attachments=nodule_tables(store, version, recipe),
+    )
+    return save_report(store, version, recipe.name, render(page))
+
+
 @task(name="attach", cache_policy=NO_CACHE)
-def attach(asked: Experiments, seconds: dict[str, float]) -> str:
-    """Make the tables from what is stored, and leave them where people and Prefect's users look."""
-    store = open_store(asked.store_url)
-    tables = tabulate(store, asked.version, asked.recipe)
-    for number, rows in tables.items():
-        save_table(store, asked.version, asked.recipe.name, number, rows)
-    save_facts(store, asked.version, asked.recipe.name, facts_of(store, asked.version, asked.recipe, seconds))
-    create_markdown_artifact(markdown="...", key="experiments", description="The paper's experiments")
-    return f"{store.url}/{experiment_prefix(asked.version, asked.recipe.name)}"
+def attach(asked: Experiments, place: str) -> str:
+    """Leave word of the report where Prefect's users look."""
+    reduced = " In a **reduced** setting." if differences(asked.recipe) else ""
+    where = f"release **{asked.version}** of `{asked.store_url}`"
+    text = f"The paper's experiments on {where}: `{place}/report.html`.{reduced}"
+    create_markdown_artifact(markdown=text, key="experiments", description="The paper's experiments")
+    return place
 
 
 def check_parts(parts: tuple[str, ...]) -> None:

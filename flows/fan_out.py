@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 from distributed import Client, Future
+from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -208,7 +209,7 @@ def _outcome_of(future: Future[Outcome], nodule: Nodule, fan: Fan) -> Outcome:
     try:
         returned: Outcome = future.result()
         return returned
-    except CancelledError as error:  # we cancel nothing that we still wait for
+    except (CancelledError, CommClosedError) as error:  # we cancel nothing that we still wait for
         raise fan.scheduler_lost(error) from error
     except KilledWorker as error:
         reason = f"{type(error).__name__}: the worker died under this nodule, perhaps for want of memory ({error})"

@@ -30,16 +30,23 @@ def cube_around(
         (side, side, side).
     """
     shape: Shape = (volume.shape[0], volume.shape[1], volume.shape[2])
-    z, y, x = (
+    (z, z_used), (y, y_used), (x, x_used) = (
         _weights(size, middle, own, side_voxels, cube_spacing_mm)
         for size, middle, own in zip(shape, centre, spacing_mm, strict=True)
     )
-    cube: NDArray[np.float64] = np.einsum("az,by,cx,zyx->abc", z, y, x, volume.astype(np.float64), optimize=True)
+    part = volume[z_used, y_used, x_used].astype(np.float64)
+    # Axis by axis, the last first: the volume shrinks as early as it can.
+    cube: NDArray[np.float64] = np.einsum("az,zbc->abc", z, y @ (part @ x.T), optimize=True)
     return cube
 
 
-def _weights(size: int, centre: float, spacing_mm: float, side: int, cube_spacing_mm: float) -> NDArray[np.float64]:
-    """Give (side, size): what each voxel along an axis counts for each of the cube; rows sum to 1 well inside."""
+def _weights(
+    size: int, centre: float, spacing_mm: float, side: int, cube_spacing_mm: float
+) -> tuple[NDArray[np.float64], slice]:
+    """Give what each voxel along an axis counts for each of the cube (side, used), and which voxels count at all.
+
+    Rows sum to 1 well inside.
+    """
     wanted = centre + (np.arange(side) - (side - 1) / 2) * cube_spacing_mm / spacing_mm
     reach = max(cube_spacing_mm / spacing_mm, 1.0)
     beyond = int(np.ceil(reach)) + 1
@@ -47,5 +54,6 @@ def _weights(size: int, centre: float, spacing_mm: float, side: int, cube_spacin
     around = np.floor(wanted)[:, None] + np.arange(-beyond, beyond + 1)
     whole = np.clip(1 - np.abs(around - wanted[:, None]) / reach, 0, None).sum(axis=1)
     weights: NDArray[np.float64] = np.clip(1 - np.abs(np.arange(size) - wanted[:, None]) / reach, 0, None)
-    weights /= whole[:, None]
-    return weights
+    counting = np.flatnonzero(weights.any(axis=0))
+    used = slice(int(counting[0]), int(counting[-1]) + 1) if len(counting) else slice(0, 0)
+    return weights[:, used] / whole[:, None], used

@@ -28,9 +28,9 @@ SMALLEST_SIDE = 3
 SETTLED = (Status.CONVERGED, 0, 0.0, 0.0)
 """Status, iterations, residual and clipped amount where nothing is unknown."""
 _BUILDERS: dict[str, Callable[[Region, Parameters, Targets], Problem]] = {
-    "cf": lambda region, parameters, _: closed_form.build(region, parameters.closed_form),
+    "cf": lambda region, parameters, targets: closed_form.build(region, parameters.closed_form, targets),
     "knn": lambda region, parameters, _: knn.build(region, parameters.knn),
-    "lb": lambda region, parameters, _: learning_based.build(region, parameters.learning_based),
+    "lb": lambda region, parameters, targets: learning_based.build(region, parameters.learning_based, targets),
     "if": lambda region, parameters, targets: information_flow.build(region, parameters.information_flow, targets),
 }
 
@@ -73,6 +73,7 @@ def estimate_alphas(
         mean_reach_mm=_mean_reach_mm(parameters),
         position_scale_mm=parameters.solver.position_scale_mm,
         range_hu=parameters.solver.intensity_range_hu,
+        curve=parameters.solver.intensity_curve,
     )
     solved: dict[str, Solution] = {}
     blocks = blocks_of(region.unknown, region.intensity)

@@ -61,6 +61,8 @@ class Solver:
 
     intensity_range_hu: tuple[float, float] = (-1000.0, 400.0)
     """HU mapped linearly to intensities 0..1 and clipped."""
+    intensity_curve: float = 1.0
+    """How much the methods then bend intensities in favour of faint rims (`matting.region.bent`); 0: not at all."""
     search_margin_mm: float = 10.0
     """The methods that search neighbours look this far beyond the unknown region's box."""
     position_scale_mm: float = 34.0
@@ -77,6 +79,8 @@ class Solver:
         """Refuse numbers that make no system."""
         low, high = self.intensity_range_hu
         _require(low < high, "solver.intensity_range_hu", self.intensity_range_hu, "its lower end below its upper end")
+        curved = 0 <= self.intensity_curve < math.inf
+        _require(curved, "solver.intensity_curve", self.intensity_curve, "0 or more")
         _require(self.search_margin_mm >= 0, "solver.search_margin_mm", self.search_margin_mm, "0 or more")
         scale = self.position_scale_mm
         _require(0 < scale < math.inf, "solver.position_scale_mm", scale, "a length in mm above 0")
@@ -115,17 +119,22 @@ class Density:
 class ClosedForm:
     """Levin, Lischinski & Weiss 2008; paper Eq. 3, 27."""
 
-    epsilon: float = 3e-4
+    epsilon: float = 3e-3
     """Ridge on the slopes of a window's line; more makes alpha follow intensity less."""
     mean_reach_mm: float = 2.0
     """The line's second channel is the mean intensity this far around, less the voxel's own; 0: intensity alone."""
-    trusted_variance: float | None = 1e-3
+    trusted_variance: float | None = 3e-4
     """Windows whose intensity varies by this much count half, by more less; None: all count the same."""
+    ramp_strength: float = 0.015
+    """Pull of each unknown voxel towards the ramp of `matting.ramp`: what its place alone says; 0: none."""
+    ramp_inset_mm: float = 0.75
+    """Width of the band's outer rim, where the ramp is 0."""
 
     def __post_init__(self) -> None:
         """Refuse a ridge that leaves flat windows undetermined."""
         _require(self.epsilon > 0, "closed_form.epsilon", self.epsilon, "above 0")
         _require_windows("closed_form.", self.mean_reach_mm, self.trusted_variance)
+        _require_ramp("closed_form.", self.ramp_strength, self.ramp_inset_mm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +162,16 @@ class Knn:
 class LearningBased:
     """Zheng & Kambhamettu 2009."""
 
-    ridge: float = 1e-3
+    ridge: float = 3e-3
     """Ridge of the local regression; more makes alpha follow intensity less."""
     mean_reach_mm: float = 3.0
     """As closed_form.mean_reach_mm; the Gaussian kernel looks at intensity alone."""
-    trusted_variance: float | None = 1e-3
+    trusted_variance: float | None = 3e-4
     """As closed_form.trusted_variance."""
+    ramp_strength: float = 0.01
+    """As closed_form.ramp_strength."""
+    ramp_inset_mm: float = 0.75
+    """As closed_form.ramp_inset_mm."""
     windows: Literal["touching", "centred"] = "touching"
     """Windows that hold an unknown voxel anywhere, or only at their centre."""
     kernel: Literal["linear", "gaussian"] = "linear"
@@ -170,6 +183,7 @@ class LearningBased:
         """Refuse models that are not defined."""
         _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
         _require_windows("learning_based.", self.mean_reach_mm, self.trusted_variance)
+        _require_ramp("learning_based.", self.ramp_strength, self.ramp_inset_mm)
         _require(self.windows in ("touching", "centred"), "learning_based.windows", self.windows, "touching or centred")
         _require(self.kernel in ("linear", "gaussian"), "learning_based.kernel", self.kernel, "linear or gaussian")
         _require(self.kernel_width > 0, "learning_based.kernel_width", self.kernel_width, "above 0")
@@ -338,6 +352,12 @@ def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float 
     _require(0 <= mean_reach_mm < math.inf, f"{prefix}mean_reach_mm", mean_reach_mm, "a length in mm, 0 or more")
     trusted = trusted_variance is None or 0 < trusted_variance < math.inf
     _require(trusted, f"{prefix}trusted_variance", trusted_variance, "finite and above 0, or none")
+
+
+def _require_ramp(prefix: str, strength: float, inset_mm: float) -> None:
+    """Refuse pulls that push away."""
+    _require(0 <= strength < math.inf, f"{prefix}ramp_strength", strength, "0 or more")
+    _require(0 <= inset_mm < math.inf, f"{prefix}ramp_inset_mm", inset_mm, "a length in mm, 0 or more")
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:

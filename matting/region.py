@@ -65,6 +65,7 @@ def region_around(
     mean_reach_mm: float,
     position_scale_mm: float,
     range_hu: tuple[float, float],
+    curve: float,
 ) -> Region:
     """Cut the box that reaches `margin_mm` beyond the unknown voxels in every direction, within the patch.
 
@@ -87,7 +88,7 @@ def region_around(
             )
     wide = _hold(box, box_around(unknown, _windows_reach(mean_reach_mm, spacing_mm)))
     inset = _within(box, wide)
-    surroundings = np.ascontiguousarray(to_intensity(volume_hu[wide], range_hu))
+    surroundings = np.ascontiguousarray(bent(to_intensity(volume_hu[wide], range_hu), curve))
     return Region(
         box,
         np.ascontiguousarray(surroundings[inset]),
@@ -123,6 +124,16 @@ def to_intensity(volume_hu: NDArray[np.floating], range_hu: tuple[float, float])
     low, high = range_hu
     intensity: NDArray[np.float64] = np.clip((volume_hu.astype(np.float64) - low) / (high - low), 0.0, 1.0)
     return intensity
+
+
+def bent(intensity: NDArray[np.float64], curve: float) -> NDArray[np.float64]:
+    """Spread low intensities and draw high ones together, 0 and 1 staying: (1 + curve) I / (1 + curve I).
+
+    A lesion is denser in its core than at its rim, and alpha follows intensity in a straight line from known background
+    to known core; on the bent scale the rim counts for more. Rational, since logarithms differ between processors.
+    """
+    result: NDArray[np.float64] = (1.0 + curve) * intensity / (1.0 + curve * intensity)
+    return result
 
 
 def reach_voxels(reach_mm: float, spacing_mm: Vector) -> tuple[int, int, int]:

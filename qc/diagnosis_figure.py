@@ -50,7 +50,7 @@ def draw_diagnosis(rows: Sequence[DiagnosisRow], *, stand_in: bool = False, note
             height = names.index(row.input)
             lowest = min(lowest, row.auroc if row.seed is not None else row.low)
             if row.seed is not None:
-                axes.plot(row.auroc, height, ".", color=colour, alpha=0.45, markersize=4, zorder=2)
+                axes.plot(row.auroc, height + 0.3, ".", color=colour, alpha=0.6, markersize=4, zorder=2)
                 continue
             axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1.6, zorder=3)
             size = 10 if marker == "*" else 6

@@ -26,6 +26,7 @@ def gather_page(
     drawn: Drawn | None = None,
     network: Picture | None = None,
     missing: Mapping[str, str] | None = None,
+    unfinished: Mapping[str, str] | None = None,
     attachments: Mapping[str, bytes] | None = None,
 ) -> EvaluationPage:
     """Gather the page of the experiments on a release; whatever was not stored is said to be missing.
@@ -38,6 +39,7 @@ def gather_page(
         drawn: Figures 1 and 7 and the videos.
         network: Figure 8.
         missing: Why a part is not there, where more is known than that it is not.
+        unfinished: What of a part that is there is still to be done.
         attachments: More files beside the page.
 
     Raises:
@@ -74,6 +76,7 @@ def gather_page(
         videos=drawn.videos if drawn else (),
         study=find_study(store, version),
         missing=missing or {},
+        unfinished=unfinished or {},
         attachments={FACTS: stored, **(attachments or {})},
     )
 
@@ -88,7 +91,8 @@ def _rows(read: Any, *where: Any) -> tuple[Any, ...]:
 def _provenance(facts: Mapping[str, Any], recipe: str) -> tuple[tuple[str, str], ...]:
     code = {name: "unknown" if value is None else str(value) for name, value in facts["code"].items()}
     seconds = {f"seconds of the last run, {name}": str(value) for name, value in facts["seconds_of_this_run"].items()}
-    return (("recipe of the experiments", recipe), *code.items(), *seconds.items())
+    where = ("computed on", str(facts["device"]))
+    return (("recipe of the experiments", recipe), *code.items(), where, *seconds.items())
 
 
 def _diagnosis_figure(rows: Sequence[DiagnosisRow], stand_in: bool) -> Picture | None:

@@ -155,5 +155,7 @@ class EvaluationPage:
     """Figure 3."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a part is not there, by the name of its field; a part without a reason gets a plain one."""
+    unfinished: Mapping[str, str] = field(default_factory=dict)
+    """What of a part that is there is still to be done, by the name of its field."""
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     """More files beside the report, by name: the nodules' own scores and the like; the page lists them."""

@@ -45,7 +45,7 @@ REASONS = {
     "table_2": "no network was trained on this release. With --train, halosign evaluate trains them.",
     "table_3": "costs were not measured. The command halosign evaluate measures them.",
     "figure_9": "it needs a network of Table 2 together with its costs in Table 3.",
-    "diagnosis": "no classifier was trained. The command halosign evaluate --parts diagnosis trains them.",
+    "diagnosis": "no classifier was trained. With --train, halosign evaluate trains them.",
     "readers": "no pictures were drawn. The command halosign evaluate --parts figures draws them.",
     "methods": "no pictures were drawn. The command halosign evaluate --parts figures draws them.",
     "network": "no network was trained on this release, or its outputs were not drawn.",

@@ -94,9 +94,12 @@ def read_table(store: Store, version: str, recipe: str, number: int) -> list[Ave
 
 
 def read_costs(store: Store, version: str, recipe: str) -> list[Cost]:
-    """Read Table 3. Raises NotFound or Damaged."""
+    """Read Table 3; empty where costs were not measured. Raises Damaged."""
     key = table_key(version, recipe, 3)
-    return from_csv(Cost, store.get(key), f"{store.url}/{key}")
+    try:
+        return from_csv(Cost, store.get(key), f"{store.url}/{key}")
+    except NotFound:
+        return []
 
 
 def table_key(version: str, recipe: str, number: int) -> str:
@@ -107,6 +110,11 @@ def table_key(version: str, recipe: str, number: int) -> str:
 def save_facts(store: Store, version: str, recipe: str, facts: Mapping[str, Any]) -> None:
     """Store what the tables stand on: release, recipe, code, machine."""
     store.put(f"{experiment_prefix(version, recipe)}/facts.json", json.dumps(facts, indent=1, sort_keys=True).encode())
+
+
+def read_facts(store: Store, version: str, recipe: str) -> dict[str, Any]:
+    """Read what the tables stand on. Raises NotFound."""
+    return dict(store.get_json(f"{experiment_prefix(version, recipe)}/facts.json"))
 
 
 def save_report(store: Store, version: str, recipe: str, files: Mapping[str, bytes]) -> str:

@@ -89,7 +89,9 @@ class Evaluation(BaseModel):
     model_config = _OPTIONS
 
     partitions: int = Field(4, ge=1)
-    """Ways in which the patients are shared out: everything is measured, every network trained, once for each."""
+    """Ways in which the patients are shared out: everything is measured once for each."""
+    trained_partitions: int = Field(4, ge=1)
+    """On so many of these, the first ones, the networks are trained."""
     variants: tuple[Literal["3dmm", "3dmm-m", "3dmm-mg"], ...] = ("3dmm", "3dmm-m", "3dmm-mg")
     """Networks of Table 2, each with the auxiliary masks and without."""
     test_nodules: int | None = Field(None, ge=1)

@@ -18,6 +18,7 @@ from matting.learned.classifier import classify, fold_patients, train_classifier
 from matting.learned.training import pick_device, take_threads
 from matting.parameters import Diagnosis
 from matting.refusal import Refusal
+from matting.region import box_around
 from storage.diagnoses import (
     Cubes,
     Diagnosed,
@@ -184,6 +185,7 @@ def nodule_inputs(reader: ReleaseReader, nodule_id: str, settings: Diagnosis) ->
     readers = reader.read(nodule_id, "readers") > 0
     image_hu = reader.read(nodule_id, "image").astype(np.float64)
     low, high = intensity_range(reader)
+    union = readers.any(axis=0)
     mattes = {}
     known = reader.facts(nodule_id)["methods"]
     for method in METHODS:
@@ -197,13 +199,12 @@ def nodule_inputs(reader: ReleaseReader, nodule_id: str, settings: Diagnosis) ->
         "Mean": readers.mean(axis=0),
         "Rand": readers[chosen],
         "Overlap": readers.all(axis=0),
-        "Union": readers.any(axis=0),
+        "Union": union,
         **mattes,
         RELEASED: mattes[str(reader.manifest["nodules"][nodule_id]["method"]).upper()],
         HU_LINEAR: hu_linear(image_hu),
     }
-    marked = np.argwhere(readers.any(axis=0))
-    z, y, x = ((int(first) + int(last)) / 2 for first, last in zip(marked.min(axis=0), marked.max(axis=0), strict=True))
+    z, y, x = ((side.start + side.stop - 1) / 2 for side in box_around(np.asarray(union), (0, 0, 0)))
     spacing_mm = reader.grid(nodule_id).spacing_mm
     return {
         name: cube_around(volume, (z, y, x), spacing_mm, settings.side_voxels, settings.spacing_mm)

@@ -1,20 +1,24 @@
 """Tables 1 and 2 of a release from what is stored of it, and what they stand on."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from matting.learned.training import pick_device
-from matting.parameters import Training
+from matting.parameters import Diagnosis, Training
 from storage.checkpoints import network_label
 from storage.experiments import Averages, experiment_prefix
 from storage.reader import ReleaseReader
 from storage.recipe import Evaluation, Recipe
 from storage.releases import read_release
+from storage.scores import METHODS, Score, nodules_scored, read_nodules
 from storage.store import Store, canonical_json
+from storage.tabular import to_csv
 from tasks.networks import AS_ASKED, Network, find_networks, pairs, partitions_of, same_as, scores_of, scores_of_methods
 from tasks.provenance import code_facts
+from tasks.resources import device_name
 from tasks.tables import average
 
 NO_MATTER = ("at_once", "precision", "compiled", "look_every", "seed")
@@ -39,19 +43,26 @@ def tabulate(store: Store, version: str, recipe: Recipe) -> dict[int, list[Avera
 
 def differences(recipe: Recipe) -> list[tuple[str, str, str]]:
     """Give where a recipe's experiments are less than the paper's: name, ours, the paper's."""
-    ours, paper = asdict(recipe.training), asdict(Training())
-    found = [
-        (f"training.{name}", str(ours[name]), str(paper[name]))
+    sections = (
+        ("training", asdict(recipe.training), asdict(Training())),
+        ("evaluation", recipe.evaluation.model_dump(), Evaluation().model_dump()),
+        ("diagnosis", asdict(recipe.diagnosis), asdict(Diagnosis())),
+    )
+    return [
+        (f"{section}.{name}", _said(ours[name]), _said(paper[name]))
+        for section, ours, paper in sections
         for name in ours
         if name not in NO_MATTER and ours[name] != paper[name]
     ]
-    mine, theirs = recipe.evaluation.model_dump(), Evaluation().model_dump()
-    return found + [
-        (f"evaluation.{name}", str(mine[name]), str(theirs[name])) for name in mine if mine[name] != theirs[name]
-    ]
 
 
-def facts_of(store: Store, version: str, recipe: Recipe, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _said(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "all" if value is None else str(value)
+
+
+def facts_of(store: Store, version: str, recipe: Recipe, device: str, seconds: Mapping[str, float]) -> dict[str, Any]:
     """Say what the experiments stand on: release, recipe, code, and how far they are from the paper's setting."""
     manifest = read_release(store, version)
     members = manifest["nodules"].values()
@@ -61,12 +72,40 @@ def facts_of(store: Store, version: str, recipe: Recipe, seconds: Mapping[str, f
         "release_recipe": manifest["recipe"]["name"],
         "nodules": len(members),
         "patients": len({member["patient_id"] for member in members}),
+        "splits": dict(sorted(Counter(member["split"] for member in members).items())),
         "stand_in": sum(bool(member["stand_in"]) for member in members),
         "recipe": recipe.model_dump(mode="json"),
         "differences": [list(difference) for difference in differences(recipe)],
         "code": code_facts(),
+        "device": device_name(device),
         "seconds_of_this_run": dict(seconds),
     }
+
+
+def best_network(store: Store, version: str, recipe: Recipe, region: str = "near") -> tuple[str, str] | None:
+    """Give label and checkpoint of the network of partition 0 with the least SAD; None where none was measured."""
+    rows = [row for row in tabulate(store, version, recipe)[1] if row.checkpoints and row.partitions.startswith("0")]
+    rows = [row for row in rows if (row.truth, row.region) == ("released", region)]
+    if not rows:
+        return None
+    best = min(rows, key=lambda row: row.sad)
+    return best.matte, best.checkpoints.split()[0]
+
+
+def nodule_tables(store: Store, version: str, recipe: Recipe) -> dict[str, bytes]:
+    """Give the scores of every nodule that the tables stand on, as CSV by file name: of methods and networks."""
+    found = {}
+    reader = ReleaseReader(store.url, version)
+    if set(reader.nodules()) <= nodules_scored(store, version, METHODS):
+        found["nodules/methods.csv"] = to_csv(Score, read_nodules(store, version, METHODS, reader.nodules()))
+    for network in find_networks(store, version, recipe):
+        for partition, digest in network.digests.items():
+            nodules = sorted(nodules_scored(store, version, digest))
+            if not nodules:
+                continue
+            name = f"{network.label} partition {partition}".replace("(", "").replace(")", "").replace(" ", "-")
+            found[f"nodules/{name}.csv"] = to_csv(Score, read_nodules(store, version, digest, nodules))
+    return found
 
 
 def _network_rows(store: Store, network: Network, readers: dict[int, ReleaseReader], recipe: Recipe) -> list[Averages]:

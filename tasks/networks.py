@@ -58,7 +58,8 @@ def same_as(variant: str, auxiliary: bool) -> tuple[str, bool]:
 
 def trainings(store_url: str, version: str, recipe: Recipe, device: str) -> Iterator[TrainingOrder]:
     """Give the trainings of Table 2, one partition after the other; one without a train split is left out."""
-    for partition, reader in partitions_of(store_url, version, recipe.evaluation.partitions).items():
+    number = min(recipe.evaluation.trained_partitions, recipe.evaluation.partitions)
+    for partition, reader in partitions_of(store_url, version, number).items():
         if "train" in reader.splits.values():
             for variant, auxiliary in dict.fromkeys(same_as(*pair) for pair in pairs(recipe)):
                 yield TrainingOrder(store_url, version, variant, auxiliary, recipe.training, device, partition)
@@ -81,6 +82,15 @@ def find_networks(store: Store, version: str, recipe: Recipe) -> list[Network]:
             network = others.setdefault(key, Network(label, _described(config), {}))
             network.digests[int(config.get("partition", 0))] = config["digest"]
     return found + sorted(others.values(), key=lambda network: network.label)
+
+
+def not_trained(store: Store, version: str, recipe: Recipe) -> list[str]:
+    """Name the networks of Table 2 that are still to be trained, with their partition."""
+    return [
+        f"{network_label(order.variant, order.auxiliary)} on partition {order.partition}"
+        for order in trainings(store.url, version, recipe, "cpu")
+        if find_checkpoint(store, name_of(order)) is None
+    ]
 
 
 def scores_of(

@@ -1,10 +1,13 @@
 """Scores of trained networks. They are given the CT alone, so every nodule counts for them."""
 
+from collections.abc import Sequence
+
 import torch
 
 from matting.learned.network import MattingNetwork, build_network
-from matting.learned.prediction import predict
-from storage.checkpoints import Checkpoint
+from matting.learned.prediction import Prediction, predict
+from matting.learned.training import pick_device
+from storage.checkpoints import Checkpoint, checkpoint_prefix, read_checkpoint
 from storage.reader import ReleaseReader
 from storage.scores import Score, save_nodule
 from storage.store import Store
@@ -29,6 +32,20 @@ def score_network(
     scores = list(score_mattes(reader, nodule_id, {checkpoint.label: alpha}))
     save_nodule(store, reader.version, checkpoint.digest, nodule_id, scores)
     return scores
+
+
+def predict_nodules(
+    store: Store, version: str, digest: str, nodule_ids: Sequence[str], device: str
+) -> dict[str, Prediction]:
+    """Let a network predict nodules of a release, to look at."""
+    reader = ReleaseReader(store.url, version)
+    checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
+    network = load_network(checkpoint, pick_device(device))
+    found = {}
+    for nodule_id in nodule_ids:
+        image, valid = reader.read(nodule_id, "image"), reader.read(nodule_id, "validity") > 0
+        found[nodule_id] = predict(network, image, valid, intensity_range(reader))
+    return found
 
 
 def load_network(checkpoint: Checkpoint, device: torch.device) -> MattingNetwork:

@@ -1,10 +1,11 @@
 """Slow, obvious twins of what matting/ does fast: dense matrices straight from the papers' formulas."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from matting.parameters import InformationFlow, Knn, LearningBased, Parameters
 
@@ -191,6 +192,23 @@ def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[F
     return operator + p.local_strength * local, pull, target
 
 
+def ramp(scene: Scene, inset_mm: float) -> Floats:
+    """(voxels,): d / (d_F + d) with d = max(0, d_B - inset), distances voxel by voxel; 0 or 1 where known."""
+    places = np.argwhere(np.ones(scene.intensity.shape)) * np.array(scene.spacing_mm)
+
+    def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
+        return cdist(places, places[mask.ravel()]).min(axis=1)
+
+    inner = np.maximum(0.0, nearest_mm(scene.background) - inset_mm)
+    return np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(nearest_mm(scene.foreground) + inner, 1e-300))
+
+
+def drawn(scene: Scene, known: Floats, strength: float, inset_mm: float) -> tuple[Floats, Floats]:
+    """The pull and its target of the methods that follow the ramp, for all voxels."""
+    lesion = known[scene.foreground.ravel()].mean(axis=0)
+    return strength * scene.unknown.ravel(), ramp(scene, inset_mm)[:, None] * lesion
+
+
 def solve(
     operator: Floats, scene: Scene, known: Floats, pull: Floats | None = None, target: Floats | None = None
 ) -> Floats:
@@ -227,11 +245,15 @@ def system(
     family: str, scene: Scene, known: Floats, parameters: Parameters
 ) -> tuple[Floats, Floats | None, Floats | None]:
     """The dense operator of one method, its pull and its target."""
+    curve = parameters.solver.intensity_curve
+    scene = replace(scene, intensity=(1 + curve) * scene.intensity / (1 + curve * scene.intensity))
     if family == "if":
         return information_flow(scene, parameters.information_flow, known)
     if family == "cf":
         p = parameters.closed_form
-        return closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance), None, None
+        operator = closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance)
+        return operator, *drawn(scene, known, p.ramp_strength, p.ramp_inset_mm)
     if family == "lb":
-        return learning_based(scene, parameters.learning_based), None, None
+        q = parameters.learning_based
+        return learning_based(scene, q), *drawn(scene, known, q.ramp_strength, q.ramp_inset_mm)
     return knn(scene, parameters.knn), None, None

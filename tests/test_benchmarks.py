@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from matting import METHODS
+from storage.cases import ALGORITHM_VERSION
 from tests.references import Scene, closed_form, random_scene
 
 
@@ -52,3 +54,57 @@ def test_the_page_says_what_is_missed() -> None:
     verdicts = [line.rstrip(".").split()[-1] for line in text.splitlines() if "wanted: m" in line]
     assert verdicts == ["missed", "met", "met"]
     assert "| ours | 1 | 2 | 3 |" in text
+
+
+def test_the_page_judges_cost_at_the_median_nodule_and_over_sizes() -> None:
+    from benchmarks.page import cost
+
+    def row(unknown: int, microseconds: float) -> dict[str, object]:
+        costs = {"all eight": microseconds}
+        return {
+            "unknown_voxels": unknown,
+            "seconds": {"all eight": 1e-6 * unknown * microseconds},
+            "microseconds_per_unknown": costs | dict.fromkeys(METHODS, 1.0),
+        }
+
+    def verdicts(*rows: dict[str, object]) -> list[str]:
+        for one in rows:
+            one["seconds"] |= dict.fromkeys(METHODS, 0.1)
+        text = cost({"nodules": list(rows), "median_nodule": rows[0]})
+        return [word for word in text.replace(".", " ").split() if word in ("met", "missed")]
+
+    assert verdicts(row(8_000, 60.0), row(20_000, 60.0), row(50_000, 75.0)) == ["met", "met"]
+    assert verdicts(row(8_000, 63.0), row(20_000, 60.0), row(50_000, 79.0)) == ["missed", "missed"]
+    assert verdicts(row(8_000, 60.0), row(20_000, 60.0)) == ["met", "missed"], "nothing shown up to 100,000"
+
+
+def test_the_errors_page_names_every_loss_and_the_version() -> None:
+    from benchmarks.errors_page import page
+
+    rows = {method: {"alpha": 0.05, "density": 0.04} for method in METHODS} | {
+        "best reader": {"alpha": 0.1, "density": 0.04}
+    }
+    report = {"algorithm": ALGORITHM_VERSION, "seeds": {"1": {"table": {"solid": rows}}}}
+    text = page(report)
+    assert f"Measured with algorithm version {ALGORITHM_VERSION}.\n" in text
+    assert "| cf+ | 0.0400 |" in text
+    assert "| best reader | 0.1000 / 0.0400 |" in text
+    assert "in every kind" in text
+    rows["best reader"]["density"] = 0.03
+    text = page({**report, "algorithm": ALGORITHM_VERSION - 1})
+    assert "which is not the present" in text
+    assert "- if+ on solid, seed 1: to best reader" in text
+    assert "- if on solid" not in text
+
+
+def test_the_page_judges_errors_by_their_share_of_the_peers() -> None:
+    from benchmarks.page import peers
+
+    errors = {"cf": {"3D": 0.08, "2D": 0.1, "ratio": 1.25}, "lb": {"3D": 0.11, "2D": 0.1, "ratio": 0.909}}
+    ratios = {"whole ratio": 20.0, "cf whole ratio": 0.99}
+    time = {"slices": 4, "unsolved": 1}
+    text = peers({"times": [time], "truth_errors": errors, "median_ratios": ratios, "stand_ins": []})
+    assert "- cf: ours 20% lower; 20% lower wanted: met." in text
+    assert "- lb: ours 10% higher; 20% lower wanted: missed." in text
+    assert "20 wanted:\n  met." in text
+    assert "0.99 times ours; at least 1 wanted: missed." in text

@@ -20,6 +20,7 @@ Ours      Windows of 3 x 3 x 3 voxels, all that hold an unknown voxel ("touching
           the form of matting/windows.py. (The same without moving to the mean loses all digits where a window is
           flat.) With the same channels and a small ridge it is closed-form matting: to second order in r it shrinks no
           slope. The kernel model has Id - F = r (K + r Id)^-1 and is summed up as a sparse matrix.
+          Each unknown voxel is drawn a little towards the ramp of matting/ramp.py.
           The ridge also weighs on the constant part, so a window's rows sum to about (r/27)^2 instead of zero.
 """
 
@@ -31,8 +32,9 @@ from threadpoolctl import threadpool_limits
 from matting.compiled import kernel
 from matting.graph import SparseOperator
 from matting.parameters import LearningBased
+from matting.ramp import ramp_pull
 from matting.region import Region
-from matting.solver import Problem
+from matting.solver import Problem, Targets
 from matting.windows import WINDOW_SIZE, Windows, trust, window_laplacian, windows_centred, windows_touching
 
 Floats = NDArray[np.float64]
@@ -40,16 +42,19 @@ BATCH = 2000
 """Windows whose 27 x 27 matrices are held at once."""
 
 
-def build(region: Region, parameters: LearningBased) -> Problem:
-    """Set up learning-based matting on a region."""
+def build(region: Region, parameters: LearningBased, targets: Targets) -> Problem:
+    """Set up learning-based matting on a region; `targets` are the known values, whose mean the ramp reaches."""
     choose = windows_centred if parameters.windows == "centred" else windows_touching
     windows = choose(region, parameters.mean_reach_mm)
     count = trust(windows, parameters.trusted_variance)
+    pull, target = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm)
     if parameters.kernel == "gaussian":
-        return Problem(_kernel_laplacian(windows, count, parameters), windows.unknown)
+        operator = _kernel_laplacian(windows, count, parameters)
+        return Problem(operator, windows.unknown, pull=pull, pull_target=target)
     fit = np.empty((6, len(windows.centres)))
     _fit_linear(windows.mean, windows.covariance, parameters.ridge, count, fit)
-    return Problem(window_laplacian(windows, fit, count), windows.unknown, channels=windows.unknown_channels)
+    linear = window_laplacian(windows, fit, count)
+    return Problem(linear, windows.unknown, pull=pull, pull_target=target, channels=windows.unknown_channels)
 
 
 @kernel

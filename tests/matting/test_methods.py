@@ -17,11 +17,17 @@ from tests.references import Scene, random_scene
 STRICT = Solver(tolerance=1e-12, search_margin_mm=1000.0, position_scale_mm=6.0, range_tolerance=math.inf)
 PARAMETERS = Parameters(solver=STRICT)
 VARIANTS = {
-    "cf": [Parameters(solver=STRICT, closed_form=ClosedForm(epsilon=0.05, mean_reach_mm=0.0, trusted_variance=None))],
+    "cf": [
+        Parameters(
+            solver=replace(STRICT, intensity_curve=0.0),
+            closed_form=ClosedForm(epsilon=0.05, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0),
+        ),
+        Parameters(solver=STRICT, closed_form=ClosedForm(ramp_strength=2.0, ramp_inset_mm=0.0)),
+    ],
     "knn": [Parameters(solver=STRICT, knn=Knn((3, 2, 4), (2.0, 0.3, 0.05), 1.7))],
     "lb": [
         Parameters(solver=STRICT, learning_based=LearningBased(ridge=0.02, windows="centred", trusted_variance=None)),
-        Parameters(solver=STRICT, learning_based=LearningBased(kernel="gaussian", kernel_width=0.3)),
+        Parameters(solver=STRICT, learning_based=LearningBased(kernel="gaussian", kernel_width=0.3, ramp_strength=0.3)),
         Parameters(solver=STRICT, learning_based=LearningBased(ridge=0.1, windows="touching", kernel="gaussian")),
     ],
     "if": [
@@ -137,8 +143,8 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
             parameters=replace(
                 PARAMETERS,
                 solver=replace(STRICT, position_scale_mm=unit * 6.0),
-                closed_form=ClosedForm(mean_reach_mm=unit * 2.0),
-                learning_based=LearningBased(mean_reach_mm=unit * 2.0),
+                closed_form=ClosedForm(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
+                learning_based=LearningBased(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
                 information_flow=InformationFlow(local_mean_reach_mm=unit * 2.0),
             ),
         ).alpha
@@ -162,8 +168,8 @@ def test_thicker_slices_matter_to_the_methods_that_use_lengths(method: str, reac
     scene = random_scene(10)
     parameters = replace(
         PARAMETERS,
-        closed_form=ClosedForm(mean_reach_mm=reach_mm),
-        learning_based=LearningBased(mean_reach_mm=reach_mm),
+        closed_form=ClosedForm(mean_reach_mm=reach_mm, ramp_strength=0.0),
+        learning_based=LearningBased(mean_reach_mm=reach_mm, ramp_strength=0.0),
     )
     thin, thick = (
         solve(method, scene.hu, scene.trimap, spacing_mm=(dz, 1.0, 1.0), parameters=parameters).alpha
@@ -176,7 +182,11 @@ def test_thicker_slices_matter_to_the_methods_that_use_lengths(method: str, reac
 def test_a_matte_that_is_linear_in_intensity_is_recovered(method: str) -> None:
     scene = random_scene(12)
     intensity = np.where(scene.unknown, scene.intensity, scene.foreground)
-    parameters = replace(PARAMETERS, closed_form=ClosedForm(1e-7), learning_based=LearningBased(ridge=1e-7))
+    parameters = Parameters(
+        solver=replace(STRICT, intensity_curve=0.0),
+        closed_form=ClosedForm(1e-7, ramp_strength=0.0),
+        learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0),
+    )
     solved = solve(
         method, 1400.0 * intensity - 1000.0, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
     )
@@ -197,7 +207,11 @@ def test_on_a_flat_image_closed_form_averages_over_shared_windows() -> None:
             shared[np.ix_(window, window)] += 1.0
     np.fill_diagonal(shared, 0.0)
     for method in ("cf", "lb"):
-        parameters = replace(PARAMETERS, learning_based=LearningBased(ridge=1e-7))
+        parameters = replace(
+            PARAMETERS,
+            closed_form=ClosedForm(ramp_strength=0.0),
+            learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0),
+        )
         alpha = solve(method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters).alpha.ravel()
         average = shared @ alpha / np.maximum(shared.sum(axis=1), 1.0)
         np.testing.assert_allclose(alpha[unknown], average[unknown], atol=1e-5)
@@ -216,7 +230,9 @@ def test_on_a_flat_image_known_voxels_say_nothing_to_information_flow() -> None:
 def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> None:
     scene = random_scene(14)
     parameters = replace(
-        PARAMETERS, closed_form=ClosedForm(1e-7, 2.0, 0.01), learning_based=LearningBased(1e-7, 2.0, 0.01)
+        PARAMETERS,
+        closed_form=ClosedForm(1e-7, 2.0, 0.01, 0.1, 0.5),
+        learning_based=LearningBased(1e-7, 2.0, 0.01, 0.1, 0.5),
     )
     both = estimate_alphas(
         scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, methods=("cf", "lb"), parameters=parameters
@@ -229,6 +245,9 @@ MOVES = {
         ("closed_form", ClosedForm(epsilon=1.0)),
         ("closed_form", ClosedForm(mean_reach_mm=1.0)),
         ("closed_form", ClosedForm(trusted_variance=None)),
+        ("closed_form", ClosedForm(ramp_strength=0.5)),
+        ("closed_form", ClosedForm(ramp_strength=0.5, ramp_inset_mm=0.0)),
+        ("solver", replace(STRICT, intensity_curve=0.0)),
     ],
     "knn": [
         ("solver", replace(STRICT, position_scale_mm=1.0)),
@@ -240,6 +259,9 @@ MOVES = {
         ("learning_based", LearningBased(ridge=0.5)),
         ("learning_based", LearningBased(mean_reach_mm=1.0)),
         ("learning_based", LearningBased(trusted_variance=None)),
+        ("learning_based", LearningBased(ramp_strength=0.5)),
+        ("learning_based", LearningBased(ramp_strength=0.5, ramp_inset_mm=0.0)),
+        ("solver", replace(STRICT, intensity_curve=0.0)),
         ("learning_based", LearningBased(windows="centred")),
         ("learning_based", LearningBased(kernel="gaussian")),
     ],
@@ -299,7 +321,11 @@ def test_a_larger_ridge_makes_alpha_follow_intensity_less() -> None:
     intensity = np.where(scene.unknown, scene.intensity, scene.foreground)
     distances = []
     for ridge in (1e-7, 1.0, 100.0):
-        parameters = replace(PARAMETERS, closed_form=ClosedForm(ridge), learning_based=LearningBased(ridge=ridge))
+        parameters = Parameters(
+            solver=replace(STRICT, intensity_curve=0.0),
+            closed_form=ClosedForm(ridge, ramp_strength=0.0),
+            learning_based=LearningBased(ridge=ridge, ramp_strength=0.0),
+        )
         both = estimate_alphas(
             1400.0 * intensity - 1000.0,
             scene.trimap,

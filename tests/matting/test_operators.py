@@ -10,7 +10,7 @@ from matting.graph import SparseOperator, count_stranded, laplacian, multiply, n
 from matting.methods import closed_form, information_flow, knn, learning_based
 from matting.parameters import ClosedForm, InformationFlow, Knn, LearningBased
 from matting.region import Region, box_around, region_around
-from matting.solver import Operator, Problem, sum_operators
+from matting.solver import Operator, Problem, Targets, sum_operators
 from matting.windows import windows_centred, windows_touching
 from tests import laws, references
 from tests.references import random_scene
@@ -26,17 +26,23 @@ def region_of(seed: int) -> Region:
         mean_reach_mm=3.0,
         position_scale_mm=scene.position_scale_mm,
         range_hu=(-1000.0, 400.0),
+        curve=1.0,
     )
 
 
-def problem_of(method: str, region: Region) -> Problem:
+def known_of(region: Region) -> Targets:
     foreground = region.foreground.ravel().astype(float)
+    return lambda voxels: foreground[voxels, None]
+
+
+def problem_of(method: str, region: Region) -> Problem:
+    targets = known_of(region)
     builders = {
-        "cf": lambda: closed_form.build(region, ClosedForm()),
+        "cf": lambda: closed_form.build(region, ClosedForm(), targets),
         "knn": lambda: knn.build(region, Knn()),
-        "lb": lambda: learning_based.build(region, LearningBased()),
-        "lb kernel": lambda: learning_based.build(region, LearningBased(kernel="gaussian")),
-        "if": lambda: information_flow.build(region, InformationFlow(), lambda voxels: foreground[voxels, None]),
+        "lb": lambda: learning_based.build(region, LearningBased(), targets),
+        "lb kernel": lambda: learning_based.build(region, LearningBased(kernel="gaussian"), targets),
+        "if": lambda: information_flow.build(region, InformationFlow(), targets),
     }
     return builders[method]()
 
@@ -66,7 +72,8 @@ def test_rows_sum_to_zero(method: str, seed: int) -> None:
 @settings(max_examples=6, deadline=None)
 @given(seed=seeds, ridge=st.sampled_from([1e-6, 1e-3, 1e-1]))
 def test_rows_of_learning_based_sum_to_what_its_ridge_leaves(seed: int, ridge: float) -> None:
-    matrix = laws.dense(learning_based.build(region_of(seed), LearningBased(ridge=ridge)).operator)
+    region = region_of(seed)
+    matrix = laws.dense(learning_based.build(region, LearningBased(ridge=ridge), known_of(region)).operator)
     # misfit of a constant: r Id - F is at most r / 27 in a window of 27, twice applied; 27 windows at most hold a voxel
     laws.rows_sum_to_zero(matrix, within=27 * 4 * ridge / 27)
     assert np.abs(matrix.sum(axis=1)).max() > 0
@@ -108,7 +115,8 @@ def test_each_window_of_closed_form_adds_twenty_six() -> None:
     # the trace of Id - (1/n)(1 1^T + ...) over n = 27 voxels is 27 - 2 once intensities differ
     region = region_of(23)
     windows = windows_touching(region)
-    operator = closed_form.build(region, ClosedForm(1e-12, mean_reach_mm=0.0, trusted_variance=None)).operator
+    paper = ClosedForm(1e-12, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0)
+    operator = closed_form.build(region, paper, known_of(region)).operator
     assert operator.diagonal.sum() == pytest.approx(25.0 * len(windows.centres), abs=1e-6)
 
 

@@ -30,7 +30,7 @@ def release(store, folder, ratings):
     """Curate and publish a phantom a rating."""
     folder.mkdir()
     table = write_table(folder, {name: ball_patch(seed=n) for n, name in enumerate(RATINGS)})
-    lines = list(csv.reader(table.open()))
+    lines = list(csv.reader(table.read_text().splitlines()))
     if ratings is not None:
         lines = [[*lines[0], "malignancy"], *([*line, ratings[line[0]]] for line in lines[1:])]
     table.write_text("\n".join(",".join(line) for line in lines) + "\n")

@@ -26,7 +26,7 @@ const viewer = new Viewer(find("planes"), find("strip"), {
       viewer.schedule();
     }
   },
-  onDraw: showState,
+  onState: showState,
 });
 
 const outbox = new Outbox(reviewer, proof, {

@@ -1,5 +1,6 @@
-// One canvas of the page, and scratch canvases to paint voxels on. Nothing here knows what is shown.
+// One canvas of the page with the marks over it, and scratch canvases to paint voxels on. Nothing here knows what is shown.
 
+const GAP_PX = 14;
 const sheets = new Map();
 
 // A scratch canvas by name, made anew when its size changes.
@@ -10,9 +11,17 @@ export function sheetOf(name, width, height) {
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  const sheet = { canvas, context, image: context.createImageData(width, height) };
+  const image = context.createImageData(width, height);
+  const sheet = { canvas, context, image, pixels: new Uint32Array(image.data.buffer) };
   sheets.set(name, sheet);
   return sheet;
+}
+
+function make(tag, className, parent) {
+  const element = document.createElement(tag);
+  element.className = className;
+  parent.append(element);
+  return element;
 }
 
 export class Pane {
@@ -24,9 +33,20 @@ export class Pane {
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.label = element.querySelector(".label");
     this.frame = null;
-    this.state = this.kept = "";
+    this.state = "";
     this.width = this.height = 0;
     this.ratio = 1;
+  }
+
+  // Cross-hair, the patient's sides and a scale bar: elements of their own, so that moving them redraws no image.
+  addMarks([top, bottom, left, right], vertical, horizontal) {
+    this.bars = [vertical, vertical, horizontal, horizontal].map((colour, n) => {
+      const bar = make("i", n < 2 ? "vertical" : "horizontal", this.element);
+      bar.style.background = colour;
+      return bar;
+    });
+    for (const [side, letter] of Object.entries({ top, bottom, left, right })) make("span", `mark ${side}`, this.element).textContent = letter;
+    this.scale = make("span", "mark scale", this.element);
   }
 
   fit() {
@@ -35,99 +55,41 @@ export class Pane {
     if (width !== this.width || height !== this.height) {
       this.canvas.width = this.width = width;
       this.canvas.height = this.height = height;
-      this.state = this.kept = "";
+      this.state = "";
     }
-  }
-
-  // Draws a picture and keeps it, or brings back the one that was kept under the same state.
-  keep(state, draw) {
-    this.clear();
-    if (this.kept === state) {
-      this.context.drawImage(this.copy, 0, 0);
-      return;
-    }
-    draw();
-    this.copy ??= document.createElement("canvas");
-    this.copy.width = this.width;
-    this.copy.height = this.height;
-    this.copy.getContext("2d", { alpha: false }).drawImage(this.canvas, 0, 0);
-    this.kept = state;
   }
 
   clear() {
-    this.context.setTransform(1, 0, 0, 1, 0, 0);
     this.context.fillStyle = "#000";
     this.context.fillRect(0, 0, this.width, this.height);
   }
 
-  sheet(canvas, column, row, frame) {
-    this.context.imageSmoothingEnabled = true;
-    this.context.drawImage(
-      canvas, frame.left + column * frame.scaleX, frame.top + row * frame.scaleY,
-      canvas.width * frame.scaleX, canvas.height * frame.scaleY,
-    );
+  sheet({ canvas }, frame) {
+    this.clear();
+    this.context.drawImage(canvas, frame.left, frame.top, canvas.width * frame.scaleX, canvas.height * frame.scaleY);
   }
 
-  line(path, frame, colour, width, dashes) {
+  line(path, colour, width, dashes) {
     const { context, ratio } = this;
-    const placed = new Path2D();
-    placed.addPath(path, new DOMMatrix([frame.scaleX, 0, 0, frame.scaleY, frame.left, frame.top]));
     context.setLineDash(dashes.map((dash) => dash * ratio));
     context.strokeStyle = colour;
     context.lineWidth = width * ratio;
-    context.stroke(placed);
-    context.setLineDash([]);
+    context.stroke(path);
   }
 
-  // Stops short of the middle, so that it never hides what it points at.
-  cross(x, y, vertical, horizontal) {
-    const { context, ratio } = this, gap = 14 * ratio;
-    context.globalAlpha = 0.55;
-    context.lineWidth = ratio;
-    const stroke = (colour, ...ends) => {
-      context.strokeStyle = colour;
-      context.beginPath();
-      for (const [ax, ay, bx, by] of ends) {
-        context.moveTo(ax, ay);
-        context.lineTo(bx, by);
-      }
-      context.stroke();
-    };
-    stroke(vertical, [x, 0, x, y - gap], [x, y + gap, x, this.height]);
-    stroke(horizontal, [0, y, x - gap, y], [x + gap, y, this.width, y]);
-    context.globalAlpha = 1;
-  }
-
-  text(words, x, y, align, base) {
-    const { context, ratio } = this;
-    context.font = `${11 * ratio}px system-ui, sans-serif`;
-    context.textAlign = align;
-    context.textBaseline = base;
-    context.lineWidth = 3 * ratio;
-    context.strokeStyle = "rgba(0,0,0,.8)";
-    context.strokeText(words, x, y);
-    context.fillStyle = "#cfd6dd";
-    context.fillText(words, x, y);
-  }
-
-  letters([top, bottom, left, right]) {
-    const edge = 5 * this.ratio;
-    this.text(top, this.width / 2, edge, "center", "top");
-    this.text(bottom, this.width / 2, this.height - edge, "center", "bottom");
-    this.text(left, edge, this.height / 2, "left", "middle");
-    this.text(right, this.width - edge, this.height / 2, "right", "middle");
+  // Stops short of the middle, so that it never hides what it points at. The bars are as long as the pane.
+  cross(x, y) {
+    const { ratio } = this, [left, top] = [x / ratio, y / ratio];
+    const [above, below, before, after] = this.bars;
+    above.style.transform = `translate(${left}px, calc(-100% + ${top - GAP_PX}px))`;
+    below.style.transform = `translate(${left}px, ${top + GAP_PX}px)`;
+    before.style.transform = `translate(calc(-100% + ${left - GAP_PX}px), ${top}px)`;
+    after.style.transform = `translate(${left + GAP_PX}px, ${top}px)`;
   }
 
   scaleBar(pixelsPerMm) {
-    const { context, ratio } = this;
     const mm = [50, 20, 10, 5, 2, 1].find((length) => length * pixelsPerMm < this.width * 0.3) ?? 1;
-    const y = this.height - 9 * ratio, right = this.width - 9 * ratio;
-    context.strokeStyle = "#cfd6dd";
-    context.lineWidth = 2 * ratio;
-    context.beginPath();
-    context.moveTo(right - mm * pixelsPerMm, y);
-    context.lineTo(right, y);
-    context.stroke();
-    this.text(`${mm} mm`, right, y - 4 * ratio, "right", "bottom");
+    this.scale.style.width = `${(mm * pixelsPerMm) / this.ratio}px`;
+    this.scale.textContent = `${mm} mm`;
   }
 }

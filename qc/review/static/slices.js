@@ -16,11 +16,33 @@ const ANCHORS = [
   [62, 4, 156], [99, 0, 167], [135, 7, 166], [166, 32, 152], [192, 58, 131], [213, 84, 110],
   [231, 111, 90], [245, 140, 70], [253, 173, 50], [252, 210, 36], [240, 249, 33],
 ];
-export const MATTE_COLOURS = Array.from({ length: 256 }, (_, value) => {
-  const place = (value / 255) * (ANCHORS.length - 1);
-  const low = Math.min(Math.floor(place), ANCHORS.length - 2);
-  return ANCHORS[low].map((part, n) => part + (ANCHORS[low + 1][n] - part) * (place - low));
-});
+
+// A pixel as ImageData holds it, its opacity in the upper byte.
+function pixelOf(red, green, blue, cover) {
+  return ((Math.round(255 * cover) << 24) | (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red)) >>> 0;
+}
+
+// What a value of 0..255 looks like at one opacity; 0 is clear. Thin parts of a matte shine through.
+const COLOURS = {
+  matte(value, opacity) {
+    const place = (value / 255) * (ANCHORS.length - 1);
+    const low = Math.min(Math.floor(place), ANCHORS.length - 2);
+    const colour = ANCHORS[low].map((part, n) => part + (ANCHORS[low + 1][n] - part) * (place - low));
+    return pixelOf(...colour, opacity * Math.min(1, 0.35 + value / 160));
+  },
+  // Unknown amber, foreground green
+  trimap: (value, opacity) => (value === TRIMAP_UNKNOWN ? pixelOf(255, 190, 60, 0.6 * opacity) : pixelOf(70, 220, 110, 0.6 * opacity)),
+  // One matte minus another: red where the first has more, blue where it has less
+  more: (value, opacity) => pixelOf(255, 90, 60, Math.min(1, 0.4 + opacity) * Math.min(1, value / 64)),
+  less: (value, opacity) => pixelOf(60, 90, 255, Math.min(1, 0.4 + opacity) * Math.min(1, value / 64)),
+};
+const palettes = new Map();
+
+function paletteOf(kind, opacity) {
+  const key = `${kind} ${opacity}`;
+  if (!palettes.has(key)) palettes.set(key, Uint32Array.from({ length: 256 }, (_, value) => (value ? COLOURS[kind](value, opacity) : 0)));
+  return palettes.get(key);
+}
 
 // A plane's size in voxels and millimetres.
 export function extent(volume, plane) {
@@ -36,25 +58,21 @@ function strides(shape) {
   return [shape[1] * shape[2], shape[2], 1];
 }
 
-// Paints one slice of the CT into an ImageData.
-export function paintScan(image, volume, plane, index, window) {
+// Paints one slice of the CT into pixels.
+export function paintScan(pixels, volume, plane, index, window) {
   const { fixed, down, across, flip } = PLANES[plane];
-  const step = strides(volume.shape);
+  const step = strides(volume.shape), next = step[across];
   const { rows, columns } = extent(volume, plane);
-  const pixels = new Uint32Array(image.data.buffer);
+  const { hu, unmeasured } = volume;
   const low = window.level - window.width / 2, scale = 255 / window.width;
-  const unmeasured = 0xff000000 | (UNMEASURED[2] << 16) | (UNMEASURED[1] << 8) | UNMEASURED[0];
+  const [red, green, blue] = UNMEASURED, void_ = pixelOf(red, green, blue, 1);
   let pixel = 0;
   for (let row = 0; row < rows; row++) {
     let voxel = index * step[fixed] + (flip ? rows - 1 - row : row) * step[down];
-    for (let column = 0; column < columns; column++, voxel += step[across]) {
-      const hu = volume.hu[voxel];
-      if (hu === volume.unmeasured) {
-        pixels[pixel++] = unmeasured;
-        continue;
-      }
-      const grey = hu <= low ? 0 : Math.min(255, (hu - low) * scale) | 0;
-      pixels[pixel++] = 0xff000000 | (grey * 0x010101);
+    for (let column = 0; column < columns; column++, voxel += next) {
+      const value = hu[voxel];
+      const grey = value <= low ? 0 : Math.min(255, (value - low) * scale) | 0;
+      pixels[pixel++] = value === unmeasured ? void_ : 0xff000000 | (grey * 0x010101);
     }
   }
 }
@@ -69,60 +87,44 @@ export function boxPart(volume, plane, index) {
   const rows = shape[down], columns = shape[across];
   const top = flip ? volume.shape[down] - start[down] - rows : start[down];
   const field = (values) => {
-    const cut = new Uint8Array(rows * columns);
+    const cut = new Uint8Array(rows * columns), next = step[across];
     for (let row = 0, pixel = 0; row < rows; row++) {
       let voxel = inside * step[fixed] + (flip ? rows - 1 - row : row) * step[down];
-      for (let column = 0; column < columns; column++, voxel += step[across]) cut[pixel++] = values[voxel];
+      if (next === 1) {
+        cut.set(values.subarray(voxel, voxel + columns), pixel);
+        pixel += columns;
+      } else for (let column = 0; column < columns; column++, voxel += next) cut[pixel++] = values[voxel];
     }
     return cut;
   };
   return { top, left: start[across], rows, columns, field };
 }
 
-// A matte's colours as pixels for one opacity; thin parts shine through.
-const palettes = new Map();
-
-function paletteOf(opacity) {
-  if (!palettes.has(opacity)) {
-    const palette = new Uint32Array(256);
-    for (let value = 1; value < 256; value++) {
-      const [red, green, blue] = MATTE_COLOURS[value].map(Math.round);
-      const cover = Math.round(255 * opacity * Math.min(1, 0.35 + value / 160));
-      palette[value] = ((cover << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+// Lays a part's values over pixels of so many columns, in the colours of their kind.
+export function lay(pixels, columns, part, cut, kind, opacity) {
+  const palette = paletteOf(kind, opacity);
+  for (let row = 0, n = 0; row < part.rows; row++) {
+    let pixel = (part.top + row) * columns + part.left;
+    for (let column = 0; column < part.columns; column++, n++, pixel++) {
+      const over = palette[cut[n]], cover = over >>> 24;
+      if (!cover) continue;
+      // Red and blue at once, in parts of 256
+      const share = cover + (cover >> 7), rest = 256 - share, under = pixels[pixel];
+      const redBlue = (((over & 0xff00ff) * share + (under & 0xff00ff) * rest) >>> 8) & 0xff00ff;
+      const green = (((over & 0xff00) * share + (under & 0xff00) * rest) >>> 8) & 0xff00;
+      pixels[pixel] = 0xff000000 | redBlue | green;
     }
-    palettes.set(opacity, palette);
-  }
-  return palettes.get(opacity);
-}
-
-export function paintMatte(image, cut, opacity) {
-  const pixels = new Uint32Array(image.data.buffer), palette = paletteOf(opacity);
-  for (let n = 0; n < cut.length; n++) pixels[n] = palette[cut[n]];
-}
-
-// Colours one matte minus another: red where the first has more, blue where it has less.
-export function paintDifference(image, cut, other, opacity) {
-  const pixels = image.data;
-  for (let n = 0, p = 0; n < cut.length; n++, p += 4) {
-    const gap = cut[n] - other[n];
-    pixels[p] = gap > 0 ? 255 : 60; pixels[p + 1] = 90; pixels[p + 2] = gap > 0 ? 60 : 255;
-    pixels[p + 3] = gap ? 255 * Math.min(1, 0.4 + opacity) * Math.min(1, Math.abs(gap) / 64) : 0;
   }
 }
 
-// Colours the trimap: unknown amber, foreground green.
-export function paintTrimap(image, cut, opacity) {
-  const pixels = image.data;
-  for (let n = 0, p = 0; n < cut.length; n++, p += 4) {
-    const unknown = cut[n] === TRIMAP_UNKNOWN;
-    pixels[p] = unknown ? 255 : 70; pixels[p + 1] = unknown ? 190 : 220; pixels[p + 2] = unknown ? 60 : 110;
-    pixels[p + 3] = cut[n] ? 150 * opacity : 0;
-  }
+// Where one cut has more than another, and by how much.
+export function excess(cut, other) {
+  return cut.map((value, n) => Math.max(0, value - other[n]));
 }
 
-// Marching squares: the line at a level as a Path2D in voxel units of the plane, pixel centres at halves.
-export function contour(cut, part, level) {
-  const { rows, columns, top, left } = part;
+// Marching squares: the line at a level as a path on the screen; the field's pixel centres lie at halves.
+export function contour(cut, part, level, frame) {
+  const { rows, columns } = part;
   const path = new Path2D();
   for (let row = -1; row < rows; row++) {
     const above = row >= 0 ? row * columns : -1, below = row + 1 < rows ? (row + 1) * columns : -1;
@@ -131,7 +133,7 @@ export function contour(cut, part, level) {
       const next = column + 1, inside = next < columns;
       const b = inside && above >= 0 ? cut[above + next] : 0, c = inside && below >= 0 ? cut[below + next] : 0;
       const kind = (a > level) | ((b > level) << 1) | ((c > level) << 2) | ((d > level) << 3);
-      if (kind !== 0 && kind !== 15) cross(path, kind, left + column + 0.5, top + row + 0.5, [a, b, c, d], level);
+      if (kind !== 0 && kind !== 15) cross(path, kind, part.left + column + 0.5, part.top + row + 0.5, a, b, c, d, level, frame);
       a = b;
       d = c;
     }
@@ -140,21 +142,24 @@ export function contour(cut, part, level) {
 }
 
 // Draws the line through one square, whose corners are a, b (above) and d, c (below).
-function cross(path, kind, x, y, [a, b, c, d], level) {
-  const points = {
-    n: () => [x + (level - a) / (b - a), y],
-    e: () => [x + 1, y + (level - b) / (c - b)],
-    s: () => [x + (level - d) / (c - d), y + 1],
-    w: () => [x, y + (level - a) / (d - a)],
-  };
-  for (const [from, to] of SEGMENTS[kind]) {
-    path.moveTo(...points[from]());
-    path.lineTo(...points[to]());
+function cross(path, kind, x, y, a, b, c, d, level, frame) {
+  const ends = ENDS[kind];
+  for (let n = 0; n < ends.length; n++) {
+    const side = ends[n];
+    let px = x, py = y;
+    if (side === NORTH) px += (level - a) / (b - a);
+    else if (side === SOUTH) { px += (level - d) / (c - d); py += 1; }
+    else if (side === EAST) { px += 1; py += (level - b) / (c - b); }
+    else py += (level - a) / (d - a);
+    const left = frame.left + px * frame.scaleX, top = frame.top + py * frame.scaleY;
+    if (n % 2) path.lineTo(left, top);
+    else path.moveTo(left, top);
   }
 }
 
-// Which sides of a square the line joins, by which of its corners lie above the level.
-const SEGMENTS = {
-  1: ["wn"], 2: ["ne"], 3: ["we"], 4: ["es"], 5: ["ws", "ne"], 6: ["ns"], 7: ["ws"],
-  8: ["ws"], 9: ["ns"], 10: ["wn", "es"], 11: ["es"], 12: ["we"], 13: ["ne"], 14: ["wn"],
-};
+// Which sides of a square the line joins, in pairs, by which of its corners lie above the level.
+const [NORTH, EAST, SOUTH, WEST] = [0, 1, 2, 3];
+const ENDS = [
+  [], [WEST, NORTH], [NORTH, EAST], [WEST, EAST], [EAST, SOUTH], [WEST, SOUTH, NORTH, EAST], [NORTH, SOUTH], [WEST, SOUTH],
+  [WEST, SOUTH], [NORTH, SOUTH], [WEST, NORTH, EAST, SOUTH], [EAST, SOUTH], [WEST, EAST], [NORTH, EAST], [WEST, NORTH], [],
+];

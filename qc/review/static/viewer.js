@@ -1,9 +1,6 @@
 // The images of one nodule: three linked planes, the 3D look and every candidate at the same slice.
 
-import {
-  PLANES, READER_COLOURS, READER_DASHES, boxPart, contour, extent,
-  paintDifference, paintMatte, paintScan, paintTrimap,
-} from "./slices.js";
+import { PLANES, READER_COLOURS, READER_DASHES, boxPart, contour, excess, extent, lay, paintScan } from "./slices.js";
 import { Pane, sheetOf } from "./pane.js";
 import { paintSolid, solidOf } from "./solid.js";
 
@@ -38,7 +35,14 @@ export class Viewer {
     this.tilt = 0.35;
     this.pending = false;
     this.drawn = [];
-    for (const pane of this.panes) this.listen(pane);
+    this.told = ""; // what the page was last told of
+    this.scans = new Map(); // plane -> the pixels of its present slice's CT
+    for (const pane of this.panes) {
+      this.listen(pane);
+      if (pane.plane === "solid") continue;
+      const { down, across, letters } = PLANES[pane.plane];
+      pane.addMarks(letters, colourOfAxis(across), colourOfAxis(down));
+    }
     new ResizeObserver(() => this.resize()).observe(root);
     new ResizeObserver(() => this.resize()).observe(strip);
   }
@@ -142,27 +146,30 @@ export class Viewer {
       else this.drawPlane(pane);
     }
     const plane = this.active === "solid" ? "axial" : this.active;
-    const base = this.thumbs.length ? this.scanOf(plane) : null;
-    for (const thumb of this.thumbs) if (thumb.width && thumb.height) this.drawThumb(thumb, plane, base);
-    this.thumbs.forEach((thumb, place) => {
-      thumb.element.classList.toggle("looked", place === this.option);
-      thumb.element.setAttribute("aria-pressed", place === this.option);
-    });
-    this.hooks.onDraw();
+    for (const thumb of this.thumbs) {
+      if (thumb.width && thumb.height) this.drawPicture(thumb, plane, thumb.place, this.frame(thumb, plane, 1.9), 0.8);
+    }
+    const { window, layers, opacity, drag, option, against, solidMode, bare } = this;
+    const state = JSON.stringify([this.serial, window, layers, opacity, drag, option, against, solidMode, bare]);
+    if (state === this.told) return;
+    this.told = state;
+    for (const thumb of this.thumbs) thumb.element.setAttribute("aria-pressed", thumb.place === option);
+    this.hooks.onState();
   }
 
-  // The CT of a plane's present slice as a canvas of its own, painted when it changes.
+  // The CT of a plane's present slice as pixels, painted when it changes.
   scanOf(plane) {
     const { rows, columns } = extent(this.volume, plane);
-    const sheet = sheetOf(`scan-${plane}`, columns, rows);
     const index = this.at[PLANES[plane].fixed];
     const state = `${this.serial} ${index} ${this.window.level} ${this.window.width}`;
-    if (sheet.state !== state) {
-      paintScan(sheet.image, this.volume, plane, index, this.window);
-      sheet.context.putImageData(sheet.image, 0, 0);
-      sheet.state = state;
+    let scan = this.scans.get(plane);
+    if (scan?.state !== state) {
+      if (scan?.pixels.length !== rows * columns) scan = { pixels: new Uint32Array(rows * columns) };
+      paintScan(scan.pixels, this.volume, plane, index, this.window);
+      scan.state = state;
+      this.scans.set(plane, scan);
     }
-    return sheet.canvas;
+    return scan.pixels;
   }
 
   frame(pane, plane, share) {
@@ -180,96 +187,71 @@ export class Viewer {
   }
 
   drawPlane(pane) {
-    const { plane } = pane, { fixed } = PLANES[plane];
+    const { plane } = pane, { fixed, down, across, flip } = PLANES[plane];
+    const { rows, slices } = extent(this.volume, plane);
     const frame = this.frame(pane, plane, 1);
     pane.frame = frame;
-    const picture = this.pictureState(plane, this.option, frame), whole = `${picture} ${this.cross} ${this.at}`;
-    if (pane.state === whole) return;
-    pane.state = whole;
-    pane.keep(picture, () => {
-      pane.sheet(this.scanOf(plane), 0, 0, frame);
-      const part = boxPart(this.volume, plane, this.at[fixed]);
-      if (part && !this.bare) {
-        this.colours(pane, part, frame, this.option);
-        this.lines(pane, part, frame, this.option, 1);
-      }
-    });
-    this.marks(pane, plane, frame);
-    const { slices } = extent(this.volume, plane);
-    const number = this.at[fixed] + 1;
+    this.drawPicture(pane, plane, this.option, frame, 1);
+    const row = flip ? rows - 1 - this.at[down] : this.at[down];
+    pane.cross(frame.left + (this.at[across] + 0.5) * frame.scaleX, frame.top + (row + 0.5) * frame.scaleY);
+    pane.element.classList.toggle("uncrossed", !this.cross || this.bare);
+    pane.scaleBar(frame.pixelsPerMm);
+    this.sayPlace(pane, this.at[fixed] + 1, slices);
+  }
+
+  sayPlace(pane, number, slices) {
+    const { hu, alpha } = this.reading();
+    const values = pane.plane === "axial" ? `   ${hu === null ? "not measured" : `${hu} HU`}   α ${alpha.toFixed(2)}` : "";
+    const words = `${pane.plane} ${number}/${slices}${values}`;
+    if (pane.label.textContent === words) return;
+    pane.label.textContent = words;
     pane.element.setAttribute("aria-valuemax", slices);
     pane.element.setAttribute("aria-valuenow", number);
     pane.element.setAttribute("aria-valuetext", `${number} of ${slices}`);
-    const { hu, alpha } = this.reading();
-    const values = plane === "axial" ? `   ${hu === null ? "not measured" : `${hu} HU`}   α ${alpha.toFixed(2)}` : "";
-    pane.label.textContent = `${plane} ${number}/${slices}${values}`;
   }
 
-  // All that decides what a plane shows but its cross-hair.
-  pictureState(plane, option, frame) {
+  // One plane's slice with one option over it, drawn anew only when something of it has changed.
+  drawPicture(pane, plane, option, frame, weight) {
     const { serial, window, layers, opacity, against, bare } = this;
     const index = this.at[PLANES[plane].fixed];
-    return JSON.stringify([serial, plane, index, option, window, layers, opacity, layers.difference && against, bare, frame]);
+    const state = JSON.stringify([serial, plane, index, option, window, layers, opacity, layers.difference && against, bare, frame]);
+    if (pane.state === state) return;
+    pane.state = state;
+    const { rows, columns } = extent(this.volume, plane);
+    const sheet = sheetOf(`${pane.plane}${pane.place}`, columns, rows);
+    sheet.pixels.set(this.scanOf(plane));
+    const part = this.bare ? null : boxPart(this.volume, plane, index);
+    const cut = part?.field(this.volume.options[option]);
+    if (part) this.colours(sheet.pixels, columns, part, cut);
+    sheet.context.putImageData(sheet.image, 0, 0);
+    pane.sheet(sheet, frame);
+    if (part) this.lines(pane, part, cut, frame, weight);
   }
 
-  drawThumb(thumb, plane, base) {
-    const frame = this.frame(thumb, plane, 1.9);
-    const state = `${this.pictureState(plane, thumb.place, frame)} ${thumb.width} ${thumb.height}`;
-    if (thumb.state === state) return;
-    thumb.state = state;
-    thumb.clear();
-    thumb.sheet(base, 0, 0, frame);
-    const part = boxPart(this.volume, plane, this.at[PLANES[plane].fixed]);
-    if (!part || this.bare) return;
-    this.colours(thumb, part, frame, thumb.place);
-    this.lines(thumb, part, frame, thumb.place, 0.8);
+  colours(pixels, columns, part, cut) {
+    const { layers, opacity, volume, against } = this;
+    if (layers.trimap && volume.trimap) lay(pixels, columns, part, part.field(volume.trimap), "trimap", opacity);
+    if (layers.difference && against >= 0) {
+      const other = part.field(volume.options[against]);
+      lay(pixels, columns, part, excess(cut, other), "more", opacity);
+      lay(pixels, columns, part, excess(other, cut), "less", opacity);
+    } else if (layers.matte) lay(pixels, columns, part, cut, "matte", opacity);
   }
 
-  colours(pane, part, frame, option) {
-    const sheet = sheetOf("colours", part.columns, part.rows);
-    const lay = () => {
-      sheet.context.putImageData(sheet.image, 0, 0);
-      pane.sheet(sheet.canvas, part.left, part.top, frame);
-    };
-    if (this.layers.trimap && this.volume.trimap) {
-      paintTrimap(sheet.image, part.field(this.volume.trimap), this.opacity);
-      lay();
-    }
-    const cut = part.field(this.volume.options[option]);
-    if (this.layers.difference && this.against >= 0) {
-      paintDifference(sheet.image, cut, part.field(this.volume.options[this.against]), this.opacity);
-      lay();
-    } else if (this.layers.matte) {
-      paintMatte(sheet.image, cut, this.opacity);
-      lay();
-    }
-  }
-
-  lines(pane, part, frame, option, weight) {
-    if (this.layers.readers && this.volume.readers) {
-      const bits = part.field(this.volume.readers);
-      for (let reader = 0; reader < this.volume.readerCount; reader++) {
-        const mask = bits.map((value) => (value >> reader) & 1);
-        pane.line(contour(mask, part, 0.5), frame, READER_COLOURS[reader % 6], 1.6 * weight, READER_DASHES[reader % 6]);
+  lines(pane, part, cut, frame, weight) {
+    const { readers, readerCount } = this.volume;
+    if (this.layers.readers && readers) {
+      const bits = part.field(readers);
+      for (let reader = 0; reader < readerCount; reader++) {
+        const path = contour(bits.map((value) => (value >> reader) & 1), part, 0.5, frame);
+        pane.line(path, READER_COLOURS[reader % 6], 1.6 * weight, READER_DASHES[reader % 6]);
       }
     }
     if (this.layers.iso) {
-      const path = contour(part.field(this.volume.options[option]), part, HALF);
-      pane.line(path, frame, "rgba(0,0,0,.55)", 3 * weight, []);
-      pane.line(path, frame, "#ffffff", 1.3 * weight, []);
+      const path = contour(cut, part, HALF, frame);
+      pane.line(path, "rgba(0,0,0,.55)", 3 * weight, []);
+      pane.line(path, "#ffffff", 1.3 * weight, []);
     }
-  }
-
-  // Cross-hair, the patient's sides, a scale bar.
-  marks(pane, plane, frame) {
-    const { down, across, flip, letters } = PLANES[plane];
-    const { rows } = extent(this.volume, plane);
-    const x = frame.left + (this.at[across] + 0.5) * frame.scaleX;
-    const row = flip ? rows - 1 - this.at[down] : this.at[down];
-    const y = frame.top + (row + 0.5) * frame.scaleY;
-    if (this.cross && !this.bare) pane.cross(x, y, colourOfAxis(across), colourOfAxis(down));
-    pane.letters(letters);
-    pane.scaleBar(frame.pixelsPerMm);
   }
 
   drawSolid(pane) {

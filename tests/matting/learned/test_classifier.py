@@ -1,5 +1,7 @@
 """Classifiers of nodules: they learn what can be learned, the same every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from matting.parameters import Diagnosis
 from matting.refusal import Refusal
 
 CPU = torch.device("cpu")
-QUICK = Diagnosis(backbones=("resnet34",), side_voxels=16, epochs=3, batch=8, rate=1e-3, warm_up_epochs=0.5)
+QUICK = Diagnosis(backbones=("resnet34",), side_voxels=16, epochs=4, batch=8, rate=3e-4, warm_up_epochs=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,8 @@ def test_what_cannot_be_learned_from_is_refused(balls):
     volumes, malignant = balls
     with pytest.raises(Refusal, match="cannot learn"):
         train_classifier(volumes[malignant], malignant[malignant], "resnet34", QUICK, 1, CPU)
+    with pytest.raises(Refusal, match="this precision"):
+        train_classifier(volumes, malignant, "resnet34", replace(QUICK, precision="bfloat16"), 1, CPU)
     with pytest.raises(Refusal, match="no such backbone"):
         build_classifier("resnet18", 1)
     with pytest.raises(Refusal, match="too few"):

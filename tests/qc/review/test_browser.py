@@ -194,16 +194,22 @@ def test_a_study_from_its_first_page_to_its_last(page, visit, reviewed):
         assert all(d.blind for n in IDS for d in read_decisions(reviewed, n, "pilot"))
 
 
+def seen(page: Any, plane: str) -> tuple[Any, list[str]]:
+    """What a pane shows: its image, and where its cross-hair lies over it."""
+    bars = page.locator(f"[data-plane={plane}] i").evaluate_all("bars => bars.map(bar => bar.style.transform)")
+    return pixels(page, plane), bars
+
+
 def test_the_images_follow_wheel_keys_and_mouse(page, visit):
     ann = visit(page.url)
     begin(ann)
-    before = {plane: pixels(ann, plane) for plane in ("axial", "coronal", "sagittal", "solid")}
+    before = {plane: seen(ann, plane) for plane in ("axial", "coronal", "sagittal", "solid")}
 
     def changes(act: Callable[[], Any], *planes: str) -> None:
         act()
         for plane in planes:
-            wait_until(lambda plane=plane: pixels(ann, plane) != before[plane])
-        before.update({plane: pixels(ann, plane) for plane in before})
+            wait_until(lambda plane=plane: seen(ann, plane) != before[plane])
+        before.update({plane: seen(ann, plane) for plane in before})
 
     ann.hover("[data-plane=axial]")
     slice_before = ann.get_attribute("[data-plane=axial]", "aria-valuenow")

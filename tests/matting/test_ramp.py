@@ -1,0 +1,72 @@
+"""The ramp through the unknown band, against distances taken voxel by voxel."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matting.ramp import ramp_pull, unknown_ramp
+from matting.region import bent, region_around
+from tests.references import Scene, ramp, random_scene
+
+
+def region_of(scene: Scene):
+    return region_around(
+        scene.hu,
+        scene.trimap,
+        spacing_mm=scene.spacing_mm,
+        margin_mm=1e3,
+        mean_reach_mm=0.0,
+        position_scale_mm=6.0,
+        range_hu=(-1000.0, 400.0),
+        curve=0.0,
+    )
+
+
+def ball(unknown_mm: tuple[float, float]) -> Scene:
+    """A ball whose unknown band lies between two radii, in a volume far larger than it."""
+    spacing = (1.5, 0.5, 0.5)
+    z, y, x = np.indices((8, 24, 24)) * np.array(spacing)[:, None, None, None]
+    radius = np.sqrt((z - 6) ** 2 + (y - 6) ** 2 + (x - 6) ** 2)
+    low, high = unknown_mm
+    return Scene(np.zeros(radius.shape), (radius >= low) & (radius < high), radius < low, spacing)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), inset_mm=st.sampled_from([0.0, 0.7, 100.0]))
+def test_equals_its_plain_twin(seed: int, inset_mm: float) -> None:
+    scene = random_scene(seed)
+    np.testing.assert_allclose(
+        unknown_ramp(region_of(scene), inset_mm), ramp(scene, inset_mm)[scene.unknown.ravel()], atol=1e-12
+    )
+
+
+def test_runs_from_the_foreground_to_the_rim_whatever_lies_beyond() -> None:
+    scene = ball((2.0, 5.0))
+    along = np.zeros(scene.intensity.shape)
+    along[scene.unknown] = unknown_ramp(region_of(scene), 0.75)
+    outward = along[4, 12, 16:22]
+    assert (np.diff(outward) < 0).all()
+    assert outward[0] == pytest.approx(2.25 / 2.75)
+    assert outward[-1] == 0.0, "within the rim"
+    np.testing.assert_allclose(along[scene.unknown], ramp(scene, 0.75)[scene.unknown.ravel()], atol=1e-12)
+
+
+def test_reaches_the_mean_of_the_known_lesion_and_pulls_evenly() -> None:
+    region = region_of(ball((2.0, 5.0)))
+    pull, target = ramp_pull(region, lambda voxels: np.stack([np.ones(len(voxels)), voxels % 2], axis=1), 0.2, 0.0)
+    share = (np.flatnonzero(region.foreground) % 2).mean()
+    assert set(pull.tolist()) == {0.2}
+    np.testing.assert_allclose(target[:, 1], share * target[:, 0])
+    assert ramp_pull(region, lambda voxels: voxels[:, None], 0.0, 0.0) == (None, None)
+
+
+def test_bent_intensities_keep_their_ends_and_order_and_lift_what_is_faint() -> None:
+    intensity = np.linspace(0.0, 1.0, 101)
+    for curve in (0.0, 1.0, 5.0):
+        result = bent(intensity, curve)
+        assert (result[0], result[-1]) == (0.0, 1.0)
+        assert (np.diff(result) > 0).all()
+        assert (result >= intensity).all()
+    np.testing.assert_allclose(bent(intensity, 0.0), intensity, atol=1e-15)
+    assert bent(np.array([0.25]), 1.0)[0] == pytest.approx(0.4)
