@@ -37,7 +37,6 @@ from tasks.experiments import tabulate as tables_of
 from tasks.networks import find_networks, not_trained, pairs, partitions_of, same_as, trainings
 from tasks.resources import measure_cost
 from tasks.score_network import predict_nodules
-from tasks.tables import measured_nodules
 
 PARTS = ("tables", "diagnosis", "figures")
 
@@ -97,7 +96,7 @@ def measure_networks(asked: Experiments) -> None:
             reader = readers.get(partition)
             if reader:
                 checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
-                score_missing(store, reader, checkpoint, measured_nodules(reader, at_most), asked.device)
+                score_missing(store, reader, checkpoint, network.nodules(reader, at_most), asked.device)
 
 
 @task(name="measure costs", cache_policy=NO_CACHE)
