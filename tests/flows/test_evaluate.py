@@ -138,6 +138,11 @@ def test_table_2_is_recomputed_from_the_networks_own_scores(asked):
     assert "the same network as 3dmm (no masks)" in twin["training"]
 
 
+def test_table_3_names_every_variant(asked):
+    rows = [(row["variant"], row["auxiliary"]) for row in table(asked.store_url, 3)]
+    assert rows == [("3dmm-mg", "True"), ("3dmm-mg", "False"), ("3dmm-m", "True"), ("3dmm-m", "False")]
+
+
 def test_every_network_learned_from_its_own_partition(asked):
     trained = list(trainings(asked.store_url, "0.1.0", asked.recipe, "cpu"))
     assert [(order.variant, order.auxiliary, order.partition) for order in trained] == [
