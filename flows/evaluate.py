@@ -8,7 +8,7 @@ missing.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -37,7 +37,6 @@ from tasks.experiments import tabulate as tables_of
 from tasks.networks import find_networks, not_trained, pairs, partitions_of, same_as, trainings
 from tasks.resources import measure_cost
 from tasks.score_network import predict_nodules
-from tasks.tables import measured_nodules
 
 PARTS = ("tables", "diagnosis", "figures")
 
@@ -97,7 +96,7 @@ def measure_networks(asked: Experiments) -> None:
             reader = readers.get(partition)
             if reader:
                 checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
-                score_missing(store, reader, checkpoint, measured_nodules(reader, at_most), asked.device)
+                score_missing(store, reader, checkpoint, network.nodules(reader, at_most), asked.device)
 
 
 @task(name="measure costs", cache_policy=NO_CACHE)
@@ -108,7 +107,8 @@ def measure_costs(asked: Experiments) -> None:
     for pair in dict.fromkeys(same_as(*pair) for pair in pairs(asked.recipe)):
         with console.status(f"measuring what {pair[0]} costs"):
             costs[pair] = measure_cost(store, asked.version, *pair, asked.recipe.training.crop_zyx, asked.device)
-    save_table(store, asked.version, asked.recipe.name, 3, [costs[same_as(*pair)] for pair in pairs(asked.recipe)])
+    rows = [replace(costs[same_as(*pair)], variant=pair[0]) for pair in pairs(asked.recipe)]
+    save_table(store, asked.version, asked.recipe.name, 3, rows)
 
 
 @task(name="diagnose", cache_policy=NO_CACHE)

@@ -27,6 +27,10 @@ class Network:
     digests: dict[int, str]
     """Checkpoints by partition."""
 
+    def nodules(self, reader: ReleaseReader, at_most: int | None) -> tuple[str, ...]:
+        """Give the nodules that it is measured on: fewer than all only where the recipe that trained it says so."""
+        return measured_nodules(reader, at_most if self.training == AS_ASKED else None)
+
 
 def partitions_of(store_url: str, version: str, number: int) -> dict[int, ReleaseReader]:
     """Open a release once for each partition that has nodules to measure on.
@@ -100,7 +104,7 @@ def scores_of(
     scores = {}
     for partition, digest in sorted(network.digests.items()):
         reader = readers.get(partition)
-        nodules = measured_nodules(reader, at_most) if reader else ()
+        nodules = network.nodules(reader, at_most) if reader else ()
         if reader and set(nodules) <= nodules_scored(store, reader.version, digest):
             own = read_nodules(store, reader.version, digest, nodules)
             scores[partition] = [replace(score, matte=network.label) for score in own]
