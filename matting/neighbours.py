@@ -117,12 +117,12 @@ class _Query(NamedTuple):
 
 def _sort_into_cells(intensity: Floats, candidates: NDArray[np.bool_], metric: Metric) -> _Cells:
     shape = np.asarray(intensity.shape, np.int64)
-    members = np.flatnonzero(candidates).astype(np.int64)
-    values, places = intensity.ravel()[members], np.empty((len(members), 3), np.int32)
-    block, bins = _cell_size(shape, len(members), metric)
+    voxels = np.flatnonzero(candidates).astype(np.int64, copy=False)
+    block, bins = _cell_size(shape, len(voxels), metric)
     counts = -(-shape // block)
-    starts, order = np.zeros(int(counts.prod()) * bins + 1, np.int64), np.empty(len(members), np.int64)
-    _count_sort(members, values, shape, block, bins, counts, places, starts, order)
+    starts, members = np.zeros(int(counts.prod()) * bins + 1, np.int64), np.empty(len(voxels), np.int64)
+    values, places = np.empty(len(voxels)), np.empty((len(voxels), 3), np.int32)
+    _count_sort(voxels, intensity.ravel(), shape, block, bins, counts, starts, members, values, places)
     vacant = (np.diff(starts[::bins]) == 0).reshape(counts)
     return _Cells(
         shape,
@@ -132,9 +132,9 @@ def _sort_into_cells(intensity: Floats, candidates: NDArray[np.bool_], metric: M
         bins,
         counts,
         starts,
-        members[order],
-        values[order],
-        places[order],
+        members,
+        values,
+        places,
         ndimage.distance_transform_cdt(vacant, "chessboard").astype(np.int32),
     )
 
@@ -151,30 +151,35 @@ def _cell_size(shape: Voxels, candidates: int, metric: Metric) -> tuple[Voxels, 
 
 @kernel
 def _count_sort(
-    members: Voxels,
-    values: Floats,
+    voxels: Voxels,
+    intensity: Floats,
     shape: Voxels,
     block: Voxels,
     bins: int,
     counts: Voxels,
-    places: Coordinates,
     starts: Voxels,
-    order: Voxels,
+    members: Voxels,
+    values: Floats,
+    places: Coordinates,
 ) -> None:
-    cell_of = np.empty(len(members), np.int64)
-    for n in range(len(members)):
-        row, x = divmod(members[n], shape[2])
+    """Count the candidates of each bin into `starts`, then put each into its place among `members`."""
+    bin_of = np.empty(len(voxels), np.int64)
+    for n in range(len(voxels)):
+        row, x = divmod(voxels[n], shape[2])
         z, y = divmod(row, shape[1])
-        places[n, 0], places[n, 1], places[n, 2] = z, y, x
         cell = ((z // block[0]) * counts[1] + y // block[1]) * counts[2] + x // block[2]
-        cell_of[n] = cell * bins + min(int(values[n] * bins), bins - 1)
-        starts[cell_of[n] + 1] += 1
-    for cell in range(len(starts) - 1):
-        starts[cell + 1] += starts[cell]
+        bin_of[n] = cell * bins + min(int(intensity[voxels[n]] * bins), bins - 1)
+        starts[bin_of[n] + 1] += 1
+    for one in range(len(starts) - 1):
+        starts[one + 1] += starts[one]
     filled = starts[:-1].copy()
-    for n in range(len(members)):
-        order[filled[cell_of[n]]] = n
-        filled[cell_of[n]] += 1
+    for n in range(len(voxels)):
+        at = filled[bin_of[n]]
+        filled[bin_of[n]] += 1
+        row, x = divmod(voxels[n], shape[2])
+        z, y = divmod(row, shape[1])
+        members[at], values[at] = voxels[n], intensity[voxels[n]]
+        places[at, 0], places[at, 1], places[at, 2] = z, y, x
 
 
 @kernel

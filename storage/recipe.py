@@ -183,7 +183,8 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
     try:
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
-        raise _bad(name, error, "a readable YAML file", "Check the path, or use a shipped one: `paper`.") from error
+        remedy = "Check the path, or use one that comes with Halosign: `paper`, `reduced` or `demo`."
+        raise _bad(name, error, "a readable YAML file", remedy) from error
 
 
 def _explain(place: str, error: ValidationError) -> Refusal:

@@ -3,7 +3,7 @@
 from concurrent.futures import CancelledError
 
 import pytest
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from flows.fan_out import Fan, SchedulerLost, work_off_batch
 from flows.tally import Tally
