@@ -287,11 +287,11 @@ of its own; wall times, with a load of {report["load_at_start"]:.1f} on the {rep
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
 """
     if real:
+        load = f" Load {real['load'][0]} when it began, {real['load'][1]} when it ended." if "load" in real else ""
         text += f"""
 `python -m benchmarks.fan_out --real N` curates real nodules on two workers: {real["nodules"]} nodules,
 {real["stage_s"]} seconds in stages over {real["wall_s"]} s of the whole run, cluster start included: efficiency
-{real["efficiency"]:.2f}; 0.90 wanted: {verdict(real["efficiency"] >= 0.9)}. Load {real["load"][0]} when it began,
-{real["load"][1]} when it ended.
+{real["efficiency"]:.3f}; 0.90 wanted: {verdict(real["efficiency"] >= 0.9)}.{load}
 """
     return text
 
