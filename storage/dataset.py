@@ -141,7 +141,9 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         high = [side.start + max(free, 0) for side, free in zip(box, room, strict=True)]
         if generator.random() < self.focus:
             marked = np.argwhere(self.reader.read(nodule_id, "readers").any(axis=0))
-            voxel = marked[generator.integers(len(marked))]
+            # A reader may have marked what was not measured; the crop goes as near as it may.
+            first, last = [side.start for side in box], [side.stop - 1 for side in box]
+            voxel = np.clip(marked[generator.integers(len(marked))], first, last)
             low = [max(a, v - crop + 1) for a, v, crop in zip(low, voxel, size, strict=True)]
             high = [min(b, v) for b, v in zip(high, voxel, strict=True)]
         z, y, x = (int(generator.integers(a, b, endpoint=True)) for a, b in zip(low, high, strict=True))

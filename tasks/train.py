@@ -2,12 +2,9 @@
 
 import hashlib
 import logging
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +34,7 @@ from storage.checkpoints import (
 from storage.dataset import ReleaseDataset
 from storage.reader import ReleaseReader
 from storage.store import Store, canonical_json, open_store
+from tasks.provenance import code_facts
 
 logger = logging.getLogger("halosign")
 
@@ -62,6 +60,8 @@ class TrainingOrder:
     training: Training = field(default_factory=Training)
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1. It names neither the training nor its network."""
+    partition: int = 0
+    """0 for the release's own splits; the paper repeats every training on others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def learn(
     crops = ReleaseDataset(
         order.store_url,
         order.version,
-        "train",
+        reader.nodules("train"),
         crop_zyx=order.training.crop_zyx,
         seed=order.training.seed,
         focus=order.training.focus,
@@ -217,7 +217,8 @@ class _Course:
     def epoch(self, trainer: Trainer) -> None:
         """Predict a few nodules whole, show them, store the state."""
         seconds = round(time.monotonic() - self.began_at, 2)
-        due = trainer.finished or len(trainer.history) % trainer.training.look_every == 0
+        every = trainer.training.look_every
+        due = every > 0 and (trainer.finished or len(trainer.history) % every == 0)
         samples = list(self._samples(trainer)) if due else []
         self.rows.append({**asdict(trainer.history[-1]), **_mean_errors(samples), "seconds": seconds})
         self._save()
@@ -294,12 +295,13 @@ class _Loader:
 
 def _reader(order: TrainingOrder) -> ReleaseReader:
     """Open the release and see that it can be learned from."""
-    reader = ReleaseReader(order.store_url, order.version)
-    present = {member["split"] for member in reader.manifest["nodules"].values()}
+    reader = ReleaseReader(order.store_url, order.version, partition=order.partition)
+    present = set(reader.splits.values())
     missing = [split for split in ("train", "test") if split not in present]
     if missing:
         raise Refusal(
-            f"release {order.version} cannot be learned from",
+            f"release {order.version} cannot be learned from"
+            + (f" on partition {order.partition}" if order.partition else ""),
             got=f"no nodule in {' and '.join(missing)}",
             expected="nodules to learn from (train) and others to measure on (test)",
             remedy="Publish more patients, or choose other shares or another split_seed in the recipe's `release`.",
@@ -309,15 +311,14 @@ def _reader(order: TrainingOrder) -> ReleaseReader:
 
 def _to_look_at(reader: ReleaseReader) -> tuple[str, list[str]]:
     """Choose a few nodules of the validation split, or of the training split where there is none."""
-    present = {member["split"] for member in reader.manifest["nodules"].values()}
-    split = "validation" if "validation" in present else "train"
+    split = "validation" if "validation" in reader.splits.values() else "train"
     nodules = reader.nodules(split)
     places = np.linspace(0, len(nodules) - 1, min(LOOK_AT, len(nodules))).round().astype(int)
     return split, [nodules[place] for place in places]
 
 
 def _decides(order: TrainingOrder, reader: ReleaseReader) -> dict[str, Any]:
-    return {
+    decides: dict[str, Any] = {
         "variant": order.variant,
         "auxiliary": order.auxiliary,
         # As JSON, so that it is the same whether it was read back or not
@@ -326,6 +327,8 @@ def _decides(order: TrainingOrder, reader: ReleaseReader) -> dict[str, Any]:
         "manifest_sha256": hashlib.sha256(canonical_json(reader.manifest)).hexdigest(),
         "learning": LEARNING_VERSION,
     }
+    # Trainings on a release's own splits keep the names that they had before there were others.
+    return decides | ({"partition": order.partition} if order.partition else {})
 
 
 def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> dict[str, Any]:
@@ -339,19 +342,11 @@ def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> 
         "spacing_mm": recipe["resample"]["spacing_mm"],
         "release": reader.version,
         "stand_in": bool(reader.manifest["stand_in"]),
+        "partition": decides.get("partition", 0),
         "nodules": course.trainer.nodules,
         "epochs": course.rows,
-        "code": {"halosign": version("halosign"), "torch": torch.__version__, "commit": _commit()},
+        "code": code_facts(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": course.trainer.precision,
         "threads": course.threads,
     }
-
-
-def _commit() -> str | None:
-    """Give the commit of the code where it runs from a checkout, marked where files differ from it."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

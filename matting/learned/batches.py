@@ -68,10 +68,14 @@ def turned(crop: Mapping[str, Tensor], seed: int, epoch: int, index: int) -> dic
         epoch: Counted from 0.
         index: The nodule's place in the data set.
     """
+    axes, flips = draw_symmetry(tuple(crop["image"].shape[1:]), seed, epoch, index)
+    return {name: crop[name].permute(axes).flip(flips).contiguous() for name in TENSORS}
+
+
+def draw_symmetry(shape: tuple[int, ...], seed: int, epoch: int, index: int) -> tuple[tuple[int, ...], list[int]]:
+    """Give the order of the axes and the axes to flip, for a tensor (1, z, y, x) whose volume has this shape."""
     chance = np.random.default_rng([seed, epoch, index, _SYMMETRY])
-    shape = crop["image"].shape[1:]
     orders = [order for order in permutations(range(3)) if all(shape[a] == shape[b] for a, b in enumerate(order))]
     order = orders[int(chance.integers(len(orders)))]
     flips = [axis + 1 for axis in range(3) if chance.random() < 0.5]
-    axes = (0, *(axis + 1 for axis in order))
-    return {name: crop[name].permute(axes).flip(flips).contiguous() for name in TENSORS}
+    return (0, *(axis + 1 for axis in order)), flips

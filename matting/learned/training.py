@@ -20,7 +20,7 @@ from torch import Tensor
 from matting.learned.batches import Batch, draw_order
 from matting.learned.losses import Losses, losses
 from matting.learned.network import MattingNetwork, build_network
-from matting.parameters import Training
+from matting.parameters import Diagnosis, Training
 from matting.refusal import Refusal
 
 Loader = Callable[[int, list[list[int]]], Iterable[Batch]]
@@ -204,7 +204,7 @@ class Trainer:
         self.sums, self.seen = [0.0] * len(Losses._fields), 0
 
 
-def rate_at(step: int, steps_per_epoch: int, rate: float, training: Training) -> float:
+def rate_at(step: int, steps_per_epoch: int, rate: float, training: Training | Diagnosis) -> float:
     """Give the learning rate of a step, counted from 0: up linearly, then down along half a cosine."""
     warm = training.warm_up_epochs * steps_per_epoch
     if step < warm:

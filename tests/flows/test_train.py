@@ -13,32 +13,18 @@ import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.curate import curate_nodule
 from matting.refusal import Refusal
 from storage.checkpoints import checkpoint_prefix, find_checkpoint, load_state, read_checkpoint, save_state
-from storage.releases import publish_release
 from storage.scores import METHODS, read_summary
 from storage.store import open_store
-from tasks.release import draft_release
-from tasks.review import pick_automatically
-from tasks.survey import survey_source
 from tasks.train import learn, name_of
-from tests.flows.training import order, training_order
-from tests.phantoms import ball_patch, write_table
+from tests.flows.training import copy_of, training_order
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    """Eight nodules, published; two stores of the same bytes would train the same network."""
-    folder = tmp_path_factory.mktemp("learned")
-    write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(8)})
-    store = open_store(str(folder / "store"), create=True)
-    whole = order(store, folder)
-    for nodule in survey_source(whole, None).nodules:
-        assert curate_nodule(nodule, whole).state == "done"
-    pick_automatically(store)
-    publish_release(store, "0.1.0", draft_release(store, "0.1.0", whole.recipe), publisher="test")
-    return store
+def released(learnable, tmp_path_factory):
+    """A store of one's own; two stores of the same bytes would train the same network."""
+    return copy_of(learnable, tmp_path_factory.mktemp("learned"))
 
 
 @pytest.fixture(scope="module")
