@@ -200,7 +200,7 @@ def test_a_page_without_anything_has_no_empty_files():
 
 
 def test_real_and_simulated_data_are_told_apart_at_the_top():
-    real, simulated = text_of(WHOLE), text_of(replace(WHOLE, data=replace(DATA, stand_in=500)))
+    real, simulated = text_of(WHOLE), text_of(replace(BARE, data=replace(DATA, stand_in=500)))
     assert "Real CT" in real
     assert "STAND-IN" not in real
     assert "STAND-IN DATA" in simulated
@@ -263,7 +263,7 @@ def test_what_others_wrote_is_escaped():
 def test_the_files_are_written_whole_and_the_same_each_time(tmp_path):
     write_evaluation(WHOLE, tmp_path / "out")
     found = {str(path.relative_to(tmp_path / "out")): path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
-    assert found == render(WHOLE)
+    assert found == whole_files()
 
 
 @pytest.fixture(scope="module")
