@@ -37,7 +37,11 @@ def kernel(function: Function | None = None, *, reordered: bool = False) -> Func
 
 
 def _compiled(function: Function, *, reordered: bool) -> Function:
-    how = {"error_model": "numpy", "nogil": True, "fastmath": {"reassoc", "contract"} if reordered else False}
+    how: dict[str, Any] = {
+        "error_model": "numpy",
+        "nogil": True,
+        "fastmath": {"reassoc", "contract"} if reordered else False,
+    }
     try:
         return cast(Function, numba.njit(cache=True, **how)(function))
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Reads a release by forked workers, in a process where nothing else ran: what Prefect leaves in one breaks forks."""
+"""Reads a release by forked workers in a process of its own: under pytest, after a flow, they exit with 1."""
 
 import sys
 
