@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from matting.learned.counting import TABLE_3_INPUT, multiply_adds, parameter_count
-from matting.learned.network import build_network
+from matting.learned.network import MattingNetwork, build_network
 from matting.learned.training import pick_device, take_threads
 from storage.experiments import Cost, cost_id, read_cost, save_cost
 from storage.store import Store
@@ -69,20 +69,19 @@ def cost_here(variant: str, auxiliary: bool, crop_zyx: tuple[int, int, int], dev
     name, place = device_name(device), pick_device(device)
     network = build_network(variant, auxiliary)
     counts = parameter_count(network), multiply_adds(network)
-    network.to(place).to(memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    network.to(place).to(memory_format=network.layout(place)).eval()  # type: ignore[call-overload]
     with torch.inference_mode():
-        peak_mb = _peak_mb(network, _input(TABLE_3_INPUT, place))
-        latency_s, passes = _latency(network, _input(TABLE_3_INPUT, place))
-        _pass(network, _input((1, 1, *crop_zyx), place))
-        crop_latency_s, _ = _latency(network, _input((1, 1, *crop_zyx), place))
+        peak_mb = _peak_mb(network, _input(TABLE_3_INPUT, network, place))
+        latency_s, passes = _latency(network, _input(TABLE_3_INPUT, network, place))
+        _pass(network, _input((1, 1, *crop_zyx), network, place))
+        crop_latency_s, _ = _latency(network, _input((1, 1, *crop_zyx), network, place))
     size = "x".join(map(str, crop_zyx))
     return Cost(variant, auxiliary, *counts, latency_s, peak_mb, size, crop_latency_s, passes, name, torch.__version__)
 
 
-def _input(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(
-        device, memory_format=torch.channels_last_3d
-    )
+def _input(shape: tuple[int, ...], network: MattingNetwork, device: torch.device) -> Tensor:
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    return image.to(device, memory_format=network.layout(device))
 
 
 def _pass(network: Any, image: Tensor) -> None:

@@ -52,5 +52,5 @@ def load_network(checkpoint: Checkpoint, device: torch.device) -> MattingNetwork
     """Build a checkpoint's network with its weights, on a device."""
     network = build_network(checkpoint.config["variant"], bool(checkpoint.config["auxiliary"]))
     network.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in checkpoint.weights.items()})
-    placed: MattingNetwork = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    placed: MattingNetwork = network.to(device).to(memory_format=network.layout(device))  # type: ignore[call-overload]
     return placed
