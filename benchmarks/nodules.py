@@ -42,8 +42,8 @@ STAND_INS = {
 }
 """Spread over sizes and slice distances (0.6 to 2.5 mm); 0914 is calcified, 0276 spiculated."""
 UNSEEN_STAND_INS = {
-    "ground-glass": "0681-a6569 0936-a4915 0386-a2756 0111-a936",
-    "part-solid": "0741-a6219 0063-a653 0587-a4173 0241-a1918",
+    "ground-glass": "0681-a6569 0936-a4915 0386-a2756 0111-a0936",
+    "part-solid": "0741-a6219 0063-a0653 0587-a4173 0241-a1918",
     "solid": "0356-a2568 0141-a1211 0807-a5747 0546-a3921",
 }
 """Drawn by chance among nodules of 8 to 30 mm after every default was chosen; no default was looked at with them."""
