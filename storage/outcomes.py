@@ -77,6 +77,23 @@ def read_outcomes(store: Store) -> Iterator[Outcome]:
     yield from (outcome for outcome in side_by_side(lambda name: read_outcome(store, name), names) if outcome)
 
 
+class OutcomeBook:
+    """Every nodule's latest outcome in memory, in brief; one is read anew only where it was written anew."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, tuple[str, Outcome | None]] = {}
+
+    def outcomes(self) -> list[Outcome]:
+        """Give them as the store has them now, sorted by nodule id."""
+        stamps = self._store.stamps(OUTCOMES)
+        new = [name for name, stamp in stamps.items() if self._known.get(name, ("",))[0] != stamp]
+        read = side_by_side(lambda name: read_outcome(self._store, name.removesuffix(".json")), new)
+        fresh = {name: (stamps[name], found and found.brief) for name, found in zip(new, read, strict=True)}
+        self._known = {name: fresh.get(name) or self._known[name] for name in sorted(stamps)}
+        return [outcome for _, outcome in self._known.values() if outcome]
+
+
 def side_by_side(action: Callable[[T], R], keys: Sequence[T]) -> Iterator[R]:
     """Do something with every key, in order, many at a time: on a bucket the wait is the network's."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:

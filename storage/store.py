@@ -103,6 +103,12 @@ class Store:
         folders = sorted(Path(path).name for path in found["common_prefixes"])
         return folders, sorted(Path(str(entry["path"])).name for entry in found["objects"])
 
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Give each file directly below a prefix, by name, with what is another one whenever it was written."""
+        with _translated(self.url, prefix):
+            found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
+        return {Path(str(one["path"])).name: f"{one['e_tag']} {one['last_modified']} {one['size']}" for one in found}
+
     def delete(self, keys: list[str]) -> None:
         """Remove keys; one that is not there is no error."""
         for key in keys:

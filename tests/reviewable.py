@@ -43,7 +43,7 @@ def add_nodule(store: Store, nodule_id: str, *, digest: str = "", seed: int = 1,
     return digest
 
 
-def reviewable_store(folder: Path, nodules: int = 5) -> Store:
+def reviewable_store(folder: Path | str, nodules: int = 5) -> Store:
     """Make a store of so many nodules, P-1-a1 and so on, each of a patient of its own."""
     store = open_store(str(folder), create=True)
     for number in range(1, nodules + 1):

@@ -36,7 +36,8 @@ def make_app(desk: Desk, door: Door, *, local: bool, secure: bool = False) -> Fa
         desk: What is shown and recorded.
         door: Who may come in.
         local: Whether only this machine's own names are answered to.
-        secure: Whether the page is reached over TLS, so that the session never travels without.
+        secure: Whether the page itself speaks TLS, so that the session never travels without. Behind a proxy that
+            does, the browser's own word for where the page came from tells.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(Gate, hosts=LOCAL_HOSTS if local else None)
@@ -142,7 +143,8 @@ def _add_entrance(app: FastAPI, pages: _Pages, door: Door, secure: bool) -> None
             status = 403 if needs_token and is_name(name) else 422
             return pages.page("who.html", status, visitor=None, needs_token=needs_token, error=error)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(COOKIE, session, max_age=30 * DAY_S, httponly=True, samesite="strict", secure=secure)
+        by_tls = secure or request.headers.get("origin", "").startswith("https://")
+        answer.set_cookie(COOKIE, session, max_age=30 * DAY_S, httponly=True, samesite="strict", secure=by_tls)
         return answer
 
     @app.post("/leave")

@@ -85,9 +85,9 @@ class Desk:
         self._scans, self._overlays = Kept[bytes](), Kept[Overlays]()
 
     def warm_up(self) -> int:
-        """Read what every page needs; gives the number of nodules."""
+        """Begin to read what every page needs; gives the number of nodules."""
         self._log.refresh()
-        return len(self._index.entries())
+        return len(self._index.entries()) + self._index.unread
 
     def hides_names(self, query: Query) -> bool:
         """Tell whether candidates are shuffled and nameless."""
@@ -97,7 +97,8 @@ class Desk:
         """List the nodules that pass the filters."""
         rows = self._rows(reviewer)
         chosen = tuple(select(rows, query))
-        return QueuePage(chosen, query, _progress(rows), tuple(list_studies(self._store)), self._blind)
+        studies = tuple(list_studies(self._store))
+        return QueuePage(chosen, query, self._progress(rows), self._index.unread, studies, self._blind)
 
     def nodule(self, reviewer: str, nodule_id: str, query: Query) -> NodulePage:
         """Show one nodule as it is now."""
@@ -122,7 +123,7 @@ class Desk:
             others_count=len(others),
             warnings=() if blind else row.warnings,
             is_stale=any(one.reviewer == reviewer for one in stand.stale),
-            progress=_progress([*rows, row]),
+            progress=self._progress([*rows, row]),
             address=f"/nodule/{nodule_id}{query.address}",
             query=query,
             previous=f"/api/nodule/{before}{query.address}" if before else None,
@@ -263,6 +264,11 @@ class Desk:
             for nodule_id, entry in self._index.entries(at_most_old_s=at_most_old_s).items()
         ]
 
+    def _progress(self, rows: Sequence[Row]) -> Progress:
+        by_person = [row for row in rows if row.standing.decision and not row.standing.decision.automatic]
+        total = len(rows) + self._index.unread
+        return Progress(sum(row.mine is not None for row in rows), total, len(by_person))
+
     def _said(self, study: Study | None) -> dict[str, list[Decision]]:
         """Give the verdicts by nodule, of a study or of the review, as they are stored now."""
         log = self._study_logs.setdefault(study.name, DecisionLog(self._store, study.name)) if study else self._log
@@ -350,11 +356,6 @@ def study_answers(said: dict[str, list[Decision]]) -> dict[str, dict[str, Decisi
             if decision.verdict == "choose":
                 answers.setdefault(decision.reviewer, {})[nodule_id] = decision
     return answers
-
-
-def _progress(rows: Sequence[Row]) -> Progress:
-    by_person = [row for row in rows if row.standing.decision and not row.standing.decision.automatic]
-    return Progress(sum(row.mine is not None for row in rows), len(rows), len(by_person))
 
 
 def _options(entry: Entry, names: Sequence[str], mine: Decision | None, *, blind: bool) -> tuple[Option, ...]:

@@ -112,6 +112,8 @@ class QueuePage:
     rows: tuple[Row, ...]
     query: Query
     progress: Progress
+    unread: int
+    """Finished nodules that are still being read and are not among the rows."""
     studies: tuple[str, ...]
     hides_names: bool
     """True where everybody reviews blind."""

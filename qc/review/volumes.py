@@ -43,6 +43,10 @@ class Overlays:
     readers: Bytes
     """(readers, z, y, x), 0 or 1."""
     trimap: Bytes
+    middle: tuple[float, ...]
+    """Centre (z, y, x), in voxels, of what the most readers marked: where to look first."""
+    extent: tuple[int, ...]
+    """Voxels (z, y, x) that everything spans that any reader marked."""
 
     def option(self, name: str, matte: str = "") -> Bytes:
         """Give what an option shows: a method's matte, a reader's mask, or a study's matte."""
@@ -69,15 +73,19 @@ def read_overlays(case: Case) -> Overlays:
     readers = case.array("labels/readers/0")[:, *flips] > 0
     trimap = case.array("labels/trimap/0")[flips]
     mattes = {method: np.nan_to_num(case.alpha(method)[flips]) for method in case.methods}
-    marked = readers.any(axis=0) | (trimap > 0)
+    votes = readers.sum(axis=0, dtype=np.uint8)
+    marked = (votes > 0) | (trimap > 0)
     for alpha in mattes.values():
         marked |= alpha > 0
-    box = _box_around(marked)
+    box, union = _box_around(marked), _box_around(votes > 0)
+    agreed = np.argwhere(votes[union] == votes.max())
     return Overlays(
         start=(box[0].start, box[1].start, box[2].start),
         alphas={method: np.rint(alpha[box] * 255).astype(np.uint8) for method, alpha in mattes.items()},
         readers=readers[:, *box].astype(np.uint8),
         trimap=trimap[box],
+        middle=tuple((agreed.mean(axis=0) + [along.start for along in union]).round(1).tolist()),
+        extent=tuple(along.stop - along.start for along in union),
     )
 
 
@@ -94,7 +102,8 @@ def pack_overlays(overlays: Overlays, options: Sequence[str], matte: str, *, wit
     if with_marks:
         bits = np.arange(len(overlays.readers), dtype=np.uint8)[:, None, None, None]
         arrays |= {"readers": np.bitwise_or.reduce(overlays.readers << bits), "trimap": overlays.trimap}
-    header = {"start": list(overlays.start), "readers": len(overlays.readers) if with_marks else 0}
+    places = {"start": overlays.start, "middle": overlays.middle, "extent": overlays.extent}
+    header = {**places, "readers": len(overlays.readers) if with_marks else 0}
     return gzip.compress(_pack(header, arrays), _GZIP_LEVEL)
 
 

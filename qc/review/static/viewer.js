@@ -6,7 +6,8 @@ import { paintSolid, solidOf } from "./solid.js";
 
 export const WINDOWS = { lung: { level: -600, width: 1500 }, mediastinum: { level: 40, width: 400 } };
 const PLANE_COLOURS = { axial: "#ffb454", coronal: "#7fd1a8", sagittal: "#8ab8f0" };
-const MARGIN_MM = 9;
+const MARGIN_MM = 12;
+const THUMB_MARGIN_MM = 3;
 const SOLID_PIXELS = 260;
 const HALF = 127.5;
 
@@ -55,8 +56,7 @@ export class Viewer {
   show(volume, options) {
     this.volume = volume;
     this.serial += 1;
-    const { start, shape } = volume.box;
-    this.at = start.map((first, axis) => Math.round(first + (shape[axis] - 1) / 2));
+    this.at = volume.middle.map(Math.round);
     this.option = firstLook(options);
     this.against = options.findIndex((option, place) => place !== this.option && !option.missing);
     this.makeStrip(options);
@@ -66,9 +66,9 @@ export class Viewer {
   }
 
   resetView() {
-    const { start, shape } = this.volume.box, { spacing } = this.volume;
-    this.centre = start.map((first, axis) => (first + shape[axis] / 2) * spacing[axis]);
-    this.reach = Math.max(...shape.map((size, axis) => size * spacing[axis])) / 2 + MARGIN_MM;
+    const { middle, extent, spacing } = this.volume;
+    this.centre = middle.map((voxel, axis) => (voxel + 0.5) * spacing[axis]);
+    this.radius = Math.max(...extent.map((voxels, axis) => voxels * spacing[axis])) / 2;
     this.zoom = 1;
     this.schedule();
   }
@@ -147,7 +147,7 @@ export class Viewer {
     }
     const plane = this.active === "solid" ? "axial" : this.active;
     for (const thumb of this.thumbs) {
-      if (thumb.width && thumb.height) this.drawPicture(thumb, plane, thumb.place, this.frame(thumb, plane, 1.9), 0.8);
+      if (thumb.width && thumb.height) this.drawPicture(thumb, plane, thumb.place, this.frame(thumb, plane, THUMB_MARGIN_MM), 0.8);
     }
     const { window, layers, opacity, drag, option, against, solidMode, bare } = this;
     const state = JSON.stringify([this.serial, window, layers, opacity, drag, option, against, solidMode, bare]);
@@ -172,10 +172,11 @@ export class Viewer {
     return scan.pixels;
   }
 
-  frame(pane, plane, share) {
+  // Where voxels lie on a pane that shows the nodule and so many millimetres around it.
+  frame(pane, plane, marginMm) {
     const { down, across, flip } = PLANES[plane];
     const size = extent(this.volume, plane);
-    const pixelsPerMm = (Math.min(pane.width, pane.height) / 2 / this.reach) * this.zoom * share;
+    const pixelsPerMm = (Math.min(pane.width, pane.height) / 2 / (this.radius + marginMm)) * this.zoom;
     const middleDown = flip ? size.rows * size.rowMm - this.centre[down] : this.centre[down];
     return {
       scaleX: pixelsPerMm * size.columnMm,
@@ -189,7 +190,7 @@ export class Viewer {
   drawPlane(pane) {
     const { plane } = pane, { fixed, down, across, flip } = PLANES[plane];
     const { rows, slices } = extent(this.volume, plane);
-    const frame = this.frame(pane, plane, 1);
+    const frame = this.frame(pane, plane, MARGIN_MM);
     pane.frame = frame;
     this.drawPicture(pane, plane, this.option, frame, 1);
     const row = flip ? rows - 1 - this.at[down] : this.at[down];

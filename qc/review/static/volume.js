@@ -28,6 +28,8 @@ export async function fetchVolume(view) {
     spacing: scan.header.spacing_mm,
     unmeasured: scan.header.unmeasured,
     box: { start: overlays.header.start, shape: boxShape },
+    middle: overlays.header.middle,
+    extent: overlays.header.extent,
     options: Array.from({ length: count }, (_, place) => options.values.subarray(place * size, (place + 1) * size)),
     readers: readers ? readers.values : null,
     readerCount: overlays.header.readers,

@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from qc.review.volumes import UNMEASURED_HU, Kept, pack_ct, pack_overlays, read_
 from storage.cases import NewCase, read_case, write_case
 from tests.phantoms import ball_patch
 from tests.reviewable import METHODS, add_nodule
+from tests.storage.test_cases import new_case
 
 FLIPPED = ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))
 
@@ -79,6 +81,19 @@ def test_the_box_holds_all_that_is_marked_in_the_order_asked_for(case):
         np.testing.assert_array_equal(whole, readers[reader])
     assert (arrays["trimap"] == case.array("labels/trimap/0")[box]).all()
     assert min(depth, height, width) < 24
+
+
+def test_the_first_look_goes_to_what_most_readers_marked(store):
+    patch = ball_patch()
+    readers = patch.readers.copy()
+    readers[0, :, -2:, -2:] = True  # one reader marked a corner too
+    case = new_case("1" * 64, nodule_id="P-9-a9", patch=replace(patch, readers=readers))
+    write_case(store, case)
+    overlays = read_overlays(read_case(store, "P-9-a9", "1" * 64))
+    agreed = np.argwhere(patch.readers.all(axis=0))
+    np.testing.assert_allclose(overlays.middle, agreed.mean(axis=0), atol=0.05 + 1e-9)
+    marked = np.argwhere(readers.any(axis=0))
+    assert all(0 <= ours - its <= 2 for ours, its in zip(overlays.extent, np.ptp(marked, axis=0) + 1, strict=True))
 
 
 def test_a_studys_masks_and_matte_look_alike_and_nothing_tells_them_apart(case):
