@@ -47,7 +47,8 @@ def main() -> None:
     unseen = stand_ins(arguments.stand_ins, UNSEEN_SEED, UNSEEN_STAND_INS)
     errors = [truth_errors(nodule, estimators) for nodule in unseen]
     means = mean_errors(errors)
-    print(table(("truth error", "3D", "2D", "2D / 3D", "median of each"), [(name, *row.values()) for name, row in means.items()]))
+    header = ("truth error", "3D", "2D", "2D / 3D", "median of each")
+    print(table(header, [(name, *row.values()) for name, row in means.items()]))
     report = {"times": times, "median_ratios": summary, "truth_errors": means, "stand_ins": errors}
     save("peers", report)
 
@@ -150,7 +151,8 @@ def mean_errors(rows: list[dict[str, object]]) -> dict[str, dict[str, float]]:
     for name in SHARED:
         three, two = (statistics.fmean(row["errors"][name][way] for row in rows) for way in ("3D", "2D"))
         each = statistics.median(row["errors"][name]["2D"] / row["errors"][name]["3D"] for row in rows)
-        means[name] = {"3D": round(three, 4), "2D": round(two, 4), "ratio": round(two / three, 3), "median": round(each, 3)}
+        ratios = {"ratio": round(two / three, 3), "median": round(each, 3)}
+        means[name] = {"3D": round(three, 4), "2D": round(two, 4), **ratios}
     return means
 
 
