@@ -119,8 +119,8 @@ voxels solved.
 - Closed form on whole slices: {closed_form:.2f} times ours; at least 1 wanted: {verdict(closed_form >= 1)}.
 
 Mean error against the known matte of {len(report["stand_ins"])} stand-ins that no default was chosen on, over the
-unknown voxels of the slices that PyMatting solves (its defaults, ours). A ratio below 1 says that PyMatting does better,
-here and above; the last column is the median of the single nodules' ratios:
+unknown voxels of the slices that PyMatting solves (its defaults, ours). A ratio below 1 says that PyMatting does
+better, here and above; the last column is the median of the single nodules' ratios:
 
 {markdown(("", "3D", "PyMatting", "ratio", "median ratio"), rows)}
 
