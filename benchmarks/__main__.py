@@ -15,6 +15,7 @@ SCRIPTS = (
     "search",
     "fan_out",
     "review",
+    "steps",
     "page",
     "errors_page",
 )

@@ -1,9 +1,10 @@
 """What it costs to fan nodules out: planning, the client's memory, throughput against workers, efficiency.
 
-    python -m benchmarks.fan_out [--real NODULES]
+    python -m benchmarks.fan_out [--real NODULES | --curated STORE]
 
 Nodules are stubs that sleep or do nothing, so that what is measured is the orchestration; the last part curates real
-nodules on two workers (`HALOSIGN_REAL_DATA` names them) and is left out without `--real`.
+nodules on two workers (`HALOSIGN_REAL_DATA` names them) and is left out without `--real`. `--curated` takes the account
+of a store that one `halosign curate --workers 2` filled, and measures nothing else.
 """
 
 import argparse
@@ -50,6 +51,7 @@ STAGES = dict.fromkeys(("scan", "crop", "resample", "trimap", "solve", "judge", 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=int, default=0, help="real nodules to curate on two workers")
+    parser.add_argument("--curated", type=Path, help="a store filled by one run on two workers")
     parser.add_argument("--plan", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -57,6 +59,11 @@ def main() -> None:
         print(json.dumps(plan(arguments.folder, arguments.plan)))
         return
     known = json.loads((RESULTS / "fan_out.json").read_text()) if (RESULTS / "fan_out.json").exists() else {}
+    if arguments.curated:
+        report = {**known, "real": account(arguments.curated)}
+        save("fan_out", report)
+        print(report["real"])
+        return
     report: dict[str, object] = {"cores": os.cpu_count(), "sleep_s": SLEEP_S, "load_at_start": os.getloadavg()[0]}
     report["plan"] = plans()
     quiet = temporary_settings({PREFECT_LOGGING_LEVEL: "CRITICAL"})
@@ -230,10 +237,16 @@ def real(nodules: int) -> dict[str, object]:
         load = os.getloadavg()[0]
         done = subprocess.run([sys.executable, *command], check=False, stdout=subprocess.PIPE, text=True)
         expect(done.returncode in {0, 1}, done.stdout)
-        status = [sys.executable, "-m", "flows.cli", "status", "--store", store, "--json"]
-        facts = json.loads(subprocess.run(status, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        outcomes = [json.loads(path.read_text()) for path in (Path(store) / "outcomes").iterdir()]
+        found = account(Path(store))
         shutil.rmtree(store)
+    return found | {"load": [round(load, 1), round(os.getloadavg()[0], 1)]}
+
+
+def account(store: Path) -> dict[str, object]:
+    """Give what the one run on two workers that filled a store spent in stages, and how long it took."""
+    status = [sys.executable, "-m", "flows.cli", "status", "--store", str(store), "--json"]
+    facts = json.loads(subprocess.run(status, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    outcomes = [json.loads(path.read_text()) for path in (store / "outcomes").iterdir()]
     stages = [sum(outcome["seconds"].values()) for outcome in outcomes]
     wall = facts["last_run"]["wall_s"]
     return {
@@ -244,7 +257,6 @@ def real(nodules: int) -> dict[str, object]:
         "wall_s": wall,
         "workers": 2,
         "efficiency": round(sum(stages) / (wall * 2), 3),
-        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
     }
 
 

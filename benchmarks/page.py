@@ -94,7 +94,7 @@ def peers(report: dict[str, object]) -> str:
     unsolved = sum(row["unsolved"] for row in times) / sum(row["slices"] for row in times)
     shown = [key for key in times[0] if "ratio" not in key or "whole" not in key]
     summary = [(name, value) for name, value in report["median_ratios"].items()]
-    rows = [(name, row["3D"], row["2D"], row["ratio"]) for name, row in errors.items()]
+    rows = [(name, *row.values()) for name, row in errors.items()]
     times_less, closed_form = (report["median_ratios"][name] for name in ("whole ratio", "cf whole ratio"))
     lower = {name: 1 - row["3D"] / row["2D"] for name, row in errors.items()}
     said = "\n".join(
@@ -118,10 +118,11 @@ voxels solved.
   {verdict(times_less >= WANTED_PEER_TIMES)}.
 - Closed form on whole slices: {closed_form:.2f} times ours; at least 1 wanted: {verdict(closed_form >= 1)}.
 
-Mean error against the known matte of {len(report["stand_ins"])} stand-ins, over the unknown voxels of the slices that
-PyMatting solves (its defaults, ours). A ratio below 1 says that PyMatting does better, here and above:
+Mean error against the known matte of {len(report["stand_ins"])} stand-ins that no default was chosen on, over the
+unknown voxels of the slices that PyMatting solves (its defaults, ours). A ratio below 1 says that PyMatting does
+better, here and above; the last column is the median of the single nodules' ratios:
 
-{markdown(("", "3D", "PyMatting", "ratio"), rows)}
+{markdown(("", "3D", "PyMatting", "ratio", "median ratio"), rows)}
 
 {said}
 """
@@ -287,11 +288,11 @@ of its own; wall times, with a load of {report["load_at_start"]:.1f} on the {rep
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
 """
     if real:
+        load = f" Load {real['load'][0]} when it began, {real['load'][1]} when it ended." if "load" in real else ""
         text += f"""
 `python -m benchmarks.fan_out --real N` curates real nodules on two workers: {real["nodules"]} nodules,
 {real["stage_s"]} seconds in stages over {real["wall_s"]} s of the whole run, cluster start included: efficiency
-{real["efficiency"]:.2f}; 0.90 wanted: {verdict(real["efficiency"] >= 0.9)}. Load {real["load"][0]} when it began,
-{real["load"][1]} when it ended.
+{real["efficiency"]:.3f}; 0.90 wanted: {verdict(real["efficiency"] >= 0.9)}.{load}
 """
     return text
 

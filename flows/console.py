@@ -11,6 +11,8 @@ from rich.table import Table
 from flows.result import CurationResult
 from matting.refusal import Refusal
 from qc.agreement import Estimate
+from storage.checkpoints import network_label
+from storage.experiments import Averages, experiment_prefix, read_costs, read_table
 from storage.outcomes import Outcome, read_outcome
 from storage.releases import list_releases, read_release, withdrawal
 from storage.rubbish import Rubbish
@@ -208,3 +210,37 @@ def _nodules(title: str, rows: list[tuple[str, str, str]]) -> None:
         console.print(f"{title}:")
     for nodule_id, state, reason in rows:
         console.print(f"  {nodule_id}  {state}  {reason}", markup=False)
+
+
+def show_experiments(store: Store, version: str, recipe: str, region: str = "whole") -> None:
+    """Print Tables 1 to 3 as they are stored, over one region, in the units of the literature's tables."""
+    note = "stand-in data, " if read_release(store, version)["stand_in"] else ""
+    for number, what in ((1, "mattes"), (2, "variants of the network")):
+        rows = [row for row in read_table(store, version, recipe, number) if row.region == region]
+        for truth in dict.fromkeys(row.truth for row in rows):
+            against = "the released matte" if truth == "released" else "the known alpha of the simulation"
+            title = f"Table {number}, {note}recipe {recipe}: {what} against {against}, {REGIONS[region]}"
+            table = Table(title=title)
+            for column in ("", "nodules", "SAD / 10", "MSE x 1000", "Grad / 10", "Conn / 10"):
+                table.add_column(column, justify="right" if column else "left")
+            for row in rows:
+                if row.truth == truth:
+                    table.add_row(row.matte, row.nodules, *(_with_deviation(row, name) for name in TABLE_SCALES))
+            console.print(table)
+    costs = read_costs(store, version, recipe)
+    table = Table(title=f"Table 3, recipe {recipe}: what a pass at 1 x 96^3 costs")
+    for column in ("", "parameters", "multiply-adds, G", "seconds", "memory, MB", "device"):
+        table.add_column(column, justify="left" if column in {"", "device"} else "right")
+    for cost in costs:
+        label = network_label(cost.variant, cost.auxiliary)
+        counts = f"{cost.parameters:,}", f"{cost.multiply_adds / 1e9:,.3f}"
+        table.add_row(label, *counts, f"{cost.latency_s:.3f}", f"{cost.peak_mb:,.0f}", cost.device)
+    if costs:
+        console.print(table)
+    console.print(f"other regions: {store.url}/{experiment_prefix(version, recipe)}/table-1.csv", markup=False)
+
+
+def _with_deviation(row: Averages, name: str) -> str:
+    scale = TABLE_SCALES[name]
+    mean, deviation = getattr(row, name) * scale, getattr(row, f"{name}_deviation")
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation * scale:.2f}"

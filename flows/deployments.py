@@ -6,6 +6,8 @@ from prefect.states import Cancelled, Completed
 
 from flows.cluster import Cluster
 from flows.curate import curate as curate_store
+from flows.evaluate import PARTS, Experiments, check_parts
+from flows.evaluate import evaluate as evaluate_release
 from flows.release import publish as publish_release
 from flows.train import train as train_network
 from storage.errors import Damaged
@@ -75,6 +77,33 @@ def train(
         epochs: In place of the recipe's.
     """
     return train_network.fn(store, version, variant, auxiliary, recipe, device, epochs)
+
+
+@flow(name="evaluate")
+def evaluate(
+    version: str,
+    store: str,
+    recipe: str = "paper",
+    device: str = "auto",
+    train: bool = False,
+    parts: list[str] | None = None,
+    scheduler: str | None = None,
+) -> str:
+    """Repeat the paper's experiments on a release; gives where the report lies. Run again, it goes on.
+
+    Args:
+        version: A published version.
+        store: Folder or URL of the store.
+        recipe: YAML file, or `paper` or `reduced`; its sections training, evaluation and diagnosis count.
+        device: auto (the GPU where there is one), cpu, cuda, cuda:1.
+        train: Train what is missing; else it is listed as such.
+        parts: Some of tables, diagnosis and figures; all when left out.
+        scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster when left out.
+    """
+    wanted = tuple(parts or PARTS)
+    check_parts(wanted)
+    asked = Experiments(store, version, load_recipe(recipe), device, train, wanted, Cluster(scheduler))
+    return evaluate_release.fn(asked)
 
 
 @flow(name="verify")

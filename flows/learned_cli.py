@@ -14,7 +14,7 @@ DeviceOption = Annotated[str, typer.Option(help="auto (the GPU where there is on
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command(epilog="Example: halosign train --release 0.1.0 --store ./store --variant 3dmm-mg --epochs 20")(train)
-    app.command(epilog="Example: halosign evaluate --release 0.1.0 --store ./store")(evaluate)
+    app.command(epilog="Example: halosign evaluate --release 0.1.0 --store ./store --out ./experiments")(evaluate)
     app.command(
         epilog="Example: halosign predict --checkpoint ./store/checkpoints/6cbb43e2 --image ct.nii.gz "
         "--point 61,240,310 --out ./prediction"
@@ -52,20 +52,57 @@ def train(
 def evaluate(
     release: VersionOption,
     store: StoreOption,
-    checkpoint: Annotated[str | None, typer.Option(help="Digest of a network; all measured if left out.")] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    recipe: Annotated[
+        str | None, typer.Option(help="YAML file, `paper` or `reduced`; its training, evaluation, diagnosis count.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a copy of the report and its files.")] = None,
+    parts: Annotated[str, typer.Option(help="Some of tables,diagnosis,figures.")] = "tables,diagnosis,figures",
+    train: Annotated[bool, typer.Option("--train", help="Train what is missing; else it is listed as such.")] = False,
     device: DeviceOption = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; one a core when left out.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Measure this network only (a digest), print its scores, and no more.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Measure on train, validation or test, and no more.")] = None,
 ) -> None:
-    """Measure the eight methods, the trivial mattes and a network against a release: SAD, MSE, Grad and Conn."""
+    """Repeat the paper's experiments on a release: Tables 1-3 and the figures, as CSV and as one HTML report.
+
+    What was measured or trained before is not done again: the same command goes on where it was stopped.
+    """
+    if checkpoint or split:
+        _measure(store, release, checkpoint, split or "test", device)
+        return
+    from flows.cluster import Cluster
+    from flows.console import show_experiments
+    from flows.evaluate import Experiments, check_parts, evaluate
+    from flows.server import prefect_server
+    from storage.recipe import load_recipe
+    from storage.store import copy_folder, open_store
+    from tasks.experiments import check_experiments
+
+    wanted = tuple(name.strip() for name in parts.split(",") if name.strip())
+    asked = Experiments(store, release, load_recipe(recipe), device, train, wanted, Cluster(workers=workers))
+    # What cannot be tried is refused before a server is started for it.
+    check_parts(wanted)
+    check_experiments(store, release, asked.recipe, device)
+    with prefect_server():
+        place = evaluate(asked)
+    show_experiments(open_store(store), release, asked.recipe.name)
+    if out:
+        copy_folder(place, out)
+    typer.echo(f"report: {out or place}/report.html")
+
+
+def _measure(store: str, release: str, checkpoint: str | None, split: str, device: str) -> None:
     from flows.console import show_scores
-    from flows.evaluate import evaluate
+    from flows.measure import measure
     from flows.server import prefect_server
     from storage.reader import ReleaseReader
     from storage.store import open_store
 
     ReleaseReader(store, release).nodules(split)
     with prefect_server():
-        lines = evaluate(store, release, checkpoint, split, device)
+        lines = measure(store, release, checkpoint, split, device)
     show_scores(open_store(store), release, split, lines)
 
 

@@ -186,6 +186,13 @@ def down(folder: FolderOption = FOLDER) -> None:
 def execute(service: str, command: list[str], folder: FolderOption = FOLDER) -> None:
     """Run a command in the environment of a service, e.g. ``exec cpu prefect deployment ls``."""
     cluster = LocalCluster(folder)
+    if service not in cluster.members:
+        raise Refusal(
+            f"the service {service} does not run here",
+            got=service,
+            expected=" or ".join(cluster.members) or "a cluster that was started",
+            remedy=f"Start it first: python -m flows.local_cluster up {service}",
+        )
     process = cluster.members[service][0]
     raise typer.Exit(subprocess.call(command, env=cluster.environment(process)))
 

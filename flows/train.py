@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.console import console
-from flows.evaluate import measure_methods, measure_network, table_rows
+from flows.measure import measure_methods, measure_network, table_rows
 from qc.learning import draw_curves, draw_samples, losses_csv, view
 from storage.checkpoints import look_place, save_look
 from storage.recipe import load_recipe

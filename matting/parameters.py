@@ -249,6 +249,8 @@ class Training:
     """Voxels that the network sees of a nodule at a time; multiples of 16."""
     focus: float = 0.0
     """Share of the crops that are placed so as to hold a marked voxel; the paper places all of them anywhere."""
+    fitted: bool = False
+    """Cut a crop down to the measured CT, in steps of 16 voxels, where that is smaller: what a prediction sees."""
     symmetries: bool = True
     """Flip and turn the crops by right angles."""
     batch: int = 16
@@ -275,7 +277,7 @@ class Training:
     compiled: bool = False
     """Let torch.compile fuse operations: minutes once, then faster."""
     look_every: int = 1
-    """Epochs from one look at whole nodules to the next; the last epoch is always looked at."""
+    """Epochs from one look at whole nodules to the next; the last epoch is always looked at. 0 for no look at all."""
 
     def __post_init__(self) -> None:
         """Refuse trainings that cannot be run."""
@@ -283,14 +285,66 @@ class Training:
         # At the bottom a size is a 16th, and a single voxel there has no variance to be normalised by.
         _require(sizes and sum(self.crop_zyx) > 48, "training.crop_zyx", self.crop_zyx, "multiples of 16, not all 16")
         _require(0 <= self.focus <= 1, "training.focus", self.focus, "a share from 0 to 1")
-        for name in ("batch", "at_once", "epochs", "look_every"):
+        for name in ("batch", "at_once", "epochs"):
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "1 or more")
         for name in ("rate", "ghost_rate"):
             _require(0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0")
-        for name in ("weight_decay", "warm_up_epochs", "alpha_weight", "gradient_weight", "seed"):
+        for name in ("weight_decay", "warm_up_epochs", "alpha_weight", "gradient_weight", "seed", "look_every"):
             _require(0 <= getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "0 or more")
+        alike = not self.fitted or self.at_once == 1
+        _require(alike, "training.at_once", self.at_once, "1 where training.fitted lets crops differ in size")
         known = ("auto", "single", "bfloat16", "half")
         _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """How classifiers are trained to tell malignant nodules from each input alone (paper 6.1, Figure 6).
+
+    The paper gives the backbones and the four seeds; all other numbers are ours.
+    """
+
+    backbones: tuple[str, ...] = ("densenet121", "resnet34", "resnet50")
+    seeds: tuple[int, ...] = (1, 2, 3, 4)
+    """Each decides a partition of the patients, the initial weights, the order and the symmetries."""
+    folds: int = 5
+    """Parts of the patients; each is scored by a classifier that learned from the others."""
+    side_voxels: int = 48
+    """Side of the cube around the nodule that a classifier sees."""
+    spacing_mm: float = 1.0
+    """Side of the cube's voxels."""
+    epochs: int = 60
+    """Passes over the nodules; fixed, nothing is chosen on the way."""
+    batch: int = 16
+    rate: float = 3e-4
+    """Largest learning rate; rises and falls as in `training`."""
+    weight_decay: float = 5e-5
+    warm_up_epochs: float = 1.0
+    symmetries: bool = True
+    """Flip and turn the cubes by right angles."""
+    precision: Literal["auto", "single", "bfloat16"] = "auto"
+    """What convolutions compute in, as in `training`."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be run."""
+        known = ("densenet121", "resnet34", "resnet50")
+        fit = len(self.backbones) > 0 and all(name in known for name in self.backbones)
+        _require(fit, "diagnosis.backbones", self.backbones, f"some of {', '.join(known)}")
+        unlike = len(set(self.seeds)) == len(self.seeds) > 0 and min(self.seeds) >= 0
+        _require(unlike, "diagnosis.seeds", self.seeds, "whole numbers from 0 up, each once")
+        _require(self.folds >= 2, "diagnosis.folds", self.folds, "2 or more")
+        # All halve their input five times; what DenseNet-121 pools must have two voxels left.
+        least = 32 if "densenet121" in self.backbones else 16
+        _require(self.side_voxels >= least, "diagnosis.side_voxels", self.side_voxels, f"{least} or more")
+        _require(self.batch >= 2, "diagnosis.batch", self.batch, "2 or more")
+        _require(self.epochs >= 1, "diagnosis.epochs", self.epochs, "1 or more")
+        for name in ("spacing_mm", "rate"):
+            _require(0 < getattr(self, name) < math.inf, f"diagnosis.{name}", getattr(self, name), "above 0")
+        for name in ("weight_decay", "warm_up_epochs"):
+            _require(0 <= getattr(self, name) < math.inf, f"diagnosis.{name}", getattr(self, name), "0 or more")
+        # Half precision needs its losses scaled, which these trainings do not do.
+        precise = ("auto", "single", "bfloat16")
+        _require(self.precision in precise, "diagnosis.precision", self.precision, ", ".join(precise))
 
 
 def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float | None) -> None:

@@ -58,7 +58,7 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
     readers = case.array("labels/readers/0").astype(bool)
     ratings = ratings_of(facts)
     names = tuple(dict.fromkeys(name for row in ratings for name in row if name != "annotation_id"))
-    subject = _subject(case, readers, pick) if pictures else None
+    subject = subject_of(case, pick) if pictures else None
     return Nodule(
         id=case.nodule_id,
         anchor=f"nodule-{case.nodule_id}",
@@ -177,13 +177,14 @@ def _particulars(case: Case) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(value)) for name, value in found.items() if value is not None)
 
 
-def _subject(case: Case, readers: NDArray[np.bool_], pick: str | None) -> Subject:
+def subject_of(case: Case, pick: str | None) -> Subject:
+    """Read all that can be drawn of a case."""
     facts = case.facts
     return Subject(
         grid=case.grid,
         image_hu=case.array("image"),
         valid=case.array("validity").astype(bool),
-        readers=readers,
+        readers=case.array("labels/readers/0").astype(bool),
         trimap=case.array("labels/trimap/0"),
         alphas={name: case.alpha(name) for name in case.methods},
         why_missing={name: str(report.get("status", "")) for name, report in facts.get("reports", {}).items()},

@@ -49,7 +49,7 @@ TRIMAP_COLOURS = ("#000000", "#808080", "#FFFFFF")
 PANEL_INCHES, TITLE_INCHES, BAR_INCHES = 2.3, 0.22, 0.6
 DPI = 110
 
-_PLANES = {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}
+PLANES = {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}
 """Array axes shown upward and sideways."""
 _LETTERS = {"axial": "APRL", "coronal": "HFRL", "sagittal": "HFAP"}
 """What lies at the top, bottom, left and right: Head, Feet, Anterior, Posterior, Right, Left."""
@@ -87,22 +87,22 @@ class Subject:
 def draw_anatomy(subject: Subject) -> Figure:
     """Draw the CT in three planes with the readers' outlines, the axial CT alone, and the trimap."""
     near = focus(subject)
-    figure, panels = _sheet(1, 5, foot_inches=0.3)
+    figure, panels = sheet(1, 5, foot_inches=0.3)
     for panel, plane in zip(panels, ("axial", "coronal", "sagittal", "axial", "axial"), strict=True):
-        _frame(panel, near, plane)
-    for panel, plane in zip(panels[:3], _PLANES, strict=True):
-        _show_ct(panel, near, plane)
-        _outline(panel, near, plane)
+        frame_panel(panel, near, plane)
+    for panel, plane in zip(panels[:3], PLANES, strict=True):
+        show_ct(panel, near, plane)
+        outline_readers(panel, near, plane)
         panel.set_title(f"{plane} CT, outlines", color=INK, fontsize=9)
-    drawn = _show_ct(panels[3], near, "axial")
+    drawn = show_ct(panels[3], near, "axial")
     panels[3].set_title("axial CT alone", color=INK, fontsize=9)
-    labels = np.searchsorted((BACKGROUND, UNKNOWN, FOREGROUND), _cut(near.trimap, "axial"))
-    _show(panels[4], near, "axial", labels, cmap=ListedColormap(TRIMAP_COLOURS), vmin=0, vmax=2)
+    labels = np.searchsorted((BACKGROUND, UNKNOWN, FOREGROUND), cut(near.trimap, "axial"))
+    show(panels[4], near, "axial", labels, cmap=ListedColormap(TRIMAP_COLOURS), vmin=0, vmax=2)
     panels[4].set_title("axial trimap", color=INK, fontsize=9)
-    _colour_bar(figure, drawn, np.linspace(*WINDOW_HU, 4).tolist(), "HU")
+    colour_bar(figure, drawn, np.linspace(*WINDOW_HU, 4).tolist(), "HU")
     _legend(figure, len(near.readers))
     if near.stand_in:
-        _warn(figure, "STAND-IN CT, simulated")
+        warn(figure, "STAND-IN CT, simulated")
     return figure
 
 
@@ -110,26 +110,26 @@ def draw_mattes(subject: Subject) -> Figure:
     """Draw every matte in the axial plane on one scale, the picked one marked; beside them truth, readers or CT."""
     near = focus(subject)
     columns = ceil(len(near.alphas) / 2) + 1
-    figure, panels = _sheet(2, columns, foot_inches=0.04)
+    figure, panels = sheet(2, columns, foot_inches=0.04)
     for panel in panels:
-        _frame(panel, near, "axial")
+        frame_panel(panel, near, "axial")
     beside = panels[columns - 1 :: columns]
     slots = [panel for panel in panels if panel not in beside]
     for panel, (name, alpha) in zip(slots, near.alphas.items(), strict=False):
         _method_panel(panel, near, name, alpha)
     for panel in slots[len(near.alphas) :]:
         panel.set_axis_off()
-    drawn = _show_matte(beside[1], near, near.readers.mean(axis=0, dtype=np.float32))
+    drawn = show_matte(beside[1], near, near.readers.mean(axis=0, dtype=np.float32))
     beside[1].set_title("readers' mean", color=INK, fontsize=9, fontstyle="italic")
     if near.known_alpha is None:
-        _show_ct(beside[0], near, "axial")
+        show_ct(beside[0], near, "axial")
     else:
-        _show_matte(beside[0], near, near.known_alpha)
+        show_matte(beside[0], near, near.known_alpha)
     truth = "CT" if near.known_alpha is None else "known alpha"
     beside[0].set_title(truth, color=INK, fontsize=9, fontstyle="italic")
-    _colour_bar(figure, drawn, [0, 0.25, 0.5, 0.75, 1], "alpha")
+    colour_bar(figure, drawn, [0, 0.25, 0.5, 0.75, 1], "alpha")
     if near.stand_in:
-        _warn(figure, "STAND-IN\nCT")
+        warn(figure, "STAND-IN\nCT")
     return figure
 
 
@@ -184,17 +184,19 @@ def _window(
     return out
 
 
-def _cut(volume: NDArray[Any], plane: str) -> NDArray[Any]:
+def cut(volume: NDArray[Any], plane: str) -> NDArray[Any]:
     """Give the middle slice of a plane, its first axis upward on the page (the axial plane has its front on top)."""
-    hidden = ({0, 1, 2} - set(_PLANES[plane])).pop()
+    hidden = ({0, 1, 2} - set(PLANES[plane])).pop()
     slab: NDArray[Any] = np.take(volume, volume.shape[hidden] // 2, axis=hidden)
     return slab if plane == "axial" else slab[::-1]
 
 
-def _sheet(rows: int, columns: int, *, foot_inches: float) -> tuple[Figure, list[Axes]]:
+def sheet(
+    rows: int, columns: int, *, foot_inches: float, panel_inches: float = PANEL_INCHES
+) -> tuple[Figure, list[Axes]]:
     """Lay out panels with room for titles above, a colour bar on the right and a legend below."""
-    width = columns * PANEL_INCHES + BAR_INCHES
-    height = rows * (PANEL_INCHES + TITLE_INCHES) + foot_inches
+    width = columns * panel_inches + BAR_INCHES
+    height = rows * (panel_inches + TITLE_INCHES) + foot_inches
     figure = Figure((width, height), dpi=DPI, facecolor=PAPER)
     grid = figure.add_gridspec(
         rows,
@@ -204,12 +206,12 @@ def _sheet(rows: int, columns: int, *, foot_inches: float) -> tuple[Figure, list
         bottom=foot_inches / height,
         top=1 - TITLE_INCHES / height,
         wspace=0.03,
-        hspace=TITLE_INCHES / PANEL_INCHES,
+        hspace=TITLE_INCHES / panel_inches,
     )
     return figure, [figure.add_subplot(grid[row, column]) for row in range(rows) for column in range(columns)]
 
 
-def _frame(panel: Axes, near: Subject, plane: str) -> None:
+def frame_panel(panel: Axes, near: Subject, plane: str) -> None:
     """Give a panel its border, the letters of the patient's sides and a scale bar."""
     panel.set_xticks([])
     panel.set_yticks([])
@@ -217,7 +219,7 @@ def _frame(panel: Axes, near: Subject, plane: str) -> None:
     panel.spines[:].set_color("#5A6068")
     for letter, (x, y, across, along) in zip(_LETTERS[plane], _LETTER_PLACES, strict=True):
         panel.text(x, y, letter, ha=across, va=along, transform=panel.transAxes, **_SMALL_PRINT)
-    sideways = _PLANES[plane][1]
+    sideways = PLANES[plane][1]
     width_mm = near.grid.shape[sideways] * near.grid.spacing_mm[sideways]
     bar_mm = next((bar for bar in SCALE_BARS_MM if bar < 0.4 * width_mm), SCALE_BARS_MM[-1])
     ends = [0.04, 0.04 + bar_mm / width_mm]
@@ -227,33 +229,39 @@ def _frame(panel: Axes, near: Subject, plane: str) -> None:
     panel.text(0.04, 0.065, f"{bar_mm:.0f} mm", transform=panel.transAxes, **_SMALL_PRINT)
 
 
-def _show(panel: Axes, near: Subject, plane: str, values: NDArray[Any], **how: Any) -> AxesImage:
-    upward, sideways = (near.grid.spacing_mm[axis] for axis in _PLANES[plane])
+def show(panel: Axes, near: Subject, plane: str, values: NDArray[Any], **how: Any) -> AxesImage:
+    """Show a plane's values (rows, columns) in their true proportions, voxel by voxel."""
+    upward, sideways = (near.grid.spacing_mm[axis] for axis in PLANES[plane])
     return panel.imshow(values, interpolation="nearest", aspect=upward / sideways, **how)
 
 
-def _show_ct(panel: Axes, near: Subject, plane: str) -> AxesImage:
-    shown = np.ma.masked_where(~_cut(near.valid, plane), _cut(near.image_hu, plane))
-    return _show(panel, near, plane, shown, cmap=_map("gray"), vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
+def show_ct(panel: Axes, near: Subject, plane: str) -> AxesImage:
+    """Show the CT's plane in lung window."""
+    shown = np.ma.masked_where(~cut(near.valid, plane), cut(near.image_hu, plane))
+    return show(panel, near, plane, shown, cmap=colour_map("gray"), vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
 
 
-def _show_matte(panel: Axes, near: Subject, alpha: NDArray[np.float32]) -> AxesImage:
-    return _show(panel, near, "axial", _cut(np.nan_to_num(alpha), "axial"), cmap=_map("magma"), vmin=0, vmax=1)
+def show_matte(panel: Axes, near: Subject, alpha: NDArray[np.float32]) -> AxesImage:
+    """Show a matte's axial plane, black 0 to pale yellow 1."""
+    return show(panel, near, "axial", cut(np.nan_to_num(alpha), "axial"), cmap=colour_map("magma"), vmin=0, vmax=1)
 
 
-def _map(name: str) -> Colormap:
+def colour_map(name: str) -> Colormap:
+    """Give a colour map in which what was not measured has its own colour."""
     return colormaps[name].with_extremes(bad=UNMEASURED)
 
 
-def _outline(panel: Axes, near: Subject, plane: str) -> None:
+def outline_readers(panel: Axes, near: Subject, plane: str) -> None:
+    """Draw each reader's outline in its colour and dashes."""
     for reader, mask in enumerate(near.readers):
-        shown = _cut(mask, plane)
+        shown = cut(mask, plane)
         if shown.any() and not shown.all():
-            colour, dashes = _style(reader)
+            colour, dashes = reader_style(reader)
             panel.contour(shown.astype(float), levels=[0.5], colors=[colour], linestyles=[dashes], linewidths=1.1)
 
 
-def _style(reader: int) -> tuple[str, Any]:
+def reader_style(reader: int) -> tuple[str, Any]:
+    """Give a reader's colour and dashes."""
     return READER_COLOURS[reader % len(READER_COLOURS)], READER_DASHES[reader % len(READER_DASHES)]
 
 
@@ -261,7 +269,7 @@ def _method_panel(panel: Axes, near: Subject, name: str, alpha: NDArray[np.float
     if np.isnan(alpha).all():
         _say_why(panel, near, near.why_missing.get(name, ""))
     else:
-        _show_matte(panel, near, alpha)
+        show_matte(panel, near, alpha)
     panel.set_title(name, color=INK, fontsize=9)
     if name == near.picked:
         panel.set_title(f"{name}  \N{BLACK RIGHT-POINTING POINTER} picked", color=MARK, fontsize=9, fontweight="bold")
@@ -269,7 +277,7 @@ def _method_panel(panel: Axes, near: Subject, name: str, alpha: NDArray[np.float
 
 
 def _say_why(panel: Axes, near: Subject, reason: str) -> None:
-    _show(panel, near, "axial", np.zeros(near.grid.shape[1:]), cmap=ListedColormap([PAPER]))
+    show(panel, near, "axial", np.zeros(near.grid.shape[1:]), cmap=ListedColormap([PAPER]))
     words = "no matte stored"
     panel.text(0.5, 0.72, words, color=INK, fontsize=8, ha="center", va="center", transform=panel.transAxes)
     lines = _folded(reason.partition(";")[0])
@@ -284,7 +292,7 @@ def _folded(text: str, width: int = 34, lines: int = 5) -> str:
 def _legend(figure: Figure, readers: int) -> None:
     lines: list[Any] = []
     for reader in range(readers):
-        colour, dashes = _style(reader)
+        colour, dashes = reader_style(reader)
         lines.append(Line2D([], [], color=colour, linestyle=dashes, linewidth=1.4, label=f"reader {reader + 1}"))
     names = ("background", "unknown", "foreground", "not measured")
     for name, colour in zip(names, (*TRIMAP_COLOURS, UNMEASURED), strict=True):
@@ -294,7 +302,8 @@ def _legend(figure: Figure, readers: int) -> None:
     )
 
 
-def _colour_bar(figure: Figure, drawn: AxesImage, ticks: list[float], unit: str) -> None:
+def colour_bar(figure: Figure, drawn: AxesImage, ticks: list[float], unit: str) -> None:
+    """Draw the scale of a picture at the sheet's right edge."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes((1 - (BAR_INCHES - 0.06) / width, 0.5 - 0.85 / height, 0.09 / width, 1.7 / height))
     bar = figure.colorbar(drawn, cax=axes, ticks=ticks)
@@ -303,6 +312,6 @@ def _colour_bar(figure: Figure, drawn: AxesImage, ticks: list[float], unit: str)
     bar.outline.set_edgecolor("#5A6068")
 
 
-def _warn(figure: Figure, words: str) -> None:
+def warn(figure: Figure, words: str) -> None:
     """Say inside the picture what it is, since pictures are passed on without their page."""
     figure.text(0.996, 0.012, words, color="#FFD54A", fontsize=6.5, weight="bold", ha="right", va="bottom")

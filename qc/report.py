@@ -4,17 +4,14 @@ The page is a dataclass (`qc.page`), its looks one template. The file loads noth
 and its content policy tells the browser to refuse all else.
 """
 
-import os
-from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from qc.errors_by_kind import error_table
 from qc.nodules import describe, glossary, measure
 from qc.page import Counts, Page, Reason, ReleaseFacts, RunSummary, StageTime, TrainingFacts
+from qc.templating import fill, replace_file
 from storage.cases import Case, case_files, read_case
 from storage.errors import Damaged
 from storage.outcomes import Outcome, read_outcomes
@@ -27,8 +24,6 @@ PICTURES_AT_MOST = 60
 
 STAGES = ("scan", "crop", "resample", "trimap", "solve", "judge", "write")
 """The order in which stages are shown; one that is not named here comes after them."""
-NOTHING = "\N{EM DASH}"
-"""Stands where there is no value."""
 
 
 def write_report(
@@ -55,7 +50,7 @@ def write_report(
         limit: At most this many nodules get pictures; the tables hold all.
     """
     page = build_page(store, title=title, run=run, picks=picks or {}, release=release, training=training, limit=limit)
-    _replace_file(path, render(page).encode())
+    replace_file(path, render(page).encode())
 
 
 def build_page(
@@ -94,13 +89,7 @@ def build_page(
 
 def render(page: Page) -> str:
     """Fill the template; every value is escaped, and a value that the page lacks is an error."""
-    environment = Environment(
-        loader=PackageLoader("qc"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        heading=_heading, fixed=_fixed, short=_short, size=_size, duration=_duration, data_uri=_data_uri
-    )
-    return environment.get_template("report.html").render(page=page)
+    return fill("report.html", page=page)
 
 
 def _open_cases(
@@ -165,49 +154,3 @@ def _reasons(complaints: Sequence[tuple[str, str, str]]) -> Iterator[Reason]:
     order = ("unreadable", "failed", "refused", "left out")
     for (kind, sentence), nodules in sorted(groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]), g[0])):
         yield Reason(kind, sentence, tuple(nodules))
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    """Write beside the file, then rename: nobody ever sees half a report."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _fixed(value: float | None, digits: int = 3) -> str:
-    return NOTHING if value is None else f"{value:,.{digits}f}"
-
-
-def _short(value: float | None) -> str:
-    """Write a number to three digits that count."""
-    return NOTHING if value is None else f"{value:.3g}"
-
-
-def _heading(name: str) -> str:
-    return name[:1].upper() + name[1:].replace("_", " ")
-
-
-def _size(count: int) -> str:
-    number, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if number < 1000:
-            break
-        number, unit = number / 1000, larger
-    return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
-
-
-def _data_uri(picture: bytes) -> str:
-    return f"data:image/png;base64,{b64encode(picture).decode()}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NOTHING
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

@@ -9,6 +9,7 @@ import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -93,8 +94,8 @@ def write_study_report(store: Store, name: str, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     text = report_text(result)
     (folder / "report.md").write_text(text, encoding="utf-8")
-    _write_rows(folder / "shares.csv", _share_rows(result))
-    _write_rows(folder / "answers.csv", _answer_rows(result))
+    (folder / "shares.csv").write_bytes(shares_csv(result))
+    (folder / "answers.csv").write_bytes(_csv(_answer_rows(result)))
     draw_shares(result).savefig(folder / "figure.png", metadata={"Software": None})
     return text
 
@@ -126,6 +127,11 @@ def report_text(result: StudyResult) -> str:
         lines.append(f"| everybody, all options (Fleiss) | {result.joint.nodules} | {_kappa(result.joint)} |")
     lines += ["", "Kappa with the 95 % interval from drawing patients anew; 0 is what chance gives.", ""]
     return "\n".join(lines)
+
+
+def shares_csv(result: StudyResult) -> bytes:
+    """Write how often each rater chose each option, with intervals."""
+    return _csv(_share_rows(result))
 
 
 def draw_shares(result: StudyResult) -> Figure:
@@ -197,11 +203,12 @@ def _answer_rows(result: StudyResult) -> list[dict[str, object]]:
     ]
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["rater"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _csv(rows: Sequence[Mapping[str, object]]) -> bytes:
+    text = StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["rater"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def _percent(share: Estimate) -> str:

@@ -45,7 +45,12 @@ class Checkpoint:
     @property
     def label(self) -> str:
         """The network's name as tables print it."""
-        return str(self.config["variant"]) + ("" if self.config["auxiliary"] else " (no masks)")
+        return network_label(self.config["variant"], self.config["auxiliary"])
+
+
+def network_label(variant: str, auxiliary: bool) -> str:
+    """Name a network as tables print it."""
+    return variant if auxiliary else f"{variant} (no masks)"
 
 
 def training_id(order: Mapping[str, Any]) -> str:
@@ -152,6 +157,12 @@ def read_checkpoint(place: str) -> Checkpoint:
         return Checkpoint(dict(load(data)), config)
     except SafetensorError as error:
         raise Damaged(f"{place}/{WEIGHTS} cannot be read: {error}. Fetch or train it again.") from error
+
+
+def checkpoints_of(store: Store, version: str) -> list[dict[str, Any]]:
+    """Give the configs of all networks that were trained on a release, by digest."""
+    configs = [store.get_json(f"{CHECKPOINTS}/{name}/{CONFIG}") for name in store.children(CHECKPOINTS)[0]]
+    return [config for config in configs if config["release"] == version]
 
 
 def checkpoint_prefix(digest: str) -> str:

@@ -16,7 +16,8 @@
     studies/<study>/verdicts/<nodule>/<time>-<id>.json    its verdicts, which decide no release
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
-    metrics/<version>/<what>/             how far mattes are from a release: of the eight `methods`, of one checkpoint
+    metrics/<version>/…                   how far mattes are from a release: storage.scores
+    experiments/<version>/…               what `halosign evaluate` makes of a release: storage.experiments
     trainings/<id>/                       a training under way: its state, its early look
     checkpoints/<digest>/                 a trained network; config.json is written last
 
@@ -39,6 +40,7 @@ STUDIES = "studies"
 RELEASES = "releases"
 RUNS = "runs"
 METRICS = "metrics"
+EXPERIMENTS = "experiments"
 TRAININGS = "trainings"
 CHECKPOINTS = "checkpoints"
 

@@ -23,7 +23,9 @@ from matting.refusal import Refusal
 from storage.chunks import chunk_key, is_plain, unpacked
 from storage.errors import Damaged, NotFound
 from storage.layout import case_prefix, grid_from_attributes
+from storage.recipe import Release
 from storage.releases import read_release, withdrawal
+from storage.splits import repartitioned, split_of
 from storage.store import Store, open_store
 
 Start = tuple[int, int, int]
@@ -42,18 +44,22 @@ EXPORT_MARKER = "export.json"
 class ReleaseReader:
     """One version of the data set, open for reading."""
 
-    def __init__(self, url: str, version: str | None = None, *, even_if_withdrawn: bool = False) -> None:
+    def __init__(
+        self, url: str, version: str | None = None, *, even_if_withdrawn: bool = False, partition: int = 0
+    ) -> None:
         """Open a release.
 
         Args:
             url: A store (folder or URL), or a folder with an export in the format ``zarr``.
             version: Which release of the store; may be left out for an export, which holds one.
             even_if_withdrawn: Read a release that was taken back, to reproduce old work.
+            partition: 0 for the release's own splits; any other number shares its patients out anew, with its own
+                shares and the seed that many further on.
 
         Raises:
             Refusal: There is no such store, release or export, or it was withdrawn.
         """
-        self._how = (url, version, even_if_withdrawn)
+        self._how = (url, version, even_if_withdrawn, partition)
         self._process = os.getpid()
         self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
         self._groups: dict[str, zarr.Group] = {}
@@ -64,6 +70,8 @@ class ReleaseReader:
             self._files: Store | Path = Path(url)
         else:
             self.manifest, self._files = _stored(url, version, even_if_withdrawn)
+        self.splits = _splits(self.manifest, partition)
+        """The side of every nodule: ``train``, ``validation`` or ``test``."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as an address."""
@@ -80,13 +88,12 @@ class ReleaseReader:
         Raises:
             Refusal: The release has no nodule in that split.
         """
-        members = self.manifest["nodules"]
-        found = tuple(sorted(name for name, member in members.items() if split in (None, member["split"])))
+        found = tuple(sorted(name for name, side in self.splits.items() if split in (None, side)))
         if not found:
             raise Refusal(
                 f"release {self.version} lacks a split",
                 got=split,
-                expected=" or ".join(sorted({member["split"] for member in members.values()})),
+                expected=" or ".join(sorted(set(self.splits.values()))),
                 remedy="Choose one of these; a small data set may lack a side.",
             )
         return found
@@ -212,8 +219,16 @@ class ReleaseReader:
             )
 
 
-def _reopened(url: str, version: str | None, even_if_withdrawn: bool) -> ReleaseReader:
-    return ReleaseReader(url, version, even_if_withdrawn=even_if_withdrawn)
+def _reopened(url: str, version: str | None, even_if_withdrawn: bool, partition: int) -> ReleaseReader:
+    return ReleaseReader(url, version, even_if_withdrawn=even_if_withdrawn, partition=partition)
+
+
+def _splits(manifest: dict[str, Any], partition: int) -> dict[str, str]:
+    members = manifest["nodules"]
+    if partition == 0:
+        return {name: str(member["split"]) for name, member in members.items()}
+    shares = repartitioned(Release.model_validate(manifest["recipe"]["release"]), partition)
+    return {name: split_of(str(member["patient_id"]), shares) for name, member in members.items()}
 
 
 def _stored(url: str, version: str | None, even_if_withdrawn: bool) -> tuple[dict[str, Any], Store | Path]:

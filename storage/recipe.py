@@ -1,8 +1,8 @@
 """The recipe: every choice of a data set in one strict YAML file.
 
-The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections `run`, `review`,
-`release` and `training` decide how a run goes, whose verdict counts, what a release holds and what is learned from it,
-never the bytes of a case; all others enter the case's digest.
+The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections in `NOT_DECIDING` say
+how a run goes, whose verdict counts, what a release holds, what is learned from it and how that is tried, never the
+bytes of a case; all others enter the case's digest.
 """
 
 import difflib
@@ -17,6 +17,7 @@ from matting.parameters import (
     ClosedForm,
     Crop,
     Density,
+    Diagnosis,
     InformationFlow,
     Knn,
     LearningBased,
@@ -28,6 +29,8 @@ from matting.parameters import (
 )
 from matting.refusal import Refusal
 
+NOT_DECIDING = ("run", "review", "release", "training", "evaluation", "diagnosis")
+"""Sections that decide no byte of a case."""
 _OPTIONS = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -80,6 +83,22 @@ class Release(BaseModel):
     """Shares of patients; the test split is the rest."""
 
 
+class Evaluation(BaseModel):
+    """How the paper's experiments are repeated on a release; its networks are trained as `training` says."""
+
+    model_config = _OPTIONS
+
+    partitions: int = Field(4, ge=1)
+    """Ways in which the patients are shared out: everything is measured once for each."""
+    trained_partitions: int = Field(4, ge=1)
+    """On so many of these, the first ones, the networks are trained."""
+    variants: tuple[Literal["3dmm", "3dmm-m", "3dmm-mg"], ...] = ("3dmm", "3dmm-m", "3dmm-mg")
+    """Networks of Table 2, each with the auxiliary masks and without."""
+    test_nodules: int | None = Field(None, ge=1)
+    """So many nodules of a test split, drawn by a hash of their ids, are enough to measure a network on; null for all
+    of them."""
+
+
 class Recipe(BaseModel):
     """Every choice of a data set."""
 
@@ -101,6 +120,8 @@ class Recipe(BaseModel):
     review: Review = Field(default_factory=Review)
     release: Release = Field(default_factory=Release)
     training: Training = Field(default_factory=Training)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    diagnosis: Diagnosis = Field(default_factory=Diagnosis)
 
     @property
     def parameters(self) -> Parameters:
@@ -116,15 +137,15 @@ class Recipe(BaseModel):
 
     def deciding(self) -> dict[str, Any]:
         """Give the part that decides the bytes of a case, as JSON."""
-        return self.model_dump(mode="json", exclude={"name", "run", "review", "release", "training"})
+        return self.model_dump(mode="json", exclude={"name", *NOT_DECIDING})
 
 
 def load_recipe(path: str | Path | None = None, **instead: dict[str, Any]) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: A YAML file, the bare name of a recipe that comes with Halosign (``paper``, ``demo``), or None for the
-            paper's.
+        path: A YAML file, the bare name of a recipe that comes with Halosign (``paper``, ``demo``, ``reduced``), or
+            None for the paper's.
         **instead: By section, values that stand in place of the recipe's.
 
     Raises:
@@ -162,7 +183,8 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
     try:
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
-        raise _bad(name, error, "a readable YAML file", "Check the path, or use `paper` or `demo`.") from error
+        remedy = "Check the path, or use one that comes with Halosign: `paper`, `reduced` or `demo`."
+        raise _bad(name, error, "a readable YAML file", remedy) from error
 
 
 def _explain(place: str, error: ValidationError) -> Refusal:

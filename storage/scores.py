@@ -1,23 +1,28 @@
 """Scores: how far mattes are from those of a release. They lie beside releases, which never change.
 
-    metrics/<version>/<split>/<what>.csv    one row for each nodule, matte and region
-    metrics/<version>/<split>/<what>.json   their means and what was measured; written last
+    metrics/<version>/nodules-<n>/<what>/<nodule>.csv   one nodule: one row for each matte and region; written once
+    metrics/<version>/<side>/<what>.csv                 the same of all nodules of a side
+    metrics/<version>/<side>/<what>.json                their means and what was measured; written last
 
-<what> is `methods` for the stored mattes and the trivial ones, or the digest of a checkpoint.
+<what> is `methods` for the stored mattes and the trivial ones, or the digest of a checkpoint; <n> the version of the
+metrics; <side> a split, such as `test`, a split of another partition, such as `test-2`, or `all`.
 """
 
-import csv
-import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
 from storage.errors import Damaged, NotFound
 from storage.layout import METRICS
 from storage.store import Store
+from storage.tabular import from_csv, to_csv
 
+METRICS_VERSION = 1
+"""Raised whenever the same mattes get other figures than before."""
+ALL = "all"
+"""The side that holds every nodule of a release."""
 FIGURES = ("sad", "mse", "grad", "conn")
 METHODS = "methods"
 
@@ -67,18 +72,36 @@ def summarise(scores: Sequence[Score]) -> list[Line]:
     return lines
 
 
+def save_nodule(store: Store, version: str, what: str, nodule_id: str, scores: Iterable[Score]) -> None:
+    """Store the scores of one nodule, so that they need not be measured again."""
+    store.put(f"{_nodules(version, what)}/{nodule_id}.csv", to_csv(Score, scores))
+
+
+def nodules_scored(store: Store, version: str, what: str) -> set[str]:
+    """Name the nodules whose scores are stored."""
+    return {name.removesuffix(".csv") for name in store.children(_nodules(version, what))[1]}
+
+
+def read_nodules(store: Store, version: str, what: str, nodule_ids: Iterable[str]) -> list[Score]:
+    """Give the scores of nodules, in their order. Raises NotFound for one that has none, or Damaged."""
+    keys = [f"{_nodules(version, what)}/{nodule_id}.csv" for nodule_id in nodule_ids]
+    return [score for key in keys for score in from_csv(Score, store.get(key), f"{store.url}/{key}")]
+
+
+def side_of(split: str, partition: int) -> str:
+    """Name a split of a partition: the release's own splits have their plain names."""
+    return split if partition == 0 else f"{split}-{partition}"
+
+
 def write_scores(
     store: Store, version: str, split: str, what: str, scores: Sequence[Score], facts: dict[str, Any]
 ) -> list[Line]:
     """Store scores; measured again they are the same and take the place of themselves."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(score) for score in scores)
     lines = summarise(scores)
     prefix = _prefix(version, split, what)
-    store.put(f"{prefix}.csv", text.getvalue().encode())
-    summary = {**facts, "release": version, "split": split, "lines": [asdict(line) for line in lines]}
+    store.put(f"{prefix}.csv", to_csv(Score, scores))
+    about = {"release": version, "split": split, "metrics_version": METRICS_VERSION}
+    summary = {**facts, **about, "lines": [asdict(line) for line in lines]}
     store.put(f"{prefix}.json", json.dumps(summary, indent=1).encode())
     return lines
 
@@ -87,6 +110,8 @@ def read_summary(store: Store, version: str, split: str, what: str) -> dict[str,
     """Give the means and facts of what was measured; None where it was not. Raises Damaged."""
     try:
         summary = store.get_json(f"{_prefix(version, split, what)}.json")
+        if summary.get("metrics_version", 1) != METRICS_VERSION:
+            return None
         return {**summary, "lines": [Line(**line) for line in summary["lines"]]}
     except NotFound:
         return None
@@ -109,6 +134,10 @@ def scored(store: Store, version: str, split: str) -> list[str]:
 def scores_place(store: Store, version: str) -> str:
     """Tell where the scores of a release lie."""
     return f"{store.url}/{METRICS}/{version}"
+
+
+def _nodules(version: str, what: str) -> str:
+    return f"{METRICS}/{version}/nodules-{METRICS_VERSION}/{what}"
 
 
 def _prefix(version: str, split: str, what: str) -> str:

@@ -16,3 +16,8 @@ def split_of(patient_id: str, release: Release) -> str:
     if place < release.train:
         return "train"
     return "validation" if place < release.train + release.validation else "test"
+
+
+def repartitioned(release: Release, partition: int) -> Release:
+    """Give the shares with another seed: partition 0 is a release's own, the others serve repeated experiments."""
+    return release.model_copy(update={"split_seed": release.split_seed + partition})

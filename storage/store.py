@@ -134,6 +134,17 @@ def open_place(url: str) -> Store:
     return Store(str(local) if local is not None else url.rstrip("/"), objects)
 
 
+def copy_folder(url: str, to: Path) -> int:
+    """Copy all that lies below a folder or URL into a folder, over what is there; gives the number of files."""
+    shelf = open_place(url)
+    keys = list(shelf.keys(""))
+    for key in keys:
+        place = to / key
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(shelf.get(key))
+    return len(keys)
+
+
 def open_store(url: str, *, create: bool = False) -> Store:
     """Open a store by URL or folder.
 

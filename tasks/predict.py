@@ -16,7 +16,7 @@ from matting.region import Box
 from matting.resample import resample_back, resample_image
 from storage.checkpoints import Checkpoint, read_checkpoint
 from storage.ct import Ct, read_ct, write_volume
-from tasks.evaluate import load_network
+from tasks.score_network import load_network
 
 CUBE_MM = 64.0
 """Side of what is looked at around a point: the crop that the network's training nodules were cut with, about."""

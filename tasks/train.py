@@ -1,12 +1,10 @@
 """Learning from a release: its crops go to a trainer, the trainer's state and the network it ends in to the store."""
 
 import hashlib
-import subprocess
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from matting.learned.batches import TENSORS, Batch, make_batch, turned
+from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
 from matting.learned.training import State, Trainer, pick_device, take_threads
 from matting.metrics import absolute_difference, squared_error
@@ -35,8 +34,11 @@ from storage.checkpoints import (
 from storage.dataset import ReleaseDataset
 from storage.reader import ReleaseReader
 from storage.store import Store, canonical_json, open_store
+from tasks.provenance import code_facts
 
-LEARNING_VERSION = 1
+logger = logging.getLogger("halosign")
+
+LEARNING_VERSION = 2
 """Raised whenever the same order gives other weights than before."""
 SAVE_EVERY_S = 60.0
 """A kill costs at most this much of an epoch; at every epoch's end the state is stored anyway."""
@@ -58,6 +60,8 @@ class TrainingOrder:
     training: Training = field(default_factory=Training)
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1. It names neither the training nor its network."""
+    partition: int = 0
+    """0 for the release's own splits; the paper repeats every training on others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,11 @@ def learn(
     crops = ReleaseDataset(
         order.store_url,
         order.version,
-        "train",
+        reader.nodules("train"),
         crop_zyx=order.training.crop_zyx,
         seed=order.training.seed,
         focus=order.training.focus,
+        fitted=STRIDE if order.training.fitted else 0,
     )
     device = pick_device(order.device)
     take_threads()
@@ -141,6 +146,7 @@ def learn(
     course = _Course(store, name, trainer, reader, after_step, after_epoch)
     if resume:
         course.resume()
+    course.note_threads()
     range_hu = intensity_range(reader)
     trainer.run(_Loader(crops, order.training, range_hu, device), after_step=course.step, after_epoch=course.epoch)
     weights = {key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()}
@@ -173,6 +179,8 @@ class _Course:
         self.saved_at = self.began_at = time.monotonic()
         self.crops = 0
         """Computed by this process since the last epoch."""
+        self.threads: list[int] = []
+        """How many a CPU computed with, one number for each time that it changed."""
         self.split, self.looked_at = _to_look_at(reader)
 
     def resume(self) -> None:
@@ -180,10 +188,23 @@ class _Course:
         stored = load_state(self.store, self.name)
         if stored is not None:
             tensors, facts = stored
-            self.rows = facts["rows"]
+            self.rows, self.threads = facts["rows"], facts["threads"]
             # The arrays are views of one read-only buffer; torch wants its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
             self.trainer.restore(State(own, facts["trainer"]))
+
+    def note_threads(self) -> None:
+        """Note how many threads compute; say so where a CPU did with another number before."""
+        threads = torch.get_num_threads()
+        if self.trainer.device.type != "cpu" or self.threads[-1:] == [threads]:
+            return
+        if self.threads:
+            logger.warning(
+                "training %s goes on with %d CPU threads after %d: its weights will differ in their last bits from an "
+                "undisturbed training's. Set OMP_NUM_THREADS=%d to end in the same ones.",
+                *(self.name, threads, self.threads[-1], self.threads[-1]),
+            )
+        self.threads.append(threads)
 
     def step(self, trainer: Trainer) -> None:
         """Store the state now and then."""
@@ -196,7 +217,8 @@ class _Course:
     def epoch(self, trainer: Trainer) -> None:
         """Predict a few nodules whole, show them, store the state."""
         seconds = round(time.monotonic() - self.began_at, 2)
-        due = trainer.finished or len(trainer.history) % trainer.training.look_every == 0
+        every = trainer.training.look_every
+        due = every > 0 and (trainer.finished or len(trainer.history) % every == 0)
         samples = list(self._samples(trainer)) if due else []
         self.rows.append({**asdict(trainer.history[-1]), **_mean_errors(samples), "seconds": seconds})
         self._save()
@@ -217,7 +239,7 @@ class _Course:
     def _save(self) -> None:
         state = self.trainer.state()
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
-        save_state(self.store, self.name, tensors, {"trainer": state.facts, "rows": self.rows})
+        save_state(self.store, self.name, tensors, {"trainer": state.facts, "rows": self.rows, "threads": self.threads})
         self.saved_at = time.monotonic()
 
 
@@ -273,12 +295,13 @@ class _Loader:
 
 def _reader(order: TrainingOrder) -> ReleaseReader:
     """Open the release and see that it can be learned from."""
-    reader = ReleaseReader(order.store_url, order.version)
-    present = {member["split"] for member in reader.manifest["nodules"].values()}
+    reader = ReleaseReader(order.store_url, order.version, partition=order.partition)
+    present = set(reader.splits.values())
     missing = [split for split in ("train", "test") if split not in present]
     if missing:
         raise Refusal(
-            f"release {order.version} cannot be learned from",
+            f"release {order.version} cannot be learned from"
+            + (f" on partition {order.partition}" if order.partition else ""),
             got=f"no nodule in {' and '.join(missing)}",
             expected="nodules to learn from (train) and others to measure on (test)",
             remedy="Publish more patients, or choose other shares or another split_seed in the recipe's `release`.",
@@ -288,15 +311,14 @@ def _reader(order: TrainingOrder) -> ReleaseReader:
 
 def _to_look_at(reader: ReleaseReader) -> tuple[str, list[str]]:
     """Choose a few nodules of the validation split, or of the training split where there is none."""
-    present = {member["split"] for member in reader.manifest["nodules"].values()}
-    split = "validation" if "validation" in present else "train"
+    split = "validation" if "validation" in reader.splits.values() else "train"
     nodules = reader.nodules(split)
     places = np.linspace(0, len(nodules) - 1, min(LOOK_AT, len(nodules))).round().astype(int)
     return split, [nodules[place] for place in places]
 
 
 def _decides(order: TrainingOrder, reader: ReleaseReader) -> dict[str, Any]:
-    return {
+    decides: dict[str, Any] = {
         "variant": order.variant,
         "auxiliary": order.auxiliary,
         # As JSON, so that it is the same whether it was read back or not
@@ -305,6 +327,8 @@ def _decides(order: TrainingOrder, reader: ReleaseReader) -> dict[str, Any]:
         "manifest_sha256": hashlib.sha256(canonical_json(reader.manifest)).hexdigest(),
         "learning": LEARNING_VERSION,
     }
+    # Trainings on a release's own splits keep the names that they had before there were others.
+    return decides | ({"partition": order.partition} if order.partition else {})
 
 
 def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> dict[str, Any]:
@@ -318,18 +342,11 @@ def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> 
         "spacing_mm": recipe["resample"]["spacing_mm"],
         "release": reader.version,
         "stand_in": bool(reader.manifest["stand_in"]),
+        "partition": decides.get("partition", 0),
         "nodules": course.trainer.nodules,
         "epochs": course.rows,
-        "code": {"halosign": version("halosign"), "torch": torch.__version__, "commit": _commit()},
+        "code": code_facts(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": course.trainer.precision,
+        "threads": course.threads,
     }
-
-
-def _commit() -> str | None:
-    """Give the commit of the code where it runs from a checkout, marked where files differ from it."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

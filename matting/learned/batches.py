@@ -27,10 +27,10 @@ class Batch(NamedTuple):
     """(n, 1, z, y, x): CT intensities, 0..1."""
     targets: Targets
 
-    def to(self, device: torch.device) -> "Batch":
-        """Bring everything to a device."""
+    def to(self, device: torch.device, layout: torch.memory_format) -> "Batch":
+        """Bring everything to a device, the image in the order that the network wants."""
         moved = [tensor.to(device, non_blocking=True) for tensor in self.targets]
-        image = self.image.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+        image = self.image.to(device, non_blocking=True, memory_format=layout)
         return Batch(image, Targets(*moved))
 
 
@@ -68,10 +68,14 @@ def turned(crop: Mapping[str, Tensor], seed: int, epoch: int, index: int) -> dic
         epoch: Counted from 0.
         index: The nodule's place in the data set.
     """
+    axes, flips = draw_symmetry(tuple(crop["image"].shape[1:]), seed, epoch, index)
+    return {name: crop[name].permute(axes).flip(flips).contiguous() for name in TENSORS}
+
+
+def draw_symmetry(shape: tuple[int, ...], seed: int, epoch: int, index: int) -> tuple[tuple[int, ...], list[int]]:
+    """Give the order of the axes and the axes to flip, for a tensor (1, z, y, x) whose volume has this shape."""
     chance = np.random.default_rng([seed, epoch, index, _SYMMETRY])
-    shape = crop["image"].shape[1:]
     orders = [order for order in permutations(range(3)) if all(shape[a] == shape[b] for a, b in enumerate(order))]
     order = orders[int(chance.integers(len(orders)))]
     flips = [axis + 1 for axis in range(3) if chance.random() < 0.5]
-    axes = (0, *(axis + 1 for axis in order))
-    return {name: crop[name].permute(axes).flip(flips).contiguous() for name in TENSORS}
+    return (0, *(axis + 1 for axis in order)), flips

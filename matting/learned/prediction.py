@@ -104,7 +104,7 @@ def _whole(network: MattingNetwork, image: Tensor, precision: str) -> Tensor:
     padded[0, 0, :z, :y, :x] = image
     device = next(network.parameters()).device
     with autocast(device, precision):
-        output = network(padded.to(device, memory_format=torch.channels_last_3d))
+        output = network(padded.to(device, memory_format=network.layout(device)))
     maps = [output.alpha] if output.masks is None else [output.alpha, output.masks.float().sigmoid()]
     return torch.cat([tensor.float() for tensor in maps], dim=1)[0, :, :z, :y, :x].cpu()
 

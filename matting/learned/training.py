@@ -20,7 +20,7 @@ from torch import Tensor
 from matting.learned.batches import Batch, draw_order
 from matting.learned.losses import Losses, losses
 from matting.learned.network import MattingNetwork, build_network
-from matting.parameters import Training
+from matting.parameters import Diagnosis, Training
 from matting.refusal import Refusal
 
 Loader = Callable[[int, list[list[int]]], Iterable[Batch]]
@@ -76,8 +76,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             network = build_network(variant, auxiliary)
-        # Channels last: convolutions of few channels run half as fast again with it, on a CPU too.
-        self.network: MattingNetwork = network.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.layout = network.layout(self.device)
+        self.network: MattingNetwork = network.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
         self.rate = training.ghost_rate if variant == "3dmm-mg" else training.rate
         self.optimizer = torch.optim.Adam(self.network.parameters(), self.rate, weight_decay=training.weight_decay)
         self.precision = resolve_precision(training.precision, self.device)
@@ -172,7 +172,7 @@ class Trainer:
             group["lr"] = self.current_rate
         sums = torch.zeros(len(Losses._fields), dtype=torch.float64)
         for part in parts:
-            image, targets = part.to(self.device)
+            image, targets = part.to(self.device, self.layout)
             with autocast(self.device, self.precision):
                 output = self._forward(image)
             each = losses(output, targets, self.training.alpha_weight, self.training.gradient_weight)
@@ -204,7 +204,7 @@ class Trainer:
         self.sums, self.seen = [0.0] * len(Losses._fields), 0
 
 
-def rate_at(step: int, steps_per_epoch: int, rate: float, training: Training) -> float:
+def rate_at(step: int, steps_per_epoch: int, rate: float, training: Training | Diagnosis) -> float:
     """Give the learning rate of a step, counted from 0: up linearly, then down along half a cosine."""
     warm = training.warm_up_epochs * steps_per_epoch
     if step < warm:

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from flows.curate import curate_nodule
 from flows.server import prefect_server
-from storage.store import open_store
+from storage.releases import publish_release
+from storage.store import Store, open_store
+from tasks.release import draft_release
+from tasks.review import pick_automatically
+from tasks.survey import survey_source
+from tests.flows.training import order
 from tests.phantoms import ball_patch, write_table
 
 RECIPE = "name: test\ncrop: {in_plane_voxels: 24}\nrun: {retry_delay_s: 0.1, nodules_per_task: 2}\n"
@@ -65,3 +71,17 @@ def undisturbed(halosign, table, recipe, tmp_path_factory):
     """A store that nothing went wrong with, and what the command said."""
     done = halosign("curate", "--files", table, "--store", folder, "--recipe", recipe, "--workers", 2)
     return done, open_store(str(folder))
+
+
+@pytest.fixture(scope="session")
+def learnable(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Eight nodules, published, to learn from; whoever writes into the store takes a copy."""
+    folder = tmp_path_factory.mktemp("learnable")
+    write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(8)})
+    store = open_store(str(folder / "store"), create=True)
+    whole = order(store, folder)
+    for nodule in survey_source(whole, None).nodules:
+        assert curate_nodule(nodule, whole).state == "done"
+    pick_automatically(store)
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", whole.recipe), publisher="test")
+    return store

@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
 
-from flows.local_cluster import ROOT, LocalCluster
+from flows.local_cluster import ROOT, LocalCluster, app
 from flows.release import FOLLOWS_RELEASE
+from matting.refusal import Refusal
 from storage.outcomes import read_outcomes
 from storage.standin import write_standin
 from storage.store import open_store
@@ -89,6 +92,26 @@ def test_services_come_up_well_stay_up_come_again_and_leave_nothing(tmp_path):
         assert {name: process.ports for name, (process, *_) in again.members.items()} == where
         assert "0 done" in call(folder, "exec", "worker", "halosign", "status", "--store", STORE)
     assert not [process for process in everyone if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_the_review_page_runs_beside_the_store_once_a_reviewer_has_a_token(tmp_path):
+    settings = {"HALOSIGN_DICOM": str(tmp_path), "COMPOSE_PROFILES": "review"}
+    with a_folder() as folder:
+        tokens = folder / "volumes" / "reviewers" / "tokens"
+        tokens.parent.mkdir(parents=True)
+        token = [sys.executable, "-m", "flows.cli", "review", "token", "ann", "--tokens", str(tokens)]
+        subprocess.run(token, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, check=True, capture_output=True)
+        call(folder, "up", "review", **settings)
+        port = LocalCluster(folder).members["review"][0].ports["8080"]
+        assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).headers["location"].startswith("/who")
+
+
+def test_a_command_for_a_service_that_does_not_run_is_refused(tmp_path):
+    result = CliRunner().invoke(app, ["exec", "--folder", str(tmp_path), "review", "true"])
+    assert isinstance(result.exception, Refusal)
+    assert "up review" in str(result.exception)
 
 
 class Running:

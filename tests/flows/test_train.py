@@ -9,35 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.curate import curate_nodule
 from matting.refusal import Refusal
-from storage.checkpoints import checkpoint_prefix, find_checkpoint, load_state, read_checkpoint
-from storage.releases import publish_release
+from storage.checkpoints import checkpoint_prefix, find_checkpoint, load_state, read_checkpoint, save_state
 from storage.scores import METHODS, read_summary
 from storage.store import open_store
-from tasks.release import draft_release
-from tasks.review import pick_automatically
-from tasks.survey import survey_source
 from tasks.train import learn, name_of
-from tests.flows.training import order, training_order
-from tests.phantoms import ball_patch, write_table
+from tests.flows.training import copy_of, training_order
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    """Eight nodules, published; two stores of the same bytes would train the same network."""
-    folder = tmp_path_factory.mktemp("learned")
-    write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(8)})
-    store = open_store(str(folder / "store"), create=True)
-    whole = order(store, folder)
-    for nodule in survey_source(whole, None).nodules:
-        assert curate_nodule(nodule, whole).state == "done"
-    pick_automatically(store)
-    publish_release(store, "0.1.0", draft_release(store, "0.1.0", whole.recipe), publisher="test")
-    return store
+def released(learnable, tmp_path_factory):
+    """A store of one's own; two stores of the same bytes would train the same network."""
+    return copy_of(learnable, tmp_path_factory.mktemp("learned"))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +54,29 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
     kept = ("total", "alpha", "gradient", "overlap", "union", "sad", "mse")
     ours, theirs = ([[row[k] for k in kept] for row in c.config["epochs"]] for c in (resumed, undisturbed))
     assert ours == theirs
+
+
+def test_a_training_says_when_it_goes_on_with_another_number_of_threads(released, undisturbed, tmp_path, caplog):
+    copy = tmp_path / "store"
+    subprocess.run(["cp", "-r", released.url, copy], check=True)
+    for folder in ("trainings", "checkpoints"):
+        subprocess.run(["rm", "-r", copy / folder], check=True)
+    store, begun = open_store(str(copy)), training_order(str(copy))
+
+    def stop(look):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(begun, after_epoch=stop)
+    name = name_of(begun)
+    tensors, facts = load_state(store, name)
+    threads = facts["threads"]
+    assert threads == undisturbed.config["threads"] == [torch.get_num_threads()]
+    save_state(store, name, tensors, {**facts, "threads": [threads[0] + 3]})
+    resumed = learn(begun)
+    assert f"goes on with {threads[0]} CPU threads after {threads[0] + 3}" in caplog.text
+    assert f"Set OMP_NUM_THREADS={threads[0] + 3}" in caplog.text
+    assert resumed.config["threads"] == [threads[0] + 3, threads[0]]
 
 
 def test_what_has_ended_is_not_trained_again(released, undisturbed):

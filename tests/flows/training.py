@@ -1,5 +1,6 @@
 """A small release to learn from, and a child that trains on it and can be killed."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,11 @@ RECIPE = {"crop": {"in_plane_voxels": 24}, "release": {"split_seed": 2, "train":
 
 def order(store: Store, folder: Path) -> Order:
     return Order(SourceSpec("files", str(folder / "table.csv")), store.url, Recipe.model_validate(RECIPE))
+
+
+def copy_of(store: Store, folder: Path) -> Store:
+    """Copy a store into a folder."""
+    return open_store(str(shutil.copytree(store.url, folder / "store")))
 
 
 def training_order(url: str) -> TrainingOrder:

@@ -29,7 +29,7 @@ SHAPE = (8, 14, 14)
 CONVERGED = "The solver reached its tolerance and the matte lies within 0..1."
 GAVE_UP = "The solver used up its iterations before it reached its tolerance."
 HOSTILE = "<script>alert('x')</script>&\"<img src=x onerror=y>"
-VOID = {"meta", "img", "br", "hr", "input", "link"}
+VOID = {"meta", "img", "br", "hr", "input", "link", "source"}
 PLAIN_LINKS = ("https://arxiv.org/", "https://doi.org/", "https://creativecommons.org/")
 RUN = RunSummary("2026-01-02T03:04:05+00:00", 95.0, 3, "/data/store", "paper")
 ERRORS = {name: 0.05 + 0.01 * place for place, name in enumerate(METHODS)}

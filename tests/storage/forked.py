@@ -1,4 +1,4 @@
-"""Reads a release by forked workers, in a process where nothing else ran: what Prefect leaves in one breaks forks."""
+"""Reads a release by forked workers in a process of its own: among the other tests they were seen to exit with 1."""
 
 import sys
 

@@ -83,6 +83,27 @@ def test_a_crop_is_that_part_of_the_case_and_air_around_it(released):
                 assert (item[key][0].numpy() == padded[box]).all(), key
 
 
+def test_crops_lie_in_the_measured_box_and_are_cut_to_it(released):
+    """Of P-4 the first row was not measured, so its box begins at the second and is 1 shorter."""
+    rows = ReleaseReader(released.url, "0.1.0").shape("P-4")[1]
+    for crop_rows in (rows - 2, rows - 1, rows, rows + 3):
+        crops = ReleaseDataset(released.url, "0.1.0", ["P-4"], crop_zyx=(16, crop_rows, 12), seed=1)
+        starts = set()
+        for epoch in range(60):
+            crops.set_epoch(epoch)
+            starts.add(int(crops[0]["start"][1]))
+        room = rows - 1 - crop_rows
+        assert starts == set(range(1 + min(room, 0), 2 + max(room, 0))), crop_rows
+    middle = ReleaseDataset(released.url, "0.1.0", ["P-4"], crop_zyx=(16, rows - 3, 12))[0]
+    assert int(middle["start"][1]) == 2
+    depth, _, columns = crops.reader.shape("P-4")
+    fitted = ReleaseDataset(released.url, "0.1.0", ["P-4", "P-0"], crop_zyx=(64, 64, 12), seed=1, fitted=4)
+    sizes = [fitted[n]["image"].shape[1:] for n in range(2)]
+    assert sizes == [(-(-depth // 4) * 4, -(-n // 4) * 4, 12) for n in (rows - 1, rows)]
+    assert columns > 12
+    assert fitted[0]["valid"].sum() == depth * (rows - 1) * 12
+
+
 def test_places_come_from_seed_epoch_and_index_alone(released):
     dataset = ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7)
     first = draws(dataset)

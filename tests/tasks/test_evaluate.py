@@ -8,8 +8,9 @@ from matting.metrics import absolute_difference, connectivity_error, gradient_er
 from storage.reader import ReleaseReader
 from storage.recipe import Recipe
 from storage.releases import publish_release
+from storage.scores import METHODS, nodules_scored, read_nodules
 from storage.sources import SourceSpec
-from tasks.evaluate import READERS_MEAN, TRIMAP_PRIOR, measure, score_methods
+from tasks.evaluate import READERS_MEAN, TRIMAP_PRIOR, Traced, measure, score_methods, trimap_prior
 from tasks.record import Order
 from tasks.release import draft_release
 from tasks.review import pick_automatically
@@ -22,11 +23,14 @@ def test_measuring_in_a_box_is_measuring_everywhere(seed):
     alpha, truth = np.zeros((2, 30, 34, 38))
     alpha[10:15, 12:20, 1:9] = rng.random((5, 8, 8)).round(1)
     truth[11:17, 11:18, 3:12] = rng.random((6, 7, 9)).round(1)
-    region = rng.random(alpha.shape) > 0.2
-    expected = [f(alpha, truth, region) for f in (absolute_difference, squared_error, gradient_error)]
-    expected.append(connectivity_error(alpha, truth, region))
-    assert measure(alpha, truth, region) == pytest.approx(expected, rel=1e-9)
-    assert measure(0 * alpha, 0 * truth, region) == (0.0, 0.0, 0.0, 0.0)
+    regions = {"most": rng.random(alpha.shape) > 0.2, "few": rng.random(alpha.shape) > 0.9}
+    found = measure(Traced.of(alpha), Traced.of(truth), regions)
+    for name, region in regions.items():
+        expected = [f(alpha, truth, region) for f in (absolute_difference, squared_error, gradient_error)]
+        expected.append(connectivity_error(alpha, truth, region))
+        assert found[name] == pytest.approx(expected, rel=1e-9)
+    nothing = Traced.of(0 * alpha)
+    assert measure(nothing, nothing, regions) == dict.fromkeys(regions, (0.0, 0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -42,12 +46,11 @@ def released(store, table):
     return ReleaseReader(store.url, "0.1.0")
 
 
-def test_a_method_is_not_judged_by_the_mattes_that_it_supplied(released):
-    split = next(iter(released.manifest["nodules"].values()))["split"]
-    nodules = released.nodules(split)
-    seen = []
-    scores = score_methods(released, split, seen.append)
-    assert tuple(seen) == nodules
+def test_a_method_is_not_judged_by_the_mattes_that_it_supplied(store, released):
+    prior, nodules, url = trimap_prior(released), released.nodules(), store.url
+    scores = [score for nodule_id in nodules for score in score_methods(url, "0.1.0", nodule_id, prior)]
+    assert nodules_scored(store, "0.1.0", METHODS) == set(nodules)
+    assert read_nodules(store, "0.1.0", METHODS, nodules) == scores
     for nodule_id in nodules:
         supplied = released.manifest["nodules"][nodule_id]["method"]
         mine = [score for score in scores if score.nodule == nodule_id]

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from matting.learned.batches import TENSORS, Batch, draw_order, make_batch, turned
-from matting.learned.losses import Targets
+from matting.learned.losses import Targets, losses
 from matting.learned.training import State, Trainer, pick_device, rate_at, resolve_precision
 from matting.parameters import Training
 from matting.refusal import Refusal
@@ -83,6 +84,31 @@ def test_a_batch_computed_in_parts_is_the_batch() -> None:
     ours, theirs = (torch.cat([t.flatten() for t in moments(trainer)]) for trainer in (whole, parts))
     # They differ by rounding only; parts that were weighted wrongly would make them differ by tens of per cent.
     assert float((ours - theirs).norm()) < 0.01 * float(ours.norm())
+
+
+def test_crops_of_different_sizes_make_one_step() -> None:
+    with pytest.raises(Refusal, match=r"training\.at_once.*got 2, expected 1 where training\.fitted"):
+        replace(SHORT, fitted=True)
+    small, large = (random_batch((1, 1, 16, size, 32), seed=size) for size in (16, 48))
+
+    def load(_: int, parts: list[list[int]]) -> Iterable[Batch]:
+        for part in parts:
+            yield Batch(*(small, large)[part[0] % 2])
+
+    training = replace(SHORT, fitted=True, at_once=1, batch=2, epochs=1)
+    trainer = Trainer("3dmm-mg", True, training, 2)
+    each = []
+    for batch in (small, large):
+        network = deepcopy(trainer.network)
+        losses(network(batch[0]), batch[1]).total.backward()
+        each.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    trainer.run(load)
+    mean = torch.cat(
+        [trainer.state().tensors[f"mean.{name}"].flatten() for name, _ in trainer.network.named_parameters()]
+    )
+    # Adam's first moment after one step is a tenth of the gradient, and weight decay adds next to nothing to it.
+    expected = 0.1 * (each[0] + each[1]) / 2
+    assert float((mean - expected).norm()) < 0.01 * float(expected.norm())
 
 
 def moments(trainer: Trainer) -> list[torch.Tensor]:

@@ -1,0 +1,74 @@
+"""CPU seconds of one step of 3dmm-mg: our layers and torch's, layouts, precisions and torch.compile, in one run.
+
+    python -m benchmarks.steps
+
+A step is forward, losses and backward of one crop, on one thread; what torch cannot do is said in its row. The first
+step includes compiling.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.measure import cpu_seconds, one_thread, save, table
+from matting.learned import build_network, layers
+from matting.learned.losses import Targets, losses
+from matting.learned.training import autocast
+
+CROP = (32, 64, 64)
+FIRST, LAST = torch.contiguous_format, torch.channels_last_3d
+WAYS = (
+    ("torch, channels first", False, FIRST, "single", False),
+    ("torch, channels last", False, LAST, "single", False),
+    ("ours", True, FIRST, "single", False),
+    ("torch, bfloat16, channels first", False, FIRST, "bfloat16", False),
+    ("torch, bfloat16, channels last", False, LAST, "bfloat16", False),
+    ("torch.compile, channels last", False, LAST, "single", True),
+    ("torch, half, channels last", False, LAST, "half", False),
+)
+
+
+def main() -> None:
+    one_thread()
+    torch.set_num_threads(1)
+    ours = layers._ours
+    rows = []
+    for name, own, layout, precision, compiled in WAYS:
+        layers._ours = ours if own else (lambda _: False)
+        step = prepared(layout, precision, compiled)
+        start = time.process_time()
+        try:
+            step()
+            first_s, failed = time.process_time() - start, None
+            step_s, _ = cpu_seconds(step, budget_s=60.0)
+        except RuntimeError as error:
+            first_s = step_s = None
+            failed = str(error).splitlines()[0]
+        rows.append({"way": name, "first_s": first_s, "step_s": step_s, "failed": failed})
+        print(rows[-1], flush=True)
+    layers._ours = ours
+    save("steps", {"crop_zyx": CROP, "torch": torch.__version__, "ways": rows})
+    print(table(("way", "first s", "step s"), [(row["way"], row["first_s"], row["step_s"]) for row in rows]))
+
+
+def prepared(layout: torch.memory_format, precision: str, compiled: bool) -> Callable[[], None]:
+    """Give a step of a new network on a fixed crop."""
+    torch.manual_seed(0)
+    network = build_network("3dmm-mg").to(memory_format=layout)  # type: ignore[call-overload]
+    image, alpha = torch.rand(2, 1, 1, *CROP)
+    image = image.to(memory_format=layout)
+    targets = Targets(alpha, alpha > 0.9, alpha > 0.5, alpha > -1)
+    forward = torch.compile(network) if compiled else network
+
+    def step() -> None:
+        network.zero_grad()
+        with autocast(torch.device("cpu"), precision):
+            output = forward(image)
+        losses(output, targets).total.backward()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

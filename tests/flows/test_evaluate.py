@@ -1,0 +1,240 @@
+"""The paper's experiments on a small release: tables from single nodules, nothing done twice, kills, wrong use."""
+
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
+
+import flows.evaluate
+import flows.measure
+import qc.evaluation_pictures
+import tasks.train
+from flows.cli import app
+from flows.evaluate import Experiments, evaluate
+from matting import METHODS
+from matting.refusal import Refusal
+from storage.experiments import Cost
+from storage.recipe import load_recipe
+from storage.store import copy_folder
+from tasks.networks import partitions_of, trainings
+from tasks.tables import measured_nodules
+from tests.flows.training import copy_of
+
+FIGURES = ("sad", "mse", "grad", "conn")
+RECIPE = """
+name: tiny
+training: {crop_zyx: [16, 16, 32], focus: 1.0, batch: 8, epochs: 1, look_every: 0}
+evaluation: {partitions: 2, trained_partitions: 9, variants: [3dmm-mg, 3dmm-m], test_nodules: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quick(module_patch):
+    """Costs that were not measured: a process for each takes its time, and tests/tasks/test_resources.py does it."""
+
+    def measured(store, version, variant, auxiliary, crop_zyx, device):
+        return Cost(variant, auxiliary, 1, 2, 0.5, 3.0, "x".join(map(str, crop_zyx)), 0.25, 3, device, "2")
+
+    module_patch.setattr(flows.evaluate, "measure_cost", measured)
+
+
+@pytest.fixture(scope="module")
+def module_patch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def asked(learnable, recipe_file, environment, quick, module_patch, tmp_path_factory):
+    """Experiments that were carried out once, with training."""
+    store = copy_of(learnable, tmp_path_factory.mktemp("tried"))
+    asked = Experiments(store.url, "0.1.0", load_recipe(recipe_file), "cpu", train=True, parts=("tables",))
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
+        evaluate(asked)
+        yield asked
+
+
+def rows_in(path):
+    return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
+
+
+def table(store_url, number):
+    return rows_in(f"{store_url}/experiments/0.1.0/tiny/table-{number}.csv")
+
+
+def nodule_rows(store_url, what, nodules):
+    return [row for name in nodules for row in rows_in(f"{store_url}/metrics/0.1.0/nodules-1/{what}/{name}.csv")]
+
+
+def expected(partitions, row, matte):
+    """Mean and deviation over partitions of means over nodules, in plain words."""
+    found = {}
+    for figure in FIGURES:
+        means = []
+        for rows in partitions:
+            mine = [r for r in rows if (r["truth"], r["region"], r["matte"]) == (row["truth"], row["region"], matte)]
+            means += [statistics.mean(float(r[figure]) for r in mine)] if mine else []
+        found[figure] = statistics.mean(means)
+        found[f"{figure}_deviation"] = statistics.stdev(means) if len(means) > 1 else None
+    return found
+
+
+def assert_row(row, wanted):
+    for name, value in wanted.items():
+        assert (float(row[name]) if row[name] else None) == pytest.approx(value), (row["matte"], name)
+
+
+def test_table_1_is_recomputed_from_the_nodules_own_scores(asked):
+    readers = partitions_of(asked.store_url, "0.1.0", 2)
+    assert readers[0].splits != readers[1].splits
+    methods = [nodule_rows(asked.store_url, "methods", reader.nodules("test")) for reader in readers.values()]
+    rows = [row for row in table(asked.store_url, 1) if not row["checkpoints"]]
+    supplied = {member["method"] for member in readers[0].manifest["nodules"].values()}
+    wanted = {*METHODS, "readers' mean", "HU linear", "trimap prior"} - supplied
+    assert wanted <= {row["matte"] for row in rows}
+    for row in rows:
+        assert_row(row, expected(methods, row, row["matte"]))
+        counts = [sum((r["matte"], r["region"]) == (row["matte"], row["region"]) for r in found) for found in methods]
+        assert row["nodules"] == " ".join(str(count) for count in counts if count)
+        # A method does not count where it supplied the truth
+        for place, reader in readers.items():
+            supplied = [reader.manifest["nodules"][name]["method"] for name in reader.nodules("test")]
+            assert counts[place] == len(supplied) - supplied.count(row["matte"])
+
+
+def test_table_2_is_recomputed_from_the_networks_own_scores(asked):
+    readers = partitions_of(asked.store_url, "0.1.0", 2)
+    rows = table(asked.store_url, 2)
+    labels = ["3dmm-mg", "3dmm-mg (no masks)", "3dmm-m", "3dmm-m (no masks)"]
+    assert list(dict.fromkeys(row["matte"] for row in rows)) == labels
+    for row in rows:
+        digests = row["checkpoints"].split()
+        assert row["partitions"] == "0 1"
+        by_partition = [
+            nodule_rows(asked.store_url, digest, measured_nodules(reader, 1))
+            for digest, reader in zip(digests, readers.values(), strict=True)
+        ]
+        own = {r["matte"] for found in by_partition for r in found}
+        # Without masks 3dmm and 3dmm-m are one network, trained once
+        assert own == {"3dmm (no masks)" if row["matte"] == "3dmm-m (no masks)" else row["matte"]}
+        assert_row(row, expected(by_partition, row, own.pop()))
+    twin = next(row for row in rows if row["matte"] == "3dmm-m (no masks)")
+    assert "the same network as 3dmm (no masks)" in twin["training"]
+
+
+def test_table_3_names_every_variant(asked):
+    rows = [(row["variant"], row["auxiliary"]) for row in table(asked.store_url, 3)]
+    assert rows == [("3dmm-mg", "True"), ("3dmm-mg", "False"), ("3dmm-m", "True"), ("3dmm-m", "False")]
+
+
+def test_every_network_learned_from_its_own_partition(asked):
+    trained = list(trainings(asked.store_url, "0.1.0", asked.recipe, "cpu"))
+    assert [(order.variant, order.auxiliary, order.partition) for order in trained] == [
+        (*network, partition)
+        for partition in (0, 1)
+        for network in (("3dmm-mg", True), ("3dmm-mg", False), ("3dmm-m", True), ("3dmm", False))
+    ]
+
+
+def test_the_facts_say_what_the_tables_stand_on(asked):
+    facts = json.loads(Path(f"{asked.store_url}/experiments/0.1.0/tiny/facts.json").read_text(encoding="utf-8"))
+    assert (facts["nodules"], facts["stand_in"], facts["recipe"]["name"]) == (8, 0, "tiny")
+    assert ["training.epochs", "1", "300"] in facts["differences"]
+    assert ["evaluation.test_nodules", "1", "all"] in facts["differences"]
+    assert facts["manifest_sha256"]
+    assert facts["code"]["halosign"]
+
+
+def test_the_report_and_every_number_s_file_lie_beside_the_tables(asked, monkeypatch, tmp_path):
+    # Moving pictures take their time; tests/qc makes some.
+    monkeypatch.setattr(qc.evaluation_pictures, "VIDEOS_AT_MOST", 0)
+    folder = Path(evaluate(replace(asked, parts=("figures",))))
+    assert folder == Path(f"{asked.store_url}/experiments/0.1.0/tiny/report")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "REDUCED SETTING" in page
+    for number in (1, 2, 3):
+        assert (folder / f"table-{number}.csv").read_bytes() == (folder.parent / f"table-{number}.csv").read_bytes()
+    readers = partitions_of(asked.store_url, "0.1.0", 1)
+    assert rows_in(folder / "nodules/methods.csv") == nodule_rows(asked.store_url, "methods", readers[0].nodules())
+    assert {"figure-7.png", "figure-8.png", "figure-9.png"} <= {path.name for path in (folder / "pictures").iterdir()}
+    assert copy_folder(str(folder), tmp_path) == sum(path.is_file() for path in folder.rglob("*"))
+    assert (tmp_path / "nodules/methods.csv").read_bytes() == (folder / "nodules/methods.csv").read_bytes()
+
+
+def test_done_again_nothing_is_measured_or_trained_again(asked, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("done twice")
+
+    before = {number: table(asked.store_url, number) for number in (1, 2, 3)}
+    for place, name in ((flows.measure, "score_methods"), (flows.measure, "score_network"), (tasks.train, "Trainer")):
+        monkeypatch.setattr(place, name, never)
+    evaluate(asked)
+    assert {number: table(asked.store_url, number) for number in (1, 2, 3)} == before
+
+
+def test_without_training_what_is_not_trained_is_not_there(learnable, asked, tmp_path):
+    store = copy_of(learnable, tmp_path)
+    evaluate(replace(asked, store_url=store.url, train=False))
+    assert table(store.url, 2) == []
+    assert {row["checkpoints"] for row in table(store.url, 1)} == {""}
+    assert store.children("checkpoints") == ([], [])
+    page = store.get("experiments/0.1.0/tiny/report/report.html").decode()
+    assert "no network was trained" in page
+    assert "no classifier was trained" in page
+
+
+def test_killed_and_started_again_it_finishes_what_it_had_begun(learnable, asked, recipe_file, environment, tmp_path):
+    store = copy_of(learnable, tmp_path)
+    command = [sys.executable, "-m", "tests.flows.experiments", store.url, str(recipe_file)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as child:
+        for line in child.stdout:
+            # After each nodule it waits for a word, so that it is killed right there.
+            if line.startswith("scored 3"):
+                child.send_signal(signal.SIGKILL)
+            elif line.startswith("scored"):
+                print(file=child.stdin, flush=True)
+    assert child.returncode == -signal.SIGKILL
+    stored = store.keys("metrics/0.1.0/nodules-1")
+    before = {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in stored}
+    assert len(before) == 3
+    evaluate(replace(asked, store_url=store.url))
+    after = {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in before}
+    assert after == before, "measured again"
+    for number in (1, 2):
+        assert table(store.url, number) == table(asked.store_url, number)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--release", "9.9.9"), "no such release"),
+        (("--release", "0.1.0", "--parts", "tables,pictures"), "no such part"),
+        (("--release", "0.1.0", "--device", "cuda:9"), "no such device"),
+        (("--release", "0.1.0", "--recipe", "BAD"), "filed under the recipe's name"),
+    ],
+)
+def test_wrong_use_is_refused(learnable, tmp_path, arguments, message):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("name: ../up\n")
+    given = [str(bad) if argument == "BAD" else argument for argument in arguments]
+    done = CliRunner().invoke(app, ["evaluate", "--store", learnable.url, *given])
+    assert isinstance(done.exception, Refusal)
+    assert message in str(done.exception)
+    assert learnable.children("experiments") == ([], [])

@@ -1,0 +1,85 @@
+"""The layers computed by our own kernels against torch's, in double precision."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from matting.learned import build_network, layers
+from matting.learned.layers import Depthwise, Normalised, Pointwise, PReLU
+
+LAYERS = {
+    "pointwise": lambda: Pointwise(5, 3),
+    "pointwise, no bias": lambda: Pointwise(5, 3, bias=False),
+    "cheap": lambda: Normalised(Depthwise(5), nn.InstanceNorm3d(5), PReLU()),
+    "cheap, not activated": lambda: Normalised(Depthwise(5), nn.InstanceNorm3d(5)),
+    "primary": lambda: Normalised(Pointwise(5, 4, bias=False), nn.InstanceNorm3d(4), PReLU()),
+    "primary, not activated": lambda: Normalised(Pointwise(5, 4, bias=False), nn.InstanceNorm3d(4)),
+    "slope": PReLU,
+}
+SIZES = [(6, 7, 9), (1, 1, 17), (1, 4, 2), (2, 16, 33)]
+
+
+def told(layer: nn.Module, x: Tensor, wanted: Tensor) -> list[Tensor]:
+    """Give what a layer says, and the gradients of what it saw and of its parameters."""
+    seen = x.clone().requires_grad_()
+    said = layer(seen)
+    grads = torch.autograd.grad(said, [seen, *layer.parameters()], wanted)
+    return [said.detach(), *grads]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_values_and_gradients_are_torchs(name: str, size: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    layer = LAYERS[name]()
+    x = 3.0 * torch.randn(2, 5, *size) + 10.0
+    with torch.no_grad():
+        wanted = torch.randn_like(layer(x))
+    ours = told(layer, x, wanted)
+    reference = told(deepcopy(layer).double(), x.double(), wanted.double())
+    for got, expected in zip(ours, reference, strict=True):
+        assert got.dtype == torch.float32
+        assert got.shape == expected.shape
+        assert torch.allclose(got.double(), expected, rtol=1e-4, atol=2e-5 * max(1.0, float(expected.abs().max())))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_our_kernels_are_what_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = LAYERS[name](), torch.randn(1, 5, 3, 4, 5)
+    own = layer(x).grad_fn.name()
+    monkeypatch.setattr(layers, "_ours", lambda _: False)
+    assert own != layer(x).grad_fn.name()
+
+
+def test_the_number_of_threads_changes_no_bit_of_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    layer, x = LAYERS["cheap"](), torch.randn(2, 5, 6, 7, 9)
+    wanted = torch.randn_like(x)
+    alone = told(layer, x, wanted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert all(torch.equal(one, other) for one, other in zip(alone, told(layer, x, wanted), strict=True))
+
+
+def test_a_network_without_the_kernels_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    network, image = build_network("3dmm-mg"), torch.rand(1, 1, 16, 32, 32)
+    with torch.no_grad():
+        ours = network(image)
+        monkeypatch.setattr(layers, "_ours", lambda _: False)
+        theirs = network(image)
+    assert torch.allclose(ours.alpha, theirs.alpha, atol=1e-5)
+    assert torch.allclose(ours.masks, theirs.masks, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["3dmm", "3dmm-mg"])
+def test_lower_precision_and_other_layouts_are_left_to_torch(variant: str) -> None:
+    network, image = build_network(variant), torch.rand(1, 1, 16, 32, 32)
+    with torch.no_grad():
+        whole = network(image).alpha
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(image).alpha.float()
+        last = network.to(memory_format=torch.channels_last_3d)(image.to(memory_format=torch.channels_last_3d)).alpha
+    assert torch.allclose(whole, last, atol=1e-5)
+    assert 0 < float((whole - rounded).abs().max()) < 0.1

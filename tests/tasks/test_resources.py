@@ -1,0 +1,45 @@
+"""What a network costs: measured in a process of its own, once."""
+
+import subprocess
+
+import pytest
+
+from storage.experiments import read_cost
+from tasks import resources
+from tasks.resources import measure_cost
+
+SMALL = """
+import dataclasses, json, sys
+import tasks.resources as resources
+resources.TABLE_3_INPUT, resources.PASSES = (1, 1, 16, 32, 32), 3
+print(json.dumps(dataclasses.asdict(resources.cost_here(*json.loads(sys.argv[1])))))
+"""
+
+
+def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
+    calls = []
+
+    def run(command, **how):
+        calls.append(command)
+        # The same in small: at 96^3 a pass takes seconds.
+        return real([command[0], "-c", SMALL, command[-1]], **how)
+
+    real = subprocess.run
+    monkeypatch.setattr(resources.subprocess, "run", run)
+    cost = measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu")
+    assert cost.parameters == 32_577
+    # At 96^3 whatever is timed: tests/matting/learned/test_network.py holds the numbers
+    assert cost.multiply_adds > 5e9
+    assert cost.latency_s > 0 < cost.crop_latency_s
+    assert cost.peak_mb > 0
+    assert (cost.crop_zyx, cost.passes) == ("16x32x32", 3)
+    assert "thread" in cost.device
+    assert measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu") == cost
+    assert len(calls) == 1
+    assert read_cost(store, "0.1.0", "none") is None
+
+
+def test_what_cannot_be_measured_says_why(store, monkeypatch):
+    monkeypatch.setattr(resources.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="3dmm-mg could not be measured"):
+        measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu")
