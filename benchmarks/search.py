@@ -39,26 +39,26 @@ VERSION_3 = {
 }
 BEFORE = {**STRAIGHT, "windows": "centred", "mean_reach_mm": 0.0, "trusted_variance": None, "ramp_strength": 0.0}
 LOCAL = {"local_mean_reach_mm": 0.0, "local_trusted_variance": None, "local_epsilon": 1e-6}
-IF_BEFORE = {**LOCAL, "local_strength": 1 / 27, "intra_strength": 0.01}
+IF_BEFORE = {**LOCAL, "local_strength": 1 / 27, "intra_strength": 0.01, "ramp_strength": 0.0}
 TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "cf": (
         "closed_form",
         [PAPER_FORM, VERSION_3["cf"]]
         + [{"intensity_curve": value} for value in (0.0, 0.5, 2.0)]
-        + [{"epsilon": value} for value in (1e-7, 3e-4, 1e-3, 1e-2)]
-        + [{"mean_reach_mm": value} for value in (0.0, 1.0, 3.0)]
-        + [{"trusted_variance": value} for value in (None, 1e-3, 1e-4)]
-        + [{"ramp_strength": value} for value in (0.0, 0.005, 0.05)]
-        + [{"ramp_inset_mm": value} for value in (0.0, 0.5, 1.0)],
+        + [{"epsilon": value} for value in (1e-7, 3e-4, 3e-3, 1e-2)]
+        + [{"mean_reach_mm": value} for value in (0.0, 1.0, 2.0, 3.0)]
+        + [{"trusted_variance": value} for value in (None, 1e-3, 3e-4, 3e-5)]
+        + [{"ramp_strength": value} for value in (0.0, 1e-3, 1e-2)]
+        + [{"ramp_inset_mm": value} for value in (0.0, 0.25, 1.0)],
     ),
     "lb": (
         "learning_based",
         [BEFORE, VERSION_3["lb"]]
         + [{"intensity_curve": value} for value in (0.0, 0.5, 2.0)]
-        + [{"ridge": value} for value in (3e-4, 1e-3, 1e-2)]
-        + [{"mean_reach_mm": value} for value in (0.0, 2.0, 4.0)]
-        + [{"trusted_variance": value} for value in (None, 1e-3, 1e-4)]
-        + [{"ramp_strength": value} for value in (0.0, 0.05)]
+        + [{"ridge": value} for value in (1e-3, 6e-3, 5e-2)]
+        + [{"mean_reach_mm": value} for value in (0.0, 1.5, 4.0)]
+        + [{"trusted_variance": value} for value in (None, 1e-3, 3e-5)]
+        + [{"ramp_strength": value} for value in (0.0, 1e-2)]
         + [{"windows": "centred"}]
         + [{"kernel": "gaussian", "kernel_width": value} for value in (0.3, 1.0)],
     ),
@@ -81,6 +81,7 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         + [{"known_strength": value} for value in (0.0, 0.2)]
         + [{"intra_strength": value} for value in (0.0, 0.01)]
         + [{"local_strength": value} for value in (1 / 27, 0.3, 3.0)]
+        + [{"ramp_strength": value} for value in (0.0, 1e-2)]
         + [LOCAL],
     ),
 }

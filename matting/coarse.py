@@ -22,8 +22,9 @@ from matting.compiled import kernel
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
-BLOCK = 4
-"""Voxels along each side of a block; found by measuring: half the steps of 8 at little more work a step."""
+BLOCK = 5
+"""Voxels along each side of a block; found by measuring: 4 takes a sixth fewer steps, but factors that grow faster than
+the region cost more than they save."""
 RIDGE = 1e-12
 """Share added to the coarse diagonal, since an intensity nearly flat in a block gives a row of rounding errors."""
 FLAT = 1e-6

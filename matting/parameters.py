@@ -119,15 +119,15 @@ class Density:
 class ClosedForm:
     """Levin, Lischinski & Weiss 2008; paper Eq. 3, 27."""
 
-    epsilon: float = 3e-3
+    epsilon: float = 6e-3
     """Ridge on the slopes of a window's line; more makes alpha follow intensity less."""
-    mean_reach_mm: float = 2.0
+    mean_reach_mm: float = 1.5
     """The line's second channel is the mean intensity this far around, less the voxel's own; 0: intensity alone."""
-    trusted_variance: float | None = 3e-4
+    trusted_variance: float | None = 1e-4
     """Windows whose intensity varies by this much count half, by more less; None: all count the same."""
-    ramp_strength: float = 0.015
+    ramp_strength: float = 2.5e-3
     """Pull of each unknown voxel towards the ramp of `matting.ramp`: what its place alone says; 0: none."""
-    ramp_inset_mm: float = 0.75
+    ramp_inset_mm: float = 0.6
     """Width of the band's outer rim, where the ramp is 0."""
 
     def __post_init__(self) -> None:
@@ -162,15 +162,15 @@ class Knn:
 class LearningBased:
     """Zheng & Kambhamettu 2009."""
 
-    ridge: float = 3e-3
+    ridge: float = 2e-2
     """Ridge of the local regression; more makes alpha follow intensity less."""
-    mean_reach_mm: float = 3.0
+    mean_reach_mm: float = 2.5
     """As closed_form.mean_reach_mm; the Gaussian kernel looks at intensity alone."""
-    trusted_variance: float | None = 3e-4
+    trusted_variance: float | None = 1e-4
     """As closed_form.trusted_variance."""
-    ramp_strength: float = 0.01
+    ramp_strength: float = 2.5e-3
     """As closed_form.ramp_strength."""
-    ramp_inset_mm: float = 0.75
+    ramp_inset_mm: float = 0.6
     """As closed_form.ramp_inset_mm."""
     windows: Literal["touching", "centred"] = "touching"
     """Windows that hold an unknown voxel anywhere, or only at their centre."""
@@ -216,6 +216,10 @@ class InformationFlow:
     """Of the closed-form term, as closed_form.trusted_variance."""
     local_strength: float = 1.0
     """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings."""
+    ramp_strength: float = 2.5e-3
+    """As closed_form.ramp_strength."""
+    ramp_inset_mm: float = 0.6
+    """As closed_form.ramp_inset_mm."""
 
     def __post_init__(self) -> None:
         """Refuse flows that are not defined."""
@@ -223,6 +227,7 @@ class InformationFlow:
         for name in (*above_zero, "local_epsilon", "local_strength"):
             _require(getattr(self, name) > 0, f"information_flow.{name}", getattr(self, name), "above 0")
         _require_windows("information_flow.local_", self.local_mean_reach_mm, self.local_trusted_variance)
+        _require_ramp("information_flow.", self.ramp_strength, self.ramp_inset_mm)
         for name in ("mixture_neighbours", "known_neighbours", "intra_neighbours"):
             _require(getattr(self, name) >= 1, f"information_flow.{name}", getattr(self, name), "1 or more")
         for name in ("known_strength", "intra_strength"):

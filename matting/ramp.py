@@ -3,10 +3,15 @@
 A soft lesion fades from its known foreground to its known background. With d_F and d_B the distances in mm to the
 nearest known voxel of each, and an outer rim of `inset_mm` that is all background because readers outline generously,
 
-    ramp = d / (d_F + d),   d = max(0, d_B - inset_mm)
+    t = d^2 / (d_F^2 + d^2),   d = max(0, d_B - inset_mm)
 
-runs from 1 at the foreground to 0 at the rim. Local models say little where a window holds a vessel, the pleura or
-nothing but noise; a weak pull towards the ramp decides there and is drowned out elsewhere.
+runs from 1 at the foreground to 0 at the rim. Read as a chance, t is nearly certain near the known voxels, from which
+the band was dilated, and open in the middle; so each unknown voxel is pulled towards it by the inverse of its variance,
+
+    p = strength / (t (1 - t) + LEAST_VARIANCE)
+
+Local models say little where a window holds a vessel, the pleura or nothing but noise; there the pull decides, and it
+is drowned out elsewhere.
 """
 
 import numpy as np
@@ -14,32 +19,29 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from matting.region import Region, box_around
-from matting.solver import Targets
+from matting.solver import Pull, Targets
 
 Floats = NDArray[np.float64]
 ONE_AROUND = (1, 1, 1)
 """Voxels around the unknown ones: the nearest known voxels lie there, or within."""
+LEAST_VARIANCE = 5e-4
+"""Of the ramp as a chance, where it is all but certain."""
 
 
-def ramp_pull(
-    region: Region, targets: Targets, strength: float, inset_mm: float
-) -> tuple[Floats | None, Floats | None]:
-    """Give the pull of each unknown voxel and where to, for `matting.solver.Problem`.
+def ramp_pull(region: Region, targets: Targets, strength: float, inset_mm: float) -> Pull | None:
+    """Give the pull of each unknown voxel towards the ramp.
 
     Args:
         region: What is solved.
         targets: The known values S; the ramp reaches their mean over the foreground, which is 1 in the plain forms.
-        strength: The pull, on the scale of the Laplacian's entries; 0 for none.
+        strength: Scale of the pull against the Laplacian's entries; 0 for none.
         inset_mm: Width of the outer rim.
-
-    Returns:
-        Pull (unknown,) and target (unknown, columns), unknown voxels in raster order; None for no pull.
     """
     if strength == 0:
-        return None, None
+        return None
     ramp = unknown_ramp(region, inset_mm)
     lesion = targets(np.flatnonzero(region.foreground)).mean(axis=0)
-    return np.full(len(ramp), strength), ramp[:, None] * lesion
+    return Pull(strength / (ramp * (1.0 - ramp) + LEAST_VARIANCE), ramp[:, None] * lesion)
 
 
 def unknown_ramp(region: Region, inset_mm: float) -> Floats:
@@ -52,6 +54,6 @@ def unknown_ramp(region: Region, inset_mm: float) -> Floats:
         ndimage.distance_transform_edt(~known[box], region.spacing_mm)[unknown]
         for known in (region.foreground, region.background)
     )
-    inner: Floats = np.maximum(from_rest - inset_mm, 0.0)
-    ramp: Floats = inner / (from_lesion + inner)
+    inner = np.maximum(from_rest - inset_mm, 0.0) ** 2
+    ramp: Floats = inner / (from_lesion**2 + inner)
     return ramp

@@ -11,7 +11,7 @@ How     Written for the deviation e = a - S from the known values (0 where unkno
         gradients, with the diagonal and a coarse correction (matting/coarse.py) as preconditioner; several right-hand
         sides at once, each with its own scalars.
 
-Symbols  L  operator    S  known    P  pull    t  pull_target    e  deviation    r  residue    p  direction
+Symbols  L  operator    S  known    P  pull.weight    t  pull.target    e  deviation    r  residue    p  direction
 """
 
 from collections.abc import Callable
@@ -104,16 +104,30 @@ class Operator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Pull:
+    """What draws each unknown voxel to a value of its own."""
+
+    weight: Floats
+    """(unknown,), on the scale of the operator's entries."""
+    target: Floats
+    """(unknown, columns)."""
+
+    def __add__(self, other: "Pull") -> "Pull":
+        """Give the pull that does what both do together."""
+        weight = self.weight + other.weight
+        moment = self.weight[:, None] * self.target + other.weight[:, None] * other.target
+        return Pull(weight, moment / np.where(weight > 0, weight, 1.0)[:, None])
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What a method asks of the solver."""
 
     operator: Operator
     unknown: int
     """How many of the operator's nodes are unknown."""
-    pull: Floats | None = None
-    """(unknown,): weight that pulls each unknown voxel towards `pull_target`; None for methods without such a term."""
-    pull_target: Floats | None = None
-    """(unknown, columns)."""
+    pull: Pull | None = None
+    """None for methods without such a term."""
     channels: Floats | None = None
     """(channels, unknown): what else than the intensity alpha may be a line in; None for methods without such."""
     stranded: int = 0
@@ -239,9 +253,9 @@ def _assemble(problem: Problem, known: Floats, constraint_weight: float | None) 
     rhs = -problem.operator.apply(known)[:size]
     if constraint_weight is not None:
         pull[problem.unknown :] = constraint_weight
-    if problem.pull is not None and problem.pull_target is not None:
-        pull[: problem.unknown] = problem.pull
-        rhs[: problem.unknown] += problem.pull[:, None] * problem.pull_target
+    if problem.pull is not None:
+        pull[: problem.unknown] = problem.pull.weight
+        rhs[: problem.unknown] += problem.pull.weight[:, None] * problem.pull.target
     return problem.operator.leading(size), pull, rhs
 
 

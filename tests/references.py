@@ -189,24 +189,27 @@ def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[F
         target[i] = np.clip(mine @ known[lesion], 0.0, known[lesion].max(axis=0))
     local = closed_form(scene, p.local_epsilon, p.local_mean_reach_mm, p.local_trusted_variance)
     operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
-    return operator + p.local_strength * local, pull, target
+    more, there = drawn(scene, known, p.ramp_strength, p.ramp_inset_mm)
+    both = np.maximum(pull + more, 1e-300)[:, None]
+    target = (pull[:, None] * target + more[:, None] * there) / both
+    return operator + p.local_strength * local, pull + more, target
 
 
 def ramp(scene: Scene, inset_mm: float) -> Floats:
-    """(voxels,): d / (d_F + d) with d = max(0, d_B - inset), distances voxel by voxel; 0 or 1 where known."""
+    """(voxels,): d^2 / (d_F^2 + d^2) with d = max(0, d_B - inset), distances voxel by voxel; 0 or 1 where known."""
     places = np.argwhere(np.ones(scene.intensity.shape)) * np.array(scene.spacing_mm)
 
     def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
         return cdist(places, places[mask.ravel()]).min(axis=1)
 
-    inner = np.maximum(0.0, nearest_mm(scene.background) - inset_mm)
-    return np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(nearest_mm(scene.foreground) + inner, 1e-300))
+    inner, outer = np.maximum(0.0, nearest_mm(scene.background) - inset_mm) ** 2, nearest_mm(scene.foreground) ** 2
+    return np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(outer + inner, 1e-300))
 
 
 def drawn(scene: Scene, known: Floats, strength: float, inset_mm: float) -> tuple[Floats, Floats]:
     """The pull and its target of the methods that follow the ramp, for all voxels."""
-    lesion = known[scene.foreground.ravel()].mean(axis=0)
-    return strength * scene.unknown.ravel(), ramp(scene, inset_mm)[:, None] * lesion
+    lesion, chance = known[scene.foreground.ravel()].mean(axis=0), ramp(scene, inset_mm)
+    return strength * scene.unknown.ravel() / (chance * (1 - chance) + 5e-4), chance[:, None] * lesion
 
 
 def solve(

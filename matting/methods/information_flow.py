@@ -3,20 +3,21 @@
 Paper     Y. Aksoy, T. O. Aydin, M. Pollefeys, Designing Effective Inter-Pixel Information Flow for Natural Image
           Matting, CVPR 2017, doi:10.1109/CVPR.2017.32. Written from the paper's formulas alone.
 Minimises a^T L_CM a + intra_strength a^T L_UU a + local_strength a^T L_LOC a
-              + known_strength sum over U of eta_p (a_p - aF_p)^2     with a_K = S_K
+              + known_strength sum over U of eta_p (a_p - aF_p)^2 + ramp     with a_K = S_K
 
 Flows     colour mixture   p in U is rebuilt from its 20 nearest anywhere: L_CM = (Id - W)^T (Id - W), rows of U
           known to U       p is rebuilt from its 7 nearest in F and 7 in B: aF_p = sum over F of w_q S_q,
                            eta_p = (sum over F of w_q I_q - sum over B of w_q I_q)^2
           intra U          L_UU: Laplacian of w = max(0, 1 - mean |f_p - f_q|) with the 5 nearest in U
           local            L_LOC: the closed-form Laplacian (matting/windows.py)
+          ramp             a pull towards what geometry says (matting/ramp.py); ours
 
 Rebuilding weights of least norm that sum to one, with n the neighbours' intensities, m their mean, d = n - m and k
 their number:
           w = 1/k + d (I_p - m) / (mixture_ridge + d.d)
 
 Symbols   I: intensity    U, F, B: unknown, foreground, background    S: known values    f = (I, weight position)
-          aF: `pull_target`    known_strength eta: `pull`    W: `rows` holds Id - W
+          aF: `target`    eta: `confidence`    W: `rows` holds Id - W
 
 Ours      Position has three parts, in mm over solver.position_scale_mm. One channel makes the rebuilding weights
           closed instead of one linear system a voxel, and eta lacks the paper's division by three channels. aF is
@@ -34,8 +35,9 @@ from scipy import sparse
 from matting.graph import SparseOperator, SquareOperator, laplacian, number_nodes
 from matting.neighbours import Metric, affinity, nearest
 from matting.parameters import InformationFlow
+from matting.ramp import ramp_pull
 from matting.region import Region
-from matting.solver import Operator, Problem, Targets, sum_operators
+from matting.solver import Operator, Problem, Pull, Targets, sum_operators
 from matting.windows import Windows, ridge_fit, trust, window_laplacian, windows_touching
 
 Floats = NDArray[np.float64]
@@ -52,9 +54,9 @@ def build(region: Region, parameters: InformationFlow, targets: Targets) -> Prob
         (parameters.intra_strength, _intra(region, unknown, parameters)),
         (parameters.local_strength, _local(windows, parameters)),
     )
-    confidence, target = _from_known(region, unknown, parameters, targets)
-    pull = parameters.known_strength * confidence
-    return Problem(operator, len(unknown), pull=pull, pull_target=target, channels=windows.unknown_channels)
+    pull = _from_known(region, unknown, parameters, targets)
+    ramp = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm)
+    return Problem(operator, len(unknown), pull=pull + ramp if ramp else pull, channels=windows.unknown_channels)
 
 
 def _mixture(region: Region, unknown: Voxels, parameters: InformationFlow) -> SquareOperator:
@@ -82,10 +84,8 @@ def _local(windows: Windows, parameters: InformationFlow) -> Operator:
     return window_laplacian(windows, ridge_fit(windows, parameters.local_epsilon, count), count)
 
 
-def _from_known(
-    region: Region, unknown: Voxels, parameters: InformationFlow, targets: Targets
-) -> tuple[Floats, Floats]:
-    """Give eta (unknown,) and aF (unknown, columns)."""
+def _from_known(region: Region, unknown: Voxels, parameters: InformationFlow, targets: Targets) -> Pull:
+    """Give the pull of eta towards aF."""
     metric = Metric(1.0, parameters.known_position_weight * region.steps)
     lesion = nearest(region.intensity, region.foreground, unknown, parameters.known_neighbours, metric)
     others = nearest(region.intensity, region.background, unknown, parameters.known_neighbours, metric)
@@ -97,7 +97,7 @@ def _from_known(
     confidence: Floats = (mixed[:, :count].sum(axis=1) - mixed[:, count:].sum(axis=1)) ** 2
     known = targets(lesion.ravel()).reshape(*lesion.shape, -1)
     target: Floats = np.clip((weights[:, :count, None] * known).sum(axis=1), 0.0, known.max(axis=1))
-    return confidence, target
+    return Pull(parameters.known_strength * confidence, target)
 
 
 def rebuilding_weights(intensity: Floats, queries: Voxels, found: Voxels, ridge: float) -> Floats:

@@ -91,8 +91,8 @@ def test_what_is_no_number_is_not_factored() -> None:
 def test_the_answer_does_not_depend_on_the_correction(method: str) -> None:
     region = region_of(7)
     problem, foreground = problem_of(method, region), region.foreground.ravel().astype(float)
-    if problem.pull_target is not None:
-        problem = replace(problem, pull_target=np.repeat(problem.pull_target, 2, axis=1))
+    if problem.pull is not None:
+        problem = replace(problem, pull=replace(problem.pull, target=np.repeat(problem.pull.target, 2, axis=1)))
     solver = Solver(tolerance=1e-11, range_tolerance=np.inf)
     with_it, without = (
         solve_problem(problem, lambda v: np.stack([foreground[v], 0.5 * foreground[v]], axis=1), solver, blocks)

@@ -33,8 +33,9 @@ VARIANTS = {
     "if": [
         Parameters(
             solver=STRICT,
-            information_flow=InformationFlow(9, 0.7, 0.03, 4, 3.0, 0.6, 3, 0.4, 0.2, 1e-3, 0.3),
-        )
+            information_flow=InformationFlow(9, 0.7, 0.03, 4, 3.0, 0.6, 3, 0.4, 0.2, 1e-3, 0.3, ramp_strength=0.0),
+        ),
+        Parameters(solver=STRICT, information_flow=InformationFlow(ramp_strength=0.3, ramp_inset_mm=0.0)),
     ],
 }
 
@@ -145,7 +146,7 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
                 solver=replace(STRICT, position_scale_mm=unit * 6.0),
                 closed_form=ClosedForm(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
                 learning_based=LearningBased(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
-                information_flow=InformationFlow(local_mean_reach_mm=unit * 2.0),
+                information_flow=InformationFlow(local_mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
             ),
         ).alpha
         for unit in (1.0, 2.0)
@@ -243,7 +244,7 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
 MOVES = {
     "cf": [
         ("closed_form", ClosedForm(epsilon=1.0)),
-        ("closed_form", ClosedForm(mean_reach_mm=1.0)),
+        ("closed_form", ClosedForm(mean_reach_mm=0.0)),
         ("closed_form", ClosedForm(trusted_variance=None)),
         ("closed_form", ClosedForm(ramp_strength=0.5)),
         ("closed_form", ClosedForm(ramp_strength=0.5, ramp_inset_mm=0.0)),
@@ -279,6 +280,8 @@ MOVES = {
         ("information_flow", InformationFlow(local_mean_reach_mm=1.0)),
         ("information_flow", InformationFlow(local_trusted_variance=None)),
         ("information_flow", InformationFlow(local_strength=0.1)),
+        ("information_flow", InformationFlow(ramp_strength=0.5)),
+        ("information_flow", InformationFlow(ramp_strength=0.5, ramp_inset_mm=0.0)),
     ],
     "cf+": [
         ("density", Density(level_hu=-400.0)),

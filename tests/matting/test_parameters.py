@@ -48,6 +48,8 @@ CASES = [
     (InformationFlow, "local_mean_reach_mm", [-1.0], [0.0]),
     (InformationFlow, "local_trusted_variance", [0.0], [None]),
     (InformationFlow, "local_strength", [0.0], [1e-9]),
+    (InformationFlow, "ramp_strength", [-1e-9], [0.0]),
+    (InformationFlow, "ramp_inset_mm", [-0.1], [0.0]),
 ]
 
 

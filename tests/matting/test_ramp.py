@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matting.ramp import ramp_pull, unknown_ramp
+from matting.ramp import LEAST_VARIANCE, ramp_pull, unknown_ramp
 from matting.region import bent, region_around
+from matting.solver import Pull
 from tests.references import Scene, ramp, random_scene
 
 
@@ -47,18 +48,28 @@ def test_runs_from_the_foreground_to_the_rim_whatever_lies_beyond() -> None:
     along[scene.unknown] = unknown_ramp(region_of(scene), 0.75)
     outward = along[4, 12, 16:22]
     assert (np.diff(outward) < 0).all()
-    assert outward[0] == pytest.approx(2.25 / 2.75)
+    assert outward[0] == pytest.approx(2.25**2 / (0.5**2 + 2.25**2))
     assert outward[-1] == 0.0, "within the rim"
     np.testing.assert_allclose(along[scene.unknown], ramp(scene, 0.75)[scene.unknown.ravel()], atol=1e-12)
 
 
-def test_reaches_the_mean_of_the_known_lesion_and_pulls_evenly() -> None:
+def test_reaches_the_mean_of_the_known_lesion_and_pulls_most_where_it_is_certain() -> None:
     region = region_of(ball((2.0, 5.0)))
-    pull, target = ramp_pull(region, lambda voxels: np.stack([np.ones(len(voxels)), voxels % 2], axis=1), 0.2, 0.0)
+    pull = ramp_pull(region, lambda voxels: np.stack([np.ones(len(voxels)), voxels % 2], axis=1), 0.2, 0.0)
     share = (np.flatnonzero(region.foreground) % 2).mean()
-    assert set(pull.tolist()) == {0.2}
-    np.testing.assert_allclose(target[:, 1], share * target[:, 0])
-    assert ramp_pull(region, lambda voxels: voxels[:, None], 0.0, 0.0) == (None, None)
+    np.testing.assert_allclose(pull.target[:, 1], share * pull.target[:, 0])
+    certain = np.abs(pull.target[:, 0] - 0.5)
+    assert (np.diff(pull.weight[np.argsort(certain)]) >= -1e-12).all()
+    assert pull.weight.min() >= 0.2 / (0.25 + LEAST_VARIANCE)
+    assert ramp_pull(region, lambda voxels: voxels[:, None], 0.0, 0.0) is None
+
+
+def test_two_pulls_make_one() -> None:
+    one = Pull(np.array([1.0, 3.0, 0.0]), np.array([[0.0], [1.0], [0.5]]))
+    other = Pull(np.array([3.0, 1.0, 0.0]), np.array([[1.0], [0.0], [0.5]]))
+    both = one + other
+    np.testing.assert_array_equal(both.weight, [4.0, 4.0, 0.0])
+    np.testing.assert_array_equal(both.target, [[0.75], [0.75], [0.0]])
 
 
 def test_bent_intensities_keep_their_ends_and_order_and_lift_what_is_faint() -> None:
