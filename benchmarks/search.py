@@ -49,7 +49,8 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         + [{"mean_reach_mm": value} for value in (0.0, 1.0, 2.0, 3.0)]
         + [{"trusted_variance": value} for value in (None, 1e-3, 3e-4, 3e-5)]
         + [{"ramp_strength": value} for value in (0.0, 1e-3, 1e-2)]
-        + [{"ramp_inset_mm": value} for value in (0.0, 0.25, 1.0)],
+        + [{"ramp_inset_mm": value} for value in (0.0, 0.5, 1.0)]
+        + [{"ramp_depth_mm": value} for value in (1.0, 2.0, 1000.0)],
     ),
     "lb": (
         "learning_based",

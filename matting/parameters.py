@@ -127,14 +127,16 @@ class ClosedForm:
     """Windows whose intensity varies by this much count half, by more less; None: all count the same."""
     ramp_strength: float = 2.5e-3
     """Pull of each unknown voxel towards the ramp of `matting.ramp`: what its place alone says; 0: none."""
-    ramp_inset_mm: float = 0.6
+    ramp_inset_mm: float = 0.75
     """Width of the band's outer rim, where the ramp is 0."""
+    ramp_depth_mm: float = 1.5
+    """Distance from the foreground beyond which it counts the same to the ramp."""
 
     def __post_init__(self) -> None:
         """Refuse a ridge that leaves flat windows undetermined."""
         _require(self.epsilon > 0, "closed_form.epsilon", self.epsilon, "above 0")
         _require_windows("closed_form.", self.mean_reach_mm, self.trusted_variance)
-        _require_ramp("closed_form.", self.ramp_strength, self.ramp_inset_mm)
+        _require_ramp("closed_form.", self.ramp_strength, self.ramp_inset_mm, self.ramp_depth_mm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,10 @@ class LearningBased:
     """As closed_form.trusted_variance."""
     ramp_strength: float = 2.5e-3
     """As closed_form.ramp_strength."""
-    ramp_inset_mm: float = 0.6
+    ramp_inset_mm: float = 0.75
     """As closed_form.ramp_inset_mm."""
+    ramp_depth_mm: float = 1.5
+    """As closed_form.ramp_depth_mm."""
     windows: Literal["touching", "centred"] = "touching"
     """Windows that hold an unknown voxel anywhere, or only at their centre."""
     kernel: Literal["linear", "gaussian"] = "linear"
@@ -183,7 +187,7 @@ class LearningBased:
         """Refuse models that are not defined."""
         _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
         _require_windows("learning_based.", self.mean_reach_mm, self.trusted_variance)
-        _require_ramp("learning_based.", self.ramp_strength, self.ramp_inset_mm)
+        _require_ramp("learning_based.", self.ramp_strength, self.ramp_inset_mm, self.ramp_depth_mm)
         _require(self.windows in ("touching", "centred"), "learning_based.windows", self.windows, "touching or centred")
         _require(self.kernel in ("linear", "gaussian"), "learning_based.kernel", self.kernel, "linear or gaussian")
         _require(self.kernel_width > 0, "learning_based.kernel_width", self.kernel_width, "above 0")
@@ -218,8 +222,10 @@ class InformationFlow:
     """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings."""
     ramp_strength: float = 2.5e-3
     """As closed_form.ramp_strength."""
-    ramp_inset_mm: float = 0.6
+    ramp_inset_mm: float = 0.75
     """As closed_form.ramp_inset_mm."""
+    ramp_depth_mm: float = 1.5
+    """As closed_form.ramp_depth_mm."""
 
     def __post_init__(self) -> None:
         """Refuse flows that are not defined."""
@@ -227,7 +233,7 @@ class InformationFlow:
         for name in (*above_zero, "local_epsilon", "local_strength"):
             _require(getattr(self, name) > 0, f"information_flow.{name}", getattr(self, name), "above 0")
         _require_windows("information_flow.local_", self.local_mean_reach_mm, self.local_trusted_variance)
-        _require_ramp("information_flow.", self.ramp_strength, self.ramp_inset_mm)
+        _require_ramp("information_flow.", self.ramp_strength, self.ramp_inset_mm, self.ramp_depth_mm)
         for name in ("mixture_neighbours", "known_neighbours", "intra_neighbours"):
             _require(getattr(self, name) >= 1, f"information_flow.{name}", getattr(self, name), "1 or more")
         for name in ("known_strength", "intra_strength"):
@@ -359,10 +365,11 @@ def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float 
     _require(trusted, f"{prefix}trusted_variance", trusted_variance, "finite and above 0, or none")
 
 
-def _require_ramp(prefix: str, strength: float, inset_mm: float) -> None:
+def _require_ramp(prefix: str, strength: float, inset_mm: float, depth_mm: float) -> None:
     """Refuse pulls that push away."""
     _require(0 <= strength < math.inf, f"{prefix}ramp_strength", strength, "0 or more")
     _require(0 <= inset_mm < math.inf, f"{prefix}ramp_inset_mm", inset_mm, "a length in mm, 0 or more")
+    _require(0 < depth_mm < math.inf, f"{prefix}ramp_depth_mm", depth_mm, "a length in mm above 0")
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:

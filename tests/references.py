@@ -189,26 +189,29 @@ def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[F
         target[i] = np.clip(mine @ known[lesion], 0.0, known[lesion].max(axis=0))
     local = closed_form(scene, p.local_epsilon, p.local_mean_reach_mm, p.local_trusted_variance)
     operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
-    more, there = drawn(scene, known, p.ramp_strength, p.ramp_inset_mm)
+    more, there = drawn(scene, known, p.ramp_strength, p.ramp_inset_mm, p.ramp_depth_mm)
     both = np.maximum(pull + more, 1e-300)[:, None]
     target = (pull[:, None] * target + more[:, None] * there) / both
     return operator + p.local_strength * local, pull + more, target
 
 
-def ramp(scene: Scene, inset_mm: float) -> Floats:
-    """(voxels,): d^2 / (d_F^2 + d^2) with d = max(0, d_B - inset), distances voxel by voxel; 0 or 1 where known."""
+def ramp(scene: Scene, inset_mm: float, depth_mm: float) -> Floats:
+    """(voxels,): d^2 / (min(d_F, depth)^2 + d^2), d = max(0, d_B - inset), distances voxel by voxel; 0 or 1 where known."""
     places = np.argwhere(np.ones(scene.intensity.shape)) * np.array(scene.spacing_mm)
 
     def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
         return cdist(places, places[mask.ravel()]).min(axis=1)
 
-    inner, outer = np.maximum(0.0, nearest_mm(scene.background) - inset_mm) ** 2, nearest_mm(scene.foreground) ** 2
+    inner, outer = (
+        np.maximum(0.0, nearest_mm(scene.background) - inset_mm) ** 2,
+        np.minimum(depth_mm, nearest_mm(scene.foreground)) ** 2,
+    )
     return np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(outer + inner, 1e-300))
 
 
-def drawn(scene: Scene, known: Floats, strength: float, inset_mm: float) -> tuple[Floats, Floats]:
+def drawn(scene: Scene, known: Floats, strength: float, inset_mm: float, depth_mm: float) -> tuple[Floats, Floats]:
     """The pull and its target of the methods that follow the ramp, for all voxels."""
-    lesion, chance = known[scene.foreground.ravel()].mean(axis=0), ramp(scene, inset_mm)
+    lesion, chance = known[scene.foreground.ravel()].mean(axis=0), ramp(scene, inset_mm, depth_mm)
     return strength * scene.unknown.ravel() / (chance * (1 - chance) + 5e-4), chance[:, None] * lesion
 
 
@@ -255,8 +258,8 @@ def system(
     if family == "cf":
         p = parameters.closed_form
         operator = closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance)
-        return operator, *drawn(scene, known, p.ramp_strength, p.ramp_inset_mm)
+        return operator, *drawn(scene, known, p.ramp_strength, p.ramp_inset_mm, p.ramp_depth_mm)
     if family == "lb":
         q = parameters.learning_based
-        return learning_based(scene, q), *drawn(scene, known, q.ramp_strength, q.ramp_inset_mm)
+        return learning_based(scene, q), *drawn(scene, known, q.ramp_strength, q.ramp_inset_mm, q.ramp_depth_mm)
     return knn(scene, parameters.knn), None, None

@@ -29,5 +29,5 @@ def build(region: Region, parameters: ClosedForm, targets: Targets) -> Problem:
     windows = windows_touching(region, parameters.mean_reach_mm)
     count = trust(windows, parameters.trusted_variance)
     operator = window_laplacian(windows, ridge_fit(windows, parameters.epsilon, count), count)
-    pull = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm)
+    pull = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm, parameters.ramp_depth_mm)
     return Problem(operator, windows.unknown, pull=pull, channels=windows.unknown_channels)

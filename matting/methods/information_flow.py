@@ -55,7 +55,7 @@ def build(region: Region, parameters: InformationFlow, targets: Targets) -> Prob
         (parameters.local_strength, _local(windows, parameters)),
     )
     pull = _from_known(region, unknown, parameters, targets)
-    ramp = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm)
+    ramp = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm, parameters.ramp_depth_mm)
     return Problem(operator, len(unknown), pull=pull + ramp if ramp else pull, channels=windows.unknown_channels)
 
 

@@ -47,7 +47,7 @@ def build(region: Region, parameters: LearningBased, targets: Targets) -> Proble
     choose = windows_centred if parameters.windows == "centred" else windows_touching
     windows = choose(region, parameters.mean_reach_mm)
     count = trust(windows, parameters.trusted_variance)
-    pull = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm)
+    pull = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm, parameters.ramp_depth_mm)
     if parameters.kernel == "gaussian":
         operator = _kernel_laplacian(windows, count, parameters)
         return Problem(operator, windows.unknown, pull=pull)

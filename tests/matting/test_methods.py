@@ -144,9 +144,13 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
             parameters=replace(
                 PARAMETERS,
                 solver=replace(STRICT, position_scale_mm=unit * 6.0),
-                closed_form=ClosedForm(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
-                learning_based=LearningBased(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
-                information_flow=InformationFlow(local_mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7),
+                closed_form=ClosedForm(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7, ramp_depth_mm=unit * 1.1),
+                learning_based=LearningBased(
+                    mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7, ramp_depth_mm=unit * 1.1
+                ),
+                information_flow=InformationFlow(
+                    local_mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7, ramp_depth_mm=unit * 1.1
+                ),
             ),
         ).alpha
         for unit in (1.0, 2.0)
@@ -248,6 +252,7 @@ MOVES = {
         ("closed_form", ClosedForm(trusted_variance=None)),
         ("closed_form", ClosedForm(ramp_strength=0.5)),
         ("closed_form", ClosedForm(ramp_strength=0.5, ramp_inset_mm=0.0)),
+        ("closed_form", ClosedForm(ramp_depth_mm=0.3)),
         ("solver", replace(STRICT, intensity_curve=0.0)),
     ],
     "knn": [
@@ -262,6 +267,7 @@ MOVES = {
         ("learning_based", LearningBased(trusted_variance=None)),
         ("learning_based", LearningBased(ramp_strength=0.5)),
         ("learning_based", LearningBased(ramp_strength=0.5, ramp_inset_mm=0.0)),
+        ("learning_based", LearningBased(ramp_depth_mm=0.3)),
         ("solver", replace(STRICT, intensity_curve=0.0)),
         ("learning_based", LearningBased(windows="centred")),
         ("learning_based", LearningBased(kernel="gaussian")),
@@ -282,6 +288,7 @@ MOVES = {
         ("information_flow", InformationFlow(local_strength=0.1)),
         ("information_flow", InformationFlow(ramp_strength=0.5)),
         ("information_flow", InformationFlow(ramp_strength=0.5, ramp_inset_mm=0.0)),
+        ("information_flow", InformationFlow(ramp_depth_mm=0.3)),
     ],
     "cf+": [
         ("density", Density(level_hu=-400.0)),
