@@ -196,7 +196,7 @@ def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[F
 
 
 def ramp(scene: Scene, inset_mm: float, depth_mm: float) -> Floats:
-    """(voxels,): d^2 / (min(d_F, depth)^2 + d^2), d = max(0, d_B - inset), distances voxel by voxel; 0 or 1 where known."""
+    """(voxels,): d^2 / (min(d_F, depth)^2 + d^2) with d = max(0, d_B - inset), voxel by voxel; 0 or 1 where known."""
     places = np.argwhere(np.ones(scene.intensity.shape)) * np.array(scene.spacing_mm)
 
     def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
