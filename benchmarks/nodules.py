@@ -46,7 +46,7 @@ UNSEEN_STAND_INS = {
     "part-solid": "0741-a6219 0063-a0653 0587-a4173 0241-a1918",
     "solid": "0356-a2568 0141-a1211 0807-a5747 0546-a3921",
 }
-"""Drawn by chance among nodules of 8 to 30 mm after every default was chosen; no default was looked at with them."""
+"""Drawn by chance among nodules of 8 to 30 mm after the defaults of version 4; no default was chosen on them."""
 
 Array = NDArray[np.float64]
 
