@@ -32,14 +32,16 @@ SETS = {"development": (1, 3), "confirmation": (0, 4)}
 """Which nodules of each kind (every other one, from the first or the second on), and the simulation's seed."""
 STRAIGHT = {"intensity_curve": 0.0}
 """Intensities as the paper takes them; the one turn here that concerns all methods."""
-PAPER_FORM = {**STRAIGHT, "epsilon": 1e-7, "mean_reach_mm": 0.0, "trusted_variance": None, "ramp_strength": 0.0}
+NO_PULLS: dict[str, Any] = {"ramp_strength": 0.0, "rim_strength": 0.0}
+"""No pulls by place."""
+PAPER_FORM = {**STRAIGHT, "epsilon": 1e-7, "mean_reach_mm": 0.0, "trusted_variance": None, **NO_PULLS}
 VERSION_3 = {
-    "cf": {**STRAIGHT, "epsilon": 3e-4, "trusted_variance": 1e-3, "ramp_strength": 0.0},
-    "lb": {**STRAIGHT, "ridge": 1e-3, "trusted_variance": 1e-3, "ramp_strength": 0.0},
+    "cf": {**STRAIGHT, "epsilon": 3e-4, "trusted_variance": 1e-3, **NO_PULLS},
+    "lb": {**STRAIGHT, "ridge": 1e-3, "trusted_variance": 1e-3, **NO_PULLS},
 }
-BEFORE = {**STRAIGHT, "windows": "centred", "mean_reach_mm": 0.0, "trusted_variance": None, "ramp_strength": 0.0}
+BEFORE = {**STRAIGHT, "windows": "centred", "mean_reach_mm": 0.0, "trusted_variance": None, **NO_PULLS}
 LOCAL = {"local_mean_reach_mm": 0.0, "local_trusted_variance": None, "local_epsilon": 1e-6}
-IF_BEFORE = {**LOCAL, "local_strength": 1 / 27, "intra_strength": 0.01, "ramp_strength": 0.0}
+IF_BEFORE = {**LOCAL, "local_strength": 1 / 27, "intra_strength": 0.01, **NO_PULLS}
 TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "cf": (
         "closed_form",
@@ -48,9 +50,10 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         + [{"epsilon": value} for value in (1e-7, 3e-4, 3e-3, 1e-2)]
         + [{"mean_reach_mm": value} for value in (0.0, 1.0, 2.0, 3.0)]
         + [{"trusted_variance": value} for value in (None, 1e-3, 3e-4, 3e-5)]
-        + [{"ramp_strength": value} for value in (0.0, 1e-3, 1e-2)]
-        + [{"ramp_inset_mm": value} for value in (0.0, 0.5, 1.0)]
-        + [{"ramp_depth_mm": value} for value in (1.0, 2.0, 1000.0)],
+        + [NO_PULLS]
+        + [{"ramp_strength": value} for value in (0.0, 0.03)]
+        + [{"rim_strength": value} for value in (0.0, 0.1, 2.0)]
+        + [{"rim_mm": value} for value in (1.0, 2.0)],
     ),
     "lb": (
         "learning_based",
@@ -59,7 +62,7 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         + [{"ridge": value} for value in (1e-3, 6e-3, 5e-2)]
         + [{"mean_reach_mm": value} for value in (0.0, 1.5, 4.0)]
         + [{"trusted_variance": value} for value in (None, 1e-3, 3e-5)]
-        + [{"ramp_strength": value} for value in (0.0, 1e-2)]
+        + [NO_PULLS]
         + [{"windows": "centred"}]
         + [{"kernel": "gaussian", "kernel_width": value} for value in (0.3, 1.0)],
     ),
@@ -82,7 +85,7 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         + [{"known_strength": value} for value in (0.0, 0.2)]
         + [{"intra_strength": value} for value in (0.0, 0.01)]
         + [{"local_strength": value} for value in (1 / 27, 0.3, 3.0)]
-        + [{"ramp_strength": value} for value in (0.0, 1e-2)]
+        + [NO_PULLS]
         + [LOCAL],
     ),
 }

@@ -29,7 +29,7 @@ from matting.region import to_intensity
 from matting.trimap import FOREGROUND, UNKNOWN
 
 PENALTY = 100.0
-PAPER = ClosedForm(epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0)
+PAPER = ClosedForm(epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0)
 SIDES = ("ours", "ours, pulled", "textbook")
 ROW = 125
 """Entries a row: voxels that share a window lie within 2 of each other along each axis."""

@@ -125,18 +125,18 @@ class ClosedForm:
     """The line's second channel is the mean intensity this far around, less the voxel's own; 0: intensity alone."""
     trusted_variance: float | None = 1e-4
     """Windows whose intensity varies by this much count half, by more less; None: all count the same."""
-    ramp_strength: float = 2.5e-3
+    ramp_strength: float = 0.01
     """Pull of each unknown voxel towards the ramp of `matting.ramp`: what its place alone says; 0: none."""
-    ramp_inset_mm: float = 0.75
-    """Width of the band's outer rim, where the ramp is 0."""
-    ramp_depth_mm: float = 1.5
-    """Distance from the foreground beyond which it counts the same to the ramp."""
+    rim_strength: float = 0.4
+    """Pull towards 0 at the unknown band's outer edge, falling to none over `rim_mm`; 0: none."""
+    rim_mm: float = 1.5
+    """Width of the band's outer rim, which hardly any reader marked: see `matting.ramp`."""
 
     def __post_init__(self) -> None:
         """Refuse a ridge that leaves flat windows undetermined."""
         _require(self.epsilon > 0, "closed_form.epsilon", self.epsilon, "above 0")
         _require_windows("closed_form.", self.mean_reach_mm, self.trusted_variance)
-        _require_ramp("closed_form.", self.ramp_strength, self.ramp_inset_mm, self.ramp_depth_mm)
+        _require_ramp("closed_form.", self.ramp_strength, self.rim_strength, self.rim_mm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +170,12 @@ class LearningBased:
     """As closed_form.mean_reach_mm; the Gaussian kernel looks at intensity alone."""
     trusted_variance: float | None = 1e-4
     """As closed_form.trusted_variance."""
-    ramp_strength: float = 2.5e-3
+    ramp_strength: float = 0.01
     """As closed_form.ramp_strength."""
-    ramp_inset_mm: float = 0.75
-    """As closed_form.ramp_inset_mm."""
-    ramp_depth_mm: float = 1.5
-    """As closed_form.ramp_depth_mm."""
+    rim_strength: float = 0.4
+    """As closed_form.rim_strength."""
+    rim_mm: float = 1.5
+    """As closed_form.rim_mm."""
     windows: Literal["touching", "centred"] = "touching"
     """Windows that hold an unknown voxel anywhere, or only at their centre."""
     kernel: Literal["linear", "gaussian"] = "linear"
@@ -187,7 +187,7 @@ class LearningBased:
         """Refuse models that are not defined."""
         _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
         _require_windows("learning_based.", self.mean_reach_mm, self.trusted_variance)
-        _require_ramp("learning_based.", self.ramp_strength, self.ramp_inset_mm, self.ramp_depth_mm)
+        _require_ramp("learning_based.", self.ramp_strength, self.rim_strength, self.rim_mm)
         _require(self.windows in ("touching", "centred"), "learning_based.windows", self.windows, "touching or centred")
         _require(self.kernel in ("linear", "gaussian"), "learning_based.kernel", self.kernel, "linear or gaussian")
         _require(self.kernel_width > 0, "learning_based.kernel_width", self.kernel_width, "above 0")
@@ -220,12 +220,12 @@ class InformationFlow:
     """Of the closed-form term, as closed_form.trusted_variance."""
     local_strength: float = 1.0
     """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings."""
-    ramp_strength: float = 2.5e-3
+    ramp_strength: float = 0.01
     """As closed_form.ramp_strength."""
-    ramp_inset_mm: float = 0.75
-    """As closed_form.ramp_inset_mm."""
-    ramp_depth_mm: float = 1.5
-    """As closed_form.ramp_depth_mm."""
+    rim_strength: float = 0.4
+    """As closed_form.rim_strength."""
+    rim_mm: float = 1.5
+    """As closed_form.rim_mm."""
 
     def __post_init__(self) -> None:
         """Refuse flows that are not defined."""
@@ -233,7 +233,7 @@ class InformationFlow:
         for name in (*above_zero, "local_epsilon", "local_strength"):
             _require(getattr(self, name) > 0, f"information_flow.{name}", getattr(self, name), "above 0")
         _require_windows("information_flow.local_", self.local_mean_reach_mm, self.local_trusted_variance)
-        _require_ramp("information_flow.", self.ramp_strength, self.ramp_inset_mm, self.ramp_depth_mm)
+        _require_ramp("information_flow.", self.ramp_strength, self.rim_strength, self.rim_mm)
         for name in ("mixture_neighbours", "known_neighbours", "intra_neighbours"):
             _require(getattr(self, name) >= 1, f"information_flow.{name}", getattr(self, name), "1 or more")
         for name in ("known_strength", "intra_strength"):
@@ -365,11 +365,11 @@ def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float 
     _require(trusted, f"{prefix}trusted_variance", trusted_variance, "finite and above 0, or none")
 
 
-def _require_ramp(prefix: str, strength: float, inset_mm: float, depth_mm: float) -> None:
+def _require_ramp(prefix: str, ramp_strength: float, rim_strength: float, rim_mm: float) -> None:
     """Refuse pulls that push away."""
-    _require(0 <= strength < math.inf, f"{prefix}ramp_strength", strength, "0 or more")
-    _require(0 <= inset_mm < math.inf, f"{prefix}ramp_inset_mm", inset_mm, "a length in mm, 0 or more")
-    _require(0 < depth_mm < math.inf, f"{prefix}ramp_depth_mm", depth_mm, "a length in mm above 0")
+    _require(0 <= ramp_strength < math.inf, f"{prefix}ramp_strength", ramp_strength, "0 or more")
+    _require(0 <= rim_strength < math.inf, f"{prefix}rim_strength", rim_strength, "0 or more")
+    _require(0 < rim_mm < math.inf, f"{prefix}rim_mm", rim_mm, "a length in mm above 0")
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:

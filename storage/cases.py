@@ -31,7 +31,7 @@ from storage.layout import (
 from storage.recipe import Recipe
 from storage.store import Store, canonical_json
 
-ALGORITHM_VERSION = 6
+ALGORITHM_VERSION = 7
 """Raised whenever the same source and recipe give other bytes than before."""
 
 _CODEC = zarr.codecs.ZstdCodec(level=3)

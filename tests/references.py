@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from matting.parameters import InformationFlow, Knn, LearningBased, Parameters
+from matting.parameters import ClosedForm, InformationFlow, Knn, LearningBased, Parameters
 
 Floats = NDArray[np.float64]
 
@@ -189,30 +189,30 @@ def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[F
         target[i] = np.clip(mine @ known[lesion], 0.0, known[lesion].max(axis=0))
     local = closed_form(scene, p.local_epsilon, p.local_mean_reach_mm, p.local_trusted_variance)
     operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
-    more, there = drawn(scene, known, p.ramp_strength, p.ramp_inset_mm, p.ramp_depth_mm)
+    more, there = drawn(scene, known, p)
     both = np.maximum(pull + more, 1e-300)[:, None]
     target = (pull[:, None] * target + more[:, None] * there) / both
     return operator + p.local_strength * local, pull + more, target
 
 
-def ramp(scene: Scene, inset_mm: float, depth_mm: float) -> Floats:
-    """(voxels,): d^2 / (min(d_F, depth)^2 + d^2) with d = max(0, d_B - inset), voxel by voxel; 0 or 1 where known."""
+def ramp_and_rim(scene: Scene, rim_mm: float) -> tuple[Floats, Floats]:
+    """(voxels,) each: d^2 / (min(d_F, r)^2 + d^2) with d = max(0, d_B - r / 2), and max(0, 1 - d_B / r)^2."""
     places = np.argwhere(np.ones(scene.intensity.shape)) * np.array(scene.spacing_mm)
 
     def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
         return cdist(places, places[mask.ravel()]).min(axis=1)
 
-    inner, outer = (
-        np.maximum(0.0, nearest_mm(scene.background) - inset_mm) ** 2,
-        np.minimum(depth_mm, nearest_mm(scene.foreground)) ** 2,
-    )
-    return np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(outer + inner, 1e-300))
+    from_rest, outer = nearest_mm(scene.background), np.minimum(rim_mm, nearest_mm(scene.foreground)) ** 2
+    inner = np.maximum(0.0, from_rest - rim_mm / 2) ** 2
+    ramp = np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(outer + inner, 1e-300))
+    return ramp, np.where(from_rest < rim_mm, (1 - from_rest / rim_mm) ** 2, 0.0)
 
 
-def drawn(scene: Scene, known: Floats, strength: float, inset_mm: float, depth_mm: float) -> tuple[Floats, Floats]:
+def drawn(scene: Scene, known: Floats, p: ClosedForm | LearningBased | InformationFlow) -> tuple[Floats, Floats]:
     """The pull and its target of the methods that follow the ramp, for all voxels."""
-    lesion, chance = known[scene.foreground.ravel()].mean(axis=0), ramp(scene, inset_mm, depth_mm)
-    return strength * scene.unknown.ravel() / (chance * (1 - chance) + 5e-4), chance[:, None] * lesion
+    lesion, (ramp, rim) = known[scene.foreground.ravel()].mean(axis=0), ramp_and_rim(scene, p.rim_mm)
+    weight = (p.ramp_strength + p.rim_strength * rim) * scene.unknown.ravel()
+    return weight, (p.ramp_strength * ramp / np.maximum(weight, 1e-300))[:, None] * lesion
 
 
 def solve(
@@ -258,8 +258,8 @@ def system(
     if family == "cf":
         p = parameters.closed_form
         operator = closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance)
-        return operator, *drawn(scene, known, p.ramp_strength, p.ramp_inset_mm, p.ramp_depth_mm)
+        return operator, *drawn(scene, known, p)
     if family == "lb":
         q = parameters.learning_based
-        return learning_based(scene, q), *drawn(scene, known, q.ramp_strength, q.ramp_inset_mm, q.ramp_depth_mm)
+        return learning_based(scene, q), *drawn(scene, known, q)
     return knn(scene, parameters.knn), None, None

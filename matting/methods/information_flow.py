@@ -10,7 +10,7 @@ Flows     colour mixture   p in U is rebuilt from its 20 nearest anywhere: L_CM 
                            eta_p = (sum over F of w_q I_q - sum over B of w_q I_q)^2
           intra U          L_UU: Laplacian of w = max(0, 1 - mean |f_p - f_q|) with the 5 nearest in U
           local            L_LOC: the closed-form Laplacian (matting/windows.py)
-          ramp             a pull towards what geometry says (matting/ramp.py); ours
+          ramp             what geometry alone says (matting/ramp.py); ours
 
 Rebuilding weights of least norm that sum to one, with n the neighbours' intensities, m their mean, d = n - m and k
 their number:
@@ -55,8 +55,8 @@ def build(region: Region, parameters: InformationFlow, targets: Targets) -> Prob
         (parameters.local_strength, _local(windows, parameters)),
     )
     pull = _from_known(region, unknown, parameters, targets)
-    ramp = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm, parameters.ramp_depth_mm)
-    return Problem(operator, len(unknown), pull=pull + ramp if ramp else pull, channels=windows.unknown_channels)
+    pull += ramp_pull(region, targets, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm)
+    return Problem(operator, len(unknown), pull=pull, channels=windows.unknown_channels)
 
 
 def _mixture(region: Region, unknown: Voxels, parameters: InformationFlow) -> SquareOperator:

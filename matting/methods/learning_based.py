@@ -20,7 +20,7 @@ Ours      Windows of 3 x 3 x 3 voxels, all that hold an unknown voxel ("touching
           the form of matting/windows.py. (The same without moving to the mean loses all digits where a window is
           flat.) With the same channels and a small ridge it is closed-form matting: to second order in r it shrinks no
           slope. The kernel model has Id - F = r (K + r Id)^-1 and is summed up as a sparse matrix.
-          Each unknown voxel is drawn towards the ramp of matting/ramp.py.
+          Unknown voxels are drawn by the pulls of matting/ramp.py.
           The ridge also weighs on the constant part, so a window's rows sum to about (r/27)^2 instead of zero.
 """
 
@@ -47,7 +47,7 @@ def build(region: Region, parameters: LearningBased, targets: Targets) -> Proble
     choose = windows_centred if parameters.windows == "centred" else windows_touching
     windows = choose(region, parameters.mean_reach_mm)
     count = trust(windows, parameters.trusted_variance)
-    pull = ramp_pull(region, targets, parameters.ramp_strength, parameters.ramp_inset_mm, parameters.ramp_depth_mm)
+    pull = ramp_pull(region, targets, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm)
     if parameters.kernel == "gaussian":
         operator = _kernel_laplacian(windows, count, parameters)
         return Problem(operator, windows.unknown, pull=pull)

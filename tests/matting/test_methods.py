@@ -20,9 +20,11 @@ VARIANTS = {
     "cf": [
         Parameters(
             solver=replace(STRICT, intensity_curve=0.0),
-            closed_form=ClosedForm(epsilon=0.05, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0),
+            closed_form=ClosedForm(
+                epsilon=0.05, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0
+            ),
         ),
-        Parameters(solver=STRICT, closed_form=ClosedForm(ramp_strength=2.0, ramp_inset_mm=0.0)),
+        Parameters(solver=STRICT, closed_form=ClosedForm(ramp_strength=2.0, rim_strength=0.7, rim_mm=2.0)),
     ],
     "knn": [Parameters(solver=STRICT, knn=Knn((3, 2, 4), (2.0, 0.3, 0.05), 1.7))],
     "lb": [
@@ -33,9 +35,11 @@ VARIANTS = {
     "if": [
         Parameters(
             solver=STRICT,
-            information_flow=InformationFlow(9, 0.7, 0.03, 4, 3.0, 0.6, 3, 0.4, 0.2, 1e-3, 0.3, ramp_strength=0.0),
+            information_flow=InformationFlow(
+                9, 0.7, 0.03, 4, 3.0, 0.6, 3, 0.4, 0.2, 1e-3, 0.3, ramp_strength=0.0, rim_strength=0.0
+            ),
         ),
-        Parameters(solver=STRICT, information_flow=InformationFlow(ramp_strength=0.3, ramp_inset_mm=0.0)),
+        Parameters(solver=STRICT, information_flow=InformationFlow(ramp_strength=0.3, rim_mm=4.0)),
     ],
 }
 
@@ -144,13 +148,9 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
             parameters=replace(
                 PARAMETERS,
                 solver=replace(STRICT, position_scale_mm=unit * 6.0),
-                closed_form=ClosedForm(mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7, ramp_depth_mm=unit * 1.1),
-                learning_based=LearningBased(
-                    mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7, ramp_depth_mm=unit * 1.1
-                ),
-                information_flow=InformationFlow(
-                    local_mean_reach_mm=unit * 2.0, ramp_inset_mm=unit * 0.7, ramp_depth_mm=unit * 1.1
-                ),
+                closed_form=ClosedForm(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
+                learning_based=LearningBased(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
+                information_flow=InformationFlow(local_mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
             ),
         ).alpha
         for unit in (1.0, 2.0)
@@ -173,8 +173,8 @@ def test_thicker_slices_matter_to_the_methods_that_use_lengths(method: str, reac
     scene = random_scene(10)
     parameters = replace(
         PARAMETERS,
-        closed_form=ClosedForm(mean_reach_mm=reach_mm, ramp_strength=0.0),
-        learning_based=LearningBased(mean_reach_mm=reach_mm, ramp_strength=0.0),
+        closed_form=ClosedForm(mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0),
+        learning_based=LearningBased(mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0),
     )
     thin, thick = (
         solve(method, scene.hu, scene.trimap, spacing_mm=(dz, 1.0, 1.0), parameters=parameters).alpha
@@ -189,8 +189,8 @@ def test_a_matte_that_is_linear_in_intensity_is_recovered(method: str) -> None:
     intensity = np.where(scene.unknown, scene.intensity, scene.foreground)
     parameters = Parameters(
         solver=replace(STRICT, intensity_curve=0.0),
-        closed_form=ClosedForm(1e-7, ramp_strength=0.0),
-        learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0),
+        closed_form=ClosedForm(1e-7, ramp_strength=0.0, rim_strength=0.0),
+        learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
     )
     solved = solve(
         method, 1400.0 * intensity - 1000.0, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
@@ -214,8 +214,8 @@ def test_on_a_flat_image_closed_form_averages_over_shared_windows() -> None:
     for method in ("cf", "lb"):
         parameters = replace(
             PARAMETERS,
-            closed_form=ClosedForm(ramp_strength=0.0),
-            learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0),
+            closed_form=ClosedForm(ramp_strength=0.0, rim_strength=0.0),
+            learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
         )
         alpha = solve(method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters).alpha.ravel()
         average = shared @ alpha / np.maximum(shared.sum(axis=1), 1.0)
@@ -251,8 +251,8 @@ MOVES = {
         ("closed_form", ClosedForm(mean_reach_mm=0.0)),
         ("closed_form", ClosedForm(trusted_variance=None)),
         ("closed_form", ClosedForm(ramp_strength=0.5)),
-        ("closed_form", ClosedForm(ramp_strength=0.5, ramp_inset_mm=0.0)),
-        ("closed_form", ClosedForm(ramp_depth_mm=0.3)),
+        ("closed_form", ClosedForm(rim_strength=3.0)),
+        ("closed_form", ClosedForm(rim_mm=4.0)),
         ("solver", replace(STRICT, intensity_curve=0.0)),
     ],
     "knn": [
@@ -266,8 +266,8 @@ MOVES = {
         ("learning_based", LearningBased(mean_reach_mm=1.0)),
         ("learning_based", LearningBased(trusted_variance=None)),
         ("learning_based", LearningBased(ramp_strength=0.5)),
-        ("learning_based", LearningBased(ramp_strength=0.5, ramp_inset_mm=0.0)),
-        ("learning_based", LearningBased(ramp_depth_mm=0.3)),
+        ("learning_based", LearningBased(rim_strength=3.0)),
+        ("learning_based", LearningBased(rim_mm=4.0)),
         ("solver", replace(STRICT, intensity_curve=0.0)),
         ("learning_based", LearningBased(windows="centred")),
         ("learning_based", LearningBased(kernel="gaussian")),
@@ -287,8 +287,8 @@ MOVES = {
         ("information_flow", InformationFlow(local_trusted_variance=None)),
         ("information_flow", InformationFlow(local_strength=0.1)),
         ("information_flow", InformationFlow(ramp_strength=0.5)),
-        ("information_flow", InformationFlow(ramp_strength=0.5, ramp_inset_mm=0.0)),
-        ("information_flow", InformationFlow(ramp_depth_mm=0.3)),
+        ("information_flow", InformationFlow(rim_strength=3.0)),
+        ("information_flow", InformationFlow(rim_mm=4.0)),
     ],
     "cf+": [
         ("density", Density(level_hu=-400.0)),
@@ -333,8 +333,8 @@ def test_a_larger_ridge_makes_alpha_follow_intensity_less() -> None:
     for ridge in (1e-7, 1.0, 100.0):
         parameters = Parameters(
             solver=replace(STRICT, intensity_curve=0.0),
-            closed_form=ClosedForm(ridge, ramp_strength=0.0),
-            learning_based=LearningBased(ridge=ridge, ramp_strength=0.0),
+            closed_form=ClosedForm(ridge, ramp_strength=0.0, rim_strength=0.0),
+            learning_based=LearningBased(ridge=ridge, ramp_strength=0.0, rim_strength=0.0),
         )
         both = estimate_alphas(
             1400.0 * intensity - 1000.0,

@@ -115,7 +115,7 @@ def test_each_window_of_closed_form_adds_twenty_six() -> None:
     # the trace of Id - (1/n)(1 1^T + ...) over n = 27 voxels is 27 - 2 once intensities differ
     region = region_of(23)
     windows = windows_touching(region)
-    paper = ClosedForm(1e-12, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0)
+    paper = ClosedForm(1e-12, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0)
     operator = closed_form.build(region, paper, known_of(region)).operator
     assert operator.diagonal.sum() == pytest.approx(25.0 * len(windows.centres), abs=1e-6)
 

@@ -21,8 +21,8 @@ CASES = [
     (Solver, "intensity_curve", [-0.1, math.inf], [0.0, 3.0]),
     (ClosedForm, "epsilon", [0.0], [1e-12]),
     (ClosedForm, "ramp_strength", [-1e-9, math.inf], [0.0]),
-    (ClosedForm, "ramp_inset_mm", [-0.1, math.inf], [0.0]),
-    (ClosedForm, "ramp_depth_mm", [0.0, math.inf], [1e-3]),
+    (ClosedForm, "rim_strength", [-0.1, math.inf], [0.0]),
+    (ClosedForm, "rim_mm", [0.0, math.inf], [1e-3]),
     (ClosedForm, "mean_reach_mm", [-1.0, math.inf], [0.0]),
     (ClosedForm, "trusted_variance", [0.0, math.inf], [None, 1e-9]),
     (Knn, "neighbours", [(10,), (0, 2)], [(1, 1)]),
@@ -30,8 +30,8 @@ CASES = [
     (Knn, "intensity_weight", [0.0], [1e-3]),
     (LearningBased, "ridge", [0.0], [1e-9]),
     (LearningBased, "ramp_strength", [-1e-9], [0.0]),
-    (LearningBased, "ramp_inset_mm", [math.inf], [0.0]),
-    (LearningBased, "ramp_depth_mm", [0.0], [1e-3]),
+    (LearningBased, "rim_strength", [math.inf], [0.0]),
+    (LearningBased, "rim_mm", [0.0], [1e-3]),
     (LearningBased, "mean_reach_mm", [-1.0], [0.0]),
     (LearningBased, "trusted_variance", [0.0], [None]),
     (LearningBased, "windows", ["all"], ["touching"]),
@@ -51,8 +51,8 @@ CASES = [
     (InformationFlow, "local_trusted_variance", [0.0], [None]),
     (InformationFlow, "local_strength", [0.0], [1e-9]),
     (InformationFlow, "ramp_strength", [-1e-9], [0.0]),
-    (InformationFlow, "ramp_inset_mm", [-0.1], [0.0]),
-    (InformationFlow, "ramp_depth_mm", [0.0], [1e-3]),
+    (InformationFlow, "rim_strength", [-0.1], [0.0]),
+    (InformationFlow, "rim_mm", [0.0], [1e-3]),
 ]
 
 

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matting.ramp import LEAST_VARIANCE, ramp_pull, unknown_ramp
+from matting.ramp import ramp_and_rim, ramp_pull
 from matting.region import bent, region_around
 from matting.solver import Pull
-from tests.references import Scene, ramp, random_scene
+from tests import references
+from tests.references import Scene, random_scene
 
 
 def region_of(scene: Scene):
@@ -34,50 +35,41 @@ def ball(unknown_mm: tuple[float, float]) -> Scene:
 
 
 @settings(max_examples=20, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    inset_mm=st.sampled_from([0.0, 0.7, 100.0]),
-    depth_mm=st.sampled_from([0.5, 1.7, 100.0]),
-)
-def test_equals_its_plain_twin(seed: int, inset_mm: float, depth_mm: float) -> None:
+@given(seed=st.integers(0, 2**32 - 1), rim_mm=st.sampled_from([0.5, 1.7, 100.0]))
+def test_equals_its_plain_twin(seed: int, rim_mm: float) -> None:
     scene = random_scene(seed)
-    np.testing.assert_allclose(
-        unknown_ramp(region_of(scene), inset_mm, depth_mm),
-        ramp(scene, inset_mm, depth_mm)[scene.unknown.ravel()],
-        atol=1e-12,
-    )
+    unknown = scene.unknown.ravel()
+    for ours, plain in zip(ramp_and_rim(region_of(scene), rim_mm), references.ramp_and_rim(scene, rim_mm), strict=True):
+        np.testing.assert_allclose(ours, plain[unknown], atol=1e-12)
 
 
 def test_runs_from_the_foreground_to_the_rim_whatever_lies_beyond() -> None:
     scene = ball((2.0, 5.0))
-    along = np.zeros(scene.intensity.shape)
-    along[scene.unknown] = unknown_ramp(region_of(scene), 0.75, 9.0)
+    along, rim = (np.zeros(scene.intensity.shape) for _ in range(2))
+    along[scene.unknown], rim[scene.unknown] = ramp_and_rim(region_of(scene), 1.5)
     outward = along[4, 12, 16:22]
     assert (np.diff(outward) < 0).all()
     assert outward[0] == pytest.approx(2.25**2 / (0.5**2 + 2.25**2))
-    assert outward[-1] == 0.0, "within the rim"
-    np.testing.assert_allclose(along[scene.unknown], ramp(scene, 0.75, 9.0)[scene.unknown.ravel()], atol=1e-12)
-
-
-def test_reaches_the_mean_of_the_known_lesion_and_pulls_most_where_it_is_certain() -> None:
-    region = region_of(ball((2.0, 5.0)))
-    pull = ramp_pull(region, lambda voxels: np.stack([np.ones(len(voxels)), voxels % 2], axis=1), 0.2, 0.0, 1.5)
-    share = (np.flatnonzero(region.foreground) % 2).mean()
-    np.testing.assert_allclose(pull.target[:, 1], share * pull.target[:, 0])
-    certain = np.abs(pull.target[:, 0] - 0.5)
-    assert (np.diff(pull.weight[np.argsort(certain)]) >= -1e-12).all()
-    assert pull.weight.min() >= 0.2 / (0.25 + LEAST_VARIANCE)
-    assert ramp_pull(region, lambda voxels: voxels[:, None], 0.0, 0.0, 1.5) is None
+    assert outward[-1] == 0.0, "within the outer half of the rim"
+    np.testing.assert_allclose(rim[4, 12, 16:22], [0, 0, 0, 0, (1 / 3) ** 2, (2 / 3) ** 2], atol=1e-12)
 
 
 def test_what_lies_well_within_the_band_is_no_background_however_far_from_the_core() -> None:
     scene = ball((1.0, 5.5))
-    far, near = (np.zeros(scene.intensity.shape) for _ in range(2))
-    far[scene.unknown], near[scene.unknown] = (unknown_ramp(region_of(scene), 0.5, depth) for depth in (1.0, 9.0))
-    assert (far >= near).all()
-    # 2.5 mm from the core, 2.5 mm from the background
-    assert far[4, 12, 18] == pytest.approx(2.0**2 / (1.0**2 + 2.0**2))
-    assert near[4, 12, 18] == pytest.approx(2.0**2 / (2.5**2 + 2.0**2))
+    along = np.zeros(scene.intensity.shape)
+    along[scene.unknown] = ramp_and_rim(region_of(scene), 1.0)[0]
+    # 2.5 mm from the core, which counts as 1, and as far from the background
+    assert along[4, 12, 18] == pytest.approx(2.0**2 / (1.0**2 + 2.0**2))
+
+
+def test_pulls_to_the_mean_of_the_known_lesion_and_at_the_rim_to_background() -> None:
+    region = region_of(ball((2.0, 5.0)))
+    pull = ramp_pull(region, lambda voxels: np.stack([np.ones(len(voxels)), voxels % 2], axis=1), 0.2, 3.0, 1.5)
+    ramp, rim = ramp_and_rim(region, 1.5)
+    np.testing.assert_allclose(pull.weight, 0.2 + 3.0 * rim)
+    np.testing.assert_allclose(pull.weight * pull.target[:, 0], 0.2 * ramp, atol=1e-12)
+    share = (np.flatnonzero(region.foreground) % 2).mean()
+    np.testing.assert_allclose(pull.target[:, 1], share * pull.target[:, 0])
 
 
 def test_two_pulls_make_one() -> None:

@@ -110,7 +110,7 @@ def test_the_range_is_checked_before_clipping() -> None:
     volume = np.where(scene.foreground, -400.0, np.where(scene.unknown, rng.uniform(-900, 300, scene.hu.shape), -900.0))
 
     def run(tolerance: float) -> object:
-        keen = ClosedForm(epsilon=3e-4, trusted_variance=1e-3, ramp_strength=0.0)
+        keen = ClosedForm(epsilon=3e-4, trusted_variance=1e-3, ramp_strength=0.0, rim_strength=0.0)
         parameters = Parameters(closed_form=keen, solver=Solver(range_tolerance=tolerance, intensity_curve=0.0))
         return solve("cf", volume, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
 
