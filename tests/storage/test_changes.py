@@ -47,7 +47,7 @@ def test_another_decision_is_a_reason(store, change, reason):
     [
         ({"recipe": {"name": "x", "trimap": {"dilation_mm": 2.0}}}, "recipe trimap.dilation_mm 1.5 -> 2.0"),
         ({"source": {"series": "1.3"}}, "source (series)"),
-        ({"algorithm": 7}, f"algorithm {ALGORITHM_VERSION} -> 7"),
+        ({"algorithm": ALGORITHM_VERSION + 1}, f"algorithm {ALGORITHM_VERSION} -> {ALGORITHM_VERSION + 1}"),
         ({}, "source (voxels, masks or contours)"),
     ],
 )
