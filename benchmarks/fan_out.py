@@ -27,7 +27,7 @@ from prefect import flow
 from prefect.settings import PREFECT_LOGGING_LEVEL, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, peak_bytes, save, table
+from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, save, table
 from flows.cluster import Cluster
 from flows.fan_out import BATCHES_AT_ONCE, fan_out
 from flows.server import prefect_server
@@ -37,6 +37,7 @@ from storage.recipe import load_recipe
 from storage.source import Nodule
 from storage.sources import SourceSpec
 from storage.store import open_store
+from tasks.memory import peak_bytes
 from tasks.plan import make_plan
 from tasks.record import Order, inputs_of
 from tasks.survey import survey_source

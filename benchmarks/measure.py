@@ -1,12 +1,10 @@
 """What the benchmarks share: CPU time on one thread, peak memory in a process of its own, tables and results.
 
 Memory is the kernel's high-water mark of the process (`VmHWM`, what `ru_maxrss` reports), reset after imports and
-compiling where the kernel allows it. `ru_maxrss` itself also counts the parent of a process just begun.
+compiling where the kernel allows it.
 """
 
 import json
-import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +17,7 @@ import numba
 from threadpoolctl import threadpool_limits
 
 from storage.cases import ALGORITHM_VERSION
+from tasks.memory import peak_bytes, status_bytes
 
 RESULTS = Path(__file__).parent / "results"
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
@@ -49,22 +48,7 @@ def reset_peak() -> int:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return peak_bytes()
-    return _status_bytes("VmRSS")
-
-
-def peak_bytes() -> int:
-    """Give the most memory this process has held since `reset_peak`."""
-    try:
-        return _status_bytes("VmHWM")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _status_bytes(name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise OSError(f"the kernel does not tell {name}")
-    return int(found.group(1)) * 1024
+    return status_bytes("VmRSS")
 
 
 def in_own_process(module: str, *arguments: str) -> dict[str, float]:

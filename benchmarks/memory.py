@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from benchmarks.measure import MEGABYTE, in_own_process, one_thread, peak_bytes, reset_peak, save, table
+from benchmarks.measure import MEGABYTE, in_own_process, one_thread, reset_peak, save, table
 from benchmarks.nodules import real_folder, real_ids_by_volume, spread
 from flows.curate import curate_nodule
 from matting import estimate_alphas
@@ -29,6 +29,7 @@ from storage.outcomes import Outcome
 from storage.recipe import Recipe
 from storage.sources import SourceSpec
 from storage.store import open_store
+from tasks.memory import peak_bytes
 from tasks.plan import expected_peak_bytes
 from tasks.record import Order
 from tasks.survey import survey_source

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.measure import MEGABYTE, in_own_process, peak_bytes, save
+from benchmarks.measure import MEGABYTE, in_own_process, save
 from matting.grid import Grid
 from matting.patch import Patch
 from storage.cases import NewCase, case_digest, write_case
@@ -22,6 +22,7 @@ from storage.outcomes import Outcome, write_outcome
 from storage.recipe import Recipe
 from storage.releases import publish_release, verify_release
 from storage.store import open_store
+from tasks.memory import peak_bytes
 from tasks.release import draft_release
 
 NODULES = 1000

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
-from benchmarks.measure import MEGABYTE, cpu_seconds, in_own_process, one_thread, peak_bytes, reset_peak, save, table
+from benchmarks.measure import MEGABYTE, cpu_seconds, in_own_process, one_thread, reset_peak, save, table
 from benchmarks.nodules import reference_nodule
 from matting import Parameters, solve
 from matting.parameters import ClosedForm, Solver
 from matting.region import to_intensity
 from matting.trimap import FOREGROUND, UNKNOWN
+from tasks.memory import peak_bytes
 
 PENALTY = 100.0
 PAPER = ClosedForm(epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0)

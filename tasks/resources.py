@@ -6,13 +6,11 @@ a whole process only.
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,10 +22,10 @@ from matting.learned.network import MattingNetwork, build_network
 from matting.learned.training import pick_device, take_threads
 from storage.experiments import Cost, cost_id, read_cost, save_cost
 from storage.store import Store
+from tasks.memory import peak_bytes
 
 PASSES, ENOUGH_S = 7, 20.0
 """So many passes are timed, or as many as this allows, and never fewer than three."""
-STATUS = Path("/proc/self/status")
 _MB = 1e6
 
 
@@ -100,15 +98,7 @@ def _peak_mb(network: Any, image: Tensor) -> float:
         return (torch.cuda.max_memory_allocated(image.device) - before) / _MB
     before = psutil.Process().memory_info().rss
     _pass(network, image)
-    return (_high_water_bytes() - before) / _MB
-
-
-def _high_water_bytes() -> float:
-    """Give the most that this process ever held. On Linux `ru_maxrss` also counts the process that began it."""
-    if STATUS.exists():
-        marks = dict(line.split(":", 1) for line in STATUS.read_text(encoding="ascii").splitlines())
-        return 1024.0 * float(marks["VmHWM"].split()[0])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+    return (peak_bytes() - before) / _MB
 
 
 def _latency(network: Any, image: Tensor) -> tuple[float, int]:
