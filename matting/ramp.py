@@ -15,14 +15,11 @@ the pulls decide, and elsewhere they are drowned out.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from matting.region import Region, box_around
+from matting.region import Region
 from matting.solver import Pull, Targets
 
 Floats = NDArray[np.float64]
-ONE_AROUND = (1, 1, 1)
-"""Voxels around the unknown ones: the nearest known voxels lie there, or within."""
 
 
 def ramp_pull(region: Region, targets: Targets, ramp_strength: float, rim_strength: float, rim_mm: float) -> Pull:
@@ -42,14 +39,7 @@ def ramp_pull(region: Region, targets: Targets, ramp_strength: float, rim_streng
 
 def ramp_and_rim(region: Region, rim_mm: float) -> tuple[Floats, Floats]:
     """Give t and max(0, 1 - d_B / r)^2 of the unknown voxels, (unknown,) each in raster order, 0..1."""
-    box = box_around(region.unknown, ONE_AROUND)
-    if not (region.foreground[box].any() and region.background[box].any()):
-        box = (slice(None),) * 3
-    unknown = region.unknown[box]
-    from_lesion, from_rest = (
-        ndimage.distance_transform_edt(~known[box], region.spacing_mm)[unknown]
-        for known in (region.foreground, region.background)
-    )
+    from_lesion, from_rest = region.known_mm
     inner = np.maximum(from_rest - rim_mm / 2, 0.0) ** 2
     ramp: Floats = inner / (np.minimum(from_lesion, rim_mm) ** 2 + inner)
     rim: Floats = np.maximum(0.0, 1.0 - from_rest / rim_mm) ** 2

@@ -4,9 +4,11 @@ Solving costs time and memory in proportion to the unknown voxels and their surr
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from matting.compiled import kernel
 from matting.grid import Shape, Vector
@@ -15,10 +17,12 @@ from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
 WINDOW_REACH = 2
 """Voxels that two windows reach from one centre to the other's edge: closer than this nothing may be cut away."""
+ONE_AROUND = (1, 1, 1)
+"""Voxels around the unknown ones: the nearest known voxels lie there, or within."""
 Box = tuple[slice, slice, slice]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Region:
     """The unknown voxels with everything a method may look at; voxels are counted in raster order within it."""
 
@@ -54,6 +58,19 @@ class Region:
     def steps(self) -> NDArray[np.float64]:
         """Change of the position feature from voxel to voxel along (z, y, x): mm over the scale."""
         return np.asarray(self.spacing_mm, np.float64) / self.position_scale_mm
+
+    @cached_property
+    def known_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(unknown,) each: how far the nearest known foreground and background are; measured once for all methods."""
+        box = box_around(self.unknown, ONE_AROUND)
+        if not (self.foreground[box].any() and self.background[box].any()):
+            box = (slice(None),) * 3
+        unknown = self.unknown[box]
+        foreground, background = (
+            ndimage.distance_transform_edt(~known[box], self.spacing_mm)[unknown]
+            for known in (self.foreground, self.background)
+        )
+        return foreground, background
 
 
 def region_around(
