@@ -120,7 +120,7 @@ voxels solved.
 
 Mean error against the known matte of {len(report["stand_ins"])} stand-ins that no default was chosen on, over the
 unknown voxels of the slices that PyMatting solves (its defaults, ours). Defaults come from the two sets under *How the
-defaults were chosen*. On these stand-ins three earlier sets of values were measured as well, two of which fell short of
+defaults were chosen*. On these stand-ins four earlier sets of values were measured as well, two of which fell short of
 a fifth, so they are not quite unseen. A ratio below 1 says that PyMatting does better, here and above; the last
 column is the median of the single nodules' ratios:
 
