@@ -32,10 +32,10 @@ bench: $(VENV)/bench browser
 	$(BIN)/python -m benchmarks
 
 cluster: $(VENV)/dev $(VENV)/postgresql .env
-	$(BIN)/python -m flows.local_cluster up
+	$(BIN)/python -m tests.cluster.local_cluster up
 
 cluster-down: $(VENV)/dev
-	$(BIN)/python -m flows.local_cluster down
+	$(BIN)/python -m tests.cluster.local_cluster down
 
 # Every secret that .env.example leaves empty, made up anew
 .env:

@@ -17,15 +17,25 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.measure import one_thread, save, table
-from benchmarks.nodules import FOLDER_VARIABLE, Ready, read_real, real_folder, real_ids_by_volume, spread, stand_ins
-from matting import METHODS, Parameters, Refusal, estimate_alphas
-from matting.candidates import TIED
+from benchmarks.nodules import (
+    FOLDER_VARIABLE,
+    Ready,
+    read_real,
+    real_folder,
+    real_ids_by_volume,
+    spread,
+    stand_ins,
+)
+from matting import METHODS, InputError, Parameters, estimate_alphas
+from matting.measures.candidates import TIED
 
 PLAIN = ("cf", "knn", "lb", "if")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodules", type=int, default=528)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
@@ -33,24 +43,46 @@ def main() -> None:
     rows = [row for row in measured if "refused" not in row]
     refused = [row for row in measured if "refused" in row]
     exceptions = [
-        {"id": row["id"], "method": name, "status": figures["status"], "residual": figures["residual"]}
+        {
+            "id": row["id"],
+            "method": name,
+            "status": figures["status"],
+            "residual": figures["residual"],
+        }
         for row in rows
         for name, figures in row["methods"].items()
         if figures["status"] != "CONVERGED"
     ]
     methods = {name: summarise([row["methods"][name] for row in rows]) for name in METHODS}
-    apart = {pair: round(statistics.median(row["apart"][pair] for row in rows), 5) for pair in rows[0]["apart"]}
+    apart = {
+        pair: round(statistics.median(row["apart"][pair] for row in rows), 5)
+        for pair in rows[0]["apart"]
+    }
     print(
         f"{len(rows)} nodules of {min(r['unknown'] for r in rows)} to {max(r['unknown'] for r in rows)} unknown voxels"
     )
-    print(table(("", *methods["cf"]), [(name, *figures.values()) for name, figures in methods.items()]))
-    print("\n" + table(("refused before any solve", "reason"), [tuple(row.values()) for row in refused]))
+    print(
+        table(
+            ("", *methods["cf"]), [(name, *figures.values()) for name, figures in methods.items()]
+        )
+    )
+    print(
+        "\n"
+        + table(("refused before any solve", "reason"), [tuple(row.values()) for row in refused])
+    )
     print(f"\nnot converged: {len(exceptions)}")
-    print(table(("nodule", "method", "status", "residual"), [tuple(row.values()) for row in exceptions]))
+    print(
+        table(
+            ("nodule", "method", "status", "residual"), [tuple(row.values()) for row in exceptions]
+        )
+    )
     print("\n" + table(("median difference", ""), apart.items()))
     print(f"all at least {TIED}: {min(apart.values()) >= TIED}")
     facts = {"nodules": len(rows), "refused": refused, "tolerance": Parameters().solver.tolerance}
-    save("convergence", {**facts, "methods": methods, "not_converged": exceptions, "median_difference": apart})
+    save(
+        "convergence",
+        {**facts, "methods": methods, "not_converged": exceptions, "median_difference": apart},
+    )
 
 
 def measure_all(count: int, processes: int) -> list[dict[str, object]]:
@@ -59,7 +91,9 @@ def measure_all(count: int, processes: int) -> list[dict[str, object]]:
     if folder is None:
         print(f"{FOLDER_VARIABLE} names no folder with real nodules: stand-ins instead", flush=True)
         one_thread()
-        return [measure(nodule) for nodule in track(stand_ins(count), "solving", total=min(count, 24))]
+        return [
+            measure(nodule) for nodule in track(stand_ins(count), "solving", total=min(count, 24))
+        ]
     # the largest first, so that no process is left alone with one
     ids = spread(real_ids_by_volume(folder), count)[::-1]
     with get_context("spawn").Pool(processes, initializer=one_thread) as pool:
@@ -69,7 +103,7 @@ def measure_all(count: int, processes: int) -> list[dict[str, object]]:
 def measure_real(nodule_id: str) -> dict[str, object]:
     try:
         return measure(read_real(real_folder(), nodule_id))
-    except Refusal as refusal:
+    except InputError as refusal:
         return {"id": nodule_id, "refused": refusal.what}
 
 
@@ -88,7 +122,10 @@ def measure(nodule: Ready) -> dict[str, object]:
             }
             for name, solution in solutions.items()
         },
-        "apart": {f"{a} - {b}": float(np.abs(alphas[a] - alphas[b]).mean()) for a, b in combinations(PLAIN, 2)},
+        "apart": {
+            f"{a} - {b}": float(np.abs(alphas[a] - alphas[b]).mean())
+            for a, b in combinations(PLAIN, 2)
+        },
     }
 
 

@@ -19,11 +19,15 @@ from matting import METHODS, Solution, estimate_alphas
 
 MEDIAN_UNKNOWN = 8000
 """The nodule nearest to this many unknown voxels is reported as the median nodule."""
-CALLS: dict[str, tuple[str, ...]] = {method: (method,) for method in METHODS} | {"all eight": METHODS}
+CALLS: dict[str, tuple[str, ...]] = {method: (method,) for method in METHODS} | {
+    "all eight": METHODS
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodules", type=int, default=40)
     arguments = parser.parse_args()
     one_thread()
@@ -32,7 +36,9 @@ def main() -> None:
         if not rows:
             estimate(nodule, METHODS)
         rows.append(measure(nodule))
-        print(f"{nodule.id}: {nodule.unknown_voxels} unknown voxels, {rows[-1]['seconds']['all eight']:.3g} s")
+        print(
+            f"{nodule.id}: {nodule.unknown_voxels} unknown voxels, {rows[-1]['seconds']['all eight']:.3g} s"
+        )
     rows.sort(key=lambda row: row["unknown_voxels"])
     median = min(rows, key=lambda row: abs(row["unknown_voxels"] - MEDIAN_UNKNOWN))
     for title, row in (("the median nodule", median), ("the largest nodule", rows[-1])):
@@ -45,21 +51,29 @@ def main() -> None:
 
 
 def estimate(nodule: Ready, methods: tuple[str, ...]) -> dict[str, Solution]:
-    return estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=methods)
+    return estimate_alphas(
+        nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=methods
+    )
 
 
 def measure(nodule: Ready) -> dict[str, object]:
     seconds = {}
     for name, methods in CALLS.items():
-        seconds[name], solutions = cpu_seconds(lambda methods=methods: estimate(nodule, methods), budget_s=1.0)
+        seconds[name], solutions = cpu_seconds(
+            lambda methods=methods: estimate(nodule, methods), budget_s=1.0
+        )
     return {
         "id": nodule.id,
         "unknown_voxels": nodule.unknown_voxels,
         "patch_voxels": nodule.labels.size,
         "seconds": {name: round(spent, 5) for name, spent in seconds.items()},
-        "microseconds_per_unknown": {name: round(1e6 * s / nodule.unknown_voxels, 3) for name, s in seconds.items()},
+        "microseconds_per_unknown": {
+            name: round(1e6 * s / nodule.unknown_voxels, 3) for name, s in seconds.items()
+        },
         "iterations": {name: solution.iterations for name, solution in solutions.items()},
-        "residual": {name: float(f"{solution.residual:.3g}") for name, solution in solutions.items()},
+        "residual": {
+            name: float(f"{solution.residual:.3g}") for name, solution in solutions.items()
+        },
     }
 
 
@@ -79,8 +93,12 @@ def plot(rows: list[dict[str, object]]) -> None:
     unknown = [row["unknown_voxels"] for row in rows]
     for name in ("cf", "knn", "lb", "if", "all eight"):
         for axis, figures in zip(axes, ("seconds", "microseconds_per_unknown"), strict=True):
-            axis.loglog(unknown, [row[figures][name] for row in rows], ".-", label=name, linewidth=0.8)
-    for axis, label in zip(axes, ("CPU seconds", "CPU microseconds per unknown voxel"), strict=True):
+            axis.loglog(
+                unknown, [row[figures][name] for row in rows], ".-", label=name, linewidth=0.8
+            )
+    for axis, label in zip(
+        axes, ("CPU seconds", "CPU microseconds per unknown voxel"), strict=True
+    ):
         axis.set(xlabel="unknown voxels", ylabel=label)
         axis.grid(alpha=0.3)
     axes[0].legend()

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.measure import PICTURES, RESULTS
 from benchmarks.standin_errors import better_rivals, sought
 from matting import METHODS
-from storage.cases import ALGORITHM_VERSION
+from storage.cases.case import ALGORITHM_VERSION
 
 PAGE = PICTURES.parent / "errors.md"
 Rows = dict[str, dict[str, float]]
@@ -46,7 +46,9 @@ def main() -> None:
 
 def page(report: dict[str, object]) -> str:
     seeds = {seed: found["table"] for seed, found in report["seeds"].items()}
-    tables = [f"{TITLES.get(seed, f'Seed {seed}:')}\n\n{table(kinds)}\n" for seed, kinds in seeds.items()]
+    tables = [
+        f"{TITLES.get(seed, f'Seed {seed}:')}\n\n{table(kinds)}\n" for seed, kinds in seeds.items()
+    ]
     return "\n".join([INTRODUCTION, f"{age(report)}\n", *tables, f"{losses(seeds)}\n", CLOSE])
 
 
@@ -59,7 +61,9 @@ def age(report: dict[str, object]) -> str:
 def table(kinds: dict[str, Rows]) -> str:
     lines = [f"| | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
     for name in next(iter(kinds.values())):
-        lines.append(f"| {name} | {' | '.join(cell(name, rows[name]) for rows in kinds.values())} |")
+        lines.append(
+            f"| {name} | {' | '.join(cell(name, rows[name]) for rows in kinds.values())} |"
+        )
     return "\n".join(lines)
 
 

@@ -28,19 +28,19 @@ from prefect.settings import PREFECT_LOGGING_LEVEL, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, save, table
-from flows.cluster import Cluster
-from flows.fan_out import BATCHES_AT_ONCE, fan_out
-from flows.server import prefect_server
+from flows.engine.cluster import Cluster
+from flows.engine.executor import BATCHES_AT_ONCE, fan_out
+from flows.engine.prefect_server import prefect_server
+from storage.cases.outcomes import Outcome, write_outcome
 from storage.layout import done_key
-from storage.outcomes import Outcome, write_outcome
 from storage.recipe import load_recipe
-from storage.source import Nodule
-from storage.sources import SourceSpec
+from storage.sources.base import Nodule
+from storage.sources.registry import SourceSpec
 from storage.store import open_store
+from tasks.curation.context import CurationJob, input_fingerprint
+from tasks.curation.plan import make_plan
+from tasks.curation.survey import survey_source
 from tasks.memory import peak_bytes
-from tasks.plan import make_plan
-from tasks.record import Order, inputs_of
-from tasks.survey import survey_source
 
 SLEEP_S = 1.0
 THREADS = (1, 2, 4, 8, 16, 32, 64)
@@ -50,7 +50,9 @@ STAGES = dict.fromkeys(("scan", "crop", "resample", "trimap", "solve", "judge", 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--real", type=int, default=0, help="real nodules to curate on two workers")
     parser.add_argument("--curated", type=Path, help="a store filled by one run on two workers")
     parser.add_argument("--plan", type=int, help=argparse.SUPPRESS)
@@ -59,18 +61,28 @@ def main() -> None:
     if arguments.plan is not None:
         print(json.dumps(plan(arguments.folder, arguments.plan)))
         return
-    known = json.loads((RESULTS / "fan_out.json").read_text()) if (RESULTS / "fan_out.json").exists() else {}
+    known = (
+        json.loads((RESULTS / "fan_out.json").read_text())
+        if (RESULTS / "fan_out.json").exists()
+        else {}
+    )
     if arguments.curated:
         report = {**known, "real": account(arguments.curated)}
         save("fan_out", report)
         print(report["real"])
         return
-    report: dict[str, object] = {"cores": os.cpu_count(), "sleep_s": SLEEP_S, "load_at_start": os.getloadavg()[0]}
+    report: dict[str, object] = {
+        "cores": os.cpu_count(),
+        "sleep_s": SLEEP_S,
+        "load_at_start": os.getloadavg()[0],
+    }
     report["plan"] = plans()
     quiet = temporary_settings({PREFECT_LOGGING_LEVEL: "CRITICAL"})
     with quiet, prefect_server(), cluster_of_threads() as (address, grow):
         report["many"] = many(address, grow)
-        report["throughput"] = [throughput(address, grow, threads, 12 * threads) for threads in THREADS]
+        report["throughput"] = [
+            throughput(address, grow, threads, 12 * threads) for threads in THREADS
+        ]
         report["two_workers"] = throughput(address, grow, 2, 200)
     report["real"] = real(arguments.real) if arguments.real else known.get("real")
     save("fan_out", report)
@@ -79,10 +91,15 @@ def main() -> None:
 
 def show(report: dict[str, object]) -> None:
     print(
-        table(("", "s", "peak MB"), [(f"{n:,}", row["seconds"], row["peak_mb"]) for n, row in report["plan"].items()])
+        table(
+            ("", "s", "peak MB"),
+            [(f"{n:,}", row["seconds"], row["peak_mb"]) for n, row in report["plan"].items()],
+        )
     )
     print(report["many"])
-    print(table(tuple(report["throughput"][0]), [tuple(row.values()) for row in report["throughput"]]))
+    print(
+        table(tuple(report["throughput"][0]), [tuple(row.values()) for row in report["throughput"]])
+    )
     print(report["real"])
 
 
@@ -92,25 +109,34 @@ def plans() -> dict[str, dict[str, float]]:
     for nodules in (MANY, 10 * MANY):
         with tempfile.TemporaryDirectory() as folder:
             finished_store(Path(folder), nodules)
-            rows[nodules] = in_own_process("benchmarks.fan_out", "--plan", str(nodules), "--folder", folder)
+            rows[nodules] = in_own_process(
+                "benchmarks.fan_out", "--plan", str(nodules), "--folder", folder
+            )
     return rows
 
 
 def finished_store(folder: Path, nodules: int) -> None:
     """A table of nodules and a store where each has its outcome and its mark."""
-    lines = [f"n{n:06d},P{n // 3:06d},n{n:06d}.image.nii.gz,n{n:06d}.readers.nii.gz,4" for n in range(nodules)]
-    (folder / "table.csv").write_text("\n".join(["nodule,patient,image,readers,n_readers", *lines]) + "\n")
+    lines = [
+        f"n{n:06d},P{n // 3:06d},n{n:06d}.image.nii.gz,n{n:06d}.readers.nii.gz,4"
+        for n in range(nodules)
+    ]
+    (folder / "table.csv").write_text(
+        "\n".join(["nodule,patient,image,readers,n_readers", *lines]) + "\n"
+    )
     order = order_of(folder)
     store = open_store(order.store_url, create=True)
     for number, nodule in enumerate(survey_source(order, None).nodules):
         digest = f"{number:064x}"
-        outcome = stub_outcome(nodule, inputs_of(nodule, order), digest)
+        outcome = stub_outcome(nodule, input_fingerprint(nodule, order), digest)
         write_outcome(store, outcome)
         store.put(done_key(nodule.id, digest), b"{}")
 
 
-def order_of(folder: Path) -> Order:
-    return Order(SourceSpec("files", str(folder / "table.csv")), str(folder / "store"), load_recipe())
+def order_of(folder: Path) -> CurationJob:
+    return CurationJob(
+        SourceSpec("files", str(folder / "table.csv")), str(folder / "store"), load_recipe()
+    )
 
 
 def stub_outcome(nodule: Nodule, inputs: dict[str, object], digest: str) -> Outcome:
@@ -147,7 +173,16 @@ def cluster_of_threads() -> Iterator[tuple[str, object]]:
                 worker = processes.pop()
                 worker.terminate()
                 worker.wait()
-            worker = [dask, "worker", address, "--nthreads", str(threads), "--nworkers", "1", "--no-nanny"]
+            worker = [
+                dask,
+                "worker",
+                address,
+                "--nthreads",
+                str(threads),
+                "--nworkers",
+                "1",
+                "--no-nanny",
+            ]
             processes.append(subprocess.Popen([*worker, "--no-dashboard"], **options))
             with Client(address) as client:
                 while sum(client.nthreads().values()) != threads:
@@ -165,7 +200,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
 
 
-def stub(seconds: float, nodule: Nodule, order: Order) -> Outcome:
+def stub(seconds: float, nodule: Nodule, order: CurationJob) -> Outcome:
     """What a worker gives back, without the work."""
     time.sleep(seconds)
     return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": order.recipe.deciding()}, "0" * 64)
@@ -173,8 +208,11 @@ def stub(seconds: float, nodule: Nodule, order: Order) -> Outcome:
 
 @flow(name="fan out stubs", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
 def fan_stubs(address: str, nodules: int, seconds: float) -> None:
-    made = tuple(Nodule(f"n{n:06d}", f"P{n // 3:06d}", {"row": {"image": "i", "readers": "r"}}) for n in range(nodules))
-    order = Order(SourceSpec("files", "none.csv"), "none", load_recipe())
+    made = tuple(
+        Nodule(f"n{n:06d}", f"P{n // 3:06d}", {"row": {"image": "i", "readers": "r"}})
+        for n in range(nodules)
+    )
+    order = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe())
     outcomes, stopped = fan_out(partial(stub, seconds), made, order, Cluster(scheduler=address))
     expect(not stopped, stopped)
     expect([outcome.state for outcome in outcomes] == ["done"] * nodules, "every stub is done")
@@ -182,22 +220,22 @@ def fan_stubs(address: str, nodules: int, seconds: float) -> None:
 
 def many(address: str, grow: object) -> dict[str, object]:
     """Nodules that cost nothing: what is left is the orchestration. Memory is this process's, by the time of day."""
-    from flows.tally import Tally
+    from flows.engine.progress import ProgressTracker
 
     grow(32)
     fan_stubs(address, 200, 0.0)
-    me, memory, add = psutil.Process(), {}, Tally.add
+    me, memory, add = psutil.Process(), {}, ProgressTracker.add
 
-    def watched(tally: Tally, outcome: Outcome) -> None:
+    def watched(tally: ProgressTracker, outcome: Outcome) -> None:
         add(tally, outcome)
         if len(tally.outcomes) in SAMPLES:
             memory[len(tally.outcomes)] = round(me.memory_info().rss / MEGABYTE, 1)
 
-    Tally.add = watched
+    ProgressTracker.add = watched
     used, begin = me.cpu_times(), time.perf_counter()
     fan_stubs(address, MANY, 0.0)
     wall, now = time.perf_counter() - begin, me.cpu_times()
-    Tally.add = add
+    ProgressTracker.add = add
     cpu = now.user + now.system - used.user - used.system
     return {
         "nodules": MANY,
@@ -229,14 +267,31 @@ def real(nodules: int) -> dict[str, object]:
 
     data = Path(os.environ["HALOSIGN_REAL_DATA"])
     with tempfile.TemporaryDirectory() as folder:
-        rows = pd.read_csv(data / "nodules.csv").rename(columns={"voi": "nodule"}).head(nodules).assign(n_readers=4)
+        rows = (
+            pd.read_csv(data / "nodules.csv")
+            .rename(columns={"voi": "nodule"})
+            .head(nodules)
+            .assign(n_readers=4)
+        )
         for kind in ("image", "readers"):
             rows[kind] = str(data / "nodules") + "/" + rows.nodule + f".{kind}.nii.gz"
         rows.to_csv(Path(folder) / "table.csv", index=False)
         store = f"{folder}/store"
-        command = ["-m", "flows.cli", "curate", "--files", f"{folder}/table.csv", "--store", store, "--workers", "2"]
+        command = [
+            "-m",
+            "flows.cli",
+            "curate",
+            "--files",
+            f"{folder}/table.csv",
+            "--store",
+            store,
+            "--workers",
+            "2",
+        ]
         load = os.getloadavg()[0]
-        done = subprocess.run([sys.executable, *command], check=False, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, *command], check=False, stdout=subprocess.PIPE, text=True
+        )
         expect(done.returncode in {0, 1}, done.stdout)
         found = account(Path(store))
         shutil.rmtree(store)

@@ -20,15 +20,30 @@ from benchmarks.page import markdown
 REPORTS = RESULTS / "faults.json"
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 BEGIN, END = "<!-- table: python -m benchmarks.faults -->\n", "<!-- end of table -->"
-HEADER = ("fault", "runs", "lost", "recomputed", "went on by itself", "median s to recover", "longest")
+HEADER = (
+    "fault",
+    "runs",
+    "lost",
+    "recomputed",
+    "went on by itself",
+    "median s to recover",
+    "longest",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page-only", action="store_true", help="write the page from the kept reports")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--page-only", action="store_true", help="write the page from the kept reports"
+    )
     if not parser.parse_args().page_only:
         environment = {**os.environ, "HALOSIGN_FAULT_REPORTS": str(REPORTS)}
-        subprocess.run([sys.executable, "-m", "pytest", "-m", "slow or not slow", "tests/faults"], env=environment)
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "-m", "slow or not slow", "tests/faults"],
+            env=environment,
+        )
     head, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text(head + BEGIN + "\n" + table() + "\n\n" + END + rest.split(END)[1])
     print(f"wrote {PAGE}")

@@ -17,14 +17,16 @@ import numpy as np
 from benchmarks.measure import one_thread, save, table
 from benchmarks.nodules import Ready, nodules
 from matting import Parameters, estimate_alphas
-from matting.region import box_around
+from matting.geometry.box import box_around
 
 BASE = ("cf", "knn", "lb", "if")
 WHOLE_MM = 1e4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodules", type=int, default=12)
     arguments = parser.parse_args()
     one_thread()
@@ -34,8 +36,15 @@ def main() -> None:
         largest = ", ".join(f"{name} {rows[-1][f'{name} largest']:.2g}" for name in BASE)
         print(f"{nodule.id}, {rows[-1]['share']:.0%} of the patch searched: {largest}", flush=True)
     methods = {name: summarise(name, rows) for name in BASE}
-    print(table(("", *methods["cf"]), [(name, *figures.values()) for name, figures in methods.items()]))
-    save("margin", {"margin_mm": Parameters().solver.search_margin_mm, "methods": methods, "nodules": rows})
+    print(
+        table(
+            ("", *methods["cf"]), [(name, *figures.values()) for name, figures in methods.items()]
+        )
+    )
+    save(
+        "margin",
+        {"margin_mm": Parameters().solver.search_margin_mm, "methods": methods, "nodules": rows},
+    )
 
 
 def measure(nodule: Ready) -> dict[str, object]:
@@ -43,14 +52,25 @@ def measure(nodule: Ready) -> dict[str, object]:
     whole = replace(defaults, solver=replace(defaults.solver, search_margin_mm=WHOLE_MM))
     near, far = (
         estimate_alphas(
-            nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=BASE, parameters=parameters
+            nodule.image_hu,
+            nodule.labels,
+            spacing_mm=nodule.spacing_mm,
+            methods=BASE,
+            parameters=parameters,
         )
         for parameters in (defaults, whole)
     )
-    row: dict[str, object] = {"id": nodule.id, "unknown": nodule.unknown_voxels, "share": searched_share(nodule)}
+    row: dict[str, object] = {
+        "id": nodule.id,
+        "unknown": nodule.unknown_voxels,
+        "share": searched_share(nodule),
+    }
     for name in BASE:
         apart = np.abs(near[name].alpha - far[name].alpha)[nodule.unknown]
-        row |= {f"{name} mean": float(f"{apart.mean():.3g}"), f"{name} largest": float(f"{apart.max():.3g}")}
+        row |= {
+            f"{name} mean": float(f"{apart.mean():.3g}"),
+            f"{name} largest": float(f"{apart.max():.3g}"),
+        }
     return row
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numba
 from threadpoolctl import threadpool_limits
 
-from storage.cases import ALGORITHM_VERSION
+from storage.cases.case import ALGORITHM_VERSION
 from tasks.memory import peak_bytes, status_bytes
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +31,9 @@ def one_thread() -> None:
     numba.set_num_threads(1)
 
 
-def cpu_seconds(action: Callable[[], T], *, repeats: int = 5, budget_s: float = 5.0) -> tuple[float, T]:
+def cpu_seconds(
+    action: Callable[[], T], *, repeats: int = 5, budget_s: float = 5.0
+) -> tuple[float, T]:
     """Give the median CPU seconds of an action and what it gave; stops repeating once the budget is spent."""
     spent: list[float] = []
     while True:
@@ -60,7 +62,9 @@ def in_own_process(module: str, *arguments: str) -> dict[str, float]:
 
 def save(name: str, report: dict[str, object]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"algorithm": ALGORITHM_VERSION, **report}, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(
+        json.dumps({"algorithm": ALGORITHM_VERSION, **report}, indent=1) + "\n"
+    )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -68,7 +72,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) if n == 0 else cell.rjust(width) for n, (cell, width) in enumerate(pairs))
+        "  ".join(
+            cell.ljust(width) if n == 0 else cell.rjust(width)
+            for n, (cell, width) in enumerate(pairs)
+        )
         for pairs in (list(zip(row, widths, strict=True)) for row in cells)
     )
 

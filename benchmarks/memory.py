@@ -5,7 +5,7 @@
 A soft ball in textured lung; its shell is unknown. Every figure comes from a process of its own that makes the ball,
 solves all eight in one call and reads its peak: in all, and beyond what it held after imports, compiling and the ball.
 The first row is the target: 4.5 million voxels, about 150,000 of them unknown, under 1.5 GB in all. Then whole nodules,
-from files to a stored case, each in a process of its own: what `halosign plan` expects of a worker (tasks/plan.py)
+from files to a stored case, each in a process of its own: what `halosign plan` expects of a worker (tasks/curation/plan.py)
 against what it took. Real nodules of all sizes, or else such balls.
 """
 
@@ -23,16 +23,16 @@ from benchmarks.measure import MEGABYTE, in_own_process, one_thread, reset_peak,
 from benchmarks.nodules import real_folder, real_ids_by_volume, spread
 from flows.curate import curate_nodule
 from matting import estimate_alphas
+from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.phantoms import LUNG_HU, TISSUE_HU
-from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
-from storage.outcomes import Outcome
+from storage.cases.outcomes import Outcome
 from storage.recipe import Recipe
-from storage.sources import SourceSpec
+from storage.sources.registry import SourceSpec
 from storage.store import open_store
+from tasks.curation.context import CurationJob
+from tasks.curation.plan import expected_peak_bytes
+from tasks.curation.survey import survey_source
 from tasks.memory import peak_bytes
-from tasks.plan import expected_peak_bytes
-from tasks.record import Order
-from tasks.survey import survey_source
 
 SPACING_MM = (0.5, 0.5, 0.5)
 LIMIT_MB = 1500
@@ -45,8 +45,16 @@ TABLE = "nodule,patient,image,readers,n_readers\n{name},P,{image},{readers},4\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one", nargs=2, type=int, metavar=("SIDE", "UNKNOWN"), help="one figure; for the processes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--one",
+        nargs=2,
+        type=int,
+        metavar=("SIDE", "UNKNOWN"),
+        help="one figure; for the processes",
+    )
     parser.add_argument("--whole", metavar="NODULE", help="one whole nodule; for the processes")
     arguments = parser.parse_args()
     if arguments.one:
@@ -56,7 +64,9 @@ def main() -> None:
         print(json.dumps(measure_whole(arguments.whole)))
         return
     cases = [(SIDE, UNKNOWN_VOXELS), *OF_UNKNOWN, *OF_PATCH]
-    rows = [in_own_process("benchmarks.memory", "--one", str(side), str(count)) for side, count in cases]
+    rows = [
+        in_own_process("benchmarks.memory", "--one", str(side), str(count)) for side, count in cases
+    ]
     print(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
     met = rows[0]["peak MB"] < LIMIT_MB
     print(f"{rows[0]['peak MB']:.0f} MB against {LIMIT_MB} MB: {'met' if met else 'missed'}")
@@ -81,7 +91,9 @@ def measure(side: int, count: int) -> dict[str, float]:
         "unknown voxels": unknown,
         "peak MB": round(peak / MEGABYTE),
         "beyond start MB": round((peak - held) / MEGABYTE),
-        "mattes themselves MB": round(sum(solution.alpha.nbytes for solution in solutions.values()) / MEGABYTE),
+        "mattes themselves MB": round(
+            sum(solution.alpha.nbytes for solution in solutions.values()) / MEGABYTE
+        ),
         "converged": sum(solution.converged for solution in solutions.values()),
     }
 
@@ -99,7 +111,9 @@ def measure_whole(name: str) -> dict[str, object]:
         "state": outcome.state,
         "patch voxels": outcome.patch_voxels,
         "unknown voxels": outcome.unknown_voxels,
-        "expected MB": round(expected_peak_bytes(outcome.patch_voxels, outcome.unknown_voxels) / MEGABYTE),
+        "expected MB": round(
+            expected_peak_bytes(outcome.patch_voxels, outcome.unknown_voxels) / MEGABYTE
+        ),
         "peak MB": round(peak / MEGABYTE),
     }
 
@@ -110,13 +124,20 @@ def curate(name: str, folder: Path) -> Outcome:
     if name in BALLS:
         write_ball(BALLS[name], image, readers)
     else:
-        image, readers = (str(real_folder() / "nodules" / f"{name}.{part}.nii.gz") for part in ("image", "readers"))
+        image, readers = (
+            str(real_folder() / "nodules" / f"{name}.{part}.nii.gz")
+            for part in ("image", "readers")
+        )
     Path(folder, "table.csv").write_text(
-        TABLE.format(name=name, image=os.path.relpath(image, folder), readers=os.path.relpath(readers, folder))
+        TABLE.format(
+            name=name,
+            image=os.path.relpath(image, folder),
+            readers=os.path.relpath(readers, folder),
+        )
     )
     store = f"{folder}/store"
     open_store(store, create=True)
-    order = Order(SourceSpec("files", f"{folder}/table.csv"), store, Recipe())
+    order = CurationJob(SourceSpec("files", f"{folder}/table.csv"), store, Recipe())
     return curate_nodule(survey_source(order, None).nodules[0], order)
 
 

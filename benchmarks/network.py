@@ -9,9 +9,9 @@ import sys
 from dataclasses import asdict
 
 from benchmarks.measure import save, table
-from storage.checkpoints import checkpoint_prefix, read_checkpoint
-from storage.reader import ReleaseReader
-from storage.scores import FIGURES, METHODS, read_lines
+from storage.releases.reader import ReleaseReader
+from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
+from storage.results.scores import METHOD_SCORES, METRIC_NAMES, read_lines
 from storage.store import open_store
 
 SPLIT = "test"
@@ -20,7 +20,10 @@ SPLIT = "test"
 def main() -> None:
     url, version, *digests = sys.argv[1:]
     store, reader = open_store(url), ReleaseReader(url, version)
-    networks = {digest: read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}").config for digest in digests}
+    networks = {
+        digest: read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}").config
+        for digest in digests
+    }
     members = reader.manifest["nodules"].values()
     trained = {
         digest: {
@@ -33,10 +36,13 @@ def main() -> None:
         }
         for digest, config in networks.items()
     }
-    lines = {what: read_lines(store, version, SPLIT, what) for what in (METHODS, *digests)}
+    lines = {what: read_lines(store, version, SPLIT, what) for what in (METHOD_SCORES, *digests)}
     report = {
         "stand_in": bool(reader.manifest["stand_in"]),
-        "nodules": {s: sum(member["split"] == s for member in members) for s in ("train", "validation", SPLIT)},
+        "nodules": {
+            s: sum(member["split"] == s for member in members)
+            for s in ("train", "validation", SPLIT)
+        },
         "patients": {
             s: len({member["patient_id"] for member in members if member["split"] == s})
             for s in ("train", "validation", SPLIT)
@@ -47,12 +53,16 @@ def main() -> None:
     save("network", report)
     for region in ("whole", "near", "unknown"):
         rows = [
-            (line.matte if what == METHODS else f"{line.matte} {what[:8]}", line.nodules, *line.means.values())
+            (
+                line.matte if what == METHOD_SCORES else f"{line.matte} {what[:8]}",
+                line.nodules,
+                *line.means.values(),
+            )
             for what, found in lines.items()
             for line in found
             if line.region == region
         ]
-        print(f"\n{SPLIT} split, {region}\n" + table(("matte", "nodules", *FIGURES), rows))
+        print(f"\n{SPLIT} split, {region}\n" + table(("matte", "nodules", *METRIC_NAMES), rows))
 
 
 if __name__ == "__main__":

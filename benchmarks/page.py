@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.cost import MEDIAN_UNKNOWN, spread_of_cost
 from benchmarks.measure import PICTURES, RESULTS
 from benchmarks.review import WANTED_FRAMES, WANTED_NEXT_MS, WANTED_P95_MS
-from matting.candidates import TIED
-from storage.cases import ALGORITHM_VERSION
+from matting.measures.candidates import TIED
+from storage.cases.case import ALGORITHM_VERSION
 
 PAGE = PICTURES.parent / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
@@ -29,18 +29,40 @@ BANDS = ((1_000, 10_000), (10_000, 30_000), (30_000, 100_000), (100_000, 1_000_0
 
 
 def main() -> None:
-    writers = (cost, peers, textbook, convergence, margin, memory, search, reading, publishing, fan_out, review)
+    writers = (
+        cost,
+        peers,
+        textbook,
+        convergence,
+        margin,
+        memory,
+        search,
+        reading,
+        publishing,
+        fan_out,
+        review,
+    )
     reports = {writer: read(writer.__name__) for writer in writers}
     sections = [writer(report) for writer, report in reports.items()]
     PAGE.write_text(
-        "\n".join([INTRODUCTION, age({writer.__name__: report for writer, report in reports.items()}), *sections])
+        "\n".join(
+            [
+                INTRODUCTION,
+                age({writer.__name__: report for writer, report in reports.items()}),
+                *sections,
+            ]
+        )
     )
     print(f"wrote {Path('docs', PAGE.name)}")
 
 
 def age(reports: dict[str, dict[str, object]]) -> str:
     """Say which figures were measured before the solvers last changed."""
-    old = [section for section, report in reports.items() if report.get("algorithm", 1) != ALGORITHM_VERSION]
+    old = [
+        section
+        for section, report in reports.items()
+        if report.get("algorithm", 1) != ALGORITHM_VERSION
+    ]
     if not old:
         return f"All were measured with algorithm version {ALGORITHM_VERSION}.\n"
     return f"Measured with an earlier version of the solvers than the present {ALGORITHM_VERSION}: {', '.join(old)}.\n"
@@ -83,7 +105,11 @@ def cost_by_size(rows: list[dict[str, dict[str, float]]]) -> list[tuple[str, int
     """Give for each band its name, how many nodules it has and the median cost of all eight per unknown voxel."""
     bands = []
     for first, last in BANDS:
-        costs = [r["microseconds_per_unknown"]["all eight"] for r in rows if first <= r["unknown_voxels"] < last]
+        costs = [
+            r["microseconds_per_unknown"]["all eight"]
+            for r in rows
+            if first <= r["unknown_voxels"] < last
+        ]
         if costs:
             bands.append((f"{first:,} to {last:,}", len(costs), statistics.median(costs)))
     return bands
@@ -95,7 +121,9 @@ def peers(report: dict[str, object]) -> str:
     shown = [key for key in times[0] if "ratio" not in key or "whole" not in key]
     summary = [(name, value) for name, value in report["median_ratios"].items()]
     rows = [(name, *row.values()) for name, row in errors.items()]
-    times_less, closed_form = (report["median_ratios"][name] for name in ("whole ratio", "cf whole ratio"))
+    times_less, closed_form = (
+        report["median_ratios"][name] for name in ("whole ratio", "cf whole ratio")
+    )
     lower = {name: 1 - row["3D"] / row["2D"] for name, row in errors.items()}
     said = "\n".join(
         f"- {name}: ours {abs(share):.0%} {'lower' if share > 0 else 'higher'}; {WANTED_LOWER:.0%} lower wanted:"
@@ -154,7 +182,9 @@ form: epsilon 1e-7, a line in intensity alone, all windows counting the same.
 def convergence(report: dict[str, object]) -> str:
     methods, apart, failed = report["methods"], report["median_difference"], report["not_converged"]
     rows = [(name, *figures.values()) for name, figures in methods.items()]
-    exceptions = markdown(("nodule", "method", "status", "residual"), [tuple(row.values()) for row in failed])
+    exceptions = markdown(
+        ("nodule", "method", "status", "residual"), [tuple(row.values()) for row in failed]
+    )
     tied = [pair for pair, difference in apart.items() if difference < TIED]
     return f"""## Convergence
 
@@ -221,7 +251,9 @@ def search(report: dict[str, object]) -> str:
     parts = []
     for method, rows in report["rows"].items():
         header = ("", *next(iter(rows.values())))
-        parts.append(f"### {method}\n\n{markdown(header, [(name, *row.values()) for name, row in rows.items()])}")
+        parts.append(
+            f"### {method}\n\n{markdown(header, [(name, *row.values()) for name, row in rows.items()])}"
+        )
     tables = "\n\n".join(parts)
     return f"""## How the defaults were chosen
 
@@ -290,7 +322,11 @@ of its own; wall times, with a load of {report["load_at_start"]:.1f} on the {rep
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
 """
     if real:
-        load = f" Load {real['load'][0]} when it began, {real['load'][1]} when it ended." if "load" in real else ""
+        load = (
+            f" Load {real['load'][0]} when it began, {real['load'][1]} when it ended."
+            if "load" in real
+            else ""
+        )
         text += f"""
 `python -m benchmarks.fan_out --real N` curates real nodules on two workers: {real["nodules"]} nodules,
 {real["stage_s"]} seconds in stages over {real["wall_s"]} s of the whole run, cluster start included: efficiency
@@ -302,7 +338,11 @@ of its own; wall times, with a load of {report["load_at_start"]:.1f} on the {rep
 def review(report: dict[str, object]) -> str:
     kept = report["decision_ms_p95"] < WANTED_P95_MS and not report["decisions_lost"]
     rows = [
-        ("next nodule drawn after the key that decides, ms", report["next_ms_median"], report["next_ms_most"]),
+        (
+            "next nodule drawn after the key that decides, ms",
+            report["next_ms_median"],
+            report["next_ms_most"],
+        ),
         ("first nodule of a visit with its images, ms", report["first_ms"], ""),
         ("scrolling: planes, surface and eight candidates, frames/s", report["frames_per_s"], ""),
         ("the same, CPU ms a frame", report["frame_cpu_ms"], ""),
@@ -337,7 +377,13 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
 
 
 if __name__ == "__main__":

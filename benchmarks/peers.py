@@ -19,10 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import cpu_seconds, one_thread, save, table
-from benchmarks.nodules import REFERENCE, UNSEEN_STAND_INS, Ready, nodules, real_folder, reference_nodule, stand_ins
+from benchmarks.nodules import (
+    REFERENCE,
+    UNSEEN_STAND_INS,
+    Ready,
+    nodules,
+    real_folder,
+    reference_nodule,
+    stand_ins,
+)
 from matting import Parameters, estimate_alphas
-from matting.region import box_around, to_intensity
-from matting.trimap import UNKNOWN
+from matting.geometry.box import box_around
+from matting.geometry.trimap import UNKNOWN
+from matting.solvers.region import to_intensity
 
 SHARED = ("cf", "knn", "lb")
 """The methods that both have."""
@@ -32,7 +41,9 @@ Estimator = Callable[[Array, Array], Array]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodules", type=int, default=10)
     parser.add_argument("--stand-ins", type=int, default=12)
     arguments = parser.parse_args()
@@ -42,8 +53,15 @@ def main() -> None:
     times = [time_nodule(nodule, estimators) for nodule in chosen(arguments.nodules)]
     print(table(tuple(times[0]), [tuple(row.values()) for row in times]))
     ratios = [key for key in times[0] if key.endswith("ratio")]
-    summary = {key: statistics.median(row[key] for row in times if not math.isnan(row[key])) for key in ratios}
-    print("median ratios, theirs / ours:", {key: round(value, 2) for key, value in summary.items()}, end="\n\n")
+    summary = {
+        key: statistics.median(row[key] for row in times if not math.isnan(row[key]))
+        for key in ratios
+    }
+    print(
+        "median ratios, theirs / ours:",
+        {key: round(value, 2) for key, value in summary.items()},
+        end="\n\n",
+    )
     unseen = stand_ins(arguments.stand_ins, UNSEEN_SEED, UNSEEN_STAND_INS)
     errors = [truth_errors(nodule, estimators) for nodule in unseen]
     means = mean_errors(errors)
@@ -127,12 +145,16 @@ def time_nodule(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, ob
         "whole ratio": round(sum(theirs[name, False] for name in SHARED) / ours["three"], 3),
         "cf cut ratio": round(theirs["cf", True] / ours["cf"], 3),
         "cf whole ratio": round(theirs["cf", False] / ours["cf"], 3),
-        "cf cut, a voxel, ratio": round(theirs["cf", True] / ours["cf"] / share, 3) if share else math.nan,
+        "cf cut, a voxel, ratio": round(theirs["cf", True] / ours["cf"] / share, 3)
+        if share
+        else math.nan,
     }
 
 
 def truth_errors(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, object]:
-    solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=SHARED)
+    solutions = estimate_alphas(
+        nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=SHARED
+    )
     flat = {name: solve_slices(nodule, estimators[name], cut=False) for name in SHARED}
     common = sorted(set.intersection(*(set(solved) for solved in flat.values())))
     where, truth = nodule.unknown[common], nodule.patch.known_alpha[common]
@@ -149,8 +171,12 @@ def truth_errors(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, o
 def mean_errors(rows: list[dict[str, object]]) -> dict[str, dict[str, float]]:
     means = {}
     for name in SHARED:
-        three, two = (statistics.fmean(row["errors"][name][way] for row in rows) for way in ("3D", "2D"))
-        each = statistics.median(row["errors"][name]["2D"] / row["errors"][name]["3D"] for row in rows)
+        three, two = (
+            statistics.fmean(row["errors"][name][way] for row in rows) for way in ("3D", "2D")
+        )
+        each = statistics.median(
+            row["errors"][name]["2D"] / row["errors"][name]["3D"] for row in rows
+        )
         ratios = {"ratio": round(two / three, 3), "median": round(each, 3)}
         means[name] = {"3D": round(three, 4), "2D": round(two, 4), **ratios}
     return means

@@ -17,10 +17,10 @@ from PIL import Image
 from benchmarks.measure import PICTURES
 from benchmarks.nodules import Ready, make_ready, native_patch, pure_lesion_hu, simulated
 from matting import estimate_alphas
-from matting.density import foreground_target
-from matting.parameters import Density
-from matting.region import box_around
-from matting.trimap import FOREGROUND, UNKNOWN
+from matting.geometry.box import box_around
+from matting.geometry.trimap import FOREGROUND, UNKNOWN
+from matting.parameters import DensitySettings
+from matting.solvers.foreground_target import foreground_target
 
 NODULE = "LIDC-IDRI-0375-a2693"
 SEED = 1
@@ -45,14 +45,19 @@ def main() -> None:
     solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
     place = middle_slice(nodule)
     known = nodule.patch.known_alpha
-    truths = {"": known, "+": known * foreground_target(pure_lesion_hu(native, placed), Density())}
+    truths = {
+        "": known,
+        "+": known * foreground_target(pure_lesion_hu(native, placed), DensitySettings()),
+    }
     for page, methods in PAGES.items():
         alphas = {method: solutions[method].alpha for method in methods}
         forms = dict.fromkeys("+" if method.endswith("+") else "" for method in methods)
         save_page(page, nodule, place, alphas | {f"truth {form}": truths[form] for form in forms})
         for method, alpha in alphas.items():
             truth = truths["+" if method.endswith("+") else ""]
-            print(f"{page}: {method} {np.abs(alpha - truth)[nodule.unknown].mean():.3f} from its truth")
+            print(
+                f"{page}: {method} {np.abs(alpha - truth)[nodule.unknown].mean():.3f} from its truth"
+            )
 
 
 def middle_slice(nodule: Ready) -> tuple[int, slice, slice]:
@@ -63,12 +68,17 @@ def middle_slice(nodule: Ready) -> tuple[int, slice, slice]:
 
 
 def save_page(
-    page: str, nodule: Ready, place: tuple[int, slice, slice], mattes: dict[str, NDArray[np.float64]]
+    page: str,
+    nodule: Ready,
+    place: tuple[int, slice, slice],
+    mattes: dict[str, NDArray[np.float64]],
 ) -> None:
     low, high = WINDOW_HU
     trimap = np.where(nodule.labels == UNKNOWN, 0.5, nodule.labels == FOREGROUND)
     panels = {"CT": (nodule.image_hu - low) / (high - low), "trimap": trimap, **mattes}
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.5 * len(panels), 1.7), layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(1.5 * len(panels), 1.7), layout="constrained"
+    )
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
         axis.imshow(values[place], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(title, fontsize=9)

@@ -14,16 +14,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.measure import MEGABYTE, in_own_process, save
-from matting.grid import Grid
-from matting.patch import Patch
-from storage.cases import NewCase, case_digest, write_case
-from storage.decisions import Decision, record_decision
-from storage.outcomes import Outcome, write_outcome
+from matting.geometry.grid import Grid
+from matting.geometry.patch import Patch
+from storage.cases.case import NewCase, case_digest, write_case
+from storage.cases.outcomes import Outcome, write_outcome
 from storage.recipe import Recipe
-from storage.releases import publish_release, verify_release
+from storage.releases.release import publish_release, verify_release
+from storage.reviews.verdicts import Verdict, record_verdict
 from storage.store import open_store
 from tasks.memory import peak_bytes
-from tasks.release import draft_release
+from tasks.publish import draft_release
 
 NODULES = 1000
 LIMIT_MB = 1000
@@ -33,9 +33,13 @@ VERSION = "0.1.0"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--fill", metavar="STORE", help="fill a store; for the processes")
-    parser.add_argument("--publish", metavar="STORE", help="publish and verify a store; for the processes")
+    parser.add_argument(
+        "--publish", metavar="STORE", help="publish and verify a store; for the processes"
+    )
     arguments = parser.parse_args()
     if arguments.fill:
         print(json.dumps(fill(arguments.fill)))
@@ -60,9 +64,13 @@ def fill(url: str) -> dict[str, float]:
     store, recipe, size = open_store(url, create=True), Recipe(), 0
     axes = np.indices(SHAPE).reshape(3, -1).T - (np.array(SHAPE) - 1) / 2
     distance = np.linalg.norm(axes, axis=1).reshape(SHAPE)
-    alphas = {name: 1 / (1 + np.exp((distance - 8 - n / 8) / 1.5)) for n, name in enumerate(METHODS)}
+    alphas = {
+        name: 1 / (1 + np.exp((distance - 8 - n / 8) / 1.5)) for n, name in enumerate(METHODS)
+    }
     readers = np.stack([distance < radius for radius in (7, 8, 9, 10)])
-    trimap = np.where(readers.all(axis=0), 255, np.where(readers.any(axis=0), 128, 0)).astype(np.uint8)
+    trimap = np.where(readers.all(axis=0), 255, np.where(readers.any(axis=0), 128, 0)).astype(
+        np.uint8
+    )
     grid = Grid(SHAPE, (0.5, 0.5, 0.5), (0.0, 0.0, 0.0))
     draw = np.random.default_rng(1)
     for number in range(NODULES):
@@ -76,12 +84,17 @@ def fill(url: str) -> dict[str, float]:
             "recipe": recipe.deciding(),
             "trimap": {"inward_mm": 1.0, "core_voxels": int(readers[0].sum()), "unknown_voxels": 9},
             "reports": {name: {"status": "CONVERGED", "converged": True} for name in METHODS},
-            "figures": {"methods": {name: {"agreement": 0.5} for name in METHODS}, "ranking": list(METHODS)},
+            "figures": {
+                "methods": {name: {"agreement": 0.5} for name in METHODS},
+                "ranking": list(METHODS),
+            },
         }
         patch = Patch(grid, image, np.ones(SHAPE, bool), readers)
         size += write_case(store, NewCase(nodule_id, digest, patch, trimap, alphas, facts))
-        write_outcome(store, Outcome(nodule_id, patient, "done", "write", digest=digest, stand_in=True))
-        record_decision(store, Decision(nodule_id, digest, "choose", "cf", "bench", automatic=True))
+        write_outcome(
+            store, Outcome(nodule_id, patient, "done", "write", digest=digest, stand_in=True)
+        )
+        record_verdict(store, Verdict(nodule_id, digest, "choose", "cf", "bench", automatic=True))
     return {"megabytes": round(size / MEGABYTE)}
 
 

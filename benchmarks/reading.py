@@ -19,15 +19,15 @@ import numpy as np
 from benchmarks.measure import one_thread, save, table
 from benchmarks.nodules import Ready, make_ready, nodules, real_folder
 from matting import estimate_alphas
-from matting.parameters import Crop
-from storage.cases import NewCase, case_files, write_case
-from storage.dataset import CROP_ZYX, ReleaseDataset
-from storage.exhibit import open_exhibit
-from storage.export_nifti import nifti_files
+from matting.parameters import CropSettings
+from storage.cases.case import NewCase, case_files, write_case
+from storage.exports.nifti import nifti_files
+from storage.exports.released_nodule import open_released_nodule
 from storage.layout import case_prefix
-from storage.reader import ReleaseReader
-from storage.releases import Draft, Member, publish_release
-from storage.sources import SourceSpec, open_source
+from storage.releases.reader import ReleaseReader
+from storage.releases.release import Draft, Member, publish_release
+from storage.releases.torch_dataset import CROP_ZYX, ReleaseDataset
+from storage.sources.registry import SourceSpec, open_source
 from storage.store import Store, open_store
 
 METHOD = "cf"
@@ -67,7 +67,16 @@ def main() -> None:
     met["bytes"] = size["release"] <= size[".nii.gz"]
     print(met, f"ReleaseDataset: {items:.1f} items a second")
     shapes = {name: list(reader.shape(name)) for name in reader.nodules()}
-    save("reading", {"wanted": WANTED, "met": met, "rows": rows, "items_a_second": round(items, 1), "shapes": shapes})
+    save(
+        "reading",
+        {
+            "wanted": WANTED,
+            "met": met,
+            "rows": rows,
+            "items_a_second": round(items, 1),
+            "shapes": shapes,
+        },
+    )
 
 
 def ready() -> Iterator[Ready]:
@@ -76,7 +85,9 @@ def ready() -> Iterator[Ready]:
     if folder is not None:
         source = open_source(SourceSpec("lidc", str(folder / "lidc_dicom")))
         for nodule in source.survey(readers=4).nodules:
-            yield make_ready(nodule.id, source.read(nodule, padding_slices=Crop().padding_slices).patch)
+            yield make_ready(
+                nodule.id, source.read(nodule, padding_slices=CropSettings().padding_slices).patch
+            )
     yield from nodules(PIECES)
 
 
@@ -85,8 +96,13 @@ def release(store: Store) -> None:
     for number, nodule in enumerate(ready()):
         digest = f"{number:064}"
         solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
-        alphas = {name: solution.alpha if solution.converged else None for name, solution in solutions.items()}
-        write_case(store, NewCase(nodule.id, digest, nodule.patch, nodule.labels, alphas, {"source": {}}))
+        alphas = {
+            name: solution.alpha if solution.converged else None
+            for name, solution in solutions.items()
+        }
+        write_case(
+            store, NewCase(nodule.id, digest, nodule.patch, nodule.labels, alphas, {"source": {}})
+        )
         members.append(Member(nodule.id, nodule.id, digest, METHOD, "bench", True, "train", False))
         files |= case_files(store, nodule.id, digest)
     publish_release(store, VERSION, Draft(tuple(members), (), files, {}, {}), publisher="bench")
@@ -95,7 +111,10 @@ def release(store: Store) -> None:
 def from_release(reader: ReleaseReader) -> Read:
     def read(nodule_id: str, box: Box) -> object:
         start = (box[0].start, box[1].start, box[2].start)
-        return [reader.read(nodule_id, name, start, CROP_ZYX) for name in ("image", "alpha", "readers", "validity")]
+        return [
+            reader.read(nodule_id, name, start, CROP_ZYX)
+            for name in ("image", "alpha", "readers", "validity")
+        ]
 
     return read
 
@@ -103,9 +122,13 @@ def from_release(reader: ReleaseReader) -> Read:
 def as_files(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
     """Write the nodules in the other formats; gives what reads a box from each."""
     for nodule_id in reader.nodules():
-        for name, data in nifti_files(open_exhibit(store, reader.manifest, nodule_id)).items():
+        for name, data in nifti_files(
+            open_released_nodule(store, reader.manifest, nodule_id)
+        ).items():
             (scratch / f"{nodule_id}.{name}").write_bytes(data)
-        arrays = {name: reader.read(nodule_id, name) for name in ("image", "alpha", "readers", "validity")}
+        arrays = {
+            name: reader.read(nodule_id, name) for name in ("image", "alpha", "readers", "validity")
+        }
         np.savez_compressed(scratch / f"{nodule_id}.npz", **arrays)
         np.savez(scratch / f"{nodule_id}.plain.npz", **arrays)
 
@@ -127,29 +150,54 @@ def as_files(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, Re
 
 def take_turns(reader: ReleaseReader, readers: dict[str, Read]) -> dict[str, float]:
     """Give the mean over nodules of the median seconds of a crop, by format."""
-    draw, spent = random.Random(1), {name: {id_: [] for id_ in reader.nodules()} for name in readers}
+    draw, spent = (
+        random.Random(1),
+        {name: {id_: [] for id_ in reader.nodules()} for name in readers},
+    )
     for _ in range(TURNS):
         for nodule_id in reader.nodules():
-            starts = [draw.randint(0, max(0, n - c)) for n, c in zip(reader.shape(nodule_id), CROP_ZYX, strict=True)]
+            starts = [
+                draw.randint(0, max(0, n - c))
+                for n, c in zip(reader.shape(nodule_id), CROP_ZYX, strict=True)
+            ]
             z, y, x = (slice(first, first + n) for first, n in zip(starts, CROP_ZYX, strict=True))
             for name, read in readers.items():
                 begin = time.process_time()
                 read(nodule_id, (z, y, x))
                 spent[name][nodule_id].append(time.process_time() - begin)
-    return {name: float(np.mean([np.median(s) for s in by_nodule.values()])) for name, by_nodule in spent.items()}
+    return {
+        name: float(np.mean([np.median(s) for s in by_nodule.values()]))
+        for name, by_nodule in spent.items()
+    }
 
 
 def sizes(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, float]:
     """Give the mean bytes of a nodule's four things, by format."""
-    found: dict[str, list[int]] = {"release": [], ".nii.gz": [], ".npz": [], ".npz, not compressed": []}
+    found: dict[str, list[int]] = {
+        "release": [],
+        ".nii.gz": [],
+        ".npz": [],
+        ".npz, not compressed": [],
+    }
     for nodule_id in reader.nodules():
         digest = reader.manifest["nodules"][nodule_id]["digest"]
         slot = reader.facts(nodule_id)["methods"].index(METHOD)
         prefix = case_prefix(nodule_id, digest)
-        parts = (f"{prefix}/image/", f"{prefix}/validity/", f"{prefix}/labels/readers/", f"{prefix}/alpha/c/{slot}/")
+        parts = (
+            f"{prefix}/image/",
+            f"{prefix}/validity/",
+            f"{prefix}/labels/readers/",
+            f"{prefix}/alpha/c/{slot}/",
+        )
         files = case_files(store, nodule_id, digest)
-        found["release"].append(sum(facts["bytes"] for key, facts in files.items() if key.startswith(parts)))
-        nifti = (p for p in scratch.glob(f"{nodule_id}.*.nii.gz") if "trimap" not in p.name and "known" not in p.name)
+        found["release"].append(
+            sum(facts["bytes"] for key, facts in files.items() if key.startswith(parts))
+        )
+        nifti = (
+            p
+            for p in scratch.glob(f"{nodule_id}.*.nii.gz")
+            if "trimap" not in p.name and "known" not in p.name
+        )
         found[".nii.gz"].append(sum(path.stat().st_size for path in nifti))
         found[".npz"].append((scratch / f"{nodule_id}.npz").stat().st_size)
         found[".npz, not compressed"].append((scratch / f"{nodule_id}.plain.npz").stat().st_size)

@@ -26,16 +26,22 @@ import psutil
 from benchmarks.measure import save, table
 from benchmarks.nodules import Ready, nodules
 from matting import METHODS, estimate_alphas
-from qc.review.app import PROOF_HEADER
-from qc.review.people import COOKIE, proof
-from storage.cases import NewCase, write_case
-from storage.decisions import read_decisions
-from storage.outcomes import Outcome, write_outcome
+from qc.review.auth import COOKIE, csrf_token
+from qc.review.routes import PROOF_HEADER
+from storage.cases.case import NewCase, write_case
+from storage.cases.outcomes import Outcome, write_outcome
+from storage.reviews.verdicts import read_verdicts
 from storage.store import Store, open_store
 
 REVIEWERS, DECISIONS_EACH = 20, 25
 STEPS = 60
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 WANTED_NEXT_MS, WANTED_FRAMES, WANTED_P95_MS = 150, 30, 300
 SCROLL = """async ([steps]) => {
@@ -52,7 +58,9 @@ SCROLL = """async ([steps]) => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodules", type=int, default=16)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +70,13 @@ def main() -> None:
         with Served(folder) as page:
             browser = in_the_browser(page.url)
             load = many_at_once(page.url, store)
-    report = {"cores": os.cpu_count(), "nodules": len(sizes), "largest_voxels": max(sizes), **browser, **load}
+    report = {
+        "cores": os.cpu_count(),
+        "nodules": len(sizes),
+        "largest_voxels": max(sizes),
+        **browser,
+        **load,
+    }
     report["load"] = load_before
     report["median_voxels"] = int(statistics.median(sizes))
     print(table(("", "measured", "wanted"), as_rows(report)))
@@ -74,11 +88,19 @@ def as_rows(report: dict[str, object]) -> list[tuple[object, ...]]:
         ("next nodule, median ms", report["next_ms_median"], f"at most {WANTED_NEXT_MS}"),
         ("next nodule, worst ms", report["next_ms_most"], ""),
         ("first nodule with its images, ms", report["first_ms"], ""),
-        ("scrolling, frames/s, largest nodule", report["frames_per_s"], f"at least {WANTED_FRAMES}"),
+        (
+            "scrolling, frames/s, largest nodule",
+            report["frames_per_s"],
+            f"at least {WANTED_FRAMES}",
+        ),
         ("CPU ms a frame, all browser processes", report["frame_cpu_ms"], ""),
         ("frames/s, all eight large", report["frames_per_s_grid"], ""),
         (f"{REVIEWERS} reviewers, decision, median ms", report["decision_ms_median"], ""),
-        (f"{REVIEWERS} reviewers, decision, p95 ms", report["decision_ms_p95"], f"below {WANTED_P95_MS}"),
+        (
+            f"{REVIEWERS} reviewers, decision, p95 ms",
+            report["decision_ms_p95"],
+            f"below {WANTED_P95_MS}",
+        ),
         ("decisions sent", report["decisions_sent"], ""),
         ("decisions lost", report["decisions_lost"], 0),
     ]
@@ -88,8 +110,15 @@ def fill(store: Store, ready: Ready) -> int:
     """Store one nodule with its eight mattes as a finished case; gives its voxels."""
     solved = estimate_alphas(ready.image_hu, ready.labels, spacing_mm=ready.spacing_mm)
     digest = f"{len(ready.id):02x}" * 32
-    alphas = {method: solved[method].alpha if solved[method].converged else None for method in METHODS}
-    facts = {"patient": ready.id, "stand_in": False, "figures": {"ranking": list(METHODS)}, "reports": {}}
+    alphas = {
+        method: solved[method].alpha if solved[method].converged else None for method in METHODS
+    }
+    facts = {
+        "patient": ready.id,
+        "stand_in": False,
+        "figures": {"ranking": list(METHODS)},
+        "reports": {},
+    }
     write_case(store, NewCase(ready.id, digest, ready.patch, ready.labels, alphas, facts))
     write_outcome(store, Outcome(ready.id, ready.id, "done", "write", digest=digest))
     return int(ready.labels.size)
@@ -103,7 +132,17 @@ class Served:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "flows.cli", "review", "serve", "--store", folder, "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "review",
+            "serve",
+            "--store",
+            folder,
+            "--port",
+            str(port),
+        ]
         self._process = subprocess.Popen(command)
 
     def __enter__(self) -> "Served":
@@ -163,7 +202,11 @@ def scroll(page: object) -> tuple[float, float]:
 
 
 def browser_cpu_s() -> float:
-    spent = [child.cpu_times() for child in psutil.Process().children(recursive=True) if "chrom" in child.name()]
+    spent = [
+        child.cpu_times()
+        for child in psutil.Process().children(recursive=True)
+        if "chrom" in child.name()
+    ]
     return sum(times.user + times.system for times in spent)
 
 
@@ -176,7 +219,9 @@ def decide_all(page: object) -> list[float]:
         page.keyboard.press("1")
         page.wait_for_selector(f"body:not([data-shown='{upcoming}'])")
         count += 1
-    measured = page.evaluate("performance.getEntriesByName('next-nodule').map((entry) => entry.duration)")
+    measured = page.evaluate(
+        "performance.getEntriesByName('next-nodule').map((entry) => entry.duration)"
+    )
     if len(measured) != count:
         raise RuntimeError(f"{count} decisions, {len(measured)} measured")
     return [float(ms) for ms in measured]
@@ -185,16 +230,22 @@ def decide_all(page: object) -> list[float]:
 def many_at_once(url: str, store: Store) -> dict[str, object]:
     taken: list[float] = []
     sent: list[tuple[str, str]] = []
-    workers = [threading.Thread(target=one_reviewer, args=(url, n, taken, sent)) for n in range(REVIEWERS)]
+    workers = [
+        threading.Thread(target=one_reviewer, args=(url, n, taken, sent)) for n in range(REVIEWERS)
+    ]
     begun = time.perf_counter()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     wall_s = time.perf_counter() - begun
-    stored = {(nodule, d.id) for nodule in {n for n, _ in sent} for d in read_decisions(store, nodule)}
+    stored = {
+        (nodule, d.id) for nodule in {n for n, _ in sent} for d in read_verdicts(store, nodule)
+    }
     if len(sent) != REVIEWERS * DECISIONS_EACH:
-        raise RuntimeError(f"{len(sent)} decisions were answered, {REVIEWERS * DECISIONS_EACH} wanted")
+        raise RuntimeError(
+            f"{len(sent)} decisions were answered, {REVIEWERS * DECISIONS_EACH} wanted"
+        )
     return {
         "reviewers": REVIEWERS,
         "decision_ms_median": statistics.median(taken),
@@ -209,16 +260,25 @@ def one_reviewer(url: str, number: int, taken: list[float], sent: list[tuple[str
     name = f"reviewer-{number}"
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
         client.post("/who", data={"name": name}, headers={"origin": url})
-        headers = {"origin": url, PROOF_HEADER: proof(client.cookies[COOKIE].strip('"'))}
-        listed = re.findall(r'<th scope="row"><a href="/nodule/([^"]+)"', client.get("/?show=all").text)
+        headers = {"origin": url, PROOF_HEADER: csrf_token(client.cookies[COOKIE].strip('"'))}
+        listed = re.findall(
+            r'<th scope="row"><a href="/nodule/([^"]+)"', client.get("/?show=all").text
+        )
         start = listed[number % len(listed)]
         for n in range(DECISIONS_EACH):
             view = client.get(f"/api/nodule/{start}").json()
             for images in ("ct", "overlays"):
                 client.get(view[images]).raise_for_status()
-            said = {"id": f"{number:08x}{n:024x}", "reviewer": name, "nodule": view["nodule"], "digest": view["digest"]}
+            said = {
+                "id": f"{number:08x}{n:024x}",
+                "reviewer": name,
+                "nodule": view["nodule"],
+                "digest": view["digest"],
+            }
             begun = time.perf_counter()
-            answer = client.post("/api/verdicts", json={**said, "verdict": "choose", "place": 1}, headers=headers)
+            answer = client.post(
+                "/api/verdicts", json={**said, "verdict": "choose", "place": 1}, headers=headers
+            )
             taken.append(1000 * (time.perf_counter() - begun))
             answer.raise_for_status()
             sent.append((view["nodule"], said["id"]))

@@ -24,9 +24,9 @@ from benchmarks.measure import one_thread, save, table
 from benchmarks.nodules import STAND_INS, Ready, make_ready, native_patch, pure_lesion_hu, simulated
 from benchmarks.standin_errors import density
 from matting import Parameters, estimate_alphas
+from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.phantoms import LUNG_HU, TISSUE_HU
-from matting.region import to_intensity
-from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from matting.solvers.region import to_intensity
 
 SETS = {"development": (1, 3), "confirmation": (0, 4)}
 """Which nodules of each kind (every other one, from the first or the second on), and the simulation's seed."""
@@ -34,12 +34,24 @@ STRAIGHT = {"intensity_curve": 0.0}
 """Intensities as the paper takes them; the one turn here that concerns all methods."""
 NO_PULLS: dict[str, Any] = {"ramp_strength": 0.0, "rim_strength": 0.0}
 """No pulls by place."""
-PAPER_FORM = {**STRAIGHT, "epsilon": 1e-7, "mean_reach_mm": 0.0, "trusted_variance": None, **NO_PULLS}
+PAPER_FORM = {
+    **STRAIGHT,
+    "epsilon": 1e-7,
+    "mean_reach_mm": 0.0,
+    "trusted_variance": None,
+    **NO_PULLS,
+}
 VERSION_3 = {
     "cf": {**STRAIGHT, "epsilon": 3e-4, "trusted_variance": 1e-3, **NO_PULLS},
     "lb": {**STRAIGHT, "ridge": 1e-3, "trusted_variance": 1e-3, **NO_PULLS},
 }
-BEFORE = {**STRAIGHT, "windows": "centred", "mean_reach_mm": 0.0, "trusted_variance": None, **NO_PULLS}
+BEFORE = {
+    **STRAIGHT,
+    "windows": "centred",
+    "mean_reach_mm": 0.0,
+    "trusted_variance": None,
+    **NO_PULLS,
+}
 LOCAL = {"local_mean_reach_mm": 0.0, "local_trusted_variance": None, "local_epsilon": 1e-6}
 IF_BEFORE = {**LOCAL, "local_strength": 1 / 27, "intra_strength": 0.01, **NO_PULLS}
 TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
@@ -70,7 +82,10 @@ TURNS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "knn",
         [{"intensity_curve": value} for value in (0.0, 0.5, 2.0)]
         + [{"neighbours": value} for value in ((5, 2), (20, 2), (10, 5))]
-        + [{"position_weights": value} for value in ((1.0, 1.0), (3.0, 0.1), (3.0, 3.0), (6.0, 1.0), (6.0, 3.0))]
+        + [
+            {"position_weights": value}
+            for value in ((1.0, 1.0), (3.0, 0.1), (3.0, 3.0), (6.0, 1.0), (6.0, 3.0))
+        ]
         + [{"intensity_weight": value} for value in (0.5, 2.0)],
     ),
     "if": (
@@ -104,8 +119,12 @@ class Known:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", choices=TURNS, help="this method only; the result is printed, not kept")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--method", choices=TURNS, help="this method only; the result is printed, not kept"
+    )
     arguments = parser.parse_args()
     one_thread()
     sets = {name: list(simulate(*which)) for name, which in SETS.items()}
@@ -137,7 +156,9 @@ def simulate(first: int, seed: int) -> Iterator[Known]:
 def search(method: str, sets: dict[str, list[Known]]) -> dict[str, dict[str, float]]:
     """Give the errors of a method with its defaults and with each turn, on both sets."""
     section, turns = TURNS[method]
-    named = {"default": {}} | {", ".join(f"{k} {v}" for k, v in turn.items()): turn for turn in turns}
+    named = {"default": {}} | {
+        ", ".join(f"{k} {v}" for k, v in turn.items()): turn for turn in turns
+    }
     rows = {}
     for name, turn in track(named.items(), method):
         rows[name] = errors(method, sets, turned(section, turn))
@@ -148,7 +169,10 @@ def search(method: str, sets: dict[str, list[Known]]) -> dict[str, dict[str, flo
 
 def turned(section: str, turn: dict[str, Any]) -> Parameters:
     """Give the defaults with some of a section, or the curve of intensities, turned."""
-    defaults, own = Parameters(), {name: value for name, value in turn.items() if name != "intensity_curve"}
+    defaults, own = (
+        Parameters(),
+        {name: value for name, value in turn.items() if name != "intensity_curve"},
+    )
     curve = turn.get("intensity_curve", defaults.solver.intensity_curve)
     return replace(
         defaults,
@@ -173,7 +197,9 @@ def errors(
                 methods=(method, method + "+"),
                 parameters=parameters,
             )
-            for (truth, values), solution in zip(known.truths.items(), solved.values(), strict=True):
+            for (truth, values), solution in zip(
+                known.truths.items(), solved.values(), strict=True
+            ):
                 error = np.abs(solution.alpha[nodule.unknown] - values).mean()
                 found.setdefault((truth, known.kind), []).append(float(error))
         row |= over_kinds(name, found)
@@ -196,10 +222,14 @@ def trivial_rows(sets: dict[str, list[Known]]) -> dict[str, dict[str, float]]:
             nodule = known.nodule
             mattes = {
                 "readers' mean": nodule.patch.readers[:, nodule.unknown].mean(axis=0),
-                "HU, lung to tissue": to_intensity(nodule.image_hu[nodule.unknown], (LUNG_HU, TISSUE_HU)),
+                "HU, lung to tissue": to_intensity(
+                    nodule.image_hu[nodule.unknown], (LUNG_HU, TISSUE_HU)
+                ),
             }
             for (row, matte), (truth, values) in product(mattes.items(), known.truths.items()):
-                found[row].setdefault((truth, known.kind), []).append(float(np.abs(matte - values).mean()))
+                found[row].setdefault((truth, known.kind), []).append(
+                    float(np.abs(matte - values).mean())
+                )
         for row, errors_of in found.items():
             rows[row] |= over_kinds(name, errors_of)
     return rows
@@ -211,12 +241,20 @@ def trim(nodule: Ready) -> NDArray[np.uint8]:
     labels = nodule.labels.copy()
     reach = [int(TRIM_MM / spacing) for spacing in nodule.spacing_mm]
     for offset in product(*(range(-far, far + 1) for far in reach)):
-        away_mm = float(np.sqrt(sum((o * s) ** 2 for o, s in zip(offset, nodule.spacing_mm, strict=True))))
+        away_mm = float(
+            np.sqrt(sum((o * s) ** 2 for o, s in zip(offset, nodule.spacing_mm, strict=True)))
+        )
         if not 0 < away_mm <= TRIM_MM:
             continue
-        here = tuple(slice(max(0, -o), min(n, n - o)) for o, n in zip(offset, labels.shape, strict=True))
-        there = tuple(slice(max(0, o), min(n, n + o)) for o, n in zip(offset, labels.shape, strict=True))
-        alike = np.abs(intensity[here] - intensity[there]) <= TRIM_INTENSITY * (1 - away_mm / (2 * TRIM_MM))
+        here = tuple(
+            slice(max(0, -o), min(n, n - o)) for o, n in zip(offset, labels.shape, strict=True)
+        )
+        there = tuple(
+            slice(max(0, o), min(n, n + o)) for o, n in zip(offset, labels.shape, strict=True)
+        )
+        alike = np.abs(intensity[here] - intensity[there]) <= TRIM_INTENSITY * (
+            1 - away_mm / (2 * TRIM_MM)
+        )
         for label in (BACKGROUND, FOREGROUND):
             taken = (nodule.labels[here] == UNKNOWN) & (nodule.labels[there] == label) & alike
             labels[here][taken] = label
@@ -225,7 +263,11 @@ def trim(nodule: Ready) -> NDArray[np.uint8]:
 
 def show(title: str, rows: dict[str, dict[str, float]]) -> None:
     columns = list(next(iter(rows.values())))
-    print(f"\n{title}\n" + table(("", *columns), [(name, *row.values()) for name, row in rows.items()]), flush=True)
+    print(
+        f"\n{title}\n"
+        + table(("", *columns), [(name, *row.values()) for name, row in rows.items()]),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

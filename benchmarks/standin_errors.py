@@ -22,15 +22,17 @@ from numpy.typing import NDArray
 from benchmarks.measure import one_thread, save
 from benchmarks.nodules import STAND_INS, make_ready, native_patch, pure_lesion_hu, simulated
 from matting import METHODS, estimate_alphas
-from matting.parameters import Density, Parameters
+from matting.parameters import DensitySettings, Parameters
 from matting.phantoms import LUNG_HU, TISSUE_HU
-from storage.standin import Placed, Slab
+from storage.sources.synthetic import PlacedLesion, SyntheticSlab
 
 Array = NDArray[np.float64]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the simulation")
     arguments = parser.parse_args()
     one_thread()
@@ -55,14 +57,18 @@ def measure_kind(kind: str, seed: int) -> Iterator[dict[str, object]]:
 
 
 def nodule_errors(
-    slab: Slab, placed: Placed, spacing_mm: tuple[float, float, float]
+    slab: SyntheticSlab, placed: PlacedLesion, spacing_mm: tuple[float, float, float]
 ) -> tuple[dict[str, dict[str, float]], int]:
     """Run the chain on one nodule and hold every row against both truths."""
     native = native_patch(slab, placed, spacing_mm)
     nodule = make_ready(placed.marked.id, native)
     patch, unknown, pure_hu = nodule.patch, nodule.unknown, pure_lesion_hu(native, placed)
     solutions = estimate_alphas(
-        nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=METHODS, parameters=Parameters()
+        nodule.image_hu,
+        nodule.labels,
+        spacing_mm=nodule.spacing_mm,
+        methods=METHODS,
+        parameters=Parameters(),
     )
     alpha = patch.known_alpha[unknown].astype(np.float64)
     truths = {"alpha": alpha, "density": alpha * density(pure_hu[unknown])}
@@ -72,14 +78,19 @@ def nodule_errors(
     rows["readers' mean"] = masks.mean(axis=0)
     rows["trivial lung-tissue"] = np.clip((hu - LUNG_HU) / (TISSUE_HU - LUNG_HU), 0, 1)
     rows["trivial air-tissue"] = np.clip((hu + 1000) / (TISSUE_HU + 1000), 0, 1)
-    errors = {name: {truth: error(row, known) for truth, known in truths.items()} for name, row in rows.items()}
-    errors["best reader"] = {truth: min(error(mask, known) for mask in masks) for truth, known in truths.items()}
+    errors = {
+        name: {truth: error(row, known) for truth, known in truths.items()}
+        for name, row in rows.items()
+    }
+    errors["best reader"] = {
+        truth: min(error(mask, known) for mask in masks) for truth, known in truths.items()
+    }
     return errors, int(unknown.sum())
 
 
 def density(hu: Array) -> Array:
     """Eq. 28 with the paper's window, written out once more on purpose."""
-    window = Density()
+    window = DensitySettings()
     return np.clip((hu - (window.level_hu - window.width_hu / 2)) / window.width_hu, 0, 1)
 
 
@@ -90,7 +101,10 @@ def error(prediction: Array, truth: Array) -> float:
 def mean_errors(nodules: list[dict[str, object]]) -> dict[str, dict[str, float]]:
     rows = nodules[0]["errors"]
     return {
-        row: {truth: round(float(np.mean([n["errors"][row][truth] for n in nodules])), 4) for truth in rows[row]}
+        row: {
+            truth: round(float(np.mean([n["errors"][row][truth] for n in nodules])), 4)
+            for truth in rows[row]
+        }
         for row in rows
     }
 
@@ -98,7 +112,9 @@ def mean_errors(nodules: list[dict[str, object]]) -> dict[str, dict[str, float]]
 def as_text(kind: str, rows: dict[str, dict[str, float]]) -> str:
     lines = [f"{kind:<22}{'alpha':>9}{'density':>9}"]
     for name, row in rows.items():
-        lines.append(f"  {name:<20}{row['alpha']:9.4f}{row['density']:9.4f}  {lost_to(name, rows)}".rstrip())
+        lines.append(
+            f"  {name:<20}{row['alpha']:9.4f}{row['density']:9.4f}  {lost_to(name, rows)}".rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -110,7 +126,9 @@ def lost_to(name: str, rows: dict[str, dict[str, float]]) -> str:
 
 def better_rivals(method: str, rows: dict[str, dict[str, float]]) -> list[str]:
     truth = sought(method)
-    return [rival for rival in rows if rival not in METHODS and rows[rival][truth] < rows[method][truth]]
+    return [
+        rival for rival in rows if rival not in METHODS and rows[rival][truth] < rows[method][truth]
+    ]
 
 
 def sought(method: str) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.measure import cpu_seconds, one_thread, save, table
 from matting.learned import build_network, layers
-from matting.learned.losses import Targets, losses
+from matting.learned.losses import LossTargets, losses
 from matting.learned.training import autocast
 
 CROP = (32, 64, 64)
@@ -49,7 +49,12 @@ def main() -> None:
         print(rows[-1], flush=True)
     layers._ours = ours
     save("steps", {"crop_zyx": CROP, "torch": torch.__version__, "ways": rows})
-    print(table(("way", "first s", "step s"), [(row["way"], row["first_s"], row["step_s"]) for row in rows]))
+    print(
+        table(
+            ("way", "first s", "step s"),
+            [(row["way"], row["first_s"], row["step_s"]) for row in rows],
+        )
+    )
 
 
 def prepared(layout: torch.memory_format, precision: str, compiled: bool) -> Callable[[], None]:
@@ -58,7 +63,7 @@ def prepared(layout: torch.memory_format, precision: str, compiled: bool) -> Cal
     network = build_network("3dmm-mg").to(memory_format=layout)  # type: ignore[call-overload]
     image, alpha = torch.rand(2, 1, 1, *CROP)
     image = image.to(memory_format=layout)
-    targets = Targets(alpha, alpha > 0.9, alpha > 0.5, alpha > -1)
+    targets = LossTargets(alpha, alpha > 0.9, alpha > 0.5, alpha > -1)
     forward = torch.compile(network) if compiled else network
 
     def step() -> None:

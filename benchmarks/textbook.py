@@ -21,16 +21,26 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
-from benchmarks.measure import MEGABYTE, cpu_seconds, in_own_process, one_thread, reset_peak, save, table
+from benchmarks.measure import (
+    MEGABYTE,
+    cpu_seconds,
+    in_own_process,
+    one_thread,
+    reset_peak,
+    save,
+    table,
+)
 from benchmarks.nodules import reference_nodule
 from matting import Parameters, solve
-from matting.parameters import ClosedForm, Solver
-from matting.region import to_intensity
-from matting.trimap import FOREGROUND, UNKNOWN
+from matting.geometry.trimap import FOREGROUND, UNKNOWN
+from matting.parameters import ClosedFormSettings, SolverSettings
+from matting.solvers.region import to_intensity
 from tasks.memory import peak_bytes
 
 PENALTY = 100.0
-PAPER = ClosedForm(epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0)
+PAPER = ClosedFormSettings(
+    epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0
+)
 SIDES = ("ours", "ours, pulled", "textbook")
 ROW = 125
 """Entries a row: voxels that share a window lie within 2 of each other along each axis."""
@@ -38,7 +48,9 @@ Floats = NDArray[np.float64]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--side", choices=SIDES, help="run this side only; for the processes")
     parser.add_argument("--folder", type=Path, help="where the nodule lies and its matte goes")
     arguments = parser.parse_args()
@@ -51,18 +63,40 @@ def main() -> None:
 def compare() -> None:
     nodule = reference_nodule()
     with tempfile.TemporaryDirectory() as name:
-        np.savez(Path(name, "nodule.npz"), hu=nodule.image_hu, labels=nodule.labels, spacing_mm=nodule.spacing_mm)
-        sides = {side: in_own_process("benchmarks.textbook", "--side", side, "--folder", name) for side in SIDES}
+        np.savez(
+            Path(name, "nodule.npz"),
+            hu=nodule.image_hu,
+            labels=nodule.labels,
+            spacing_mm=nodule.spacing_mm,
+        )
+        sides = {
+            side: in_own_process("benchmarks.textbook", "--side", side, "--folder", name)
+            for side in SIDES
+        }
         mattes = {side: np.load(Path(name, f"{side}.npy"))[nodule.unknown] for side in SIDES}
     textbook = sides["textbook"]
-    ratios = {figure: round(textbook[figure] / sides["ours"][figure], 1) for figure in ("seconds", "megabytes")}
+    ratios = {
+        figure: round(textbook[figure] / sides["ours"][figure], 1)
+        for figure in ("seconds", "megabytes")
+    }
     apart = {
-        side: float(f"{np.abs(mattes[side] - mattes['textbook']).mean():.3g}") for side in SIDES if side != "textbook"
+        side: float(f"{np.abs(mattes[side] - mattes['textbook']).mean():.3g}")
+        for side in SIDES
+        if side != "textbook"
     }
     print(f"{nodule.id}: {nodule.unknown_voxels} unknown voxels in a patch of {nodule.labels.size}")
-    print(table(("", "CPU s", "MB", "iterations"), [(side, *figures.values()) for side, figures in sides.items()]))
+    print(
+        table(
+            ("", "CPU s", "MB", "iterations"),
+            [(side, *figures.values()) for side, figures in sides.items()],
+        )
+    )
     print(f"ratios {ratios}; mean difference from the textbook over the unknown region {apart}")
-    facts = {"id": nodule.id, "unknown_voxels": nodule.unknown_voxels, "patch_voxels": nodule.labels.size}
+    facts = {
+        "id": nodule.id,
+        "unknown_voxels": nodule.unknown_voxels,
+        "patch_voxels": nodule.labels.size,
+    }
     save("textbook", {**facts, **sides, "ratios": ratios, "mean_difference": apart})
 
 
@@ -77,7 +111,11 @@ def run_side(side: str, folder: Path) -> dict[str, float]:
     )
     peak = peak_bytes() - held
     np.save(folder / f"{side}.npy", alpha)
-    return {"seconds": round(seconds, 4), "megabytes": round(peak / MEGABYTE, 1), "iterations": iterations}
+    return {
+        "seconds": round(seconds, 4),
+        "megabytes": round(peak / MEGABYTE, 1),
+        "iterations": iterations,
+    }
 
 
 def warm_up(side: str) -> None:
@@ -89,13 +127,18 @@ def warm_up(side: str) -> None:
 
 
 def matte(
-    side: str, hu: NDArray[np.floating], labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+    side: str,
+    hu: NDArray[np.floating],
+    labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
 ) -> tuple[Floats, int]:
     """Give the matte and the iterations it took."""
     if side == "textbook":
         return textbook_matte(to_intensity(hu, Parameters().solver.intensity_range_hu), labels)
     weight = PENALTY if side == "ours, pulled" else None
-    parameters = Parameters(solver=Solver(constraint_weight=weight, intensity_curve=0.0), closed_form=PAPER)
+    parameters = Parameters(
+        solver=SolverSettings(constraint_weight=weight, intensity_curve=0.0), closed_form=PAPER
+    )
     solution = solve("cf", hu, labels, spacing_mm=spacing_mm, parameters=parameters)
     return solution.alpha, solution.iterations
 

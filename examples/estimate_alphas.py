@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matting import METHODS, Solution, estimate_alphas
-from matting.density import foreground_target
-from matting.metrics import mean_absolute_error
-from matting.parameters import Density, Trimap
+from matting.geometry.trimap import UNKNOWN, build_trimap
+from matting.measures.metrics import mean_absolute_error
+from matting.parameters import DensitySettings, TrimapSettings
 from matting.phantoms import LUNG_HU, Lesion, Ratings, scanner_noise, simulate_lesion
-from matting.trimap import UNKNOWN, build_trimap
+from matting.solvers.foreground_target import foreground_target
 
 SHAPE = (48, 64, 64)
 SPACING_MM = (0.5, 0.5, 0.5)
@@ -30,22 +30,33 @@ NOISE_HU = 25.0
 
 def main() -> None:
     """Simulate, label, solve, show."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("mattes.png"))
     arguments = parser.parse_args()
 
     readers, volume_hu, lesion = simulate()
     everywhere = np.ones(SHAPE, bool)
-    trimap = build_trimap(readers, everywhere, spacing_mm=SPACING_MM, parameters=Trimap()).labels
+    trimap = build_trimap(
+        readers, everywhere, spacing_mm=SPACING_MM, parameters=TrimapSettings()
+    ).labels
     solutions = estimate_alphas(volume_hu, trimap, spacing_mm=SPACING_MM)
 
     unknown = trimap == UNKNOWN
-    truths = {"": lesion.alpha, "+": lesion.alpha * foreground_target(lesion.foreground_hu, Density())}
-    print(f"{int(unknown.sum())} unknown voxels; error: mean difference from the method's truth over them")
+    truths = {
+        "": lesion.alpha,
+        "+": lesion.alpha * foreground_target(lesion.foreground_hu, DensitySettings()),
+    }
+    print(
+        f"{int(unknown.sum())} unknown voxels; error: mean difference from the method's truth over them"
+    )
     print(f"{'':<6}{'status':>10}{'iterations':>12}{'residual':>10}{'clipped':>9}{'error':>8}")
     for name in METHODS:
         solution = solutions[name]
-        error = mean_absolute_error(solution.alpha, truths["+" if name.endswith("+") else ""], unknown)
+        error = mean_absolute_error(
+            solution.alpha, truths["+" if name.endswith("+") else ""], unknown
+        )
         figures = f"{solution.iterations:>12}{solution.residual:>10.1e}{solution.clipped:>9.3f}{error:>8.3f}"
         print(f"{name:<6}{solution.status.name.lower():>10}{figures}")
     draw(volume_hu, trimap, solutions, truths, arguments.out)
@@ -54,7 +65,10 @@ def main() -> None:
 
 def simulate() -> tuple[NDArray[np.bool_], NDArray[np.float32], Lesion]:
     """Give four readers' masks, a noisy CT and the lesion behind it: part-solid, in lung with vessels."""
-    axes_mm = [(np.arange(count) - (count - 1) / 2) * step for count, step in zip(SHAPE, SPACING_MM, strict=True)]
+    axes_mm = [
+        (np.arange(count) - (count - 1) / 2) * step
+        for count, step in zip(SHAPE, SPACING_MM, strict=True)
+    ]
     distance_mm = np.sqrt(sum(axis**2 for axis in np.ix_(*axes_mm)))
     readers = np.stack([distance_mm <= radius for radius in RADII_MM])
     generator = np.random.default_rng(7)
@@ -81,7 +95,9 @@ def draw(
     panels = {"CT": np.clip((volume_hu + 1350) / 1500, 0, 1), "trimap": trimap / 255.0}
     panels |= {name: solution.alpha for name, solution in solutions.items()}
     panels |= {f"truth {form}": truth for form, truth in truths.items()}
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.3 * len(panels), 1.5), layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(1.3 * len(panels), 1.5), layout="constrained"
+    )
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
         axis.imshow(values[SHAPE[0] // 2], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(title, fontsize=8)

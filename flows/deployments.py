@@ -4,18 +4,18 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
-from flows.cluster import Cluster
 from flows.curate import curate as curate_store
+from flows.engine.cluster import Cluster
 from flows.evaluate import PARTS, Experiments, check_parts
 from flows.evaluate import evaluate as evaluate_release
-from flows.release import publish as publish_release
+from flows.publish import publish as publish_release
 from flows.train import train as train_network
-from storage.errors import Damaged
+from storage.errors import CorruptionError
 from storage.recipe import load_recipe
-from storage.releases import read_release, verify_release
-from storage.sources import SourceSpec
+from storage.releases.release import read_release, verify_release
+from storage.sources.registry import SourceSpec
 from storage.store import open_store
-from tasks.record import Order
+from tasks.curation.context import CurationJob
 
 
 @flow(name="curate", task_runner=curate_store.task_runner, retries=2, retry_delay_seconds=60)
@@ -38,14 +38,17 @@ def curate(
         scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster when left out.
     """
     source = SourceSpec("lidc", dicom) if dicom else SourceSpec("files", files or "")
-    order = Order(source, store, load_recipe(recipe))
+    order = CurationJob(source, store, load_recipe(recipe))
     # The flow itself, not a run of it below this one: one run on the page, with one set of tasks and artifacts.
     result = curate_store.fn(order, frozenset(patients) if patients else None, Cluster(scheduler))
     if result.stopped:
         # Not failed: that would be tried again, and fail again for the same reasons
         return Cancelled(name="Stopped", message=result.stopped)
     if not result.is_clean:
-        return Completed(name="Incomplete", message="Some nodules are refused or failed: `halosign status` says which.")
+        return Completed(
+            name="Incomplete",
+            message="Some nodules are refused or failed: `halosign status` says which.",
+        )
     return Completed()
 
 
@@ -102,15 +105,19 @@ def evaluate(
     """
     wanted = tuple(parts or PARTS)
     check_parts(wanted)
-    asked = Experiments(store, version, load_recipe(recipe), device, train, wanted, Cluster(scheduler))
+    asked = Experiments(
+        store, version, load_recipe(recipe), device, train, wanted, Cluster(scheduler)
+    )
     return evaluate_release.fn(asked)
 
 
 @flow(name="verify")
 def verify(version: str, store: str) -> int:
-    """Compare every file of a release with its SHA-256; gives their count, raises Damaged where one differs."""
+    """Compare every file of a release with its SHA-256; gives their count, raises CorruptionError where one differs."""
     opened = open_store(store)
     complaints = verify_release(opened, version)
     if complaints:
-        raise Damaged(f"{version}: {len(complaints)} files are not as published: {'; '.join(complaints[:10])}")
+        raise CorruptionError(
+            f"{version}: {len(complaints)} files are not as published: {'; '.join(complaints[:10])}"
+        )
     return len(read_release(opened, version)["case_files"])

@@ -16,27 +16,34 @@ from prefect.cache_policies import NO_CACHE
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from flows.cluster import LOCAL, Cluster
-from flows.console import console
-from flows.measure import measure_methods, score_missing
+from flows.cli.printing import console
+from flows.engine.cluster import LOCAL, Cluster
+from flows.score import measure_methods, score_missing
 from flows.train import fit
-from matting.refusal import Refusal
-from qc.evaluation_gather import gather_page
-from qc.evaluation_page import Picture
-from qc.evaluation_pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
-from qc.evaluation_report import render
-from storage.checkpoints import checkpoint_prefix, read_checkpoint
-from storage.experiments import save_facts, save_report, save_table
+from matting.errors import InputError
+from qc.evaluation.build import render
+from qc.evaluation.gather import gather_page
+from qc.evaluation.page import Picture
+from qc.evaluation.pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
 from storage.recipe import Recipe
-from storage.scores import ALL
+from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
+from storage.results.experiments import save_facts, save_report, save_table
+from storage.results.scores import ALL
 from storage.store import open_store
-from tasks.diagnose import Progress, diagnose
-from tasks.diagnosed import runs_to_do, stored_rows
-from tasks.experiments import best_network, differences, facts_of, nodule_tables
-from tasks.experiments import tabulate as tables_of
-from tasks.networks import find_networks, not_trained, pairs, partitions_of, same_as, trainings
-from tasks.resources import measure_cost
-from tasks.score_network import predict_nodules
+from tasks.experiments.cost import measure_cost
+from tasks.experiments.diagnosis import Progress, diagnose
+from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
+from tasks.experiments.networks import (
+    find_networks,
+    not_trained,
+    pairs,
+    partitions_of,
+    same_as,
+    trainings,
+)
+from tasks.experiments.summary import best_network, differences, facts_of, nodule_tables
+from tasks.experiments.summary import tabulate as tables_of
+from tasks.scoring.network import predict_nodules
 
 PARTS = ("tables", "diagnosis", "figures")
 
@@ -82,7 +89,9 @@ def evaluate(asked: Experiments) -> str:
 
 def train_networks(asked: Experiments) -> None:
     """Train the networks of Table 2 that are missing, if that is wanted."""
-    for order in trainings(asked.store_url, asked.version, asked.recipe, asked.device) if asked.train else ():
+    for order in (
+        trainings(asked.store_url, asked.version, asked.recipe, asked.device) if asked.train else ()
+    ):
         fit(order, resume=True)
 
 
@@ -96,7 +105,9 @@ def measure_networks(asked: Experiments) -> None:
             reader = readers.get(partition)
             if reader:
                 checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
-                score_missing(store, reader, checkpoint, network.nodules(reader, at_most), asked.device)
+                score_missing(
+                    store, reader, checkpoint, network.nodules(reader, at_most), asked.device
+                )
 
 
 @task(name="measure costs", cache_policy=NO_CACHE)
@@ -106,7 +117,9 @@ def measure_costs(asked: Experiments) -> None:
     costs = {}
     for pair in dict.fromkeys(same_as(*pair) for pair in pairs(asked.recipe)):
         with console.status(f"measuring what {pair[0]} costs"):
-            costs[pair] = measure_cost(store, asked.version, *pair, asked.recipe.training.crop_zyx, asked.device)
+            costs[pair] = measure_cost(
+                store, asked.version, *pair, asked.recipe.training.crop_zyx, asked.device
+            )
     rows = [replace(costs[same_as(*pair)], variant=pair[0]) for pair in pairs(asked.recipe)]
     save_table(store, asked.version, asked.recipe.name, 3, rows)
 
@@ -114,7 +127,12 @@ def measure_costs(asked: Experiments) -> None:
 @task(name="diagnose", cache_policy=NO_CACHE)
 def diagnose_nodules(asked: Experiments) -> dict[str, str]:
     """Train classifiers on each input of Figure 6; gives why that cannot be done, if so."""
-    columns = (TextColumn("{task.fields[what]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.fields[what]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Bar(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("diagnosing", total=None, what="")
 
@@ -122,8 +140,14 @@ def diagnose_nodules(asked: Experiments) -> dict[str, str]:
             bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
 
         try:
-            diagnose(asked.store_url, asked.version, asked.recipe.diagnosis, device=asked.device, after=after)
-        except Refusal as refusal:
+            diagnose(
+                asked.store_url,
+                asked.version,
+                asked.recipe.diagnosis,
+                device=asked.device,
+                after=after,
+            )
+        except InputError as refusal:
             # The data may not be fit for this one experiment; the others stand.
             return {"diagnosis": str(refusal)}
     return {}
@@ -140,8 +164,12 @@ def draw(asked: Experiments) -> tuple[Drawn, Picture | None]:
         label, digest = best
         ids = [choice.nodule_id for choice in choose_nodules(store, version, split="test")]
         made = predict_nodules(store, version, digest, ids, asked.device)
-        predicted = [Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()]
-        return drawn, draw_predicted(store, version, f"{label}, checkpoint {digest[:12]}", predicted)
+        predicted = [
+            Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()
+        ]
+        return drawn, draw_predicted(
+            store, version, f"{label}, checkpoint {digest[:12]}", predicted
+        )
 
 
 @task(name="tables", cache_policy=NO_CACHE)
@@ -150,14 +178,24 @@ def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
     store, name = open_store(asked.store_url), asked.recipe.name
     for number, rows in tables_of(store, asked.version, asked.recipe).items():
         save_table(store, asked.version, name, number, rows)
-    save_facts(store, asked.version, name, facts_of(store, asked.version, asked.recipe, asked.device, seconds))
+    save_facts(
+        store,
+        asked.version,
+        name,
+        facts_of(store, asked.version, asked.recipe, asked.device, seconds),
+    )
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report(asked: Experiments, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]) -> str:
+def report(
+    asked: Experiments, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]
+) -> str:
     """Make the page and the files beside it from what is stored; gives where they lie."""
     store, version, recipe = open_store(asked.store_url), asked.version, asked.recipe
-    rows, untrained = stored_rows(asked.store_url, version, recipe.diagnosis), not_trained(store, version, recipe)
+    rows, untrained = (
+        stored_rows(asked.store_url, version, recipe.diagnosis),
+        not_trained(store, version, recipe),
+    )
     to_do = {
         "table_2": f"not trained: {', '.join(untrained)}. `halosign evaluate --train` trains them."
         if untrained
@@ -184,14 +222,16 @@ def attach(asked: Experiments, place: str) -> str:
     reduced = " In a **reduced** setting." if differences(asked.recipe) else ""
     where = f"release **{asked.version}** of `{asked.store_url}`"
     text = f"The paper's experiments on {where}: `{place}/report.html`.{reduced}"
-    create_markdown_artifact(markdown=text, key="experiments", description="The paper's experiments")
+    create_markdown_artifact(
+        markdown=text, key="experiments", description="The paper's experiments"
+    )
     return place
 
 
 def check_parts(parts: tuple[str, ...]) -> None:
     """Refuse parts that there are not."""
     if not parts or not set(parts) <= set(PARTS):
-        raise Refusal(
+        raise InputError(
             "there is no such part of the experiments",
             got=",".join(parts) or "none",
             expected=",".join(PARTS),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from flows.console import console
-from storage.exports import MARKER, close_export, open_export, own_files
+from flows.cli.printing import console
+from storage.exports.export import EXPORT_MARKER, close_export, open_export, own_files
 from storage.store import open_store
 from tasks.export import export_nodule
 
@@ -15,7 +15,7 @@ def export(store_url: str, version: str, format_: str, to: Path, dicom: Path | N
     store = open_store(store_url)
     folder = open_export(store, version, format_, to, dicom)
     sums = {name: folder.put(name, data) for name, data in own_files(store, folder).items()}
-    sums[MARKER] = folder.put(MARKER, (to / MARKER).read_bytes())
+    sums[EXPORT_MARKER] = folder.put(EXPORT_MARKER, (to / EXPORT_MARKER).read_bytes())
     for nodule_id in track(sorted(folder.manifest["nodules"]), "exporting", console=console):
         sums |= export_nodule(store, folder, nodule_id)
     close_export(folder, sums)

@@ -5,20 +5,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flows.cluster import LOCAL, Cluster
 from flows.curate import curate
-from flows.server import prefect_server
-from matting.refusal import Refusal
+from flows.engine.cluster import LOCAL, Cluster
+from flows.engine.prefect_server import prefect_server
+from matting.errors import InputError
 from storage.recipe import recipe_from
-from storage.releases import read_release
-from storage.sources import SourceSpec
+from storage.releases.release import read_release
+from storage.sources.registry import SourceSpec
 from storage.store import open_store
-from tasks.record import Order
+from tasks.curation.context import CurationJob
 from tasks.reproduce import Reproduction, compare_with_release, out_of_reach
 
 
 def reproduce(
-    store_url: str, version: str, source: SourceSpec, to: str | None = None, cluster: Cluster = LOCAL
+    store_url: str,
+    version: str,
+    source: SourceSpec,
+    to: str | None = None,
+    cluster: Cluster = LOCAL,
 ) -> tuple[Reproduction, ...]:
     """Compute a release's nodules anew, with its own recipe, and compare them with what was published.
 
@@ -30,17 +34,19 @@ def reproduce(
         cluster: Where nodules are worked on.
 
     Raises:
-        Refusal: There is no such release, this program does not know its recipe, or `to` is the store itself.
+        InputError: There is no such release, this program does not know its recipe, or `to` is the store itself.
     """
     store = open_store(store_url)
     manifest = read_release(store, version)
     recipe = recipe_from(manifest["recipe"], f"of release {version}")
     hopeless = out_of_reach(store, manifest)
-    members = [member for nodule_id, member in manifest["nodules"].items() if nodule_id not in hopeless]
+    members = [
+        member for nodule_id, member in manifest["nodules"].items() if nodule_id not in hopeless
+    ]
     with _scratch(to) as scratch:
         anew = open_store(scratch, create=True)
         if anew.url == store.url:
-            raise Refusal(
+            raise InputError(
                 "a release is reproduced into another store",
                 got=f"--to {to}, which holds it",
                 expected="a new store",
@@ -49,7 +55,7 @@ def reproduce(
         if members:
             patients = frozenset(member["patient_id"] for member in members)
             with prefect_server():
-                curate(Order(source, scratch, recipe), patients, cluster)
+                curate(CurationJob(source, scratch, recipe), patients, cluster)
         return tuple(compare_with_release(store, manifest, anew))
 
 

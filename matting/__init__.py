@@ -12,19 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matting.errors import InputError
     from matting.estimate import METHODS, estimate_alphas, solve
     from matting.parameters import Parameters
-    from matting.refusal import Refusal
-    from matting.solver import Solution, Status
+    from matting.solvers.conjugate_gradient import Solution, Status
 
-__all__ = ["METHODS", "Parameters", "Refusal", "Solution", "Status", "estimate_alphas", "solve"]
+__all__ = ["METHODS", "InputError", "Parameters", "Solution", "Status", "estimate_alphas", "solve"]
 
 _HOMES = {
     "METHODS": "matting.estimate",
     "Parameters": "matting.parameters",
-    "Refusal": "matting.refusal",
-    "Solution": "matting.solver",
-    "Status": "matting.solver",
+    "InputError": "matting.errors",
+    "Solution": "matting.solvers.conjugate_gradient",
+    "Status": "matting.solvers.conjugate_gradient",
     "estimate_alphas": "matting.estimate",
     "solve": "matting.estimate",
 }

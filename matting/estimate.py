@@ -11,15 +11,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from matting.coarse import Blocks, blocks_of
-from matting.density import foreground_target
-from matting.grid import Vector
+from matting.errors import InputError
+from matting.geometry.grid import Vector
+from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.methods import closed_form, information_flow, knn, learning_based
 from matting.parameters import Parameters
-from matting.refusal import Refusal
-from matting.region import Region, region_around
-from matting.solver import Column, Problem, Solution, Status, Targets, solve_problem
-from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from matting.solvers.coarse_correction import CoarseBasis, blocks_of
+from matting.solvers.conjugate_gradient import (
+    KnownValues,
+    LinearSystem,
+    RhsSolution,
+    Solution,
+    Status,
+    solve_problem,
+)
+from matting.solvers.foreground_target import foreground_target
+from matting.solvers.region import SolveDomain, region_around
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 """The eight, in the order in which they are stored."""
@@ -27,11 +34,17 @@ SMALLEST_SIDE = 3
 """Voxels a volume needs along each axis: less holds no window of 3 x 3 x 3."""
 SETTLED = (Status.CONVERGED, 0, 0.0, 0.0)
 """Status, iterations, residual and clipped amount where nothing is unknown."""
-_BUILDERS: dict[str, Callable[[Region, Parameters, Targets], Problem]] = {
-    "cf": lambda region, parameters, targets: closed_form.build(region, parameters.closed_form, targets),
+_BUILDERS: dict[str, Callable[[SolveDomain, Parameters, KnownValues], LinearSystem]] = {
+    "cf": lambda region, parameters, targets: closed_form.build(
+        region, parameters.closed_form, targets
+    ),
     "knn": lambda region, parameters, _: knn.build(region, parameters.knn),
-    "lb": lambda region, parameters, targets: learning_based.build(region, parameters.learning_based, targets),
-    "if": lambda region, parameters, targets: information_flow.build(region, parameters.information_flow, targets),
+    "lb": lambda region, parameters, targets: learning_based.build(
+        region, parameters.learning_based, targets
+    ),
+    "if": lambda region, parameters, targets: information_flow.build(
+        region, parameters.information_flow, targets
+    ),
 }
 
 
@@ -57,14 +70,17 @@ def estimate_alphas(
         returned with its status, not raised. Without unknown voxels the matte is the known values themselves.
 
     Raises:
-        Refusal: Shapes differ, a value is not finite, a label or method is unheard of, a spacing is not positive, or
+        InputError: Shapes differ, a value is not finite, a label or method is unheard of, a spacing is not positive, or
             foreground or background is missing.
     """
     parameters = parameters or Parameters()
     _check_methods(methods)
     _check_volume(volume_hu, trimap, spacing_mm)
     if not (trimap == UNKNOWN).any():
-        return {name: Solution(_known(name, volume_hu, trimap, parameters), *SETTLED) for name in methods}
+        return {
+            name: Solution(_known(name, volume_hu, trimap, parameters), *SETTLED)
+            for name in methods
+        }
     region = region_around(
         volume_hu,
         trimap,
@@ -79,13 +95,19 @@ def estimate_alphas(
     blocks = blocks_of(region.unknown, region.intensity)
     for family in dict.fromkeys(name.removesuffix("+") for name in methods):
         names = [name for name in (family, family + "+") if name in methods]
-        within = [_known(name, volume_hu[region.box], trimap[region.box], parameters) for name in names]
-        columns = _solve_family(family, region, blocks, parameters, np.stack(within, axis=-1).reshape(-1, len(names)))
+        within = [
+            _known(name, volume_hu[region.box], trimap[region.box], parameters) for name in names
+        ]
+        columns = _solve_family(
+            family, region, blocks, parameters, np.stack(within, axis=-1).reshape(-1, len(names))
+        )
         for name, known, column in zip(names, within, columns, strict=True):
             alpha = _beyond(region, name, volume_hu, trimap, parameters)
             known.ravel()[column.voxels] = column.values
             alpha[region.box] = known
-            solved[name] = Solution(alpha, column.status, column.iterations, column.residual, column.clipped)
+            solved[name] = Solution(
+                alpha, column.status, column.iterations, column.residual, column.clipped
+            )
     return {name: solved[name] for name in methods}
 
 
@@ -98,12 +120,18 @@ def solve(
     parameters: Parameters | None = None,
 ) -> Solution:
     """Estimate the matte of one volume by one method; see `estimate_alphas`."""
-    return estimate_alphas(volume_hu, trimap, spacing_mm=spacing_mm, methods=(method,), parameters=parameters)[method]
+    return estimate_alphas(
+        volume_hu, trimap, spacing_mm=spacing_mm, methods=(method,), parameters=parameters
+    )[method]
 
 
 def _solve_family(
-    family: str, region: Region, blocks: Blocks, parameters: Parameters, known: NDArray[np.float64]
-) -> list[Column]:
+    family: str,
+    region: SolveDomain,
+    blocks: CoarseBasis,
+    parameters: Parameters,
+    known: NDArray[np.float64],
+) -> list[RhsSolution]:
     """Solve the forms asked for; `known` gives S for (voxels of the region, forms)."""
 
     def targets(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -126,7 +154,11 @@ def _known(
 
 
 def _beyond(
-    region: Region, method: str, volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], parameters: Parameters
+    region: SolveDomain,
+    method: str,
+    volume_hu: NDArray[np.floating],
+    trimap: NDArray[np.uint8],
+    parameters: Parameters,
 ) -> NDArray[np.float64]:
     """Give S on the whole patch where foreground lies beyond the region, else zeros, which take no memory yet."""
     if np.count_nonzero(trimap == FOREGROUND) > np.count_nonzero(region.foreground):
@@ -147,7 +179,7 @@ def _check_methods(methods: Sequence[str]) -> None:
     for name in methods:
         if name not in METHODS:
             near = difflib.get_close_matches(name.lower(), METHODS, n=1, cutoff=0.0)
-            raise Refusal(
+            raise InputError(
                 "no such method",
                 got=repr(name),
                 expected=f"one of {', '.join(METHODS)}",
@@ -155,30 +187,32 @@ def _check_methods(methods: Sequence[str]) -> None:
             )
 
 
-def _check_volume(volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], spacing_mm: Vector) -> None:
+def _check_volume(
+    volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], spacing_mm: Vector
+) -> None:
     if volume_hu.ndim != 3 or min(volume_hu.shape) < SMALLEST_SIDE:
-        raise Refusal(
+        raise InputError(
             "the volume is too small for windows of 3 x 3 x 3 voxels",
             got=volume_hu.shape,
             expected=f"(z, y, x), each at least {SMALLEST_SIDE}",
             remedy="Crop with more margin around the lesion.",
         )
     if trimap.shape != volume_hu.shape:
-        raise Refusal(
+        raise InputError(
             "the trimap does not fit the volume",
             got=trimap.shape,
             expected=volume_hu.shape,
             remedy="Give both on one lattice.",
         )
     if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
-        raise Refusal(
+        raise InputError(
             "voxel spacing must be positive",
             got=spacing_mm,
             expected="three lengths in mm above 0",
             remedy="Check the image header.",
         )
     if not np.isfinite(volume_hu).all():
-        raise Refusal(
+        raise InputError(
             "the volume holds values that are no radiodensity",
             got=f"{int((~np.isfinite(volume_hu)).sum())} voxels NaN or infinite",
             expected="finite HU",
@@ -190,15 +224,15 @@ def _check_volume(volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], sp
 def _check_labels(trimap: NDArray[np.uint8]) -> None:
     strange = (trimap != BACKGROUND) & (trimap != UNKNOWN) & (trimap != FOREGROUND)
     if strange.any():
-        raise Refusal(
+        raise InputError(
             "the trimap holds unknown labels",
             got=np.unique(trimap[strange])[:5].tolist(),
             expected=f"{BACKGROUND} background, {UNKNOWN} unknown, {FOREGROUND} foreground",
-            remedy="Build it with matting.trimap.build_trimap.",
+            remedy="Build it with matting.geometry.trimap.build_trimap.",
         )
     for name, label in (("foreground", FOREGROUND), ("background", BACKGROUND)):
         if not (trimap == label).any():
-            raise Refusal(
+            raise InputError(
                 f"the trimap has no {name}",
                 got=f"no voxel {label}",
                 expected="at least one",

@@ -8,11 +8,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from matting.refusal import Refusal
+from matting.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
+class CropSettings:
     """The window cut around a nodule (paper 3.2)."""
 
     in_plane_voxels: int = 128
@@ -22,12 +22,14 @@ class Crop:
 
     def __post_init__(self) -> None:
         """Refuse windows that hold nothing."""
-        _require(self.in_plane_voxels >= 3, "crop.in_plane_voxels", self.in_plane_voxels, "3 or more")
+        _require(
+            self.in_plane_voxels >= 3, "crop.in_plane_voxels", self.in_plane_voxels, "3 or more"
+        )
         _require(self.padding_slices >= 0, "crop.padding_slices", self.padding_slices, "0 or more")
 
 
 @dataclass(frozen=True, slots=True)
-class Resample:
+class ResampleSettings:
     """The isotropic lattice on which everything is solved (paper 3.2)."""
 
     spacing_mm: float = 0.5
@@ -37,11 +39,16 @@ class Resample:
 
     def __post_init__(self) -> None:
         """Refuse lattices without spacing."""
-        _require(0 < self.spacing_mm < math.inf, "resample.spacing_mm", self.spacing_mm, "a length in mm above 0")
+        _require(
+            0 < self.spacing_mm < math.inf,
+            "resample.spacing_mm",
+            self.spacing_mm,
+            "a length in mm above 0",
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Trimap:
+class TrimapSettings:
     """Known foreground, known background, and the band between that is to be solved (paper 3.2)."""
 
     dilation_mm: float = 1.5
@@ -51,18 +58,22 @@ class Trimap:
 
     def __post_init__(self) -> None:
         """Refuse bands and cores that are none."""
-        _require(0 <= self.dilation_mm < math.inf, "trimap.dilation_mm", self.dilation_mm, "0 or more")
-        _require(self.min_core_voxels >= 1, "trimap.min_core_voxels", self.min_core_voxels, "1 or more")
+        _require(
+            0 <= self.dilation_mm < math.inf, "trimap.dilation_mm", self.dilation_mm, "0 or more"
+        )
+        _require(
+            self.min_core_voxels >= 1, "trimap.min_core_voxels", self.min_core_voxels, "1 or more"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Solver:
+class SolverSettings:
     """What the eight methods share (paper Eq. 2, 15-18)."""
 
     intensity_range_hu: tuple[float, float] = (-1000.0, 400.0)
     """HU mapped linearly to intensities 0..1 and clipped."""
     intensity_curve: float = 1.0
-    """How much the methods then bend intensities in favour of faint rims (`matting.region.bent`); 0: not at all."""
+    """How much the methods then bend intensities in favour of faint rims (`matting.solvers.region.bent`); 0: not at all."""
     search_margin_mm: float = 10.0
     """The methods that search neighbours look this far beyond the unknown region's box."""
     position_scale_mm: float = 34.0
@@ -78,23 +89,40 @@ class Solver:
     def __post_init__(self) -> None:
         """Refuse numbers that make no system."""
         low, high = self.intensity_range_hu
-        _require(low < high, "solver.intensity_range_hu", self.intensity_range_hu, "its lower end below its upper end")
+        _require(
+            low < high,
+            "solver.intensity_range_hu",
+            self.intensity_range_hu,
+            "its lower end below its upper end",
+        )
         curved = 0 <= self.intensity_curve < math.inf
         _require(curved, "solver.intensity_curve", self.intensity_curve, "0 or more")
-        _require(self.search_margin_mm >= 0, "solver.search_margin_mm", self.search_margin_mm, "0 or more")
+        _require(
+            self.search_margin_mm >= 0,
+            "solver.search_margin_mm",
+            self.search_margin_mm,
+            "0 or more",
+        )
         scale = self.position_scale_mm
         _require(0 < scale < math.inf, "solver.position_scale_mm", scale, "a length in mm above 0")
         _require(0 < self.tolerance < 1, "solver.tolerance", self.tolerance, "between 0 and 1")
-        _require(self.max_iterations >= 1, "solver.max_iterations", self.max_iterations, "1 or more")
+        _require(
+            self.max_iterations >= 1, "solver.max_iterations", self.max_iterations, "1 or more"
+        )
         weight = self.constraint_weight
         _require(
-            weight is None or 0 < weight < math.inf, "solver.constraint_weight", weight, "finite and above 0, or none"
+            weight is None or 0 < weight < math.inf,
+            "solver.constraint_weight",
+            weight,
+            "finite and above 0, or none",
         )
-        _require(self.range_tolerance >= 0, "solver.range_tolerance", self.range_tolerance, "0 or more")
+        _require(
+            self.range_tolerance >= 0, "solver.range_tolerance", self.range_tolerance, "0 or more"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Density:
+class DensitySettings:
     """The radiodensity target of the four optimised methods (paper 4.2, Eq. 28)."""
 
     level_hu: float = -600.0
@@ -112,11 +140,16 @@ class Density:
         _require(self.fall_hu > 0, "density.fall_hu", self.fall_hu, "above 0")
         top = self.level_hu + self.width_hu / 2
         enough = self.high_hu is None or self.high_hu >= top
-        _require(enough, "density.high_hu", self.high_hu, f"none or at least the window's upper end, {top:g} HU")
+        _require(
+            enough,
+            "density.high_hu",
+            self.high_hu,
+            f"none or at least the window's upper end, {top:g} HU",
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedForm:
+class ClosedFormSettings:
     """Levin, Lischinski & Weiss 2008; paper Eq. 3, 27."""
 
     epsilon: float = 6e-3
@@ -126,11 +159,11 @@ class ClosedForm:
     trusted_variance: float | None = 1e-4
     """Windows whose intensity varies by this much count half, by more less; None: all count the same."""
     ramp_strength: float = 0.01
-    """Pull of each unknown voxel towards the ramp of `matting.ramp`: what its place alone says; 0: none."""
+    """Pull of each unknown voxel towards the ramp of `matting.solvers.ramp`: what its place alone says; 0: none."""
     rim_strength: float = 0.4
     """Pull towards 0 at the unknown band's outer edge, falling to none over `rim_mm`; 0: none."""
     rim_mm: float = 1.5
-    """Width of the band's outer rim, which hardly any reader marked: see `matting.ramp`."""
+    """Width of the band's outer rim, which hardly any reader marked: see `matting.solvers.ramp`."""
 
     def __post_init__(self) -> None:
         """Refuse a ridge that leaves flat windows undetermined."""
@@ -140,7 +173,7 @@ class ClosedForm:
 
 
 @dataclass(frozen=True, slots=True)
-class Knn:
+class KnnSettings:
     """Chen, Li & Tang 2013."""
 
     neighbours: tuple[int, ...] = (10, 2)
@@ -154,14 +187,25 @@ class Knn:
         """Refuse searches that find nothing."""
         pairs = len(self.neighbours) == len(self.position_weights) > 0
         lengths = (len(self.neighbours), len(self.position_weights))
-        _require(pairs, "knn.neighbours and knn.position_weights", lengths, "one of each for every level")
-        _require(min(self.neighbours) >= 1, "knn.neighbours", self.neighbours, "1 or more at each level")
-        _require(min(self.position_weights) > 0, "knn.position_weights", self.position_weights, "above 0 at each level")
-        _require(self.intensity_weight > 0, "knn.intensity_weight", self.intensity_weight, "above 0")
+        _require(
+            pairs, "knn.neighbours and knn.position_weights", lengths, "one of each for every level"
+        )
+        _require(
+            min(self.neighbours) >= 1, "knn.neighbours", self.neighbours, "1 or more at each level"
+        )
+        _require(
+            min(self.position_weights) > 0,
+            "knn.position_weights",
+            self.position_weights,
+            "above 0 at each level",
+        )
+        _require(
+            self.intensity_weight > 0, "knn.intensity_weight", self.intensity_weight, "above 0"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class LearningBased:
+class LearningBasedSettings:
     """Zheng & Kambhamettu 2009."""
 
     ridge: float = 2e-2
@@ -188,13 +232,23 @@ class LearningBased:
         _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
         _require_windows("learning_based.", self.mean_reach_mm, self.trusted_variance)
         _require_ramp("learning_based.", self.ramp_strength, self.rim_strength, self.rim_mm)
-        _require(self.windows in ("touching", "centred"), "learning_based.windows", self.windows, "touching or centred")
-        _require(self.kernel in ("linear", "gaussian"), "learning_based.kernel", self.kernel, "linear or gaussian")
+        _require(
+            self.windows in ("touching", "centred"),
+            "learning_based.windows",
+            self.windows,
+            "touching or centred",
+        )
+        _require(
+            self.kernel in ("linear", "gaussian"),
+            "learning_based.kernel",
+            self.kernel,
+            "linear or gaussian",
+        )
         _require(self.kernel_width > 0, "learning_based.kernel_width", self.kernel_width, "above 0")
 
 
 @dataclass(frozen=True, slots=True)
-class InformationFlow:
+class InformationFlowSettings:
     """Aksoy, Aydin & Pollefeys 2017."""
 
     mixture_neighbours: int = 20
@@ -229,31 +283,50 @@ class InformationFlow:
 
     def __post_init__(self) -> None:
         """Refuse flows that are not defined."""
-        above_zero = ("mixture_position_weight", "mixture_ridge", "known_position_weight", "intra_position_weight")
+        above_zero = (
+            "mixture_position_weight",
+            "mixture_ridge",
+            "known_position_weight",
+            "intra_position_weight",
+        )
         for name in (*above_zero, "local_epsilon", "local_strength"):
-            _require(getattr(self, name) > 0, f"information_flow.{name}", getattr(self, name), "above 0")
-        _require_windows("information_flow.local_", self.local_mean_reach_mm, self.local_trusted_variance)
+            _require(
+                getattr(self, name) > 0, f"information_flow.{name}", getattr(self, name), "above 0"
+            )
+        _require_windows(
+            "information_flow.local_", self.local_mean_reach_mm, self.local_trusted_variance
+        )
         _require_ramp("information_flow.", self.ramp_strength, self.rim_strength, self.rim_mm)
         for name in ("mixture_neighbours", "known_neighbours", "intra_neighbours"):
-            _require(getattr(self, name) >= 1, f"information_flow.{name}", getattr(self, name), "1 or more")
+            _require(
+                getattr(self, name) >= 1,
+                f"information_flow.{name}",
+                getattr(self, name),
+                "1 or more",
+            )
         for name in ("known_strength", "intra_strength"):
-            _require(getattr(self, name) >= 0, f"information_flow.{name}", getattr(self, name), "0 or more")
+            _require(
+                getattr(self, name) >= 0,
+                f"information_flow.{name}",
+                getattr(self, name),
+                "0 or more",
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """All that decides the eight mattes of a volume and its trimap."""
 
-    solver: Solver = field(default_factory=Solver)
-    density: Density = field(default_factory=Density)
-    closed_form: ClosedForm = field(default_factory=ClosedForm)
-    knn: Knn = field(default_factory=Knn)
-    learning_based: LearningBased = field(default_factory=LearningBased)
-    information_flow: InformationFlow = field(default_factory=InformationFlow)
+    solver: SolverSettings = field(default_factory=SolverSettings)
+    density: DensitySettings = field(default_factory=DensitySettings)
+    closed_form: ClosedFormSettings = field(default_factory=ClosedFormSettings)
+    knn: KnnSettings = field(default_factory=KnnSettings)
+    learning_based: LearningBasedSettings = field(default_factory=LearningBasedSettings)
+    information_flow: InformationFlowSettings = field(default_factory=InformationFlowSettings)
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingSettings:
     """How the network is trained (paper 6.2.1)."""
 
     crop_zyx: tuple[int, int, int] = (96, 96, 96)
@@ -292,24 +365,53 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse trainings that cannot be run."""
-        sizes = len(self.crop_zyx) == 3 and all(size > 0 and size % 16 == 0 for size in self.crop_zyx)
+        sizes = len(self.crop_zyx) == 3 and all(
+            size > 0 and size % 16 == 0 for size in self.crop_zyx
+        )
         # At the bottom a size is a 16th, and a single voxel there has no variance to be normalised by.
-        _require(sizes and sum(self.crop_zyx) > 48, "training.crop_zyx", self.crop_zyx, "multiples of 16, not all 16")
+        _require(
+            sizes and sum(self.crop_zyx) > 48,
+            "training.crop_zyx",
+            self.crop_zyx,
+            "multiples of 16, not all 16",
+        )
         _require(0 <= self.focus <= 1, "training.focus", self.focus, "a share from 0 to 1")
         for name in ("batch", "at_once", "epochs"):
             _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "1 or more")
         for name in ("rate", "ghost_rate"):
-            _require(0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0")
-        for name in ("weight_decay", "warm_up_epochs", "alpha_weight", "gradient_weight", "seed", "look_every"):
-            _require(0 <= getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "0 or more")
+            _require(
+                0 < getattr(self, name) < math.inf,
+                f"training.{name}",
+                getattr(self, name),
+                "above 0",
+            )
+        for name in (
+            "weight_decay",
+            "warm_up_epochs",
+            "alpha_weight",
+            "gradient_weight",
+            "seed",
+            "look_every",
+        ):
+            _require(
+                0 <= getattr(self, name) < math.inf,
+                f"training.{name}",
+                getattr(self, name),
+                "0 or more",
+            )
         alike = not self.fitted or self.at_once == 1
-        _require(alike, "training.at_once", self.at_once, "1 where training.fitted lets crops differ in size")
+        _require(
+            alike,
+            "training.at_once",
+            self.at_once,
+            "1 where training.fitted lets crops differ in size",
+        )
         known = ("auto", "single", "bfloat16", "half")
         _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class DiagnosisSettings:
     """How classifiers are trained to tell malignant nodules from each input alone (paper 6.1, Figure 6).
 
     The paper gives the backbones and the four seeds; all other numbers are ours.
@@ -346,21 +448,40 @@ class Diagnosis:
         _require(self.folds >= 2, "diagnosis.folds", self.folds, "2 or more")
         # All halve their input five times; what DenseNet-121 pools must have two voxels left.
         least = 32 if "densenet121" in self.backbones else 16
-        _require(self.side_voxels >= least, "diagnosis.side_voxels", self.side_voxels, f"{least} or more")
+        _require(
+            self.side_voxels >= least, "diagnosis.side_voxels", self.side_voxels, f"{least} or more"
+        )
         _require(self.batch >= 2, "diagnosis.batch", self.batch, "2 or more")
         _require(self.epochs >= 1, "diagnosis.epochs", self.epochs, "1 or more")
         for name in ("spacing_mm", "rate"):
-            _require(0 < getattr(self, name) < math.inf, f"diagnosis.{name}", getattr(self, name), "above 0")
+            _require(
+                0 < getattr(self, name) < math.inf,
+                f"diagnosis.{name}",
+                getattr(self, name),
+                "above 0",
+            )
         for name in ("weight_decay", "warm_up_epochs"):
-            _require(0 <= getattr(self, name) < math.inf, f"diagnosis.{name}", getattr(self, name), "0 or more")
+            _require(
+                0 <= getattr(self, name) < math.inf,
+                f"diagnosis.{name}",
+                getattr(self, name),
+                "0 or more",
+            )
         # Half precision needs its losses scaled, which these trainings do not do.
         precise = ("auto", "single", "bfloat16")
-        _require(self.precision in precise, "diagnosis.precision", self.precision, ", ".join(precise))
+        _require(
+            self.precision in precise, "diagnosis.precision", self.precision, ", ".join(precise)
+        )
 
 
 def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float | None) -> None:
     """Refuse windows that look at the whole patch or count for nothing."""
-    _require(0 <= mean_reach_mm < math.inf, f"{prefix}mean_reach_mm", mean_reach_mm, "a length in mm, 0 or more")
+    _require(
+        0 <= mean_reach_mm < math.inf,
+        f"{prefix}mean_reach_mm",
+        mean_reach_mm,
+        "a length in mm, 0 or more",
+    )
     trusted = trusted_variance is None or 0 < trusted_variance < math.inf
     _require(trusted, f"{prefix}trusted_variance", trusted_variance, "finite and above 0, or none")
 
@@ -375,4 +496,9 @@ def _require_ramp(prefix: str, ramp_strength: float, rim_strength: float, rim_mm
 def _require(holds: bool, name: str, got: object, expected: str) -> None:
     """Refuse a parameter that does not hold."""
     if not holds:
-        raise Refusal(f"{name} is out of bounds", got=got, expected=expected, remedy="Correct it in the recipe.")
+        raise InputError(
+            f"{name} is out of bounds",
+            got=got,
+            expected=expected,
+            remedy="Correct it in the recipe.",
+        )

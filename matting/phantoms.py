@@ -23,8 +23,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from matting.grid import Vector
-from matting.resample import signed_distance_mm
+from matting.geometry.grid import Vector
+from matting.geometry.resample import signed_distance_mm
 
 Kind = Literal["solid", "part-solid", "ground-glass"]
 Volume = NDArray[np.float32]
@@ -116,7 +116,11 @@ def simulate_lesion(
         generator: All that is drawn comes from it.
     """
     scene = compose_scene(
-        readers, spacing_mm=spacing_mm, ratings=ratings, surroundings_hu=surroundings_hu, generator=generator
+        readers,
+        spacing_mm=spacing_mm,
+        ratings=ratings,
+        surroundings_hu=surroundings_hu,
+        generator=generator,
     )
     return scan_scene(scene, thickness_mm=thickness_mm, fwhm_mm=generator.uniform(1.0, 1.4))
 
@@ -132,7 +136,9 @@ def compose_scene(
     """Lay out matte, lesion and background before any scanner sees them; arguments as `simulate_lesion`."""
     steps = max(1, round(spacing_mm[0] / FINE_STEP_MM))
     fine_mm = (spacing_mm[0] / steps, spacing_mm[1], spacing_mm[2])
-    mean_distance_mm = np.stack([signed_distance_mm(mask, spacing_mm) for mask in readers]).mean(axis=0)
+    mean_distance_mm = np.stack([signed_distance_mm(mask, spacing_mm) for mask in readers]).mean(
+        axis=0
+    )
     depth_mm = _true_depth(_refine(mean_distance_mm, steps), fine_mm, ratings, generator)
     alpha = _matte(depth_mm, fine_mm, ratings, generator)
     vessels = _vessels(depth_mm, fine_mm, generator)
@@ -154,14 +160,20 @@ def scan_scene(scene: Scene, *, thickness_mm: float, fwhm_mm: float) -> Lesion:
     across_mm = np.sqrt(max(thickness_mm**2 - (dz * scene.steps) ** 2, 0.0) / 12)
     in_plane_mm = fwhm_mm / FWHM_PER_SIGMA
     sigma = (across_mm / dz, in_plane_mm / dy, in_plane_mm / dx)
-    image_hu = _coarsen(ndimage.gaussian_filter(scene.composed_hu, sigma, mode="nearest"), scene.steps)
+    image_hu = _coarsen(
+        ndimage.gaussian_filter(scene.composed_hu, sigma, mode="nearest"), scene.steps
+    )
     alpha = _coarsen(scene.alpha, scene.steps)
     share = _coarsen(scene.alpha * scene.foreground_hu, scene.steps)
-    pure_hu = np.where(alpha > 1e-3, share / np.maximum(alpha, 1e-3), _coarsen(scene.foreground_hu, scene.steps))
+    pure_hu = np.where(
+        alpha > 1e-3, share / np.maximum(alpha, 1e-3), _coarsen(scene.foreground_hu, scene.steps)
+    )
     return Lesion(image_hu, alpha, pure_hu.astype(np.float32))
 
 
-def scanner_noise(shape: tuple[int, int, int], spacing_mm: Vector, noise_hu: float, generator: Generator) -> Volume:
+def scanner_noise(
+    shape: tuple[int, int, int], spacing_mm: Vector, noise_hu: float, generator: Generator
+) -> Volume:
     """Draw noise with the grain of filtered back projection: little power at low and at the highest frequencies.
 
     Args:
@@ -171,16 +183,22 @@ def scanner_noise(shape: tuple[int, int, int], spacing_mm: Vector, noise_hu: flo
         generator: Where the noise comes from.
     """
     _, ny, nx = shape
-    frequency = np.hypot(np.fft.fftfreq(ny, spacing_mm[1])[:, None], np.fft.fftfreq(nx, spacing_mm[2])[None, :])
+    frequency = np.hypot(
+        np.fft.fftfreq(ny, spacing_mm[1])[:, None], np.fft.fftfreq(nx, spacing_mm[2])[None, :]
+    )
     response = np.sqrt(frequency + 0.03) * np.exp(-((frequency / 0.5) ** 2))
     gain = (noise_hu / np.sqrt(np.mean(response**2))) * response[:, : nx // 2 + 1]
     white = generator.standard_normal(shape, dtype=np.float32)
-    noise: Volume = fft.irfft2(fft.rfft2(white, workers=1) * gain.astype(np.float32), s=(ny, nx), workers=1)
+    noise: Volume = fft.irfft2(
+        fft.rfft2(white, workers=1) * gain.astype(np.float32), s=(ny, nx), workers=1
+    )
     return noise
 
 
 def torso_hu(
-    shape: tuple[int, int], spacing_mm: tuple[float, float], lesions: list[tuple[NDArray[np.bool_], bool]]
+    shape: tuple[int, int],
+    spacing_mm: tuple[float, float],
+    lesions: list[tuple[NDArray[np.bool_], bool]],
 ) -> Volume:
     """Draw a plain transverse slice of a chest: lungs, mediastinum, spine, chest wall, fat, air around.
 
@@ -198,9 +216,16 @@ def torso_hu(
     hu = np.where(np.hypot(y - 0.2, x) < 0.045, BONE_HU, hu)
     for side in (-1.0, 1.0):
         radius = np.hypot((y + 0.01) / 0.25, (x - side * 0.2) / 0.165)
-        here = [(radius[mask], touches) for mask, touches in lesions if side * float((x * mask).sum()) > 0]
+        here = [
+            (radius[mask], touches)
+            for mask, touches in lesions
+            if side * float((x * mask).sum()) > 0
+        ]
         reach = max(
-            [1.0 if not any(touches for _, touches in here) else 0.0, *(_reach(r, t, field_mm) for r, t in here)]
+            [
+                1.0 if not any(touches for _, touches in here) else 0.0,
+                *(_reach(r, t, field_mm) for r, t in here),
+            ]
         )
         inside = np.clip((reach - radius) * 0.2 * field_mm / EDGE_MM + 0.5, 0, 1)
         hu = hu + inside * (LUNG_HU - hu)
@@ -229,7 +254,9 @@ def _coarsen(volume: Volume, steps: int) -> Volume:
     return mean
 
 
-def _texture(shape: tuple[int, ...], spacing_mm: Vector, scale_mm: float, generator: Generator) -> Volume:
+def _texture(
+    shape: tuple[int, ...], spacing_mm: Vector, scale_mm: float, generator: Generator
+) -> Volume:
     """Draw a smooth random field of mean 0 and standard deviation 1."""
     white = generator.standard_normal(shape, dtype=np.float32)
     sigma = [scale_mm / step for step in spacing_mm]
@@ -242,12 +269,18 @@ def _smoothstep(x: Volume) -> Volume:
     return t * t * (3 - 2 * t)
 
 
-def _true_depth(distance_mm: Volume, spacing_mm: Vector, ratings: Ratings, generator: Generator) -> Volume:
+def _true_depth(
+    distance_mm: Volume, spacing_mm: Vector, ratings: Ratings, generator: Generator
+) -> Volume:
     """Move the readers' mean outline inward and make it uneven; positive inside, mm."""
     deepest_mm = _deepest_mm(distance_mm)
     inset_mm = min(generator.uniform(0.1, 0.4), 0.25 * deepest_mm)
     unevenness_mm = min(0.15 + 0.08 * (5 - ratings.margin), 0.12 * deepest_mm)
-    return distance_mm - inset_mm + unevenness_mm * _texture(distance_mm.shape, spacing_mm, 2.0, generator)
+    return (
+        distance_mm
+        - inset_mm
+        + unevenness_mm * _texture(distance_mm.shape, spacing_mm, 2.0, generator)
+    )
 
 
 def _deepest_mm(depth_mm: Volume) -> float:
@@ -278,7 +311,9 @@ def _foreground(
     deepest_mm = _deepest_mm(depth_mm)
     solid_hu: Volume = generator.uniform(20, 60) + 12 * fine
     # Ground glass of mixed nodules is denser than that of pure ones
-    haze_hu: Volume = generator.uniform(-660, -550) + 90 * (ratings.texture - 1) + 35 * fine + 45 * uneven
+    haze_hu: Volume = (
+        generator.uniform(-660, -550) + 90 * (ratings.texture - 1) + 35 * fine + 45 * uneven
+    )
     core_share = generator.uniform(0.55, 0.75) + 0.15 * (ratings.texture - 3)
     within_mm: Volume = depth_mm - (1 - core_share) * deepest_mm + 0.15 * deepest_mm * uneven
     core = _smoothstep(0.5 + within_mm / 2.0)
@@ -286,7 +321,9 @@ def _foreground(
         return haze_hu + 0.4 * vessels * (TISSUE_HU - haze_hu)
     if ratings.kind == "part-solid":
         thickened_hu: Volume = haze_hu + 60
-        mixed_hu: Volume = thickened_hu + np.maximum(core, 0.4 * vessels) * (solid_hu - 80 + 30 * uneven - thickened_hu)
+        mixed_hu: Volume = thickened_hu + np.maximum(core, 0.4 * vessels) * (
+            solid_hu - 80 + 30 * uneven - thickened_hu
+        )
         return mixed_hu
     if ratings.calcification < 5.5:
         return solid_hu + generator.uniform(200, 700) * core
@@ -295,13 +332,17 @@ def _foreground(
     return solid_hu
 
 
-def _background(surroundings_hu: Volume, vessels: Volume, spacing_mm: Vector, generator: Generator) -> Volume:
+def _background(
+    surroundings_hu: Volume, vessels: Volume, spacing_mm: Vector, generator: Generator
+) -> Volume:
     """Fill the lung of the surroundings with parenchyma, emphysema and vessels."""
     inside_body = surroundings_hu > (LUNG_HU + OUTSIDE_HU) / 2
     lung = inside_body * np.clip((TISSUE_HU - surroundings_hu) / (TISSUE_HU - LUNG_HU), 0, 1)
     shape = surroundings_hu.shape
     level_hu = generator.uniform(-25, 25)
-    parenchyma_hu = 14 * _texture(shape, spacing_mm, 1.0, generator) + 14 * _texture(shape, spacing_mm, 4.0, generator)
+    parenchyma_hu = 14 * _texture(shape, spacing_mm, 1.0, generator) + 14 * _texture(
+        shape, spacing_mm, 4.0, generator
+    )
     # One nodule in three lies in an emphysematous lung; elsewhere the threshold is out of reach
     threshold = 0.8 if generator.random() < 1 / 3 else 6.0
     holes = _smoothstep(_texture(shape, spacing_mm, 2.5, generator) - threshold)
@@ -317,21 +358,35 @@ def _vessels(depth_mm: Volume, spacing_mm: Vector, generator: Generator) -> Volu
     size_mm = np.array(depth_mm.shape) * spacing_mm
     for _ in range(round(float(size_mm.prod()) * VESSELS_PER_MM3)):
         start = generator.uniform(0, 1, 3) * size_mm
-        _draw_vessel(share, spacing_mm, start, generator.standard_normal(3), generator.uniform(0.4, 1.3), generator)
+        _draw_vessel(
+            share,
+            spacing_mm,
+            start,
+            generator.standard_normal(3),
+            generator.uniform(0.4, 1.3),
+            generator,
+        )
     for grazes in [False] * int(generator.integers(1, 3)) + [True] * int(generator.integers(0, 2)):
         start, outward = _surface_point(depth_mm, spacing_mm, generator)
         radius_mm = generator.uniform(0.6, 1.5)
         if grazes:
             ahead = _across(outward, generator)
             for direction in (ahead, -ahead):
-                _draw_vessel(share, spacing_mm, start + outward * radius_mm, direction, radius_mm, generator)
+                _draw_vessel(
+                    share, spacing_mm, start + outward * radius_mm, direction, radius_mm, generator
+                )
         else:
             _draw_vessel(share, spacing_mm, start - outward, outward, radius_mm, generator)
     return share
 
 
 def _draw_vessel(
-    share: Volume, spacing_mm: Vector, start: Point, direction: Point, radius_mm: float, generator: Generator
+    share: Volume,
+    spacing_mm: Vector,
+    start: Point,
+    direction: Point,
+    radius_mm: float,
+    generator: Generator,
 ) -> None:
     """Draw a tapering vessel with one branch."""
     trunk = _wander(start, direction, generator.uniform(20, 50), 0.06, generator)
@@ -343,7 +398,9 @@ def _draw_vessel(
     _draw_tube(share, spacing_mm, twig, np.linspace(0.8 * radii[fork], 0.25, len(twig)), level=1.0)
 
 
-def _surface_point(depth_mm: Volume, spacing_mm: Vector, generator: Generator) -> tuple[Point, Point]:
+def _surface_point(
+    depth_mm: Volume, spacing_mm: Vector, generator: Generator
+) -> tuple[Point, Point]:
     """Pick a place on the lesion's surface, mm from the first voxel, and the unit vector that leads out of it."""
     # the surface may slip between the slices of a flat lesion: then the shallowest voxel stands for it
     near = np.abs(depth_mm) <= max(0.5, float(np.abs(depth_mm).min()))
@@ -352,7 +409,10 @@ def _surface_point(depth_mm: Volume, spacing_mm: Vector, generator: Generator) -
     box = tuple(slice(max(i - 1, 0), i + 2) for i in (z, y, x))
     piece = depth_mm[box]
     slope = np.array(
-        [np.gradient(piece, step, axis=a).mean() if piece.shape[a] > 1 else 0.0 for a, step in enumerate(spacing_mm)]
+        [
+            np.gradient(piece, step, axis=a).mean() if piece.shape[a] > 1 else 0.0
+            for a, step in enumerate(spacing_mm)
+        ]
     )
     return np.array([z, y, x]) * spacing_mm, _unit(-slope)
 
@@ -369,7 +429,9 @@ def _unit(direction: Point) -> Point:
     return direction / length if length > 1e-9 else np.array([0.0, 0.0, 1.0])
 
 
-def _wander(start: Point, direction: Point, length_mm: float, bend: float, generator: Generator) -> Point:
+def _wander(
+    start: Point, direction: Point, length_mm: float, bend: float, generator: Generator
+) -> Point:
     """Walk from `start` in half-millimetre steps, turning a little at each; gives (steps, 3) places in mm."""
     place, ahead = start.copy(), _unit(direction)
     path = [place]
@@ -380,7 +442,9 @@ def _wander(start: Point, direction: Point, length_mm: float, bend: float, gener
     return np.array(path)
 
 
-def _draw_tube(share: Volume, spacing_mm: Vector, path_mm: Point, radii_mm: Point, *, level: float) -> None:
+def _draw_tube(
+    share: Volume, spacing_mm: Vector, path_mm: Point, radii_mm: Point, *, level: float
+) -> None:
     """Raise `share` in place to `level` within a tube with soft sides."""
     axes_mm = [np.arange(n) * step for n, step in zip(share.shape, spacing_mm, strict=True)]
     reach_mm = (radii_mm + EDGE_MM)[:, None]
@@ -388,7 +452,12 @@ def _draw_tube(share: Volume, spacing_mm: Vector, path_mm: Point, radii_mm: Poin
     high = np.minimum(np.floor((path_mm + reach_mm) / spacing_mm) + 1, share.shape).astype(int)
     for k in np.flatnonzero((high > low).all(axis=1)):
         box = tuple(slice(lo, hi) for lo, hi in zip(low[k].tolist(), high[k].tolist(), strict=True))
-        z, y, x = ((axis[side] - c) ** 2 for axis, side, c in zip(axes_mm, box, path_mm[k].tolist(), strict=True))
+        z, y, x = (
+            (axis[side] - c) ** 2
+            for axis, side, c in zip(axes_mm, box, path_mm[k].tolist(), strict=True)
+        )
         distance_mm = np.sqrt(z[:, None, None] + (y[:, None] + x))
         piece = share[box]
-        np.maximum(piece, level * np.clip((radii_mm[k] - distance_mm) / EDGE_MM + 0.5, 0, 1), out=piece)
+        np.maximum(
+            piece, level * np.clip((radii_mm[k] - distance_mm) / EDGE_MM + 0.5, 0, 1), out=piece
+        )

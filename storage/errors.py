@@ -15,21 +15,21 @@ class StoreError(Exception):
     __str__ = Exception.__str__  # KeyError would quote the message
 
 
-class NotFound(StoreError, KeyError):
+class NotFoundError(StoreError, KeyError):
     """The key holds nothing."""
 
 
-class AlreadyThere(StoreError, FileExistsError):
+class AlreadyExistsError(StoreError, FileExistsError):
     """The key may be written once and was."""
 
 
-class Damaged(StoreError, ValueError):
+class CorruptionError(StoreError, ValueError):
     """What lies there is not what was written."""
 
 
-class Unwritable(StoreError, OSError):
+class WriteError(StoreError, OSError):
     """The store takes no more bytes from this user: full, read-only or forbidden."""
 
 
-class Unavailable(StoreError, OSError):
+class UnavailableError(StoreError, OSError):
     """The store did not answer properly; it may later."""

@@ -16,8 +16,8 @@
     studies/<study>/verdicts/<nodule>/<time>-<id>.json    its verdicts, which decide no release
     releases/<version>/                   manifest.json, written last, and what it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
-    metrics/<version>/…                   how far mattes are from a release: storage.scores
-    experiments/<version>/…               what `halosign evaluate` makes of a release: storage.experiments
+    metrics/<version>/…                   how far mattes are from a release: storage.results.scores
+    experiments/<version>/…               what `halosign evaluate` makes of a release: storage.results.experiments
     trainings/<id>/                       a training under way: its state, its early look
     checkpoints/<digest>/                 a trained network; config.json is written last
 
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from matting.grid import Grid
+from matting.geometry.grid import Grid
 
 OUTCOMES = "outcomes"
 CASES = "cases"
@@ -87,7 +87,10 @@ def rounded_alpha(alpha: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def image_metadata(grid: Grid) -> dict[str, Any]:
     """Describe a case's group as OME-Zarr 0.5: the CT first, then the mattes as channels."""
-    multiscales = [multiscale("image", "image", grid, False), multiscale("alpha", "alpha", grid, True)]
+    multiscales = [
+        multiscale("image", "image", grid, False),
+        multiscale("alpha", "alpha", grid, True),
+    ]
     return {"version": "0.5", "multiscales": multiscales}
 
 
@@ -114,17 +117,29 @@ def grid_from_attributes(attributes: Mapping[str, Any]) -> Grid:
     """Read a grid back from JSON."""
     z, y, x = (tuple(axis) for axis in attributes["axes_lps"])
     return Grid(
-        tuple(attributes["shape"]), tuple(attributes["spacing_mm"]), tuple(attributes["origin_lps_mm"]), (z, y, x)
+        tuple(attributes["shape"]),
+        tuple(attributes["spacing_mm"]),
+        tuple(attributes["origin_lps_mm"]),
+        (z, y, x),
     )
 
 
 def multiscale(name: str, path: str, grid: Grid, channels: bool) -> dict[str, Any]:
     """Describe one array as an OME-Zarr 0.5 image in patient space, in mm."""
-    axes: list[dict[str, str]] = [{"name": axis, "type": "space", "unit": "millimeter"} for axis in "zyx"]
+    axes: list[dict[str, str]] = [
+        {"name": axis, "type": "space", "unit": "millimeter"} for axis in "zyx"
+    ]
     scale, origin = list(grid.spacing_mm), list(grid.origin_lps_mm[::-1])
     if channels:
         axes.insert(0, {"name": "c", "type": "channel"})
         scale.insert(0, 1.0)
         origin.insert(0, 0.0)
-    transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": origin}]
-    return {"name": name, "axes": axes, "datasets": [{"path": path, "coordinateTransformations": transformations}]}
+    transformations = [
+        {"type": "scale", "scale": scale},
+        {"type": "translation", "translation": origin},
+    ]
+    return {
+        "name": name,
+        "axes": axes,
+        "datasets": [{"path": path, "coordinateTransformations": transformations}],
+    }

@@ -13,28 +13,28 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from matting.errors import InputError
 from matting.parameters import (
-    ClosedForm,
-    Crop,
-    Density,
-    Diagnosis,
-    InformationFlow,
-    Knn,
-    LearningBased,
+    ClosedFormSettings,
+    CropSettings,
+    DensitySettings,
+    DiagnosisSettings,
+    InformationFlowSettings,
+    KnnSettings,
+    LearningBasedSettings,
     Parameters,
-    Resample,
-    Solver,
-    Training,
-    Trimap,
+    ResampleSettings,
+    SolverSettings,
+    TrainingSettings,
+    TrimapSettings,
 )
-from matting.refusal import Refusal
 
 NOT_DECIDING = ("run", "review", "release", "training", "evaluation", "diagnosis")
 """Sections that decide no byte of a case."""
 _OPTIONS = ConfigDict(extra="forbid", frozen=True)
 
 
-class Run(BaseModel):
+class RunSettings(BaseModel):
     """How a run goes; changes nothing in what it stores."""
 
     model_config = _OPTIONS
@@ -49,8 +49,8 @@ class Run(BaseModel):
     """Share of nodules that may be refused or fail before the run stops early."""
 
 
-class Review(BaseModel):
-    """How several people's verdicts on one case are joined: `storage.consensus`."""
+class ReviewSettings(BaseModel):
+    """How several people's verdicts on one case are joined: `storage.reviews.consensus`."""
 
     model_config = _OPTIONS
 
@@ -61,9 +61,9 @@ class Review(BaseModel):
     """Who settles disputes."""
 
     @model_validator(mode="after")
-    def _check_adjudicator(self) -> "Review":
+    def _check_adjudicator(self) -> "ReviewSettings":
         if (self.rule == "adjudicator") != bool(self.adjudicator):
-            raise Refusal(
+            raise InputError(
                 "the review's rule and adjudicator do not fit",
                 got=f"rule {self.rule}, adjudicator {self.adjudicator or 'nobody'}",
                 expected="an adjudicator's name with the rule `adjudicator`, and with no other",
@@ -72,7 +72,7 @@ class Review(BaseModel):
         return self
 
 
-class Release(BaseModel):
+class ReleaseSettings(BaseModel):
     """What a release holds."""
 
     model_config = _OPTIONS
@@ -83,7 +83,7 @@ class Release(BaseModel):
     """Shares of patients; the test split is the rest."""
 
 
-class Evaluation(BaseModel):
+class EvaluationSettings(BaseModel):
     """How the paper's experiments are repeated on a release; its networks are trained as `training` says."""
 
     model_config = _OPTIONS
@@ -107,21 +107,21 @@ class Recipe(BaseModel):
     name: str = "paper"
     readers: int = Field(4, ge=2)
     """Exactly this many readers must have marked a nodule."""
-    crop: Crop = Crop()
-    resample: Resample = Resample()
-    trimap: Trimap = Trimap()
-    solver: Solver = Solver()
-    density: Density = Density()
-    closed_form: ClosedForm = ClosedForm()
-    knn: Knn = Knn()
-    learning_based: LearningBased = LearningBased()
-    information_flow: InformationFlow = InformationFlow()
-    run: Run = Field(default_factory=Run)
-    review: Review = Field(default_factory=Review)
-    release: Release = Field(default_factory=Release)
-    training: Training = Field(default_factory=Training)
-    evaluation: Evaluation = Field(default_factory=Evaluation)
-    diagnosis: Diagnosis = Field(default_factory=Diagnosis)
+    crop: CropSettings = CropSettings()
+    resample: ResampleSettings = ResampleSettings()
+    trimap: TrimapSettings = TrimapSettings()
+    solver: SolverSettings = SolverSettings()
+    density: DensitySettings = DensitySettings()
+    closed_form: ClosedFormSettings = ClosedFormSettings()
+    knn: KnnSettings = KnnSettings()
+    learning_based: LearningBasedSettings = LearningBasedSettings()
+    information_flow: InformationFlowSettings = InformationFlowSettings()
+    run: RunSettings = Field(default_factory=RunSettings)
+    review: ReviewSettings = Field(default_factory=ReviewSettings)
+    release: ReleaseSettings = Field(default_factory=ReleaseSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    diagnosis: DiagnosisSettings = Field(default_factory=DiagnosisSettings)
 
     @property
     def parameters(self) -> Parameters:
@@ -149,20 +149,24 @@ def load_recipe(path: str | Path | None = None, **instead: dict[str, Any]) -> Re
         **instead: By section, values that stand in place of the recipe's.
 
     Raises:
-        Refusal: The file is not there, no YAML, or holds an unknown name or a value out of range.
+        InputError: The file is not there, no YAML, or holds an unknown name or a value out of range.
     """
     text, place = _recipe_text(path)
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise _bad(place, str(error).replace("\n", " "), "YAML", "Mend the file at that place.") from error
+        raise _bad(
+            place, str(error).replace("\n", " "), "YAML", "Mend the file at that place."
+        ) from error
     return recipe_from(content, place, **instead)
 
 
 def recipe_from(content: object, place: str, **instead: dict[str, Any]) -> Recipe:
-    """Take a recipe from what YAML or JSON gave; `place` says in messages where it stood. Raises Refusal."""
+    """Take a recipe from what YAML or JSON gave; `place` says in messages where it stood. Raises InputError."""
     if not isinstance(content, dict):
-        raise _bad(place, type(content).__name__, "sections by name", "Begin from recipes/paper.yaml.")
+        raise _bad(
+            place, type(content).__name__, "sections by name", "Begin from recipes/paper.yaml."
+        )
     try:
         return Recipe.model_validate(_with(content, instead))
     except ValidationError as error:
@@ -172,7 +176,9 @@ def recipe_from(content: object, place: str, **instead: dict[str, Any]) -> Recip
 def _with(content: dict[str, Any], instead: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Put values in place; what is no section is left for the check to refuse."""
     sections = {name: content.get(name) or {} for name in instead}
-    return content | {name: v | instead[name] if isinstance(v, dict) else v for name, v in sections.items()}
+    return content | {
+        name: v | instead[name] if isinstance(v, dict) else v for name, v in sections.items()
+    }
 
 
 def _recipe_text(path: str | Path | None) -> tuple[str, str]:
@@ -183,28 +189,33 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
     try:
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
-        remedy = "Check the path, or use one that comes with Halosign: `paper`, `reduced` or `demo`."
+        remedy = (
+            "Check the path, or use one that comes with Halosign: `paper`, `reduced` or `demo`."
+        )
         raise _bad(name, error, "a readable YAML file", remedy) from error
 
 
-def _explain(place: str, error: ValidationError) -> Refusal:
+def _explain(place: str, error: ValidationError) -> InputError:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     where = ".".join(path)
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, Refusal):
-        return Refusal(f"the recipe {place} cannot be used: {cause.what}", **_rest(cause))
+    if isinstance(cause, InputError):
+        return InputError(f"the recipe {place} cannot be used: {cause.what}", **_rest(cause))
     if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         known = _known_names(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
         return _bad(place, f"the unknown name `{where}`", "a known name", hint)
     return _bad(
-        place, f"{first['input']!r} for `{where}`", first["msg"], "Mend that value; recipes/paper.yaml has all."
+        place,
+        f"{first['input']!r} for `{where}`",
+        first["msg"],
+        "Mend that value; recipes/paper.yaml has all.",
     )
 
 
-def _rest(refusal: Refusal) -> dict[str, Any]:
+def _rest(refusal: InputError) -> dict[str, Any]:
     return {"got": refusal.got, "expected": refusal.expected, "remedy": refusal.remedy}
 
 
@@ -212,9 +223,15 @@ def _known_names(path: list[str]) -> list[str]:
     level: Any = Recipe()
     for part in path:
         level = getattr(level, part)
-    names = type(level).model_fields if isinstance(level, BaseModel) else type(level).__dataclass_fields__
+    names = (
+        type(level).model_fields
+        if isinstance(level, BaseModel)
+        else type(level).__dataclass_fields__
+    )
     return list(names)
 
 
-def _bad(place: str, got: object, expected: str, remedy: str) -> Refusal:
-    return Refusal(f"the recipe {place} cannot be used", got=got, expected=expected, remedy=remedy)
+def _bad(place: str, got: object, expected: str, remedy: str) -> InputError:
+    return InputError(
+        f"the recipe {place} cannot be used", got=got, expected=expected, remedy=remedy
+    )

@@ -15,25 +15,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError as KeyExistsError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from matting.refusal import Refusal
-from storage.errors import AlreadyThere, Damaged, NotFound, Unavailable, Unwritable
+from matting.errors import InputError
+from storage.errors import (
+    AlreadyExistsError,
+    CorruptionError,
+    NotFoundError,
+    UnavailableError,
+    WriteError,
+)
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
-MARKER = "store.json"
+STORE_MARKER = "store.json"
 LAYOUT_VERSION = 1
 """Raised whenever a store written before can no longer be read as it is."""
 
 RETRY_S = 120.0
-"""How long a bucket's 5xx answers, resets and time-outs are borne, with growing waits, before it is `Unavailable`."""
+"""How long a bucket's 5xx answers, resets and time-outs are borne, with growing waits, before it is `UnavailableError`."""
 
 RETRIES: "RetryConfig" = {
     "max_retries": 20,
-    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10), "base": 2},
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=200),
+        "max_backoff": timedelta(seconds=10),
+        "base": 2,
+    },
     "retry_timeout": timedelta(seconds=RETRY_S),
 }
 
@@ -54,7 +65,7 @@ class Store:
         return self.url if "://" in self.url else Path(self.url).as_uri()
 
     def get(self, key: str) -> bytes:
-        """Read one key; raises NotFound."""
+        """Read one key; raises NotFoundError."""
         with _translated(self.url, key):
             return bytes(obstore.get(self.objects, key).bytes())
 
@@ -64,19 +75,19 @@ class Store:
             obstore.put(self.objects, key, data)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write one key that must not exist; raises AlreadyThere where other bytes are there."""
+        """Write one key that must not exist; raises AlreadyExistsError where other bytes are there."""
         until = time.monotonic() + RETRY_S
         for attempt in itertools.count():
             try:
                 with _translated(self.url, key):
                     obstore.put(self.objects, key, data, mode="create")
                 return
-            except AlreadyThere:
+            except AlreadyExistsError:
                 # The answer to an earlier attempt may have been lost after the write: then these are our own bytes.
                 if self.get(key) != data:
                     raise
                 return
-            except Unavailable:
+            except UnavailableError:
                 # The library tries everything again by itself but a conditional write whose connection broke.
                 if time.monotonic() > until:
                     raise
@@ -87,7 +98,7 @@ class Store:
         try:
             with _translated(self.url, key):
                 return int(obstore.head(self.objects, key)["size"])
-        except NotFound:
+        except NotFoundError:
             return None
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -107,7 +118,10 @@ class Store:
         """Give each file directly below a prefix, by name, with what is another one whenever it was written."""
         with _translated(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
-        return {Path(str(one["path"])).name: f"{one['e_tag']} {one['last_modified']} {one['size']}" for one in found}
+        return {
+            Path(str(one["path"])).name: f"{one['e_tag']} {one['last_modified']} {one['size']}"
+            for one in found
+        }
 
     def delete(self, keys: list[str]) -> None:
         """Remove keys; one that is not there is no error."""
@@ -115,22 +129,30 @@ class Store:
             try:
                 with _translated(self.url, key):
                     obstore.delete(self.objects, key)
-            except NotFound:
+            except NotFoundError:
                 continue
 
     def get_json(self, key: str) -> Any:
-        """Read one key as JSON; raises NotFound or Damaged."""
+        """Read one key as JSON; raises NotFoundError or CorruptionError."""
         try:
             return json.loads(self.get(key))
         except ValueError as error:
-            raise Damaged(f"{self.url}/{key} is no JSON: {error}. Restore it from a backup or recompute it.") from error
+            raise CorruptionError(
+                f"{self.url}/{key} is no JSON: {error}. Restore it from a backup or recompute it."
+            ) from error
 
 
 def open_place(url: str) -> Store:
     """Open a folder or URL that need not be a store, to read a few keys of; one that is not there has none."""
     local = _local_folder(url)
     with _translated(url, ""):
-        objects = from_url(url) if local is None else LocalStore(local) if local.is_dir() else MemoryStore()
+        objects = (
+            from_url(url)
+            if local is None
+            else LocalStore(local)
+            if local.is_dir()
+            else MemoryStore()
+        )
     return Store(str(local) if local is not None else url.rstrip("/"), objects)
 
 
@@ -153,15 +175,17 @@ def open_store(url: str, *, create: bool = False) -> Store:
         create: Make the store where there is none.
 
     Raises:
-        Refusal: There is no store there (and none is to be made), or its layout is newer than this program.
-        Unwritable: The place cannot be written.
-        Unavailable: The place does not answer.
+        InputError: There is no store there (and none is to be made), or its layout is newer than this program.
+        WriteError: The place cannot be written.
+        UnavailableError: The place does not answer.
     """
     local = _local_folder(url)
     if local is not None and not create and not local.is_dir():
         raise _no_store(url)
     with _translated(url, ""):
-        objects = from_url(url, retry_config=RETRIES) if local is None else LocalStore(local, mkdir=True)
+        objects = (
+            from_url(url, retry_config=RETRIES) if local is None else LocalStore(local, mkdir=True)
+        )
     store = Store(str(local) if local is not None else url.rstrip("/"), objects)
     _check_marker(store, create)
     return store
@@ -171,7 +195,7 @@ def store_exists(url: str) -> bool:
     """Tell whether there is a store at a URL or folder."""
     try:
         open_store(url)
-    except Refusal:
+    except InputError:
         return False
     return True
 
@@ -183,14 +207,14 @@ def canonical_json(value: object) -> bytes:
 
 def _check_marker(store: Store, create: bool) -> None:
     try:
-        layout = store.get_json(MARKER).get("layout")
-    except NotFound:
+        layout = store.get_json(STORE_MARKER).get("layout")
+    except NotFoundError:
         if not create:
             raise _no_store(store.url) from None
-        store.put(MARKER, canonical_json({"layout": LAYOUT_VERSION, "made_by": "halosign"}))
+        store.put(STORE_MARKER, canonical_json({"layout": LAYOUT_VERSION, "made_by": "halosign"}))
         return
     if layout != LAYOUT_VERSION:
-        raise Refusal(
+        raise InputError(
             f"the store {store.url} has another layout",
             got=layout,
             expected=LAYOUT_VERSION,
@@ -198,11 +222,11 @@ def _check_marker(store: Store, create: bool) -> None:
         )
 
 
-def _no_store(url: str) -> Refusal:
-    return Refusal(
+def _no_store(url: str) -> InputError:
+    return InputError(
         "there is no store here",
         got=url,
-        expected=f"a folder or bucket with a {MARKER}",
+        expected=f"a folder or bucket with a {STORE_MARKER}",
         remedy="Check the --store argument; `halosign curate` makes a store.",
     )
 
@@ -222,14 +246,16 @@ def _translated(url: str, key: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFound(f"{place} does not exist.") from error
-    except AlreadyExistsError as error:
-        raise AlreadyThere(f"{place} exists already and is written only once.") from error
+        raise NotFoundError(f"{place} does not exist.") from error
+    except KeyExistsError as error:
+        raise AlreadyExistsError(f"{place} exists already and is written only once.") from error
     except (BaseError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _UNWRITABLE.search(f"{reason})"):
-            raise Unwritable(
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _UNWRITABLE.search(
+            f"{reason})"
+        ):
+            raise WriteError(
                 f"{place} cannot be written: {reason}. Make room or give write permission, then run the same command "
                 "again; what is stored stays."
             ) from error
-        raise Unavailable(f"{place} cannot be reached: {reason}. Try again.") from error
+        raise UnavailableError(f"{place} cannot be reached: {reason}. Try again.") from error

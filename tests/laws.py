@@ -6,7 +6,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from matting.solver import Operator, Solution
+from matting.solvers.conjugate_gradient import Operator, Solution
 
 Floats = NDArray[np.float64]
 
@@ -34,11 +34,17 @@ def diagonal_agrees(operator: Operator) -> None:
 
 
 def leading_block_agrees(operator: Operator, size: int) -> None:
-    np.testing.assert_allclose(dense(operator.leading(size)), dense(operator)[:size, :size], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        dense(operator.leading(size)), dense(operator)[:size, :size], rtol=1e-9, atol=1e-9
+    )
 
 
-def keeps_known(solution: Solution, trimap: NDArray[np.uint8], foreground: Floats | float = 1.0) -> None:
-    assert np.array_equal(solution.alpha[trimap == 255], np.broadcast_to(foreground, (trimap == 255).sum()))
+def keeps_known(
+    solution: Solution, trimap: NDArray[np.uint8], foreground: Floats | float = 1.0
+) -> None:
+    assert np.array_equal(
+        solution.alpha[trimap == 255], np.broadcast_to(foreground, (trimap == 255).sum())
+    )
     assert not solution.alpha[trimap == 0].any()
 
 

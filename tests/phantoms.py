@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from matting.grid import Grid
-from matting.patch import Patch
+from matting.geometry.grid import Grid
+from matting.geometry.patch import Patch
 
 RNG_SEED = 7741
 
 
-def ball_patch(shape=(10, 24, 24), spacing_mm=(1.0, 0.7, 0.7), radii_mm=(3.0, 3.4, 3.8, 4.2), seed=RNG_SEED):
+def ball_patch(
+    shape=(10, 24, 24), spacing_mm=(1.0, 0.7, 0.7), radii_mm=(3.0, 3.4, 3.8, 4.2), seed=RNG_SEED
+):
     """A soft ball of tissue in noisy lung, outlined by readers who disagree about its edge."""
     grid = Grid(shape, spacing_mm, (-20.0, 35.0, -110.0))
     centre = (np.array(shape) - 1) / 2
@@ -35,7 +37,9 @@ def write_table(folder: Path, patches: dict[str, Patch], patient=None) -> Path:
             image.SetOrigin(patch.grid.origin_lps_mm)
             sitk.WriteImage(image, str(folder / f"{name}.{kind}.nii.gz"))
         owner = patient or f"P-{name}"
-        lines.append(f"{name},{owner},{name}.image.nii.gz,{name}.readers.nii.gz,{len(patch.readers)}")
+        lines.append(
+            f"{name},{owner},{name}.image.nii.gz,{name}.readers.nii.gz,{len(patch.readers)}"
+        )
     table = folder / "table.csv"
     table.write_text("\n".join(lines) + "\n")
     return table

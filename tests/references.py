@@ -7,7 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from matting.parameters import ClosedForm, InformationFlow, Knn, LearningBased, Parameters
+from matting.parameters import (
+    ClosedFormSettings,
+    InformationFlowSettings,
+    KnnSettings,
+    LearningBasedSettings,
+    Parameters,
+)
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +62,9 @@ def windows(shape: tuple[int, ...]) -> list[list[int]]:
     """The flat indices of every 3 x 3 x 3 window inside a volume."""
     index = np.arange(np.prod(shape)).reshape(shape)
     centres = product(*(range(1, size - 1) for size in shape))
-    return [index[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].ravel().tolist() for z, y, x in centres]
+    return [
+        index[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].ravel().tolist() for z, y, x in centres
+    ]
 
 
 def channels(scene: Scene, mean_reach_mm: float) -> Floats:
@@ -64,7 +72,9 @@ def channels(scene: Scene, mean_reach_mm: float) -> Floats:
     reach = [round(mean_reach_mm / spacing) for spacing in scene.spacing_mm]
     padded = np.pad(scene.intensity, [(far, far) for far in reach], mode="edge")
     boxes = np.lib.stride_tricks.sliding_window_view(padded, [2 * far + 1 for far in reach])
-    return np.stack([scene.intensity.ravel(), (boxes.mean(axis=(3, 4, 5)) - scene.intensity).ravel()])
+    return np.stack(
+        [scene.intensity.ravel(), (boxes.mean(axis=(3, 4, 5)) - scene.intensity).ravel()]
+    )
 
 
 def count(values: Floats, trusted_variance: float | None) -> float:
@@ -87,7 +97,7 @@ def closed_form(
     return total
 
 
-def learning_based(scene: Scene, parameters: LearningBased) -> Floats:
+def learning_based(scene: Scene, parameters: LearningBasedSettings) -> Floats:
     seen = channels(scene, parameters.mean_reach_mm)
     intensity, unknown = scene.intensity.ravel(), scene.unknown.ravel()
     total = np.zeros((intensity.size, intensity.size))
@@ -95,17 +105,24 @@ def learning_based(scene: Scene, parameters: LearningBased) -> Floats:
         if parameters.windows == "touching":
             wanted = unknown[window].any()
         else:
-            wanted = any(window == nearest_window(scene.intensity.shape, voxel) for voxel in np.flatnonzero(unknown))
+            wanted = any(
+                window == nearest_window(scene.intensity.shape, voxel)
+                for voxel in np.flatnonzero(unknown)
+            )
         if wanted:
             values = intensity[window]
             if parameters.kernel == "linear":
                 design = np.stack([*seen[:, window], np.ones(27)], axis=1)
                 kernel = design @ design.T
             else:
-                kernel = np.exp(-((values[:, None] - values) ** 2) / (2 * parameters.kernel_width**2))
+                kernel = np.exp(
+                    -((values[:, None] - values) ** 2) / (2 * parameters.kernel_width**2)
+                )
             predicted = kernel @ np.linalg.inv(kernel + parameters.ridge * np.eye(27))
             misfit = np.eye(27) - predicted
-            total[np.ix_(window, window)] += count(values, parameters.trusted_variance) * misfit.T @ misfit
+            total[np.ix_(window, window)] += (
+                count(values, parameters.trusted_variance) * misfit.T @ misfit
+            )
     return total
 
 
@@ -117,7 +134,12 @@ def nearest_window(shape: tuple[int, ...], voxel: int) -> list[int]:
 
 
 def nearest(
-    scene: Scene, candidates: NDArray[np.bool_], voxel: int, count: int, intensity_weight: float, position_weight: float
+    scene: Scene,
+    candidates: NDArray[np.bool_],
+    voxel: int,
+    count: int,
+    intensity_weight: float,
+    position_weight: float,
 ) -> list[int]:
     """The nearest candidates of one voxel, by distance and then by index."""
     squares = np.zeros(scene.intensity.size)
@@ -129,10 +151,14 @@ def nearest(
     return sorted(allowed, key=lambda n: (squares[n], n))[:count]
 
 
-def affinity(scene: Scene, i: int, j: int, intensity_weight: float, position_weight: float) -> float:
+def affinity(
+    scene: Scene, i: int, j: int, intensity_weight: float, position_weight: float
+) -> float:
     intensity = scene.intensity.ravel()
     apart = [intensity_weight * abs(intensity[i] - intensity[j])]
-    ends = zip(*(np.unravel_index(n, scene.intensity.shape) for n in (i, j)), scene.steps, strict=True)
+    ends = zip(
+        *(np.unravel_index(n, scene.intensity.shape) for n in (i, j)), scene.steps, strict=True
+    )
     apart += [position_weight * step * abs(int(a) - int(b)) for a, b, step in ends]
     return max(0.0, 1.0 - float(np.mean(apart)))
 
@@ -141,7 +167,7 @@ def graph_laplacian(weights: Floats) -> Floats:
     return np.diag(weights.sum(axis=1)) - weights
 
 
-def knn(scene: Scene, parameters: Knn) -> Floats:
+def knn(scene: Scene, parameters: KnnSettings) -> Floats:
     size = scene.intensity.size
     weights = np.zeros((size, size))
     everywhere = np.ones(scene.intensity.shape, bool)
@@ -168,7 +194,9 @@ def rebuilding(scene: Scene, voxel: int, others: list[int], ridge: float) -> Flo
     return np.linalg.solve(system, right)[:count]
 
 
-def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[Floats, Floats, Floats]:
+def information_flow(
+    scene: Scene, p: InformationFlowSettings, known: Floats
+) -> tuple[Floats, Floats, Floats]:
     """L, and for all voxels the pull and its target, given S (voxels, columns)."""
     size = scene.intensity.size
     everywhere = np.ones(scene.intensity.shape, bool)
@@ -181,8 +209,12 @@ def information_flow(scene: Scene, p: InformationFlow, known: Floats) -> tuple[F
         mixing[i, others] -= rebuilding(scene, i, others, p.mixture_ridge)
         for j in nearest(scene, scene.unknown, i, p.intra_neighbours, 1.0, p.intra_position_weight):
             intra[i, j] = affinity(scene, i, j, 1.0, p.intra_position_weight)
-        lesion = nearest(scene, scene.foreground, i, p.known_neighbours, 1.0, p.known_position_weight)
-        around = nearest(scene, scene.background, i, p.known_neighbours, 1.0, p.known_position_weight)
+        lesion = nearest(
+            scene, scene.foreground, i, p.known_neighbours, 1.0, p.known_position_weight
+        )
+        around = nearest(
+            scene, scene.background, i, p.known_neighbours, 1.0, p.known_position_weight
+        )
         w = rebuilding(scene, i, lesion + around, p.mixture_ridge)
         mine, theirs = w[: len(lesion)], w[len(lesion) :]
         pull[i] = p.known_strength * (mine @ intensity[lesion] - theirs @ intensity[around]) ** 2
@@ -202,21 +234,35 @@ def ramp_and_rim(scene: Scene, rim_mm: float) -> tuple[Floats, Floats]:
     def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
         return cdist(places, places[mask.ravel()]).min(axis=1)
 
-    from_rest, outer = nearest_mm(scene.background), np.minimum(rim_mm, nearest_mm(scene.foreground)) ** 2
+    from_rest, outer = (
+        nearest_mm(scene.background),
+        np.minimum(rim_mm, nearest_mm(scene.foreground)) ** 2,
+    )
     inner = np.maximum(0.0, from_rest - rim_mm / 2) ** 2
     ramp = np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(outer + inner, 1e-300))
     return ramp, np.where(from_rest < rim_mm, (1 - from_rest / rim_mm) ** 2, 0.0)
 
 
-def drawn(scene: Scene, known: Floats, p: ClosedForm | LearningBased | InformationFlow) -> tuple[Floats, Floats]:
+def drawn(
+    scene: Scene,
+    known: Floats,
+    p: ClosedFormSettings | LearningBasedSettings | InformationFlowSettings,
+) -> tuple[Floats, Floats]:
     """The pull and its target of the methods that follow the ramp, for all voxels."""
-    lesion, (ramp, rim) = known[scene.foreground.ravel()].mean(axis=0), ramp_and_rim(scene, p.rim_mm)
+    lesion, (ramp, rim) = (
+        known[scene.foreground.ravel()].mean(axis=0),
+        ramp_and_rim(scene, p.rim_mm),
+    )
     weight = (p.ramp_strength + p.rim_strength * rim) * scene.unknown.ravel()
     return weight, (p.ramp_strength * ramp / np.maximum(weight, 1e-300))[:, None] * lesion
 
 
 def solve(
-    operator: Floats, scene: Scene, known: Floats, pull: Floats | None = None, target: Floats | None = None
+    operator: Floats,
+    scene: Scene,
+    known: Floats,
+    pull: Floats | None = None,
+    target: Floats | None = None,
 ) -> Floats:
     """Eliminate known voxels exactly (Eq. 15)."""
     unknown = scene.unknown.ravel()

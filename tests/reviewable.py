@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
-from storage.cases import NewCase, write_case
-from storage.outcomes import Outcome, write_outcome
+from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from storage.cases.case import NewCase, write_case
+from storage.cases.outcomes import Outcome, write_outcome
 from storage.store import Store, open_store
 from tests.phantoms import ball_patch
 
@@ -15,7 +15,9 @@ METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 TIED = ("cf", "lb")
 
 
-def add_nodule(store: Store, nodule_id: str, *, digest: str = "", seed: int = 1, missing=(), size=(10, 24, 24)) -> str:
+def add_nodule(
+    store: Store, nodule_id: str, *, digest: str = "", seed: int = 1, missing=(), size=(10, 24, 24)
+) -> str:
     """Store a finished nodule; gives the digest of its case, which is the nodule's latest from now on."""
     digest = digest or f"{seed:02d}" * 32
     patient = nodule_id.partition("-a")[0]
@@ -23,7 +25,10 @@ def add_nodule(store: Store, nodule_id: str, *, digest: str = "", seed: int = 1,
     core, union = patch.readers.all(axis=0), patch.readers.any(axis=0)
     trimap = np.where(core, FOREGROUND, np.where(union, UNKNOWN, BACKGROUND)).astype(np.uint8)
     truth = np.where(union, patch.known_alpha, 0).astype(np.float64)
-    mattes = {m: np.where(union, ndimage.gaussian_filter(truth, 0.1 * n), 0) for n, m in enumerate(METHODS)}
+    mattes = {
+        m: np.where(union, ndimage.gaussian_filter(truth, 0.1 * n), 0)
+        for n, m in enumerate(METHODS)
+    }
     facts = {
         "patient": patient,
         "stand_in": True,

@@ -33,7 +33,17 @@ def free_port() -> int:
 def moto_server() -> Iterator[int]:
     """An S3 server with one bucket; gives its port."""
     port = free_port()
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "moto.server",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + PATIENCE_S
@@ -68,7 +78,9 @@ class Proxy:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> "Proxy":
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("ProxyHandler", (Handler,), {"proxy": self}))
+        self._http = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("ProxyHandler", (Handler,), {"proxy": self})
+        )
         self._http.daemon_threads = True
         self.port = self._http.server_address[1]
         self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
@@ -120,7 +132,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply(status, headers, content)
 
     def pass_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.server_port, timeout=PATIENCE_S)
+        upstream = http.client.HTTPConnection(
+            "127.0.0.1", self.proxy.server_port, timeout=PATIENCE_S
+        )
         upstream.request(self.command, self.path, body, dict(self.headers.items()))
         answer = upstream.getresponse()
         content = answer.read()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from matting import METHODS
-from storage.cases import ALGORITHM_VERSION
+from storage.cases.case import ALGORITHM_VERSION
 from tests.references import Scene, closed_form, random_scene
 
 
@@ -10,7 +10,9 @@ def test_the_textbook_laplacian_is_that_of_the_formula() -> None:
     from benchmarks.textbook import laplacian
 
     scene = random_scene(3)
-    everywhere = Scene(scene.intensity, np.ones(scene.intensity.shape, bool), scene.foreground, scene.spacing_mm)
+    everywhere = Scene(
+        scene.intensity, np.ones(scene.intensity.shape, bool), scene.foreground, scene.spacing_mm
+    )
     penalty = np.arange(scene.intensity.size, dtype=np.float64)
     got = laplacian(scene.intensity, 1e-3, penalty).toarray()
     np.testing.assert_allclose(got, closed_form(everywhere, 1e-3) + np.diag(penalty), atol=1e-12)
@@ -27,7 +29,7 @@ def test_slices_are_given_as_the_peer_takes_them() -> None:
     pytest.importorskip("pymatting")
     from benchmarks.nodules import Ready
     from benchmarks.peers import peer_estimators, solve_slices
-    from matting.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+    from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
     from tests.phantoms import ball_patch
 
     patch = ball_patch()
@@ -48,7 +50,12 @@ def test_the_page_says_what_is_missed() -> None:
     from benchmarks.page import textbook
 
     side = {"seconds": 1.0, "megabytes": 2.0, "iterations": 3}
-    report = {"id": "N", "unknown_voxels": 1000, "patch_voxels": 2000, "ratios": {"seconds": 199.0, "megabytes": 15.0}}
+    report = {
+        "id": "N",
+        "unknown_voxels": 1000,
+        "patch_voxels": 2000,
+        "ratios": {"seconds": 199.0, "megabytes": 15.0},
+    }
     report |= dict.fromkeys(("ours", "ours, pulled", "textbook"), side)
     text = textbook({**report, "mean_difference": {"ours": 1.1e-3, "ours, pulled": 1e-6}})
     verdicts = [line.rstrip(".").split()[-1] for line in text.splitlines() if "wanted: m" in line]
@@ -75,7 +82,9 @@ def test_the_page_judges_cost_at_the_median_nodule_and_over_sizes() -> None:
 
     assert verdicts(row(8_000, 60.0), row(20_000, 60.0), row(50_000, 75.0)) == ["met", "met"]
     assert verdicts(row(8_000, 63.0), row(20_000, 60.0), row(50_000, 79.0)) == ["missed", "missed"]
-    assert verdicts(row(8_000, 60.0), row(20_000, 60.0)) == ["met", "missed"], "nothing shown up to 100,000"
+    assert verdicts(row(8_000, 60.0), row(20_000, 60.0)) == ["met", "missed"], (
+        "nothing shown up to 100,000"
+    )
 
 
 def test_the_errors_page_names_every_loss_and_the_version() -> None:
@@ -100,10 +109,15 @@ def test_the_errors_page_names_every_loss_and_the_version() -> None:
 def test_the_page_judges_errors_by_their_share_of_the_peers() -> None:
     from benchmarks.page import peers
 
-    errors = {"cf": {"3D": 0.08, "2D": 0.1, "ratio": 1.25}, "lb": {"3D": 0.11, "2D": 0.1, "ratio": 0.909}}
+    errors = {
+        "cf": {"3D": 0.08, "2D": 0.1, "ratio": 1.25},
+        "lb": {"3D": 0.11, "2D": 0.1, "ratio": 0.909},
+    }
     ratios = {"whole ratio": 20.0, "cf whole ratio": 0.99}
     time = {"slices": 4, "unsolved": 1}
-    text = peers({"times": [time], "truth_errors": errors, "median_ratios": ratios, "stand_ins": []})
+    text = peers(
+        {"times": [time], "truth_errors": errors, "median_ratios": ratios, "stand_ins": []}
+    )
     assert "- cf: ours 20% lower; 20% lower wanted: met." in text
     assert "- lb: ours 10% higher; 20% lower wanted: missed." in text
     assert "20 wanted:\n  met." in text

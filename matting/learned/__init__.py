@@ -6,6 +6,6 @@ network = build_network("3dmm-mg")
 network(torch.zeros(1, 1, 96, 96, 96)).alpha
 """
 
-from matting.learned.network import VARIANTS, MattingNetwork, Output, build_network
+from matting.learned.network import VARIANTS, MattingNetwork, NetworkOutput, build_network
 
-__all__ = ["VARIANTS", "MattingNetwork", "Output", "build_network"]
+__all__ = ["VARIANTS", "MattingNetwork", "NetworkOutput", "build_network"]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matting.learned.losses import Targets
+from matting.learned.losses import LossTargets
 
 TENSORS = ("image", "alpha", "overlap", "union", "valid")
 """What a crop holds, each (1, z, y, x): HU, released matte, what all and what any readers marked, what is measured."""
@@ -25,13 +25,13 @@ class Batch(NamedTuple):
 
     image: Tensor
     """(n, 1, z, y, x): CT intensities, 0..1."""
-    targets: Targets
+    targets: LossTargets
 
     def to(self, device: torch.device, layout: torch.memory_format) -> "Batch":
         """Bring everything to a device, the image in the order that the network wants."""
         moved = [tensor.to(device, non_blocking=True) for tensor in self.targets]
         image = self.image.to(device, non_blocking=True, memory_format=layout)
-        return Batch(image, Targets(*moved))
+        return Batch(image, LossTargets(*moved))
 
 
 def make_batch(crops: Mapping[str, Tensor], range_hu: tuple[float, float]) -> Batch:
@@ -41,7 +41,7 @@ def make_batch(crops: Mapping[str, Tensor], range_hu: tuple[float, float]) -> Ba
         crops: TENSORS by name, each (n, 1, z, y, x).
         range_hu: HU mapped linearly to intensities 0..1 and clipped.
     """
-    targets = Targets(crops["alpha"], crops["overlap"], crops["union"], crops["valid"])
+    targets = LossTargets(crops["alpha"], crops["overlap"], crops["union"], crops["valid"])
     return Batch(to_intensity(crops["image"], range_hu), targets)
 
 
@@ -56,7 +56,9 @@ def draw_order(nodules: int, seed: int, epoch: int) -> list[int]:
     return [int(n) for n in np.random.default_rng([seed, epoch, _ORDER]).permutation(nodules)]
 
 
-def turned(crop: Mapping[str, Tensor], seed: int, epoch: int, index: int) -> dict[str, Tensor]:
+def random_flip_rotate(
+    crop: Mapping[str, Tensor], seed: int, epoch: int, index: int
+) -> dict[str, Tensor]:
     """Flip and turn a crop by right angles, all of its tensors alike.
 
     Any axis may be flipped, and axes of the same size may change places: of a cube these are all 48 symmetries, half of
@@ -72,10 +74,16 @@ def turned(crop: Mapping[str, Tensor], seed: int, epoch: int, index: int) -> dic
     return {name: crop[name].permute(axes).flip(flips).contiguous() for name in TENSORS}
 
 
-def draw_symmetry(shape: tuple[int, ...], seed: int, epoch: int, index: int) -> tuple[tuple[int, ...], list[int]]:
+def draw_symmetry(
+    shape: tuple[int, ...], seed: int, epoch: int, index: int
+) -> tuple[tuple[int, ...], list[int]]:
     """Give the order of the axes and the axes to flip, for a tensor (1, z, y, x) whose volume has this shape."""
     chance = np.random.default_rng([seed, epoch, index, _SYMMETRY])
-    orders = [order for order in permutations(range(3)) if all(shape[a] == shape[b] for a, b in enumerate(order))]
+    orders = [
+        order
+        for order in permutations(range(3))
+        if all(shape[a] == shape[b] for a, b in enumerate(order))
+    ]
     order = orders[int(chance.integers(len(orders)))]
     flips = [axis + 1 for axis in range(3) if chance.random() < 0.5]
     return (0, *(axis + 1 for axis in order)), flips

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from matting.learned import kernels
+from matting.learned import cpu_kernels
 
 
 class Depthwise(nn.Conv3d):
@@ -44,7 +44,7 @@ class Pointwise(nn.Conv3d):
         return mixed.view(len(x), -1, *x.shape[2:])
 
 
-class Normalised(nn.Sequential):
+class ConvNormAct(nn.Sequential):
     """A convolution, its instance norm and, where there is a third part, a PReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +71,12 @@ class PReLU(nn.PReLU):
 def _ours(x: Tensor) -> bool:
     """Tell whether the kernels can take this tensor."""
     single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and single and x.is_contiguous() and not torch.compiler.is_compiling()
+    return (
+        x.device.type == "cpu"
+        and single
+        and x.is_contiguous()
+        and not torch.compiler.is_compiling()
+    )
 
 
 def _applied(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
@@ -88,8 +93,8 @@ class _Cheap(torch.autograd.Function):
         weights, below = _weights(weight), slope.item()
 
         def work(c: int) -> tuple[float, float]:
-            kernels.convolve(seen[c], weights[c % len(weights)], middle[c])
-            return kernels.activate(middle[c], epsilon, below, out[c])
+            cpu_kernels.convolve(seen[c], weights[c % len(weights)], middle[c])
+            return cpu_kernels.activate(middle[c], epsilon, below, out[c])
 
         ctx.facts = _share(work, len(seen))
         ctx.save_for_backward(x, weight, slope, convolved)
@@ -100,14 +105,20 @@ class _Cheap(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, slope, convolved = ctx.saved_tensors
         result, each = torch.empty_like(x), np.empty((*x.shape[:2], 3, 3, 3), np.float32)
-        seen, middle, wanted, out = (_channels(t) for t in (x, convolved, gradient.contiguous(), result))
-        slots, mirrored, below = each.reshape(-1, 3, 3, 3), _weights(weight.flip(2, 3, 4)), slope.item()
+        seen, middle, wanted, out = (
+            _channels(t) for t in (x, convolved, gradient.contiguous(), result)
+        )
+        slots, mirrored, below = (
+            each.reshape(-1, 3, 3, 3),
+            _weights(weight.flip(2, 3, 4)),
+            slope.item(),
+        )
 
         def work(c: int) -> float:
             inner, (mean, scale) = np.empty_like(middle[c]), ctx.facts[c]
-            sloped = kernels.activate_back(middle[c], mean, scale, below, wanted[c], inner)
-            kernels.weight_gradient(seen[c], inner, slots[c])
-            kernels.convolve(inner, mirrored[c % len(mirrored)], out[c])
+            sloped = cpu_kernels.activate_back(middle[c], mean, scale, below, wanted[c], inner)
+            cpu_kernels.weight_gradient(seen[c], inner, slots[c])
+            cpu_kernels.convolve(inner, mirrored[c % len(mirrored)], out[c])
             return sloped
 
         sloped = sum(_share(work, len(seen)))
@@ -125,7 +136,9 @@ class _Activation(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, slope: Tensor, epsilon: float) -> Tensor:
         result = torch.empty_like(x)
         seen, out, below = _channels(x), _channels(result), slope.item()
-        ctx.facts = _share(lambda c: kernels.activate(seen[c], epsilon, below, out[c]), len(seen))
+        ctx.facts = _share(
+            lambda c: cpu_kernels.activate(seen[c], epsilon, below, out[c]), len(seen)
+        )
         ctx.save_for_backward(x, slope)
         return result
 
@@ -134,11 +147,16 @@ class _Activation(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, slope = ctx.saved_tensors
         result = torch.empty_like(x)
-        seen, wanted, out, below = _channels(x), _channels(gradient.contiguous()), _channels(result), slope.item()
+        seen, wanted, out, below = (
+            _channels(x),
+            _channels(gradient.contiguous()),
+            _channels(result),
+            slope.item(),
+        )
 
         def work(c: int) -> float:
             mean, scale = ctx.facts[c]
-            return kernels.activate_back(seen[c], mean, scale, below, wanted[c], out[c])
+            return cpu_kernels.activate_back(seen[c], mean, scale, below, wanted[c], out[c])
 
         slopes = _share(work, len(seen))
         return result, slope.new_tensor([sum(slopes)]), None
@@ -157,7 +175,7 @@ class _PReLU(torch.autograd.Function):
         result = torch.empty_like(x)
         seen, wanted, out = _channels(x), _channels(gradient.contiguous()), _channels(result)
         by = slope.item()
-        slopes = _share(lambda c: kernels.slope_back(seen[c], by, wanted[c], out[c]), len(seen))
+        slopes = _share(lambda c: cpu_kernels.slope_back(seen[c], by, wanted[c], out[c]), len(seen))
         return result, slope.new_tensor([sum(slopes)])
 
 

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from matting.learned.network import Output
+from matting.learned.network import NetworkOutput
 
 
-class Targets(NamedTuple):
+class LossTargets(NamedTuple):
     """What the network should have said; every tensor is (n, 1, z, y, x)."""
 
     alpha: Tensor
@@ -44,7 +44,12 @@ class Losses(NamedTuple):
     union: Tensor
 
 
-def losses(output: Output, targets: Targets, alpha_weight: float = 10.0, gradient_weight: float = 10.0) -> Losses:
+def losses(
+    output: NetworkOutput,
+    targets: LossTargets,
+    alpha_weight: float = 10.0,
+    gradient_weight: float = 10.0,
+) -> Losses:
     """Give every loss of a batch.
 
     Args:
@@ -69,15 +74,17 @@ def losses(output: Output, targets: Targets, alpha_weight: float = 10.0, gradien
 
 def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     """Give the mean binary cross-entropy of one auxiliary mask over valid voxels."""
-    return _mean(F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none"), valid)
+    return _mean(
+        F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none"), valid
+    )
 
 
-def alpha_loss(alpha_hat: Tensor, targets: Targets) -> Tensor:
+def alpha_loss(alpha_hat: Tensor, targets: LossTargets) -> Tensor:
     """Give the weighted mean absolute difference of the mattes over valid voxels (Eq. 29)."""
     return _mean(_weights(targets) * (alpha_hat - targets.alpha).abs(), targets.valid)
 
 
-def gradient_loss(alpha_hat: Tensor, targets: Targets) -> Tensor:
+def gradient_loss(alpha_hat: Tensor, targets: LossTargets) -> Tensor:
     """Give the weighted mean L1 difference of the mattes' spatial gradients over valid voxels (Eq. 29)."""
     difference = alpha_hat - targets.alpha
     steps = torch.zeros_like(difference)
@@ -89,7 +96,7 @@ def gradient_loss(alpha_hat: Tensor, targets: Targets) -> Tensor:
     return _mean(_weights(targets) * steps, targets.valid)
 
 
-def _weights(targets: Targets) -> Tensor:
+def _weights(targets: LossTargets) -> Tensor:
     return 1.0 + targets.union.to(targets.alpha.dtype)
 
 

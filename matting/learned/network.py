@@ -20,15 +20,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from matting.learned.layers import Depthwise, Normalised, Pointwise, PReLU
-from matting.refusal import Refusal
+from matting.errors import InputError
+from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU
 
 VARIANTS = ("3dmm", "3dmm-m", "3dmm-mg")
 STRIDE = 16
 """Input sizes must be multiples of this: the encoder halves the resolution four times."""
 
 
-class Output(NamedTuple):
+class NetworkOutput(NamedTuple):
     """What the network says of a batch."""
 
     alpha: Tensor
@@ -49,7 +49,8 @@ class Widths:
     def divided(self, by: int) -> "Widths":
         """Give the same parts, thinner."""
         encoder, decoder, matting = (
-            tuple(width // by for width in part) for part in (self.encoder, self.decoder, self.matting)
+            tuple(width // by for width in part)
+            for part in (self.encoder, self.decoder, self.matting)
         )
         return Widths(encoder, self.bottom // by, decoder, matting)
 
@@ -62,11 +63,14 @@ def build_network(variant: str, auxiliary: bool = True) -> "MattingNetwork":
         auxiliary: False leaves the auxiliary masks out (the daggers of the paper's Table 2).
 
     Raises:
-        Refusal: There is no such variant.
+        InputError: There is no such variant.
     """
     if variant not in VARIANTS:
-        raise Refusal(
-            "there is no such network", got=variant, expected=", ".join(VARIANTS), remedy="Choose one of these."
+        raise InputError(
+            "there is no such network",
+            got=variant,
+            expected=", ".join(VARIANTS),
+            remedy="Choose one of these.",
         )
     return MattingNetwork(variant, auxiliary)
 
@@ -94,14 +98,14 @@ class MattingNetwork(nn.Module):
         own = self.variant == "3dmm-mg" and device.type == "cpu"
         return torch.contiguous_format if own else torch.channels_last_3d
 
-    def forward(self, image: Tensor) -> Output:
-        """Estimate mattes; raises Refusal where a size is no multiple of 16."""
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Estimate mattes; raises InputError where a size is no multiple of 16."""
         _check_size(image)
         latent = self.features(image)  # 32 @ 1
         if not self.branches:
-            return Output(self.matting(latent, None), None)
+            return NetworkOutput(self.matting(latent, None), None)
         masks = torch.cat([branch(latent) for branch in self.branches], dim=1)  # 2 @ 1
-        return Output(self.matting(latent, torch.sigmoid(masks)), masks)
+        return NetworkOutput(self.matting(latent, torch.sigmoid(masks)), masks)
 
 
 class UNet(nn.Module):
@@ -111,12 +115,18 @@ class UNet(nn.Module):
         super().__init__()
         self.stem = nn.Conv3d(1, widths.encoder[0], 3, padding=1)
         self.encoder = nn.ModuleList(_unit(width, ghost) for width in widths.encoder)
-        self.down = nn.ModuleList(_down(wide, wider) for wide, wider in pairwise((*widths.encoder, widths.bottom)))
+        self.down = nn.ModuleList(
+            _down(wide, wider) for wide, wider in pairwise((*widths.encoder, widths.bottom))
+        )
         self.bottom = nn.Sequential(_unit(widths.bottom, ghost), _unit(widths.bottom, ghost))
         below = (widths.bottom, *widths.decoder[:-1])
         skips = widths.encoder[::-1]
-        self.up = nn.ModuleList(nn.ConvTranspose3d(b, s, 2, stride=2) for b, s in zip(below, skips, strict=True))
-        self.fuse = nn.ModuleList(Pointwise(2 * s, w) for s, w in zip(skips, widths.decoder, strict=True))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose3d(b, s, 2, stride=2) for b, s in zip(below, skips, strict=True)
+        )
+        self.fuse = nn.ModuleList(
+            Pointwise(2 * s, w) for s, w in zip(skips, widths.decoder, strict=True)
+        )
         self.decoder = nn.ModuleList(_unit(width, ghost) for width in widths.decoder)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -127,7 +137,9 @@ class UNet(nn.Module):
             skips.append(unit(x))  # 16 @ 1, 32 @ 1/2, 48 @ 1/4, 64 @ 1/8
             x = down(skips[-1])  # 32 @ 1/2, 48 @ 1/4, 64 @ 1/8, 120 @ 1/16
         x = self.bottom(x)  # 120 @ 1/16
-        for up, fuse, unit, skip in zip(self.up, self.fuse, self.decoder, reversed(skips), strict=True):
+        for up, fuse, unit, skip in zip(
+            self.up, self.fuse, self.decoder, reversed(skips), strict=True
+        ):
             x = torch.cat([up(x), skip], dim=1)  # 128 @ 1/8, 96 @ 1/4, 64 @ 1/2, 32 @ 1
             x = unit(fuse(x))  # 72 @ 1/8, 48 @ 1/4, 40 @ 1/2, 32 @ 1
         return x
@@ -154,9 +166,12 @@ class MattingHead(nn.Module):
         super().__init__()
         before = (0, *widths[:-1])
         self.fuse = nn.ModuleList(
-            Pointwise(b + latent + masks, w, bias=False) for b, w in zip(before, widths, strict=True)
+            Pointwise(b + latent + masks, w, bias=False)
+            for b, w in zip(before, widths, strict=True)
         )
-        self.groups = nn.ModuleList(nn.Sequential(_block(w, ghost), _block(w, ghost)) for w in widths)
+        self.groups = nn.ModuleList(
+            nn.Sequential(_block(w, ghost), _block(w, ghost)) for w in widths
+        )
         self.head = Pointwise(widths[-1], 1)
 
     def forward(self, latent: Tensor, masks: Tensor | None) -> Tensor:
@@ -173,7 +188,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU())
+        self.first = nn.Sequential(
+            nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU()
+        )
         self.second = nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width))
         self.last = PReLU()
 
@@ -204,7 +221,9 @@ class GhostModule(nn.Module):
 
     def __init__(self, wide: int, out: int, *, activated: bool) -> None:
         super().__init__()
-        self.primary = Normalised(Pointwise(wide, out // 2, bias=False), *_norm(out // 2, activated=activated))
+        self.primary = ConvNormAct(
+            Pointwise(wide, out // 2, bias=False), *_norm(out // 2, activated=activated)
+        )
         self.cheap = _depthwise(out // 2, activated=activated)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -227,11 +246,13 @@ def _block(width: int, ghost: bool) -> nn.Module:
 
 
 def _down(wide: int, wider: int) -> nn.Module:
-    return nn.Sequential(nn.MaxPool3d(2), Pointwise(wide, wider, bias=False), *_norm(wider, activated=True))
+    return nn.Sequential(
+        nn.MaxPool3d(2), Pointwise(wide, wider, bias=False), *_norm(wider, activated=True)
+    )
 
 
 def _depthwise(width: int, *, activated: bool) -> nn.Module:
-    return Normalised(Depthwise(width), *_norm(width, activated=activated))
+    return ConvNormAct(Depthwise(width), *_norm(width, activated=activated))
 
 
 def _norm(width: int, *, activated: bool) -> list[nn.Module]:
@@ -241,7 +262,7 @@ def _norm(width: int, *, activated: bool) -> list[nn.Module]:
 def _check_size(image: Tensor) -> None:
     sizes = tuple(image.shape[2:])
     if len(sizes) != 3 or image.shape[1] != 1 or any(size % STRIDE for size in sizes):
-        raise Refusal(
+        raise InputError(
             "the network cannot take an image of this size",
             got=tuple(image.shape),
             expected=f"(n, 1, z, y, x) with sizes that are multiples of {STRIDE}",

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from matting.grid import Shape
+from matting.errors import InputError
+from matting.geometry.box import Box, box_around
+from matting.geometry.grid import Shape
+from matting.geometry.patch import AIR_HU
 from matting.learned.batches import to_intensity
 from matting.learned.network import STRIDE, MattingNetwork
 from matting.learned.training import autocast, resolve_precision
-from matting.patch import AIR_HU
-from matting.refusal import Refusal
-from matting.region import Box, box_around
 
 WHOLE_AT_MOST = 192**3
 """Voxels that are tried in one piece; a GPU that runs out of memory over them is given tiles too."""
@@ -67,19 +67,26 @@ def predict(
         overlap: Voxels that neighbouring tiles share, below `tile`.
 
     Raises:
-        Refusal: Nothing was measured, or the tiles cannot be used.
+        InputError: Nothing was measured, or the tiles cannot be used.
     """
     if not valid.any():
-        raise Refusal("there is nothing to look at", got="no valid voxel", expected="CT", remedy="Choose another box.")
+        raise InputError(
+            "there is nothing to look at",
+            got="no valid voxel",
+            expected="CT",
+            remedy="Choose another box.",
+        )
     if tile % STRIDE or not 0 <= overlap < tile:
-        raise Refusal(
+        raise InputError(
             "these tiles cannot be used",
             got=f"sides of {tile} that share {overlap}",
             expected=f"a multiple of {STRIDE} and an overlap below it",
             remedy="Leave them at their defaults.",
         )
     box = box_around(valid, (0, 0, 0))
-    image = to_intensity(torch.from_numpy(np.where(valid, image_hu, AIR_HU)[box].astype(np.float32)), range_hu)
+    image = to_intensity(
+        torch.from_numpy(np.where(valid, image_hu, AIR_HU)[box].astype(np.float32)), range_hu
+    )
     device = next(network.parameters()).device
     how = resolve_precision(precision, device)
     network.eval()
@@ -94,7 +101,9 @@ def predict(
                 maps = _in_tiles(network, image, how, tile, overlap)
     placed = np.zeros((len(maps), *image_hu.shape), np.float32)
     placed[(slice(None), *box)] = maps.numpy()
-    return Prediction(placed[0], placed[1] if len(maps) > 1 else None, placed[2] if len(maps) > 1 else None)
+    return Prediction(
+        placed[0], placed[1] if len(maps) > 1 else None, placed[2] if len(maps) > 1 else None
+    )
 
 
 def _whole(network: MattingNetwork, image: Tensor, precision: str) -> Tensor:
@@ -105,11 +114,15 @@ def _whole(network: MattingNetwork, image: Tensor, precision: str) -> Tensor:
     device = next(network.parameters()).device
     with autocast(device, precision):
         output = network(padded.to(device, memory_format=network.layout(device)))
-    maps = [output.alpha] if output.masks is None else [output.alpha, output.masks.float().sigmoid()]
+    maps = (
+        [output.alpha] if output.masks is None else [output.alpha, output.masks.float().sigmoid()]
+    )
     return torch.cat([tensor.float() for tensor in maps], dim=1)[0, :, :z, :y, :x].cpu()
 
 
-def _in_tiles(network: MattingNetwork, image: Tensor, precision: str, tile: int, overlap: int) -> Tensor:
+def _in_tiles(
+    network: MattingNetwork, image: Tensor, precision: str, tile: int, overlap: int
+) -> Tensor:
     sums = torch.zeros(1 if not network.auxiliary else 3, *image.shape)
     weights = torch.zeros(image.shape)
     z, y, x = image.shape
@@ -125,9 +138,13 @@ def tiles(shape: Shape, tile: int, overlap: int) -> Iterator[Box]:
     starts = []
     for size in shape:
         number = max(1, ceil((size - overlap) / (tile - overlap)))
-        starts.append(sorted({round(n * max(size - tile, 0) / max(number - 1, 1)) for n in range(number)}))
+        starts.append(
+            sorted({round(n * max(size - tile, 0) / max(number - 1, 1)) for n in range(number)})
+        )
     for corner in product(*starts):
-        z, y, x = (slice(first, min(first + tile, size)) for first, size in zip(corner, shape, strict=True))
+        z, y, x = (
+            slice(first, min(first + tile, size)) for first, size in zip(corner, shape, strict=True)
+        )
         yield z, y, x
 
 

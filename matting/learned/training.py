@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matting.errors import InputError
 from matting.learned.batches import Batch, draw_order
 from matting.learned.losses import Losses, losses
 from matting.learned.network import MattingNetwork, build_network
-from matting.parameters import Diagnosis, Training
-from matting.refusal import Refusal
+from matting.parameters import DiagnosisSettings, TrainingSettings
 
 Loader = Callable[[int, list[list[int]]], Iterable[Batch]]
 """Gives, for an epoch and lists of nodules, one batch a list."""
@@ -56,7 +56,12 @@ class Trainer:
     """A network, its optimizer and how far they have come."""
 
     def __init__(
-        self, variant: str, auxiliary: bool, training: Training, nodules: int, device: str | torch.device = "cpu"
+        self,
+        variant: str,
+        auxiliary: bool,
+        training: TrainingSettings,
+        nodules: int,
+        device: str | torch.device = "cpu",
     ) -> None:
         """Begin a training.
 
@@ -68,10 +73,15 @@ class Trainer:
             device: Where to compute.
 
         Raises:
-            Refusal: There is no such variant or nothing to learn from.
+            InputError: There is no such variant or nothing to learn from.
         """
         if nodules < 1:
-            raise Refusal("there is nothing to learn from", got="no nodule", expected="one or more", remedy="Add some.")
+            raise InputError(
+                "there is nothing to learn from",
+                got="no nodule",
+                expected="one or more",
+                remedy="Add some.",
+            )
         self.training, self.nodules, self.device = training, nodules, torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
@@ -79,10 +89,14 @@ class Trainer:
         self.layout = network.layout(self.device)
         self.network: MattingNetwork = network.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
         self.rate = training.ghost_rate if variant == "3dmm-mg" else training.rate
-        self.optimizer = torch.optim.Adam(self.network.parameters(), self.rate, weight_decay=training.weight_decay)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), self.rate, weight_decay=training.weight_decay
+        )
         self.precision = resolve_precision(training.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "half")
-        self._forward: Callable[[Tensor], Any] = torch.compile(self.network) if training.compiled else self.network
+        self._forward: Callable[[Tensor], Any] = (
+            torch.compile(self.network) if training.compiled else self.network
+        )
         self.steps = 0
         """Optimizer steps done."""
         self.sums, self.seen = [0.0] * len(Losses._fields), 0
@@ -114,7 +128,7 @@ class Trainer:
             after_epoch: Called when an epoch has been added to the history.
 
         Raises:
-            Refusal: The loss is no number any more.
+            InputError: The loss is no number any more.
         """
         while not self.finished:
             epoch, done = len(self.history), self.steps - len(self.history) * self.steps_per_epoch
@@ -130,7 +144,10 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             moments = self.optimizer.state.get(parameter)
             if moments:
-                tensors |= {f"mean.{name}": moments["exp_avg"], f"square.{name}": moments["exp_avg_sq"]}
+                tensors |= {
+                    f"mean.{name}": moments["exp_avg"],
+                    f"square.{name}": moments["exp_avg_sq"],
+                }
         facts = {
             "steps": self.steps,
             "sums": self.sums,
@@ -142,7 +159,11 @@ class Trainer:
 
     def restore(self, state: State) -> None:
         """Go back to where a state was taken of a training with the same settings."""
-        weights = {name.removeprefix("network."): t for name, t in state.tensors.items() if name.startswith("network.")}
+        weights = {
+            name.removeprefix("network."): t
+            for name, t in state.tensors.items()
+            if name.startswith("network.")
+        }
         self.network.load_state_dict(weights)
         self.steps, self.seen = state.facts["steps"], state.facts["seen"]
         self.sums = list(state.facts["sums"])
@@ -175,11 +196,13 @@ class Trainer:
             image, targets = part.to(self.device, self.layout)
             with autocast(self.device, self.precision):
                 output = self._forward(image)
-            each = losses(output, targets, self.training.alpha_weight, self.training.gradient_weight)
+            each = losses(
+                output, targets, self.training.alpha_weight, self.training.gradient_weight
+            )
             self.scaler.scale(each.total * (len(image) / nodules)).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack(each).detach().double().cpu() * len(image)
         if not bool(sums.isfinite().all()):
-            raise Refusal(
+            raise InputError(
                 f"the loss is no number any more after {self.steps} steps",
                 got=dict(zip(Losses._fields, sums.tolist(), strict=True)),
                 expected="finite losses",
@@ -204,7 +227,9 @@ class Trainer:
         self.sums, self.seen = [0.0] * len(Losses._fields), 0
 
 
-def rate_at(step: int, steps_per_epoch: int, rate: float, training: Training | Diagnosis) -> float:
+def rate_at(
+    step: int, steps_per_epoch: int, rate: float, training: TrainingSettings | DiagnosisSettings
+) -> float:
     """Give the learning rate of a step, counted from 0: up linearly, then down along half a cosine."""
     warm = training.warm_up_epochs * steps_per_epoch
     if step < warm:
@@ -213,7 +238,7 @@ def rate_at(step: int, steps_per_epoch: int, rate: float, training: Training | D
     return rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm) / rest)))
 
 
-def take_threads() -> None:
+def set_num_threads() -> None:
     """Compute with OMP_NUM_THREADS threads, or with one a core, whatever ran in this process before.
 
     How a sum is shared out among threads shows in its last bits, so their number must not depend on anything else.
@@ -222,14 +247,14 @@ def take_threads() -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """Give a device: "auto" is the GPU where there is one; raises Refusal for one that is not there."""
+    """Give a device: "auto" is the GPU where there is one; raises InputError for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise Refusal(
+        raise InputError(
             "there is no such device",
             got=f"{name}: {str(error).splitlines()[0]}",
             expected="auto, cpu, or a GPU such as cuda or cuda:1",

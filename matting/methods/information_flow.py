@@ -9,8 +9,8 @@ Flows     colour mixture   p in U is rebuilt from its 20 nearest anywhere: L_CM 
           known to U       p is rebuilt from its 7 nearest in F and 7 in B: aF_p = sum over F of w_q S_q,
                            eta_p = (sum over F of w_q I_q - sum over B of w_q I_q)^2
           intra U          L_UU: Laplacian of w = max(0, 1 - mean |f_p - f_q|) with the 5 nearest in U
-          local            L_LOC: the closed-form Laplacian (matting/windows.py)
-          ramp             what geometry alone says (matting/ramp.py); ours
+          local            L_LOC: the closed-form Laplacian (matting/solvers/window_laplacian.py)
+          ramp             what geometry alone says (matting/solvers/ramp.py); ours
 
 Rebuilding weights of least norm that sum to one, with n the neighbours' intensities, m their mean, d = n - m and k
 their number:
@@ -23,7 +23,7 @@ Ours      Position has three parts, in mm over solver.position_scale_mm. One cha
           closed instead of one linear system a voxel, and eta lacks the paper's division by three channels. aF is
           weighted with S, so that the optimised form (Eq. 28) reaches the flow from known voxels too, and is kept
           within 0 and the largest S used: a voxel brighter than the whole lesion (bone, a vessel) would otherwise be
-          pulled far beyond 1. The local term has the two channels and the trust in windows of matting/windows.py.
+          pulled far beyond 1. The local term has the two channels and the trust in windows of matting/solvers/window_laplacian.py.
           The paper's two ways of trimming the trimap beforehand are left out: they move the known labels, which the
           readers decide here.
 """
@@ -32,19 +32,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from matting.graph import SparseOperator, SquareOperator, laplacian, number_nodes
-from matting.neighbours import Metric, affinity, nearest
-from matting.parameters import InformationFlow
-from matting.ramp import ramp_pull
-from matting.region import Region
-from matting.solver import Operator, Problem, Pull, Targets, sum_operators
-from matting.windows import Windows, ridge_fit, trust, window_laplacian, windows_touching
+from matting.parameters import InformationFlowSettings
+from matting.solvers.conjugate_gradient import (
+    DataTerm,
+    KnownValues,
+    LinearSystem,
+    Operator,
+    sum_operators,
+)
+from matting.solvers.graph_laplacian import SparseOperator, SquareOperator, laplacian, number_nodes
+from matting.solvers.knn_search import Metric, affinity, nearest
+from matting.solvers.ramp import ramp_pull
+from matting.solvers.region import SolveDomain
+from matting.solvers.window_laplacian import (
+    Windows,
+    ridge_fit,
+    window_laplacian,
+    window_weight,
+    windows_touching,
+)
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
 
 
-def build(region: Region, parameters: InformationFlow, targets: Targets) -> Problem:
+def build(
+    region: SolveDomain, parameters: InformationFlowSettings, targets: KnownValues
+) -> LinearSystem:
     """Set up information-flow matting on a region; `targets` are the known values, which one of its flows carries."""
     unknown = np.flatnonzero(region.unknown)
     windows = windows_touching(region, parameters.local_mean_reach_mm)
@@ -55,22 +69,39 @@ def build(region: Region, parameters: InformationFlow, targets: Targets) -> Prob
         (parameters.local_strength, _local(windows, parameters)),
     )
     pull = _from_known(region, unknown, parameters, targets)
-    pull += ramp_pull(region, targets, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm)
-    return Problem(operator, len(unknown), pull=pull, channels=windows.unknown_channels)
+    pull += ramp_pull(
+        region, targets, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm
+    )
+    return LinearSystem(operator, len(unknown), pull=pull, channels=windows.unknown_channels)
 
 
-def _mixture(region: Region, unknown: Voxels, parameters: InformationFlow) -> SquareOperator:
+def _mixture(
+    region: SolveDomain, unknown: Voxels, parameters: InformationFlowSettings
+) -> SquareOperator:
     metric = Metric(1.0, parameters.mixture_position_weight * region.steps)
-    found = nearest(region.intensity, np.ones(region.shape, bool), unknown, parameters.mixture_neighbours, metric)
+    found = nearest(
+        region.intensity,
+        np.ones(region.shape, bool),
+        unknown,
+        parameters.mixture_neighbours,
+        metric,
+    )
     weights = rebuilding_weights(region.intensity.ravel(), unknown, found, parameters.mixture_ridge)
     voxels, nodes = number_nodes(unknown, found)
     own = np.arange(len(unknown))
     entries = np.concatenate([np.ones(len(unknown)), -weights.ravel()])
-    places = (np.concatenate([own, np.repeat(own, found.shape[1])]), np.concatenate([own, nodes.ravel()]))
-    return SquareOperator(voxels, sparse.csr_matrix((entries, places), shape=(len(unknown), len(voxels))))
+    places = (
+        np.concatenate([own, np.repeat(own, found.shape[1])]),
+        np.concatenate([own, nodes.ravel()]),
+    )
+    return SquareOperator(
+        voxels, sparse.csr_matrix((entries, places), shape=(len(unknown), len(voxels)))
+    )
 
 
-def _intra(region: Region, unknown: Voxels, parameters: InformationFlow) -> SparseOperator:
+def _intra(
+    region: SolveDomain, unknown: Voxels, parameters: InformationFlowSettings
+) -> SparseOperator:
     metric = Metric(1.0, parameters.intra_position_weight * region.steps)
     found = nearest(region.intensity, region.unknown, unknown, parameters.intra_neighbours, metric)
     voxels, nodes = number_nodes(unknown, found)
@@ -79,16 +110,22 @@ def _intra(region: Region, unknown: Voxels, parameters: InformationFlow) -> Spar
     return SparseOperator(voxels, laplacian(len(voxels), sources, nodes.ravel(), weights.ravel()))
 
 
-def _local(windows: Windows, parameters: InformationFlow) -> Operator:
-    count = trust(windows, parameters.local_trusted_variance)
+def _local(windows: Windows, parameters: InformationFlowSettings) -> Operator:
+    count = window_weight(windows, parameters.local_trusted_variance)
     return window_laplacian(windows, ridge_fit(windows, parameters.local_epsilon, count), count)
 
 
-def _from_known(region: Region, unknown: Voxels, parameters: InformationFlow, targets: Targets) -> Pull:
+def _from_known(
+    region: SolveDomain, unknown: Voxels, parameters: InformationFlowSettings, targets: KnownValues
+) -> DataTerm:
     """Give the pull of eta towards aF."""
     metric = Metric(1.0, parameters.known_position_weight * region.steps)
-    lesion = nearest(region.intensity, region.foreground, unknown, parameters.known_neighbours, metric)
-    others = nearest(region.intensity, region.background, unknown, parameters.known_neighbours, metric)
+    lesion = nearest(
+        region.intensity, region.foreground, unknown, parameters.known_neighbours, metric
+    )
+    others = nearest(
+        region.intensity, region.background, unknown, parameters.known_neighbours, metric
+    )
     intensity = region.intensity.ravel()
     found = np.concatenate([lesion, others], axis=1)
     weights = rebuilding_weights(intensity, unknown, found, parameters.mixture_ridge)
@@ -97,7 +134,7 @@ def _from_known(region: Region, unknown: Voxels, parameters: InformationFlow, ta
     confidence: Floats = (mixed[:, :count].sum(axis=1) - mixed[:, count:].sum(axis=1)) ** 2
     known = targets(lesion.ravel()).reshape(*lesion.shape, -1)
     target: Floats = np.clip((weights[:, :count, None] * known).sum(axis=1), 0.0, known.max(axis=1))
-    return Pull(parameters.known_strength * confidence, target)
+    return DataTerm(parameters.known_strength * confidence, target)
 
 
 def rebuilding_weights(intensity: Floats, queries: Voxels, found: Voxels, ridge: float) -> Floats:

@@ -18,14 +18,19 @@ Ours      Position has three parts and is in mm, so that thick slices count as f
 import numpy as np
 from numpy.typing import NDArray
 
-from matting.graph import SparseOperator, count_stranded, laplacian, number_nodes
-from matting.neighbours import Metric, affinity, nearest
-from matting.parameters import Knn
-from matting.region import Region
-from matting.solver import Problem
+from matting.parameters import KnnSettings
+from matting.solvers.conjugate_gradient import LinearSystem
+from matting.solvers.graph_laplacian import (
+    SparseOperator,
+    count_disconnected,
+    laplacian,
+    number_nodes,
+)
+from matting.solvers.knn_search import Metric, affinity, nearest
+from matting.solvers.region import SolveDomain
 
 
-def build(region: Region, parameters: Knn) -> Problem:
+def build(region: SolveDomain, parameters: KnnSettings) -> LinearSystem:
     """Set up KNN matting on a region."""
     unknown = np.flatnonzero(region.unknown)
     everywhere = np.ones(region.shape, bool)
@@ -40,4 +45,8 @@ def build(region: Region, parameters: Knn) -> Problem:
         weights.append(affinity(region.intensity, unknown, found, metric).ravel())
     voxels, target_nodes = number_nodes(unknown, np.concatenate(targets))
     matrix = laplacian(len(voxels), np.concatenate(sources), target_nodes, np.concatenate(weights))
-    return Problem(SparseOperator(voxels, matrix), len(unknown), stranded=count_stranded(matrix, len(unknown)))
+    return LinearSystem(
+        SparseOperator(voxels, matrix),
+        len(unknown),
+        stranded=count_disconnected(matrix, len(unknown)),
+    )

@@ -17,10 +17,10 @@ Ours      Windows of 3 x 3 x 3 voxels, all that hold an unknown voxel ("touching
 
               (Id - F)^T (Id - F) = Id - X_c M X_c^T,   M = 2 C - C D C,   S^-1 = [[Id + m m^T, -m], [-m^T, 1]],
 
-          the form of matting/windows.py. (The same without moving to the mean loses all digits where a window is
+          the form of matting/solvers/window_laplacian.py. (The same without moving to the mean loses all digits where a window is
           flat.) With the same channels and a small ridge it is closed-form matting: to second order in r it shrinks no
           slope. The kernel model has Id - F = r (K + r Id)^-1 and is summed up as a sparse matrix.
-          Unknown voxels are drawn by the pulls of matting/ramp.py.
+          Unknown voxels are drawn by the pulls of matting/solvers/ramp.py.
           The ridge also weighs on the constant part, so a window's rows sum to about (r/27)^2 instead of zero.
 """
 
@@ -29,32 +29,43 @@ from numpy.typing import NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from matting.compiled import kernel
-from matting.graph import SparseOperator
-from matting.parameters import LearningBased
-from matting.ramp import ramp_pull
-from matting.region import Region
-from matting.solver import Problem, Targets
-from matting.windows import WINDOW_SIZE, Windows, trust, window_laplacian, windows_centred, windows_touching
+from matting.jit import kernel
+from matting.parameters import LearningBasedSettings
+from matting.solvers.conjugate_gradient import KnownValues, LinearSystem
+from matting.solvers.graph_laplacian import SparseOperator
+from matting.solvers.ramp import ramp_pull
+from matting.solvers.region import SolveDomain
+from matting.solvers.window_laplacian import (
+    WINDOW_SIZE,
+    Windows,
+    window_laplacian,
+    window_weight,
+    windows_centred,
+    windows_touching,
+)
 
 Floats = NDArray[np.float64]
 BATCH = 2000
 """Windows whose 27 x 27 matrices are held at once."""
 
 
-def build(region: Region, parameters: LearningBased, targets: Targets) -> Problem:
+def build(
+    region: SolveDomain, parameters: LearningBasedSettings, targets: KnownValues
+) -> LinearSystem:
     """Set up learning-based matting on a region; `targets` are the known values, whose mean the ramp reaches."""
     choose = windows_centred if parameters.windows == "centred" else windows_touching
     windows = choose(region, parameters.mean_reach_mm)
-    count = trust(windows, parameters.trusted_variance)
-    pull = ramp_pull(region, targets, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm)
+    count = window_weight(windows, parameters.trusted_variance)
+    pull = ramp_pull(
+        region, targets, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm
+    )
     if parameters.kernel == "gaussian":
         operator = _kernel_laplacian(windows, count, parameters)
-        return Problem(operator, windows.unknown, pull=pull)
+        return LinearSystem(operator, windows.unknown, pull=pull)
     fit = np.empty((6, len(windows.centres)))
     _fit_linear(windows.mean, windows.covariance, parameters.ridge, count, fit)
     linear = window_laplacian(windows, fit, count)
-    return Problem(linear, windows.unknown, pull=pull, channels=windows.unknown_channels)
+    return LinearSystem(linear, windows.unknown, pull=pull, channels=windows.unknown_channels)
 
 
 @kernel
@@ -70,7 +81,14 @@ def _fit_linear(mean: Floats, covariance: Floats, ridge: float, count: Floats, f
         c00, c01, c02 = a11 * a22 - a12 * a12, a02 * a12 - a01 * a22, a01 * a12 - a02 * a11
         c11, c12, c22 = a00 * a22 - a02 * a02, a01 * a02 - a00 * a12, a00 * a11 - a01 * a01
         scale = 1.0 / (a00 * c00 + a01 * c01 + a02 * c02)
-        c00, c01, c02, c11, c12, c22 = c00 * scale, c01 * scale, c02 * scale, c11 * scale, c12 * scale, c22 * scale
+        c00, c01, c02, c11, c12, c22 = (
+            c00 * scale,
+            c01 * scale,
+            c02 * scale,
+            c11 * scale,
+            c12 * scale,
+            c22 * scale,
+        )
         # D C, the rows of its upper part and the last
         e00, e01, e02 = d00 * c00 + d01 * c01, d00 * c01 + d01 * c11, d00 * c02 + d01 * c12
         e10, e11, e12 = d01 * c00 + d11 * c01, d01 * c01 + d11 * c11, d01 * c02 + d11 * c12
@@ -82,7 +100,9 @@ def _fit_linear(mean: Floats, covariance: Floats, ridge: float, count: Floats, f
         fit[5, w] = count[w] * (2.0 * c22 - c02 * e02 - c12 * e12 - n * c22 * c22)
 
 
-def _kernel_laplacian(windows: Windows, count: Floats, parameters: LearningBased) -> SparseOperator:
+def _kernel_laplacian(
+    windows: Windows, count: Floats, parameters: LearningBasedSettings
+) -> SparseOperator:
     """Sum up c (Id - F)^2 with Id - F = r (K + r Id)^-1 over all windows."""
     node_of = np.full(windows.channels.shape[1], -1, np.int64)
     node_of[windows.nodes] = np.arange(len(windows.nodes))

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from qc.agreement import Estimate
-from qc.review.index import Entry
+from qc.review.agreement import Estimate
+from qc.review.catalogue import CatalogueEntry
 from qc.review.queue import Query, Row
-from storage.decisions import Decision
-from storage.studies import Study
+from storage.reviews.studies import Study
+from storage.reviews.verdicts import Verdict
 
 DISCARD_REASONS = {
     "no-matte-fits": "no matte fits",
@@ -20,7 +20,7 @@ DISCARD_REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Session:
     """Who looks at the page."""
 
     name: str
@@ -77,7 +77,7 @@ class Option:
 class NodulePage:
     """One nodule on the screen."""
 
-    entry: Entry
+    entry: CatalogueEntry
     study: Study | None
     """The study that it is shown in; None in review."""
     is_blind: bool
@@ -86,9 +86,9 @@ class NodulePage:
     options: tuple[Option, ...]
     figure_names: tuple[str, ...]
     """Of the candidate figures that are shown."""
-    mine: Decision | None
+    mine: Verdict | None
     """The reviewer's own standing verdict on this case."""
-    others: tuple[Decision, ...]
+    others: tuple[Verdict, ...]
     """Other people's verdicts; shown once the reviewer has decided."""
     others_count: int
     """How many other people have decided."""

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qc.review.index import Entry
-from storage.consensus import Standing
+from qc.review.catalogue import CatalogueEntry
+from storage.reviews.consensus import Consensus
 
 Show = Literal["todo", "undecided", "decided", "disputed", "tied", "flagged", "stale", "all"]
 Sort = Literal["id", "largest", "smallest", "readers", "mattes"]
@@ -47,15 +47,17 @@ class Query(BaseModel):
     def address(self) -> str:
         """Write it as the end of a page's address; empty for the defaults."""
         given = self.model_dump(mode="json", exclude_defaults=True)
-        return "?" + urlencode({k: "1" if v is True else v for k, v in given.items()}) if given else ""
+        return (
+            "?" + urlencode({k: "1" if v is True else v for k, v in given.items()}) if given else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One nodule of the queue."""
 
-    entry: Entry
-    standing: Standing
+    entry: CatalogueEntry
+    standing: Consensus
     mine: str | None
     """What the reviewer said of this case."""
     warnings: tuple[str, ...]
@@ -69,7 +71,7 @@ class Row:
         return "automatic" if self.standing.decision.automatic else "decided"
 
 
-def make_row(entry: Entry, standing: Standing, reviewer: str) -> Row:
+def make_row(entry: CatalogueEntry, standing: Consensus, reviewer: str) -> Row:
     """Hold a nodule's verdicts against its reviewer."""
     vote = standing.vote_of(reviewer)
     return Row(entry, standing, vote.answer if vote else None, tuple(_warnings(entry, standing)))
@@ -113,7 +115,9 @@ def matches(row: Row, query: Query) -> bool:
 def neighbours(rows: Sequence[Row], query: Query, nodule_id: str) -> tuple[str | None, str | None]:
     """Give the nodules before and after one in the queue, which itself need not pass the filters any more."""
     ids = [
-        row.entry.nodule_id for row in in_order(rows, query) if row.entry.nodule_id == nodule_id or matches(row, query)
+        row.entry.nodule_id
+        for row in in_order(rows, query)
+        if row.entry.nodule_id == nodule_id or matches(row, query)
     ]
     if nodule_id not in ids:
         return None, ids[0] if ids else None
@@ -121,9 +125,10 @@ def neighbours(rows: Sequence[Row], query: Query, nodule_id: str) -> tuple[str |
     return ids[place - 1] if place else None, ids[place + 1] if place + 1 < len(ids) else None
 
 
-def _warnings(entry: Entry, standing: Standing) -> list[str]:
+def _warnings(entry: CatalogueEntry, standing: Consensus) -> list[str]:
     found = [
-        f"{flag.reviewer} wants a second look" + (f": {flag.note}" if flag.note else "") for flag in standing.flags
+        f"{flag.reviewer} wants a second look" + (f": {flag.note}" if flag.note else "")
+        for flag in standing.flags
     ]
     found += [f"{method} gave no matte" for method in entry.missing]
     found += [f"{one.reviewer} decided an earlier case" for one in standing.stale]

@@ -20,21 +20,25 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Eight small nodules, and what becomes of them when nothing happens."""
     from flows.curate import curate_nodule
     from storage.recipe import load_recipe
-    from storage.sources import SourceSpec
-    from tasks.record import Order
-    from tasks.survey import survey_source
+    from storage.sources.registry import SourceSpec
+    from tasks.curation.context import CurationJob
+    from tasks.curation.survey import survey_source
 
     folder = tmp_path_factory.mktemp("faults")
     table = write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(1, NODULES + 1)})
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE)
     store = open_store(str(folder / "undisturbed"), create=True)
-    order = Order(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
+    order = CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
     for nodule in survey_source(order, None).nodules:
         assert curate_nodule(nodule, order).state == "done"
     undisturbed = {key: store.get(key) for key in store.keys("cases")}
     home = folder / "home"
-    environment = {"HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "HALOSIGN_CACHE": str(home / "cache")}
+    environment = {
+        "HOME": str(home),
+        "PREFECT_HOME": str(home / ".prefect"),
+        "HALOSIGN_CACHE": str(home / "cache"),
+    }
     return Scene(table, recipe, NODULES, undisturbed, environment)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import obstore
 
-from storage.check import check_nodules, nodules_to_check
+from storage.maintenance.verify import nodules_to_verify, verify_nodules
 from storage.store import Store, open_store
 from tests.faults.services import wait_until
 
@@ -64,8 +64,24 @@ class Setting:
     environment: dict[str, str] = field(default_factory=dict)
 
     def command(self) -> list[str]:
-        arguments = ("curate", "--files", self.scene.table, "--store", self.store_url, "--recipe", self.scene.recipe)
-        return [sys.executable, "-m", "flows.cli", *map(str, arguments), *self.where, "--log-format", "json"]
+        arguments = (
+            "curate",
+            "--files",
+            self.scene.table,
+            "--store",
+            self.store_url,
+            "--recipe",
+            self.scene.recipe,
+        )
+        return [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            *map(str, arguments),
+            *self.where,
+            "--log-format",
+            "json",
+        ]
 
     def store(self) -> Store:
         return open_store(self.store_url, create=True)
@@ -102,7 +118,12 @@ def running(setting: Setting) -> Iterator[Command]:
 
 
 def suffer(
-    name: str, seed: int, setting: Setting, strike: Callable[[Command, random.Random], int], *, moment: bool = True
+    name: str,
+    seed: int,
+    setting: Setting,
+    strike: Callable[[Command, random.Random], int],
+    *,
+    moment: bool = True,
 ) -> Report:
     """Run the command, let the fault strike, give the same command again and say what became of the nodules.
 
@@ -119,7 +140,10 @@ def suffer(
     with running(setting) as first:
         if moment:
             wait_until(
-                lambda: (len(marks(store)) >= goal and "run begins" in first.log.read_text()) or _ended(first),
+                lambda: (
+                    (len(marks(store)) >= goal and "run begins" in first.log.read_text())
+                    or _ended(first)
+                ),
                 f"{goal} nodules",
             )
             time.sleep(delay_s)
@@ -143,13 +167,31 @@ def suffer(
     assert second_exit == 0, account
     after = written(store)
     struck = {key.split("/")[1] for key in before if key.endswith(".done")}
-    recomputed |= {n for n in struck if any(after.get(k) != t for k, t in before.items() if k.split("/")[1] == n)}
+    recomputed |= {
+        n
+        for n in struck
+        if any(after.get(k) != t for k, t in before.items() if k.split("/")[1] == n)
+    }
     found = {key: store.get(key) for key in store.keys("cases")}
-    lost = {key.split("/")[1] for key in scene.undisturbed if found.get(key) != scene.undisturbed[key]}
+    lost = {
+        key.split("/")[1] for key in scene.undisturbed if found.get(key) != scene.undisturbed[key]
+    }
     assert set(found) == set(scene.undisturbed)
-    assert not [c for complaints in check_nodules(store, nodules_to_check(store)) for c in complaints]
+    assert not [
+        c for complaints in verify_nodules(store, nodules_to_verify(store)) for c in complaints
+    ]
     recovery_s = round(whole_s if first_exit or second_computed else first_s, 1)
-    return Report(name, seed, len(struck), first_exit, len(lost), len(recomputed), recovery_s, second_computed, at_once)
+    return Report(
+        name,
+        seed,
+        len(struck),
+        first_exit,
+        len(lost),
+        len(recomputed),
+        recovery_s,
+        second_computed,
+        at_once,
+    )
 
 
 def _ended(command: Command) -> bool:
@@ -178,6 +220,8 @@ def _written_at(store: Store, key: str) -> object:
 
 def keep(reports: list[Report], path: Path) -> None:
     """Add reports to a file of them; one of the same fault and seed replaces the one before."""
-    known = {(r["fault"], r["seed"]): r for r in json.loads(path.read_text())} if path.exists() else {}
+    known = (
+        {(r["fault"], r["seed"]): r for r in json.loads(path.read_text())} if path.exists() else {}
+    )
     known |= {(r.fault, r.seed): asdict(r) for r in reports}
     path.write_text(json.dumps([known[key] for key in sorted(known)], indent=1) + "\n")

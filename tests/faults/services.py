@@ -87,7 +87,14 @@ class DaskCluster:
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
         }
         self.scheduler = start(
-            BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", self.port, "--no-dashboard", **environment
+            BIN / "dask",
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            self.port,
+            "--no-dashboard",
+            **environment,
         )
         wait_until(lambda: _listens(self.port), "the scheduler")
 
@@ -96,9 +103,22 @@ class DaskCluster:
         self.workers = [worker for worker in self.workers if worker.poll() is None or end(worker)]
         while len(self.workers) < 2:
             nanny = "--nanny" if self.nanny else "--no-nanny"
-            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-            command = ("worker", self.address, "--nthreads", "1", "--nworkers", "1", nanny, "--no-dashboard")
-            self.workers.append(start(BIN / "dask", *command, "--preload", "flows.curate", **threads))
+            threads = dict.fromkeys(
+                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+            )
+            command = (
+                "worker",
+                self.address,
+                "--nthreads",
+                "1",
+                "--nworkers",
+                "1",
+                nanny,
+                "--no-dashboard",
+            )
+            self.workers.append(
+                start(BIN / "dask", *command, "--preload", "flows.curate", **threads)
+            )
         with Client(self.address) as client:
             wait_until(lambda: sum(client.nthreads().values()) == 2, "two workers")
 
@@ -195,7 +215,11 @@ class Postgres:
         self.control("pg_ctl", "restart", "-w", "-m", how, *self.options)
 
     def control(self, program: str, *arguments: object) -> None:
-        user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        user = (
+            {"user": "postgres", "group": "postgres", "extra_groups": []}
+            if os.geteuid() == 0
+            else {}
+        )
         command = [str(postgres_programs() / program), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **user)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -205,7 +229,9 @@ class Postgres:
 def tiny_disk(folder: Path, size_kb: int) -> Iterator[Callable[[int], None]]:
     """A file system of its own; gives how to make it larger. Only root may mount one: raises PermissionError."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", folder], capture_output=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", folder], capture_output=True
+    )
     if made.returncode != 0:
         raise PermissionError(made.stderr.decode().strip())
 

@@ -22,7 +22,11 @@ SEEDS = (3, 7, 13, 19, 29, 37, 43, 53, 67, 79)
 def seeds(quick: int):
     """Some for every day, all for the night."""
     return pytest.mark.parametrize(
-        "seed", [seed if n < quick else pytest.param(seed, marks=pytest.mark.slow) for n, seed in enumerate(SEEDS)]
+        "seed",
+        [
+            seed if n < quick else pytest.param(seed, marks=pytest.mark.slow)
+            for n, seed in enumerate(SEEDS)
+        ],
     )
 
 
@@ -96,7 +100,9 @@ def test_the_dask_scheduler_is_killed(seed, setting, reports):
             return 0
 
         setting.where = ("--scheduler", cluster.address)
-        setting.environment["DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"] = "3s"  # how long it looks for it again
+        setting.environment["DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"] = (
+            "3s"  # how long it looks for it again
+        )
         nothing_is_lost(suffer("Dask scheduler killed", seed, setting, strike), reports)
 
 
@@ -112,7 +118,10 @@ def test_the_prefect_server_is_stopped_and_started_again(seed, setting, dask, re
             return 0
 
         dask.fill_up()
-        setting.where, setting.environment["PREFECT_API_URL"] = ("--scheduler", dask.address), server.url
+        setting.where, setting.environment["PREFECT_API_URL"] = (
+            ("--scheduler", dask.address),
+            server.url,
+        )
         nothing_is_lost(suffer("Prefect server restarted", seed, setting, strike), reports)
 
 
@@ -138,7 +147,10 @@ def test_postgresql_is_restarted(seed, setting, dask, prefect_on_postgres, repor
         return 0
 
     dask.fill_up()
-    setting.where, setting.environment["PREFECT_API_URL"] = ("--scheduler", dask.address), server.url
+    setting.where, setting.environment["PREFECT_API_URL"] = (
+        ("--scheduler", dask.address),
+        server.url,
+    )
     nothing_is_lost(suffer("PostgreSQL restarted", seed, setting, strike), reports)
 
 
@@ -146,11 +158,17 @@ def test_postgresql_is_restarted(seed, setting, dask, prefect_on_postgres, repor
     ("mode", "seed", "outage_s"),
     [
         ("reset", SEEDS[0], 3.0),
-        *(pytest.param(("503", "reset")[n % 2], seed, 20.0, marks=pytest.mark.slow) for n, seed in enumerate(SEEDS)),
+        *(
+            pytest.param(("503", "reset")[n % 2], seed, 20.0, marks=pytest.mark.slow)
+            for n, seed in enumerate(SEEDS)
+        ),
     ],
 )
 def test_the_bucket_fails_for_a_while(seed, mode, outage_s, setting, s3_port, reports):
-    with Proxy(s3_port) as proxy, environment({**proxy.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}"}):
+    with (
+        Proxy(s3_port) as proxy,
+        environment({**proxy.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}"}),
+    ):
 
         def strike(*_):
             proxy.mode = mode
@@ -163,7 +181,9 @@ def test_the_bucket_fails_for_a_while(seed, mode, outage_s, setting, s3_port, re
         # A worker holds the endpoint from its start, so these are the command's own.
         report = suffer(f"S3 fails for {outage_s:.0f} s", seed, setting, strike)
         nothing_is_lost(report, reports)
-        assert not [path for _, path in proxy.requests if "list-type" in path], "a run lists nothing"
+        assert not [path for _, path in proxy.requests if "list-type" in path], (
+            "a run lists nothing"
+        )
         assert report.first_exit == 0
         assert report.second_computed == 0
 
@@ -185,7 +205,10 @@ def test_the_disk_fills_up(seed, setting, dask, reports, tmp_path, scene):
             return 0
 
         dask.fill_up()
-        setting.where, setting.store_url = ("--scheduler", dask.address), str(tmp_path / "disk" / "store")
+        setting.where, setting.store_url = (
+            ("--scheduler", dask.address),
+            str(tmp_path / "disk" / "store"),
+        )
         nothing_is_lost(suffer("disk full", seed, setting, strike, moment=False), reports)
     finally:
         disk.__exit__(None, None, None)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from flows.curate import curate_nodule
-from flows.server import prefect_server
-from storage.releases import publish_release
+from flows.engine.prefect_server import prefect_server
+from storage.releases.release import publish_release
 from storage.store import Store, open_store
-from tasks.release import draft_release
-from tasks.review import pick_automatically
-from tasks.survey import survey_source
+from tasks.auto_select import pick_automatically
+from tasks.curation.survey import survey_source
+from tasks.publish import draft_release
 from tests.flows.training import order
 from tests.phantoms import ball_patch, write_table
 
@@ -25,7 +25,11 @@ RECIPE = "name: test\ncrop: {in_plane_voxels: 24}\nrun: {retry_delay_s: 0.1, nod
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a user of her own, with a Prefect server that stands."""
     home = tmp_path_factory.mktemp("home")
-    given = {"HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "HALOSIGN_CACHE": str(home / "cache")}
+    given = {
+        "HOME": str(home),
+        "PREFECT_HOME": str(home / ".prefect"),
+        "HALOSIGN_CACHE": str(home / "cache"),
+    }
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     with prefect_server() as url:
@@ -43,7 +47,9 @@ def halosign(environment: dict[str, str]) -> Callable[..., "subprocess.Completed
 
     def call(*arguments: object, **more: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-        return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env={**environment, **more}, capture_output=True, text=True, check=False
+        )
 
     return call
 
@@ -69,7 +75,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(halosign, table, recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "store"
     """A store that nothing went wrong with, and what the command said."""
-    done = halosign("curate", "--files", table, "--store", folder, "--recipe", recipe, "--workers", 2)
+    done = halosign(
+        "curate", "--files", table, "--store", folder, "--recipe", recipe, "--workers", 2
+    )
     return done, open_store(str(folder))
 
 

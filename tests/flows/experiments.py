@@ -2,10 +2,10 @@
 
 import sys
 
-from flows import measure
+from flows import score
 from flows.evaluate import Experiments, evaluate
 from storage.recipe import load_recipe
-from tasks.evaluate import score_methods
+from tasks.scoring.mattes import score_methods
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
         sys.stdin.readline()
         return found
 
-    measure.score_methods = telling
+    score.score_methods = telling
     evaluate(Experiments(sys.argv[1], "0.1.0", load_recipe(sys.argv[2]), "cpu", parts=("tables",)))
 
 

@@ -3,30 +3,34 @@
 import os
 
 from flows.curate import curate_nodule
-from storage.errors import NotFound
-from storage.outcomes import Outcome
-from storage.source import Nodule
+from storage.cases.outcomes import Outcome
+from storage.errors import NotFoundError
+from storage.sources.base import Nodule
 from storage.store import open_store
-from tasks.record import Order
+from tasks.curation.context import CurationJob
 
 
-def die_at_n3_and_n5(nodule: Nodule, order: Order) -> Outcome:
+def die_at_n3_and_n5(nodule: Nodule, order: CurationJob) -> Outcome:
     """Take the worker down, as the system does when memory runs out."""
     if nodule.id in {"n3", "n5"}:
         os._exit(137)
     return curate_nodule(nodule, order)
 
 
-def fail_once(nodule: Nodule, order: Order) -> Outcome:
+def fail_once(nodule: Nodule, order: CurationJob) -> Outcome:
     """Fail n2 once for a passing reason and n5 always for a lasting one; counts the tries in the store."""
     store = open_store(order.store_url)
     try:
         tries = int(store.get(f"tries/{nodule.id}")) + 1
-    except NotFound:
+    except NotFoundError:
         tries = 1
     store.put(f"tries/{nodule.id}", str(tries).encode())
     if nodule.id == "n2" and tries == 1:
-        return Outcome(nodule.id, nodule.patient_id, "failed", "write", "Unavailable: 503", passing=True)
+        return Outcome(
+            nodule.id, nodule.patient_id, "failed", "write", "Unavailable: 503", passing=True
+        )
     if nodule.id == "n5":
-        return Outcome(nodule.id, nodule.patient_id, "failed", "solve", "MemoryError", passing=False)
+        return Outcome(
+            nodule.id, nodule.patient_id, "failed", "solve", "MemoryError", passing=False
+        )
     return curate_nodule(nodule, order)

@@ -11,14 +11,14 @@ import time
 import pytest
 
 import flows.curate
-from flows.cluster import Cluster
 from flows.curate import curate
-from flows.tally import BudgetSpent, Tally
-from storage.outcomes import Outcome, read_outcome, read_outcomes
+from flows.engine.cluster import Cluster
+from flows.engine.progress import FailureBudgetExceeded, ProgressTracker
+from storage.cases.outcomes import Outcome, read_outcome, read_outcomes
 from storage.recipe import load_recipe
-from storage.sources import SourceSpec
+from storage.sources.registry import SourceSpec
 from storage.store import open_store
-from tasks.record import Order
+from tasks.curation.context import CurationJob
 
 WELL = [f"n{n}" for n in range(1, 7)]
 
@@ -29,7 +29,11 @@ def contents(store):
 
 def marks(store):
     """When each case was marked done, by nodule: a mark that was written again has another time."""
-    return {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in store.keys("cases") if key.endswith(".done")}
+    return {
+        key: os.stat(f"{store.url}/{key}").st_mtime_ns
+        for key in store.keys("cases")
+        if key.endswith(".done")
+    }
 
 
 def test_a_run_stores_what_is_well_and_names_what_is_not(undisturbed):
@@ -42,7 +46,9 @@ def test_a_run_stores_what_is_well_and_names_what_is_not(undisturbed):
     assert len(marks(store)) == 6
 
 
-def test_one_worker_and_another_order_give_the_same_bytes(undisturbed, halosign, table, recipe, tmp_path):
+def test_one_worker_and_another_order_give_the_same_bytes(
+    undisturbed, halosign, table, recipe, tmp_path
+):
     backwards = table.with_name("backwards.csv")
     head, *rows = table.read_text().splitlines()
     backwards.write_text("\n".join([head, *reversed(rows)]) + "\n")
@@ -67,10 +73,16 @@ def test_the_same_command_again_computes_nothing(undisturbed, halosign, table, r
 def kill_at_random(seed, halosign, environment, arguments, store, undisturbed_store):
     """Kill a run at a random moment of its work, then give it to the same command; checks the promises."""
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     moment = random.Random(seed)
     goal, patience = moment.randrange(0, 6), time.monotonic() + 120
-    while run.poll() is None and time.monotonic() < patience and len(list(store.keys("cases"))) < 30 * goal:
+    while (
+        run.poll() is None
+        and time.monotonic() < patience
+        and len(list(store.keys("cases"))) < 30 * goal
+    ):
         time.sleep(0.005)
     time.sleep(moment.uniform(0, 0.5))
     run.kill()
@@ -86,14 +98,32 @@ def kill_at_random(seed, halosign, environment, arguments, store, undisturbed_st
 
 
 @pytest.mark.parametrize(
-    "seed", [11, 23, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (31, 47, 59, 61, 73, 89, 97, 103))]
+    "seed",
+    [
+        11,
+        23,
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in (31, 47, 59, 61, 73, 89, 97, 103)),
+    ],
 )
 def test_a_killed_run_is_finished_by_the_same_command(
     seed, undisturbed, halosign, environment, table, recipe, tmp_path
 ):
     store = open_store(str(tmp_path / "store"), create=True)
-    arguments = ("curate", "--files", table, "--store", store.url, "--recipe", recipe, "--workers", 2)
-    print("finished before the kill:", kill_at_random(seed, halosign, environment, arguments, store, undisturbed[1]))
+    arguments = (
+        "curate",
+        "--files",
+        table,
+        "--store",
+        store.url,
+        "--recipe",
+        recipe,
+        "--workers",
+        2,
+    )
+    print(
+        "finished before the kill:",
+        kill_at_random(seed, halosign, environment, arguments, store, undisturbed[1]),
+    )
     done = halosign("why", "n1", "--store", store.url, "--files", table, "--recipe", recipe)
     assert "would not be computed: done: same source, recipe and algorithm" in done.stdout
     refused = halosign("why", "n7", "--store", store.url, "--files", table, "--recipe", recipe)
@@ -104,7 +134,10 @@ def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
     store = open_store(str(tmp_path / "store"), create=True)
     command = ["curate", "--files", table, "--store", store.url, "--recipe", recipe, "--workers", 1]
     run = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *map(str, command)], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "flows.cli", *map(str, command)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while run.poll() is None and not marks(store):
         time.sleep(0.01)
@@ -115,31 +148,45 @@ def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
 
 
 def order_for(table, store, recipe):
-    return Order(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
+    return CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
 
 
 @pytest.fixture
 def api(environment, monkeypatch):
     from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_LEVEL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_LOGGING_LEVEL: "ERROR"}):
+    with temporary_settings(
+        {PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_LOGGING_LEVEL: "ERROR"}
+    ):
         yield
 
 
-def test_nodules_that_kill_their_workers_cost_only_themselves(api, table, store, recipe, monkeypatch):
+def test_nodules_that_kill_their_workers_cost_only_themselves(
+    api, table, store, recipe, monkeypatch
+):
     from tests.flows.faults import die_at_n3_and_n5
 
     monkeypatch.setattr(flows.curate, "curate_nodule", die_at_n3_and_n5)
     result = curate(order_for(table, store, recipe), cluster=Cluster(workers=2))
     states = {outcome.nodule_id: outcome.state for outcome in result.outcomes}
-    assert states == {**dict.fromkeys(WELL, "done"), "n3": "failed", "n5": "failed", "n7": "refused"}
+    assert states == {
+        **dict.fromkeys(WELL, "done"),
+        "n3": "failed",
+        "n5": "failed",
+        "n7": "refused",
+    }
     assert "the worker died under this nodule" in read_outcome(store, "n3").reason
     monkeypatch.undo()
     again = curate(order_for(table, store, recipe), cluster=Cluster(workers=1))
-    assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [("n3", "done"), ("n5", "done")]
+    assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [
+        ("n3", "done"),
+        ("n5", "done"),
+    ]
 
 
-def test_passing_failures_are_tried_again_and_others_are_not(api, table, store, recipe, monkeypatch):
+def test_passing_failures_are_tried_again_and_others_are_not(
+    api, table, store, recipe, monkeypatch
+):
     from tests.flows.faults import fail_once
 
     monkeypatch.setattr(flows.curate, "curate_nodule", fail_once)
@@ -161,7 +208,7 @@ def test_prefect_keeps_tables_of_the_run(api, undisturbed):
 
 
 def test_the_budget_counts_what_is_unfit_among_all():
-    with Tally(total=40, budget=0.2) as tally:
+    with ProgressTracker(total=40, budget=0.2) as tally:
         for n in range(8):
             tally.add(Outcome(f"x{n}", "P", "refused", "trimap"))
         for n in range(3):
@@ -170,7 +217,10 @@ def test_the_budget_counts_what_is_unfit_among_all():
         tally.add(Outcome("x8", "P", "failed", "worker", passing=True))
         tally.check_budget()
         tally.add(Outcome("x8", "P", "failed", "solve"))
-        with pytest.raises(BudgetSpent, match=r"9 of 12 nodules were refused or failed, more than 20% of 40"):
+        with pytest.raises(
+            FailureBudgetExceeded,
+            match=r"9 of 12 nodules were refused or failed, more than 20% of 40",
+        ):
             tally.check_budget()
 
 
@@ -184,7 +234,17 @@ def test_a_run_over_its_budget_stops_early_and_says_so(halosign, tmp_path, tmp_p
     table = write_table(folder, {f"b{n:02d}": bad for n in range(30)})
     recipe = folder / "recipe.yaml"
     recipe.write_text("crop: {in_plane_voxels: 24}\nrun: {nodules_per_task: 4}\n")
-    done = halosign("curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe, "--workers", 1)
+    done = halosign(
+        "curate",
+        "--files",
+        table,
+        "--store",
+        tmp_path / "store",
+        "--recipe",
+        recipe,
+        "--workers",
+        1,
+    )
     assert done.returncode == 1
     assert "stopped early" in done.stdout
     assert "run.failure_budget" in done.stdout

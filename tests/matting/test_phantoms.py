@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from matting.geometry.resample import signed_distance_mm
 from matting.phantoms import (
     BONE_HU,
     LUNG_HU,
@@ -21,7 +22,6 @@ from matting.phantoms import (
     simulate_lesion,
     torso_hu,
 )
-from matting.resample import signed_distance_mm
 
 SPACING_MM = (1.25, 0.7, 0.7)
 SHAPE = (19, 44, 44)
@@ -36,7 +36,9 @@ def readers(radius_mm: float = 8.0) -> np.ndarray:
     """Four balls whose sizes differ by half a millimetre."""
     index = np.indices(SHAPE).T.T
     centre_mm = np.array(SHAPE) / 2 * SPACING_MM
-    distance_mm = np.sqrt(sum((i * s - c) ** 2 for i, s, c in zip(index, SPACING_MM, centre_mm, strict=True)))
+    distance_mm = np.sqrt(
+        sum((i * s - c) ** 2 for i, s, c in zip(index, SPACING_MM, centre_mm, strict=True))
+    )
     return np.stack([distance_mm < radius_mm + grow for grow in (-0.5, 0.0, 0.5, 1.0)])
 
 
@@ -73,7 +75,9 @@ def test_the_matte_agrees_with_the_readers(ratings: Ratings, seed: int) -> None:
     assert alpha[depth_mm > 4].min() > 0.98
     assert alpha[depth_mm < -6].max() < 0.02
     fine = scene(ratings, seed).alpha
-    assert ((fine > 0.1) & (fine < 0.9)).sum() > 1000, "the rim is soft by itself, not by thick slices alone"
+    assert ((fine > 0.1) & (fine < 0.9)).sum() > 1000, (
+        "the rim is soft by itself, not by thick slices alone"
+    )
 
 
 def test_the_half_surface_lies_inside_the_mean_outline() -> None:
@@ -86,7 +90,8 @@ def test_the_half_surface_lies_inside_the_mean_outline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hard", "soft"), [("texture", 5.0, 1.0), ("margin", 5.0, 1.0), ("spiculation", 1.0, 5.0)]
+    ("name", "hard", "soft"),
+    [("texture", 5.0, 1.0), ("margin", 5.0, 1.0), ("spiculation", 1.0, 5.0)],
 )
 def test_ratings_soften_the_matte(name: str, hard: float, soft: float) -> None:
     def partial(value: float) -> int:
@@ -108,8 +113,14 @@ def test_the_scene_is_composed_before_the_scanner_blurs_it(ratings: Ratings) -> 
 
 def test_blur_and_thick_slices_smooth_the_image_but_not_the_matte() -> None:
     made = scene(SOLID)
-    shows = [scan_scene(made, thickness_mm=t, fwhm_mm=f) for t, f in ((1.25, 0.0), (1.25, 1.2), (5.0, 1.2))]
-    roughness = [sum(float(np.abs(np.diff(show.image_hu, axis=axis)).sum()) for axis in range(3)) for show in shows]
+    shows = [
+        scan_scene(made, thickness_mm=t, fwhm_mm=f)
+        for t, f in ((1.25, 0.0), (1.25, 1.2), (5.0, 1.2))
+    ]
+    roughness = [
+        sum(float(np.abs(np.diff(show.image_hu, axis=axis)).sum()) for axis in range(3))
+        for show in shows
+    ]
     assert all(after < before for before, after in pairwise(roughness))
     assert all(np.array_equal(show.alpha, shows[0].alpha) for show in shows)
 
@@ -194,7 +205,9 @@ def test_noise_has_its_strength_and_a_grain() -> None:
 def test_a_torso_holds_the_nodule_in_a_lung_or_at_its_wall() -> None:
     outline = np.zeros((512, 512), bool)
     outline[250:262, 440:452] = True
-    free, touching = (torso_hu((512, 512), (0.7, 0.7), [(outline, touches)]) for touches in (False, True))
+    free, touching = (
+        torso_hu((512, 512), (0.7, 0.7), [(outline, touches)]) for touches in (False, True)
+    )
     ahead = free[256, 440:457]
     assert np.all(ahead == LUNG_HU)
     assert np.all(touching[256, 454:456] == TISSUE_HU)

@@ -21,7 +21,12 @@ FLAGS = [
 def chromium() -> Iterator[Any]:
     """A browser; the tests that need one are skipped where there is none."""
     path = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        "",
     )
     if not path:
         pytest.skip("no Chromium on this machine: install Debian's package `chromium`")

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from storage.errors import AlreadyThere, NotFound, Unavailable
+from storage.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from storage.store import open_store, store_exists
 from tests.s3 import BUCKET, Proxy, environment, moto_server
 
@@ -30,7 +30,7 @@ def test_keys_come_and_go_as_in_a_folder(bucket):
     assert bucket.children("a") == ([], ["b"])
     assert list(bucket.keys("a")) == ["a/b"]
     bucket.delete(["a/b", "never"])
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         bucket.get("a/b")
     assert not store_exists(f"s3://{BUCKET}/nowhere")
 
@@ -43,7 +43,7 @@ def test_one_of_many_creates_a_key(bucket):
         try:
             bucket.create("claim", b"%d" % n)
             won.append(n)
-        except AlreadyThere:
+        except AlreadyExistsError:
             pass
 
     threads = [threading.Thread(target=claim, args=(n,)) for n in range(8)]
@@ -78,7 +78,7 @@ def test_a_failure_that_passes_is_not_noticed(bucket, bucket_proxy, action, mode
 def test_an_answer_that_was_lost_does_not_make_a_stranger_of_the_writer(bucket, bucket_proxy):
     bucket_proxy.mode, bucket_proxy.fail_times = "lost", 2
     bucket.create("claim", b"mine")
-    with pytest.raises(AlreadyThere):
+    with pytest.raises(AlreadyExistsError):
         bucket.create("claim", b"another's")
     assert bucket.get("claim") == b"mine"
 
@@ -86,6 +86,9 @@ def test_an_answer_that_was_lost_does_not_make_a_stranger_of_the_writer(bucket, 
 def test_a_bucket_that_stays_away_is_unavailable_in_the_end(bucket, bucket_proxy, monkeypatch):
     monkeypatch.setattr("storage.store.RETRIES", {"max_retries": 2})
     impatient = open_store(bucket.url)
-    with bucket_proxy.failing("503"), pytest.raises(Unavailable, match=r"cannot be reached.*Try again"):
+    with (
+        bucket_proxy.failing("503"),
+        pytest.raises(UnavailableError, match=r"cannot be reached.*Try again"),
+    ):
         impatient.put("x", b".")
     impatient.put("x", b".")

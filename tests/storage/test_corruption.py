@@ -2,10 +2,10 @@
 
 import pytest
 
-from storage.cases import case_files, write_case
-from storage.releases import Draft, Member, publish_release, verify_release
+from storage.cases.case import case_files, write_case
+from storage.releases.release import Draft, Member, publish_release, verify_release
 from tests.phantoms import ball_patch
-from tests.storage.test_cases import new_case
+from tests.storage.cases.test_case import new_case
 
 
 def flipped(store, key, good):
@@ -29,14 +29,20 @@ def released(store):
         write_case(store, new_case(digest, nodule_id=f"P-{n}", patch=ball_patch(seed=n)))
         members.append(Member(f"P-{n}", "P", digest, "lb", "ann", False, "train", False))
         files |= case_files(store, f"P-{n}", digest)
-    own = {name: name.encode() for name in ("README.md", "index.parquet", "splits.csv", "fingerprint.png")}
+    own = {
+        name: name.encode()
+        for name in ("README.md", "index.parquet", "splits.csv", "fingerprint.png")
+    }
     publish_release(store, "0.1.0", Draft(tuple(members), (), files, own, {}), publisher="ann")
     return store
 
 
 @pytest.mark.parametrize("damage", [flipped, cut_short, missing])
 def test_verify_names_every_spoiled_file(released, damage):
-    keys = [*released.keys("releases/0.1.0"), *(key for key in released.keys("cases") if not key.endswith(".done"))]
+    keys = [
+        *released.keys("releases/0.1.0"),
+        *(key for key in released.keys("cases") if not key.endswith(".done")),
+    ]
     assert len(keys) > 45
     assert verify_release(released, "0.1.0") == []
     unnamed = []

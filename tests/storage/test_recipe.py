@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from matting.refusal import Refusal
+from matting.errors import InputError
 from storage.recipe import Recipe, load_recipe
 
 
@@ -20,7 +20,9 @@ def test_the_papers_recipe_spells_out_every_default():
 
 
 def test_a_file_overrides_what_it_names(tmp_path):
-    recipe = load_recipe(write(tmp_path, "name: mine\ntrimap: {dilation_mm: 2.0}\nknn: {neighbours: [5, 3]}\n"))
+    recipe = load_recipe(
+        write(tmp_path, "name: mine\ntrimap: {dilation_mm: 2.0}\nknn: {neighbours: [5, 3]}\n")
+    )
     assert recipe.trimap.dilation_mm == 2.0
     assert recipe.trimap.min_core_voxels == Recipe().trimap.min_core_voxels
     assert recipe.parameters.knn.neighbours == (5, 3)
@@ -41,9 +43,15 @@ def test_name_run_and_release_do_not_decide_bytes_and_the_rest_does(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trimap: {min_core_voxels: 0}", r"trimap\.min_core_voxels is out of bounds: got 0, expected 1 or more"),
+        (
+            "trimap: {min_core_voxels: 0}",
+            r"trimap\.min_core_voxels is out of bounds: got 0, expected 1 or more",
+        ),
         ("crop: {padding_slices: -1}", r"crop\.padding_slices is out of bounds: got -1"),
-        ("trimap: {dilation_m: 2}", r"unknown name `trimap\.dilation_m`.*Did you mean `dilation_mm`\?"),
+        (
+            "trimap: {dilation_m: 2}",
+            r"unknown name `trimap\.dilation_m`.*Did you mean `dilation_mm`\?",
+        ),
         ("trimpa: {}", r"unknown name `trimpa`.*Did you mean `trimap`\?"),
         ("zzz: 1", r"unknown name `zzz`.*Known here: name, readers"),
         ("run: {retry: 1}", r"unknown name `run\.retry`.*Did you mean `retries`\?"),
@@ -51,21 +59,24 @@ def test_name_run_and_release_do_not_decide_bytes_and_the_rest_does(tmp_path):
         ("run: {failure_budget: 2}", r"got 2 for `run\.failure_budget`"),
         ("crop: {padding_slices: three}", r"'three' for `crop\.padding_slices`"),
         ("resample: {image: cubic}", r"'cubic' for `resample\.image`"),
-        ("resample: {spacing_mm: 0}", r"resample\.spacing_mm is out of bounds: got 0\.0, expected a length"),
+        (
+            "resample: {spacing_mm: 0}",
+            r"resample\.spacing_mm is out of bounds: got 0\.0, expected a length",
+        ),
         ("- a list", "got list, expected sections by name"),
         ("a: [", "expected YAML"),
     ],
 )
 def test_what_is_no_recipe_is_refused(tmp_path, text, message):
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(InputError, match=message):
         load_recipe(write(tmp_path, text))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(Refusal, match=r"nowhere\.yaml cannot be used: got .*No such file"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml cannot be used: got .*No such file"):
         load_recipe(tmp_path / "nowhere.yaml")
 
 
 def test_nothing_but_data_is_read_from_yaml(tmp_path):
-    with pytest.raises(Refusal, match="expected YAML"):
+    with pytest.raises(InputError, match="expected YAML"):
         load_recipe(write(tmp_path, "name: !!python/object/apply:os.getcwd []"))

@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from matting.refusal import Refusal
-from storage.errors import AlreadyThere, Damaged, NotFound, Unavailable, Unwritable
+from matting.errors import InputError
+from storage.errors import (
+    AlreadyExistsError,
+    CorruptionError,
+    NotFoundError,
+    UnavailableError,
+    WriteError,
+)
 from storage.store import canonical_json, open_store, store_exists
 
 
@@ -31,7 +37,7 @@ def test_what_is_put_is_got(store):
 
 def test_create_is_once(store):
     store.create("claim", b"first")
-    with pytest.raises(AlreadyThere, match="claim exists already and is written only once"):
+    with pytest.raises(AlreadyExistsError, match="claim exists already and is written only once"):
         store.create("claim", b"second")
     store.create("claim", b"first")  # as a retry does whose first answer was lost
     assert store.get("claim") == b"first"
@@ -48,18 +54,21 @@ def test_keys_and_children_are_sorted(store):
 def test_delete_removes_and_forgives(store):
     store.put("x", b".")
     store.delete(["x", "never-there"])
-    with pytest.raises(NotFound, match="x does not exist"):
+    with pytest.raises(NotFoundError, match="x does not exist"):
         store.get("x")
 
 
 def test_broken_json_is_damage(store):
     store.put("x.json", b'{"half":')
-    with pytest.raises(Damaged, match=r"x\.json is no JSON"):
+    with pytest.raises(CorruptionError, match=r"x\.json is no JSON"):
         store.get_json("x.json")
 
 
 def test_a_folder_without_marker_is_no_store(tmp_path):
-    with pytest.raises(Refusal, match=r"there is no store here: got .*expected a folder or bucket with a store\.json"):
+    with pytest.raises(
+        InputError,
+        match=r"there is no store here: got .*expected a folder or bucket with a store\.json",
+    ):
         open_store(str(tmp_path))
     assert not store_exists(str(tmp_path))
     assert not store_exists(str(tmp_path / "nowhere"))
@@ -70,7 +79,7 @@ def test_a_folder_without_marker_is_no_store(tmp_path):
 
 def test_a_newer_layout_is_refused(store):
     store.put("store.json", canonical_json({"layout": 99}))
-    with pytest.raises(Refusal, match=r"another layout: got 99, expected 1"):
+    with pytest.raises(InputError, match=r"another layout: got 99, expected 1"):
         open_store(store.url)
 
 
@@ -81,7 +90,9 @@ def test_a_file_url_is_the_same_store(store):
 
 def test_a_read_only_folder_is_unwritable(without_rights):
     folder = Path("/")
-    with pytest.raises(Unwritable, match=r"cannot be written: .*Permission denied.*give write permission"):
+    with pytest.raises(
+        WriteError, match=r"cannot be written: .*Permission denied.*give write permission"
+    ):
         open_store(str(folder / "halosign-test-store"), create=True)
 
 
@@ -95,7 +106,7 @@ def test_a_store_that_became_read_only_is_unwritable():
     else:
         folder.chmod(0o555)
     try:
-        with pytest.raises(Unwritable, match="Permission denied"):
+        with pytest.raises(WriteError, match="Permission denied"):
             store.put("x", b".")
         assert store.get("kept") == b"."
     finally:
@@ -107,7 +118,9 @@ def test_a_store_that_became_read_only_is_unwritable():
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A file system of 200 kB; only root may mount one."""
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path], capture_output=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path], capture_output=True
+    )
     if made.returncode != 0:
         pytest.skip(f"cannot mount a small file system: {made.stderr.decode().strip()}")
     yield tmp_path
@@ -117,7 +130,7 @@ def tiny_disk(tmp_path):
 def test_a_full_disk_is_unwritable_and_leaves_no_half_key(tiny_disk):
     store = open_store(str(tiny_disk), create=True)
     store.put("before", b"kept")
-    with pytest.raises(Unwritable, match=r"No space left on device.*Make room"):
+    with pytest.raises(WriteError, match=r"No space left on device.*Make room"):
         store.put("big", bytes(300_000))
     assert store.size("big") is None
     assert store.get("before") == b"kept"
@@ -131,7 +144,9 @@ def test_a_bucket_that_does_not_answer_is_unavailable(monkeypatch):
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(Unavailable, match=r"s3://bucket/set/store\.json cannot be reached.*Try again"):
+    with pytest.raises(
+        UnavailableError, match=r"s3://bucket/set/store\.json cannot be reached.*Try again"
+    ):
         open_store("s3://bucket/set", create=True)
 
 

@@ -1,13 +1,15 @@
+"""Fixtures of a small curated store, for tests of tasks and of what reads a store."""
+
 from dataclasses import replace
 
 import pytest
 
 from flows.curate import curate_nodule
-from storage.cases import read_case
+from storage.cases.case import read_case
 from storage.recipe import Recipe
-from storage.sources import SourceSpec
-from tasks.record import Order
-from tasks.survey import survey_source
+from storage.sources.registry import SourceSpec
+from tasks.curation.context import CurationJob
+from tasks.curation.survey import survey_source
 from tests.phantoms import ball_patch, write_table
 
 
@@ -28,7 +30,11 @@ def curated(order):
 
 @pytest.fixture
 def order(table, store):
-    return Order(SourceSpec("files", str(table)), store.url, Recipe.model_validate({"crop": {"in_plane_voxels": 24}}))
+    return CurationJob(
+        SourceSpec("files", str(table)),
+        store.url,
+        Recipe.model_validate({"crop": {"in_plane_voxels": 24}}),
+    )
 
 
 @pytest.fixture
@@ -38,4 +44,6 @@ def hurried(order, store):
     reports = read_case(store, "n1", outcome.digest).facts["reports"].values()
     enough_for_some = sorted(report["iterations"] for report in reports)[3]
     solver = {"max_iterations": enough_for_some}
-    return replace(order, recipe=Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "solver": solver}))
+    return replace(
+        order, recipe=Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "solver": solver})
+    )

@@ -6,42 +6,54 @@ import numpy as np
 import pytest
 
 from flows.curate import curate_nodule
-from storage.cases import read_case
-from storage.outcomes import read_outcome, write_outcome
+from storage.cases.case import read_case
+from storage.cases.outcomes import read_outcome, write_outcome
 from storage.recipe import recipe_from
-from storage.releases import publish_release, read_release
-from storage.sources import SourceSpec
+from storage.releases.release import publish_release, read_release
+from storage.sources.registry import SourceSpec
 from storage.store import open_store
-from tasks.release import draft_release
+from tasks.auto_select import pick_automatically
+from tasks.curation.survey import survey_source
+from tasks.publish import draft_release
 from tasks.reproduce import compare_with_release, out_of_reach
-from tasks.review import pick_automatically
-from tasks.survey import survey_source
 from tests.phantoms import ball_patch, write_table
 
 
 @pytest.fixture
 def manifest(store, curated):
     pick_automatically(store)
-    return publish_release(store, "0.1.0", draft_release(store, "0.1.0", curated.recipe), publisher="ann")
+    return publish_release(
+        store, "0.1.0", draft_release(store, "0.1.0", curated.recipe), publisher="ann"
+    )
 
 
 @pytest.fixture
 def anew(manifest, curated, tmp_path):
     """The same nodules computed into another store, with the recipe that the release keeps."""
     recipe = recipe_from(manifest["recipe"], "of release 0.1.0")
-    other = replace(curated, store_url=open_store(str(tmp_path / "anew"), create=True).url, recipe=recipe)
+    other = replace(
+        curated, store_url=open_store(str(tmp_path / "anew"), create=True).url, recipe=recipe
+    )
     for nodule in survey_source(other, None).nodules:
         curate_nodule(nodule, other)
     return open_store(other.store_url)
 
 
 def differences(store, anew):
-    return {one.nodule_id: one.difference for one in compare_with_release(store, read_release(store, "0.1.0"), anew)}
+    return {
+        one.nodule_id: one.difference
+        for one in compare_with_release(store, read_release(store, "0.1.0"), anew)
+    }
 
 
 def test_the_recipe_of_a_release_gives_its_bytes(store, manifest, anew):
     assert differences(store, anew) == {"n1": "", "n2": ""}
-    assert read_case(anew, "n1", manifest["nodules"]["n1"]["digest"]).facts["recipe"]["crop"]["in_plane_voxels"] == 24
+    assert (
+        read_case(anew, "n1", manifest["nodules"]["n1"]["digest"]).facts["recipe"]["crop"][
+            "in_plane_voxels"
+        ]
+        == 24
+    )
 
 
 def test_another_source_is_named(store, curated, manifest, anew, tmp_path):
@@ -59,7 +71,12 @@ def test_another_source_is_named(store, curated, manifest, anew, tmp_path):
 
 
 def test_what_the_source_lacks_or_refuses_is_named(store, anew):
-    write_outcome(anew, replace(read_outcome(anew, "n1"), state="refused", stage="trimap", reason="no voxel shared"))
+    write_outcome(
+        anew,
+        replace(
+            read_outcome(anew, "n1"), state="refused", stage="trimap", reason="no voxel shared"
+        ),
+    )
     anew.delete(["outcomes/n2.json"])
     assert differences(store, anew) == {
         "n1": "refused at trimap: no voxel shared",
@@ -71,7 +88,9 @@ def test_other_bytes_under_the_same_digest_are_named_with_the_libraries_that_cha
     outcome = read_outcome(anew, "n1")
     key = f"cases/n1/{outcome.digest}.done"
     anew.put(key, anew.get(key).replace(b'"sha256":"', b'"sha256":"f', 1))
-    assert differences(store, anew)["n1"].startswith(f"same digest, other bytes in cases/n1/{outcome.digest}/")
+    assert differences(store, anew)["n1"].startswith(
+        f"same digest, other bytes in cases/n1/{outcome.digest}/"
+    )
     assert "->" not in differences(store, anew)["n1"]
     write_outcome(anew, replace(outcome, versions={**outcome.versions, "numpy": "9.9.9"}))
     assert differences(store, anew)["n1"].endswith(f" (numpy {np.__version__} -> 9.9.9)")

@@ -1,4 +1,4 @@
-// Fetches and unpacks what qc/review/volumes.py packs: a uint32, a JSON header, arrays at multiples of eight.
+// Fetches and unpacks what qc/review/payloads.py packs: a uint32, a JSON header, arrays at multiples of eight.
 
 const KINDS = { int16: Int16Array, uint8: Uint8Array };
 

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from matting.learned import build_network, layers
-from matting.learned.layers import Depthwise, Normalised, Pointwise, PReLU
+from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU
 
 LAYERS = {
     "pointwise": lambda: Pointwise(5, 3),
     "pointwise, no bias": lambda: Pointwise(5, 3, bias=False),
-    "cheap": lambda: Normalised(Depthwise(5), nn.InstanceNorm3d(5), PReLU()),
-    "cheap, not activated": lambda: Normalised(Depthwise(5), nn.InstanceNorm3d(5)),
-    "primary": lambda: Normalised(Pointwise(5, 4, bias=False), nn.InstanceNorm3d(4), PReLU()),
-    "primary, not activated": lambda: Normalised(Pointwise(5, 4, bias=False), nn.InstanceNorm3d(4)),
+    "cheap": lambda: ConvNormAct(Depthwise(5), nn.InstanceNorm3d(5), PReLU()),
+    "cheap, not activated": lambda: ConvNormAct(Depthwise(5), nn.InstanceNorm3d(5)),
+    "primary": lambda: ConvNormAct(Pointwise(5, 4, bias=False), nn.InstanceNorm3d(4), PReLU()),
+    "primary, not activated": lambda: ConvNormAct(
+        Pointwise(5, 4, bias=False), nn.InstanceNorm3d(4)
+    ),
     "slope": PReLU,
 }
 SIZES = [(6, 7, 9), (1, 1, 17), (1, 4, 2), (2, 16, 33)]
@@ -42,7 +44,9 @@ def test_values_and_gradients_are_torchs(name: str, size: tuple[int, ...]) -> No
     for got, expected in zip(ours, reference, strict=True):
         assert got.dtype == torch.float32
         assert got.shape == expected.shape
-        assert torch.allclose(got.double(), expected, rtol=1e-4, atol=2e-5 * max(1.0, float(expected.abs().max())))
+        assert torch.allclose(
+            got.double(), expected, rtol=1e-4, atol=2e-5 * max(1.0, float(expected.abs().max()))
+        )
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -59,7 +63,9 @@ def test_the_number_of_threads_changes_no_bit_of_a_layer(monkeypatch: pytest.Mon
     wanted = torch.randn_like(x)
     alone = told(layer, x, wanted)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert all(torch.equal(one, other) for one, other in zip(alone, told(layer, x, wanted), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(alone, told(layer, x, wanted), strict=True)
+    )
 
 
 def test_a_network_without_the_kernels_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +86,8 @@ def test_lower_precision_and_other_layouts_are_left_to_torch(variant: str) -> No
         whole = network(image).alpha
         with torch.autocast("cpu", torch.bfloat16):
             rounded = network(image).alpha.float()
-        last = network.to(memory_format=torch.channels_last_3d)(image.to(memory_format=torch.channels_last_3d)).alpha
+        last = network.to(memory_format=torch.channels_last_3d)(
+            image.to(memory_format=torch.channels_last_3d)
+        ).alpha
     assert torch.allclose(whole, last, atol=1e-5)
     assert 0 < float((whole - rounded).abs().max()) < 0.1

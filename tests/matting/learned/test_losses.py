@@ -6,14 +6,14 @@ from math import exp, log
 import pytest
 import torch
 
-from matting.learned.losses import Losses, Targets, alpha_loss, gradient_loss, losses, mask_loss
-from matting.learned.network import Output
+from matting.learned.losses import Losses, LossTargets, alpha_loss, gradient_loss, losses, mask_loss
+from matting.learned.network import NetworkOutput
 from tests.matting.learned.batches import random_batch
 
 SHAPE = (2, 1, 3, 4, 5)
 
 
-def plain(output: Output, targets: Targets) -> dict[str, float]:
+def plain(output: NetworkOutput, targets: LossTargets) -> dict[str, float]:
     """Every loss by its formula, voxel by voxel."""
     sums = {"alpha": 0.0, "gradient": 0.0, "overlap": 0.0, "union": 0.0}
     count = output.alpha.shape[0]
@@ -36,10 +36,10 @@ def plain(output: Output, targets: Targets) -> dict[str, float]:
     return sums
 
 
-def random_output(shape: tuple[int, ...], seed: int) -> Output:
+def random_output(shape: tuple[int, ...], seed: int) -> NetworkOutput:
     generator = torch.Generator().manual_seed(seed)
     masks = torch.randn((shape[0], 2, *shape[2:]), generator=generator)
-    return Output(torch.rand(shape, generator=generator), masks)
+    return NetworkOutput(torch.rand(shape, generator=generator), masks)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -50,7 +50,9 @@ def test_every_loss_is_its_formula(seed: int) -> None:
     got = losses(output, targets)
     for name, value in expected.items():
         assert float(getattr(got, name)) == pytest.approx(value, rel=1e-5), name
-    total = expected["overlap"] + expected["union"] + 10 * expected["alpha"] + 10 * expected["gradient"]
+    total = (
+        expected["overlap"] + expected["union"] + 10 * expected["alpha"] + 10 * expected["gradient"]
+    )
     assert float(got.total) == pytest.approx(total, rel=1e-5)
 
 
@@ -59,17 +61,24 @@ def test_padding_counts_nowhere() -> None:
     output = random_output(SHAPE, 5)
     before = losses(output, targets)
     hidden = ~targets.valid
-    other = Output(output.alpha.masked_fill(hidden, 0.9), output.masks.masked_fill(hidden, -30.0))
+    other = NetworkOutput(
+        output.alpha.masked_fill(hidden, 0.9), output.masks.masked_fill(hidden, -30.0)
+    )
     spoiled = targets._replace(union=targets.union | hidden, overlap=targets.overlap | hidden)
     for name in Losses._fields:
-        assert float(getattr(losses(other, spoiled), name)) == pytest.approx(float(getattr(before, name))), name
+        assert float(getattr(losses(other, spoiled), name)) == pytest.approx(
+            float(getattr(before, name))
+        ), name
 
 
 def test_a_batch_is_the_mean_of_its_nodules_even_when_their_padding_differs() -> None:
     _, targets = random_batch((3, 1, 4, 4, 4), 6)
     output = random_output((3, 1, 4, 4, 4), 7)
     parts = [
-        losses(Output(output.alpha[n : n + 1], output.masks[n : n + 1]), Targets(*(t[n : n + 1] for t in targets)))
+        losses(
+            NetworkOutput(output.alpha[n : n + 1], output.masks[n : n + 1]),
+            LossTargets(*(t[n : n + 1] for t in targets)),
+        )
         for n in range(3)
     ]
     whole = losses(output, targets)
@@ -80,14 +89,18 @@ def test_a_batch_is_the_mean_of_its_nodules_even_when_their_padding_differs() ->
 
 def test_the_truth_itself_costs_nothing_but_the_masks() -> None:
     _, targets = random_batch(SHAPE, 8)
-    assert float(alpha_loss(targets.alpha, targets)) == float(gradient_loss(targets.alpha, targets)) == 0.0
+    assert (
+        float(alpha_loss(targets.alpha, targets))
+        == float(gradient_loss(targets.alpha, targets))
+        == 0.0
+    )
     certain = torch.where(targets.union, 20.0, -20.0)
     assert float(mask_loss(certain, targets.union, targets.valid)) == pytest.approx(0.0, abs=1e-8)
 
 
 def test_without_masks_only_the_matte_is_judged() -> None:
     _, targets = random_batch(SHAPE, 9)
-    got = losses(Output(random_output(SHAPE, 1).alpha, None), targets)
+    got = losses(NetworkOutput(random_output(SHAPE, 1).alpha, None), targets)
     assert float(got.overlap) == float(got.union) == 0.0
     assert float(got.total) == pytest.approx(10 * float(got.alpha) + 10 * float(got.gradient))
 
@@ -95,6 +108,6 @@ def test_without_masks_only_the_matte_is_judged() -> None:
 def test_half_precision_is_summed_in_single() -> None:
     _, targets = random_batch((1, 1, 32, 32, 32), 2)
     output = random_output((1, 1, 32, 32, 32), 3)
-    half = Output(output.alpha.bfloat16(), output.masks.bfloat16())
-    rounded = Output(half.alpha.float(), half.masks.float())
+    half = NetworkOutput(output.alpha.bfloat16(), output.masks.bfloat16())
+    rounded = NetworkOutput(half.alpha.float(), half.masks.float())
     assert float(losses(half, targets).total) == float(losses(rounded, targets).total)

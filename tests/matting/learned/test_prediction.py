@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from matting.errors import InputError
 from matting.learned import build_network
-from matting.learned.network import MattingNetwork, Output
+from matting.learned.network import MattingNetwork, NetworkOutput
 from matting.learned.prediction import predict, tiles
-from matting.refusal import Refusal
 
 RANGE_HU = (-1000.0, 400.0)
 
@@ -19,9 +19,9 @@ class Repeats(MattingNetwork):
         super().__init__("3dmm-mg", auxiliary=True)
         self.seen: list[tuple[int, ...]] = []
 
-    def forward(self, image: torch.Tensor) -> Output:
+    def forward(self, image: torch.Tensor) -> NetworkOutput:
         self.seen.append(tuple(image.shape[2:]))
-        return Output(image, torch.cat([image - 0.5, image + 0.5], dim=1))
+        return NetworkOutput(image, torch.cat([image - 0.5, image + 0.5], dim=1))
 
 
 def volume(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +53,7 @@ def test_what_was_not_measured_is_neither_seen_nor_predicted() -> None:
     found = predict(network, image, valid, RANGE_HU)
     assert network.seen == [(16, 16, 32)]
     np.testing.assert_allclose(found.alpha, np.where(valid, intensity(image), 0), atol=1e-6)
-    with pytest.raises(Refusal, match="nothing to look at"):
+    with pytest.raises(InputError, match="nothing to look at"):
         predict(network, image, np.zeros_like(valid), RANGE_HU)
 
 
@@ -94,5 +94,5 @@ def test_tiles_of_a_real_network_differ_little_inside_and_are_a_matte() -> None:
 @pytest.mark.parametrize(("tile", "overlap"), [(40, 8), (32, 32), (32, -1)])
 def test_tiles_that_cannot_be_used_are_refused(tile: int, overlap: int) -> None:
     image, valid = volume((16, 16, 32))
-    with pytest.raises(Refusal, match="tiles cannot be used"):
+    with pytest.raises(InputError, match="tiles cannot be used"):
         predict(Repeats(), image, valid, RANGE_HU, tile=tile, overlap=overlap)

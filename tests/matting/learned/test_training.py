@@ -7,14 +7,16 @@ from itertools import chain
 import pytest
 import torch
 
-from matting.learned.batches import TENSORS, Batch, draw_order, make_batch, turned
-from matting.learned.losses import Targets, losses
+from matting.errors import InputError
+from matting.learned.batches import TENSORS, Batch, draw_order, make_batch, random_flip_rotate
+from matting.learned.losses import LossTargets, losses
 from matting.learned.training import State, Trainer, pick_device, rate_at, resolve_precision
-from matting.parameters import Training
-from matting.refusal import Refusal
+from matting.parameters import TrainingSettings
 from tests.matting.learned.batches import random_batch, soft_balls
 
-SHORT = Training(crop_zyx=(16, 32, 32), batch=3, at_once=2, epochs=2, warm_up_epochs=1.0, seed=5)
+SHORT = TrainingSettings(
+    crop_zyx=(16, 32, 32), batch=3, at_once=2, epochs=2, warm_up_epochs=1.0, seed=5
+)
 
 
 class Shelf:
@@ -27,10 +29,10 @@ class Shelf:
     def __call__(self, epoch: int, parts: list[list[int]]) -> Iterable[Batch]:
         for part in parts:
             self.asked.append((epoch, part))
-            yield Batch(self.image[part], Targets(*(tensor[part] for tensor in self.targets)))
+            yield Batch(self.image[part], LossTargets(*(tensor[part] for tensor in self.targets)))
 
 
-def trained(training: Training, *, auxiliary: bool = True) -> Trainer:
+def trained(training: TrainingSettings, *, auxiliary: bool = True) -> Trainer:
     trainer = Trainer("3dmm-mg", auxiliary, training, 7)
     trainer.run(Shelf())
     return trainer
@@ -60,7 +62,9 @@ def test_a_training_that_was_stopped_anywhere_ends_in_the_same_weights(stop: int
     def keep(trainer: Trainer) -> None:
         if trainer.steps == stop:
             state = trainer.state()
-            kept.append(State({name: tensor.clone() for name, tensor in state.tensors.items()}, state.facts))
+            kept.append(
+                State({name: tensor.clone() for name, tensor in state.tensors.items()}, state.facts)
+            )
 
     Trainer("3dmm-mg", True, SHORT, 7).run(Shelf(), after_step=keep)
     resumed = Trainer("3dmm-mg", True, SHORT, 7)
@@ -81,13 +85,17 @@ def test_the_seed_decides_and_nothing_else() -> None:
 def test_a_batch_computed_in_parts_is_the_batch() -> None:
     whole, parts = (trained(replace(SHORT, epochs=1, batch=7, at_once=n)) for n in (7, 2))
     assert whole.history[0].total == pytest.approx(parts.history[0].total, rel=1e-5)
-    ours, theirs = (torch.cat([t.flatten() for t in moments(trainer)]) for trainer in (whole, parts))
+    ours, theirs = (
+        torch.cat([t.flatten() for t in moments(trainer)]) for trainer in (whole, parts)
+    )
     # They differ by rounding only; parts that were weighted wrongly would make them differ by tens of per cent.
     assert float((ours - theirs).norm()) < 0.01 * float(ours.norm())
 
 
 def test_crops_of_different_sizes_make_one_step() -> None:
-    with pytest.raises(Refusal, match=r"training\.at_once.*got 2, expected 1 where training\.fitted"):
+    with pytest.raises(
+        InputError, match=r"training\.at_once.*got 2, expected 1 where training\.fitted"
+    ):
         replace(SHORT, fitted=True)
     small, large = (random_batch((1, 1, 16, size, 32), seed=size) for size in (16, 48))
 
@@ -101,10 +109,15 @@ def test_crops_of_different_sizes_make_one_step() -> None:
     for batch in (small, large):
         network = deepcopy(trainer.network)
         losses(network(batch[0]), batch[1]).total.backward()
-        each.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+        each.append(
+            torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+        )
     trainer.run(load)
     mean = torch.cat(
-        [trainer.state().tensors[f"mean.{name}"].flatten() for name, _ in trainer.network.named_parameters()]
+        [
+            trainer.state().tensors[f"mean.{name}"].flatten()
+            for name, _ in trainer.network.named_parameters()
+        ]
     )
     # Adam's first moment after one step is a tenth of the gradient, and weight decay adds next to nothing to it.
     expected = 0.1 * (each[0] + each[1]) / 2
@@ -112,7 +125,11 @@ def test_crops_of_different_sizes_make_one_step() -> None:
 
 
 def moments(trainer: Trainer) -> list[torch.Tensor]:
-    return [tensor for name, tensor in sorted(trainer.state().tensors.items()) if name.startswith("mean.")]
+    return [
+        tensor
+        for name, tensor in sorted(trainer.state().tensors.items())
+        if name.startswith("mean.")
+    ]
 
 
 def test_two_balls_are_learned() -> None:
@@ -120,15 +137,17 @@ def test_two_balls_are_learned() -> None:
 
     def load(_: int, parts: list[list[int]]) -> Iterable[Batch]:
         for part in parts:
-            yield Batch(image[part], Targets(*(tensor[part] for tensor in targets)))
+            yield Batch(image[part], LossTargets(*(tensor[part] for tensor in targets)))
 
-    trainer = Trainer("3dmm-mg", True, Training(batch=2, at_once=2, epochs=80, ghost_rate=0.02, seed=3), 2)
+    trainer = Trainer(
+        "3dmm-mg", True, TrainingSettings(batch=2, at_once=2, epochs=80, ghost_rate=0.02, seed=3), 2
+    )
     trainer.run(load)
     assert trainer.history[-1].alpha < 0.1 * trainer.history[0].alpha
 
 
 def test_the_rate_rises_over_the_first_epoch_and_then_falls_to_nothing() -> None:
-    training = Training(epochs=10, warm_up_epochs=1.0)
+    training = TrainingSettings(epochs=10, warm_up_epochs=1.0)
     rates = [rate_at(step, 20, 3e-4, training) for step in range(200)]
     assert rates[0] == pytest.approx(3e-4 / 20)
     assert rates[19] == pytest.approx(3e-4)
@@ -136,27 +155,35 @@ def test_the_rate_rises_over_the_first_epoch_and_then_falls_to_nothing() -> None
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[110] == pytest.approx(1.5e-4)
     assert 0 < rates[-1] < 1e-7
-    assert rate_at(0, 20, 3e-4, Training(warm_up_epochs=0.0)) == 3e-4
+    assert rate_at(0, 20, 3e-4, TrainingSettings(warm_up_epochs=0.0)) == 3e-4
 
 
 def test_ghosts_learn_at_their_own_rate() -> None:
-    assert (Trainer("3dmm-mg", True, SHORT, 7).rate, Trainer("3dmm", True, SHORT, 7).rate) == (3e-3, 3e-4)
+    assert (Trainer("3dmm-mg", True, SHORT, 7).rate, Trainer("3dmm", True, SHORT, 7).rate) == (
+        3e-3,
+        3e-4,
+    )
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
     shelf = Shelf()
     shelf.targets.alpha[:] = math.nan
-    with pytest.raises(Refusal, match=r"no number any more after 0 steps.*Lower training\.rate"):
+    with pytest.raises(InputError, match=r"no number any more after 0 steps.*Lower training\.rate"):
         Trainer("3dmm-mg", True, SHORT, 7).run(shelf)
 
 
 def test_low_precision_learns_too() -> None:
-    low, single = (trained(replace(SHORT, epochs=1, precision=precision)) for precision in ("bfloat16", "single"))
+    low, single = (
+        trained(replace(SHORT, epochs=1, precision=precision))
+        for precision in ("bfloat16", "single")
+    )
     assert low.history[-1].total == pytest.approx(single.history[-1].total, rel=0.05)
     assert not same(low, single)
 
 
-@pytest.mark.parametrize(("asked", "got"), [("auto", "single"), ("bfloat16", "bfloat16"), ("half", "half")])
+@pytest.mark.parametrize(
+    ("asked", "got"), [("auto", "single"), ("bfloat16", "bfloat16"), ("half", "half")]
+)
 def test_precision_on_a_cpu(asked: str, got: str) -> None:
     assert resolve_precision(asked, torch.device("cpu")) == got
 
@@ -164,12 +191,12 @@ def test_precision_on_a_cpu(asked: str, got: str) -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     assert pick_device("cpu").type == "cpu"
     for name in ("cuda:99", "abacus"):
-        with pytest.raises(Refusal, match=f"no such device: got {name}"):
+        with pytest.raises(InputError, match=f"no such device: got {name}"):
             pick_device(name)
 
 
 def test_nothing_to_learn_from_is_refused() -> None:
-    with pytest.raises(Refusal, match="nothing to learn from"):
+    with pytest.raises(InputError, match="nothing to learn from"):
         Trainer("3dmm-mg", True, SHORT, 0)
 
 
@@ -182,7 +209,7 @@ def test_symmetries_move_all_tensors_alike_and_lose_no_voxel() -> None:
     before = crop((4, 6, 6))
     seen = set()
     for index in range(200):
-        after = turned(before, 1, 0, index)
+        after = random_flip_rotate(before, 1, 0, index)
         assert after["image"].shape == (1, 4, 6, 6)
         assert torch.equal(after["image"].flatten().sort().values, before["image"].flatten())
         for n, name in enumerate(TENSORS):
@@ -191,13 +218,32 @@ def test_symmetries_move_all_tensors_alike_and_lose_no_voxel() -> None:
     # flips of three axes, and the two equal axes exchanged
     assert len(seen) == 16
     cube = crop((3, 3, 3))
-    assert len({tuple(turned(cube, 1, 0, index)["image"].flatten().tolist()) for index in range(1500)}) == 48
+    assert (
+        len(
+            {
+                tuple(random_flip_rotate(cube, 1, 0, index)["image"].flatten().tolist())
+                for index in range(1500)
+            }
+        )
+        == 48
+    )
 
 
 def test_symmetries_are_drawn_anew_in_each_epoch_and_are_the_same_when_asked_again() -> None:
     before = crop((4, 4, 4))
-    assert all(torch.equal(turned(before, 1, 2, 3)[name], turned(before, 1, 2, 3)[name]) for name in TENSORS)
-    assert any(not torch.equal(turned(before, 1, 0, n)["image"], turned(before, 1, 1, n)["image"]) for n in range(4))
+    assert all(
+        torch.equal(
+            random_flip_rotate(before, 1, 2, 3)[name], random_flip_rotate(before, 1, 2, 3)[name]
+        )
+        for name in TENSORS
+    )
+    assert any(
+        not torch.equal(
+            random_flip_rotate(before, 1, 0, n)["image"],
+            random_flip_rotate(before, 1, 1, n)["image"],
+        )
+        for n in range(4)
+    )
 
 
 def test_intensities_are_clipped() -> None:

@@ -15,11 +15,11 @@ import httpx
 import pytest
 import uvicorn
 
-from qc.review.app import PROOF_HEADER, make_app
-from qc.review.desk import Desk
-from qc.review.people import Door
-from storage.outcomes import read_outcome
-from storage.recipe import Review
+from qc.review.auth import Authenticator
+from qc.review.routes import PROOF_HEADER, make_app
+from qc.review.service import ReviewService
+from storage.cases.outcomes import read_outcome
+from storage.recipe import ReviewSettings
 from storage.store import Store
 from tests.reviewable import reviewable_store
 
@@ -39,7 +39,9 @@ class InThisProcess:
     def __init__(self, app: Any) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="warning", lifespan="off"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, port=self.port, log_level="warning", lifespan="off")
+        )
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         wait_until(lambda: self._server.started)
@@ -95,10 +97,18 @@ def enter(reviewed: Store) -> Iterator[Callable[..., Caller]]:
     pages: dict[Any, InThisProcess] = {}
     callers: list[Caller] = []
 
-    def caller(name: str = "ann", *, blind: bool = False, token: str = "", tokens: Any = None) -> Caller:
+    def caller(
+        name: str = "ann", *, blind: bool = False, token: str = "", tokens: Any = None
+    ) -> Caller:
         key = (blind, bool(tokens))
         if key not in pages:
-            pages[key] = InThisProcess(make_app(Desk(reviewed, Review(), blind=blind), Door(tokens), local=True))
+            pages[key] = InThisProcess(
+                make_app(
+                    ReviewService(reviewed, ReviewSettings(), blind=blind),
+                    Authenticator(tokens),
+                    local=True,
+                )
+            )
         callers.append(Caller(pages[key].url, reviewed, name, token))
         return callers[-1]
 
@@ -114,12 +124,24 @@ class Page:
 
     def __init__(self, store: str, port: int, *options: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._command = [sys.executable, "-m", "flows.cli", "review", "serve", "--store", store, "--port", str(port)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "review",
+            "serve",
+            "--store",
+            store,
+            "--port",
+            str(port),
+        ]
         self._command += options
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        self._process = subprocess.Popen(
+            self._command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
         wait_until(self._is_up)
 
     def _is_up(self) -> bool:

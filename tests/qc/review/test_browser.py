@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from storage.consensus import standing
-from storage.decisions import effective, read_decisions
-from storage.outcomes import read_outcome
-from storage.recipe import Recipe, Review
-from storage.studies import MATTE, create_study, plan_study
-from tasks.review import pick_automatically
+from storage.cases.outcomes import read_outcome
+from storage.recipe import Recipe, ReviewSettings
+from storage.reviews.consensus import find_consensus
+from storage.reviews.studies import MATTE, create_study, plan_study
+from storage.reviews.verdicts import effective, read_verdicts
+from tasks.auto_select import pick_automatically
 from tests.qc.review.conftest import wait_until
 from tests.reviewable import METHODS, add_nodule
 
@@ -34,14 +34,16 @@ def begin(page: Any) -> None:
 def answers(store: Any, reviewer: str = "ann", study: str = "") -> dict[str, str | None]:
     found = {}
     for nodule in IDS:
-        for said in effective(read_decisions(store, nodule, study)):
+        for said in effective(read_verdicts(store, nodule, study)):
             if said.reviewer == reviewer and said.answer:
                 found[nodule] = said.answer
     return found
 
 
 def pixels(page: Any, plane: str) -> str:
-    return str(page.eval_on_selector(f"[data-plane={plane}] canvas", "canvas => canvas.toDataURL()"))
+    return str(
+        page.eval_on_selector(f"[data-plane={plane}] canvas", "canvas => canvas.toDataURL()")
+    )
 
 
 @pytest.fixture
@@ -75,14 +77,14 @@ def test_deciding_by_keyboard_alone_from_the_first_page_to_the_last(page, visit,
     ann.keyboard.press("f")
     saved(ann)
     assert answers(reviewed) == {IDS[0]: "lb", IDS[1]: "discard", IDS[2]: "if+"}
-    (noted,) = read_decisions(reviewed, IDS[2])
+    (noted,) = read_verdicts(reviewed, IDS[2])
     assert noted.note == "soft rim 1 2 x"
     assert noted.seconds is not None
-    assert read_decisions(reviewed, IDS[1])[0].reason == "artefact"
-    assert [d.verdict for d in read_decisions(reviewed, IDS[3])] == ["flag"]
+    assert read_verdicts(reviewed, IDS[1])[0].reason == "artefact"
+    assert [d.verdict for d in read_verdicts(reviewed, IDS[3])] == ["flag"]
     for nodule in (IDS[3], IDS[2]):
         ann.keyboard.press("u")
-        wait_until(lambda nodule=nodule: read_decisions(reviewed, nodule)[-1].verdict == "undo")
+        wait_until(lambda nodule=nodule: read_verdicts(reviewed, nodule)[-1].verdict == "undo")
         shown(ann, nodule)
     assert answers(reviewed) == {IDS[0]: "lb", IDS[1]: "discard"}
 
@@ -114,7 +116,7 @@ def test_deciding_by_mouse_and_changing_ones_mind_after_a_reload(page, visit, re
     shown(ann, IDS[1])
     saved(ann)
     assert answers(reviewed)[IDS[0]] == "cf"
-    assert len(read_decisions(reviewed, IDS[0])) == 2
+    assert len(read_verdicts(reviewed, IDS[0])) == 2
 
 
 def test_a_server_that_is_killed_loses_no_verdict_and_counts_none_twice(page, visit, reviewed):
@@ -139,7 +141,7 @@ def test_a_server_that_is_killed_loses_no_verdict_and_counts_none_twice(page, vi
     shown(ann, IDS[3])
     ann.keyboard.press("f")
     saved(ann)
-    assert [len(read_decisions(reviewed, nodule)) for nodule in IDS[:3]] == [1, 1, 1]
+    assert [len(read_verdicts(reviewed, nodule)) for nodule in IDS[:3]] == [1, 1, 1]
 
 
 def test_two_reviewers_at_once_do_not_disturb_each_other(page, visit, reviewed):
@@ -155,8 +157,11 @@ def test_two_reviewers_at_once_do_not_disturb_each_other(page, visit, reviewed):
     saved(bob)
     assert set(answers(reviewed, "ann").values()) == {"cf"}
     assert list(answers(reviewed, "bob").values()) == ["cf"] * 3 + ["knn"] * 2
-    majority = Review(rule="majority", reviewers=2)
-    stand = {n: standing(read_decisions(reviewed, n), read_outcome(reviewed, n).digest, majority) for n in IDS}
+    majority = ReviewSettings(rule="majority", reviewers=2)
+    stand = {
+        n: find_consensus(read_verdicts(reviewed, n), read_outcome(reviewed, n).digest, majority)
+        for n in IDS
+    }
     assert [one.is_disputed for one in stand.values()] == [False] * 3 + [True] * 2
     ann.goto(f"{page.url}/agreement")
     assert ann.locator("td:has-text('ann: cf, bob: knn')").count() == 2
@@ -168,12 +173,14 @@ def test_a_nodule_that_changed_under_the_reviewer_is_not_decided(page, visit, re
     add_nodule(reviewed, IDS[0], digest="e" * 64)
     ann.keyboard.press("1")
     ann.wait_for_selector(f"#toast.alarm:has-text('Not recorded ({IDS[0]})')")
-    assert read_decisions(reviewed, IDS[0]) == []
+    assert read_verdicts(reviewed, IDS[0]) == []
 
 
 def test_a_study_from_its_first_page_to_its_last(page, visit, reviewed):
     pick_automatically(reviewed)
-    create_study(reviewed, plan_study(reviewed, "pilot", nodules=5, raters=2, seed=11, recipe=Recipe()))
+    create_study(
+        reviewed, plan_study(reviewed, "pilot", nodules=5, raters=2, seed=11, recipe=Recipe())
+    )
     for name in ("ann", "bob"):
         rater = visit(page.url, name)
         rater.goto(f"{page.url}/study/pilot")
@@ -191,12 +198,14 @@ def test_a_study_from_its_first_page_to_its_last(page, visit, reviewed):
         given = answers(reviewed, name, "pilot")
         assert set(given) == set(IDS)
         assert set(given.values()) <= {"reader-1", "reader-2", "reader-3", "reader-4", MATTE}
-        assert all(d.blind for n in IDS for d in read_decisions(reviewed, n, "pilot"))
+        assert all(d.blind for n in IDS for d in read_verdicts(reviewed, n, "pilot"))
 
 
 def seen(page: Any, plane: str) -> tuple[Any, list[str]]:
     """What a pane shows: its image, and where its cross-hair lies over it."""
-    bars = page.locator(f"[data-plane={plane}] i").evaluate_all("bars => bars.map(bar => bar.style.transform)")
+    bars = page.locator(f"[data-plane={plane}] i").evaluate_all(
+        "bars => bars.map(bar => bar.style.transform)"
+    )
     return pixels(page, plane), bars
 
 
@@ -252,12 +261,14 @@ def test_blind_hides_every_name_from_the_page(page, visit, reviewed):
     begin(ann)
     seen = ann.evaluate("document.body.innerText + document.getElementById('view').textContent")
     assert not [
-        method for method in METHODS if f">{method}<" in seen or f" {method}\n" in seen or f'"{method}"' in seen
+        method
+        for method in METHODS
+        if f">{method}<" in seen or f" {method}\n" in seen or f'"{method}"' in seen
     ]
     ann.keyboard.press("1")
     shown(ann, IDS[1])
     saved(ann)
-    (said,) = read_decisions(reviewed, IDS[0])
+    (said,) = read_verdicts(reviewed, IDS[0])
     assert said.blind
     assert ann.url.endswith("?blind=1")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from qc.review.app import PROOF_HEADER
-from qc.review.gate import BODY_LIMIT_BYTES, HEADERS
-from qc.review.people import COOKIE, add_token, read_tokens
+from qc.review.auth import COOKIE, add_token, read_tokens
+from qc.review.routes import PROOF_HEADER
+from qc.review.security import BODY_LIMIT_BYTES, HEADERS
 
 PATHS = (
     "..", "../..", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/store.json",
@@ -40,13 +40,32 @@ class Attacker:
         self.before = self.state()
 
     def state(self) -> dict[str, bytes]:
-        return {str(path): path.read_bytes() for path in Path(self.store.url).rglob("*") if path.is_file()}
+        return {
+            str(path): path.read_bytes()
+            for path in Path(self.store.url).rglob("*")
+            if path.is_file()
+        }
 
-    def send(self, method: str, target: str, body: bytes | None = None, *, length: bool = True, **headers: str) -> int:
+    def send(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        *,
+        length: bool = True,
+        **headers: str,
+    ) -> int:
         self.count += 1
         host = self.ann.url.removeprefix("http://")
-        given = {"host": host, "origin": self.ann.url, "cookie": self.session, PROOF_HEADER: self.ann.proof}
-        given |= {"content-type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
+        given = {
+            "host": host,
+            "origin": self.ann.url,
+            "cookie": self.session,
+            PROOF_HEADER: self.ann.proof,
+        }
+        given |= {"content-type": "application/json"} | {
+            name.replace("_", "-"): text for name, text in headers.items()
+        }
         connection = http.client.HTTPConnection(host, timeout=60)
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         for name, text in given.items():
@@ -122,7 +141,9 @@ def test_bodies_that_are_too_long_or_of_another_kind_are_refused(attacker):
     assert attacker.send("POST", "/api/verdicts", long) == 413
     assert attacker.send("POST", "/who", b"name=" + b"x" * BODY_LIMIT_BYTES) == 413
     said = json.dumps(attacker.ann.said()).encode()
-    assert attacker.send("POST", "/api/verdicts", said, length=False, transfer_encoding="chunked") in {400, 411}
+    assert attacker.send(
+        "POST", "/api/verdicts", said, length=False, transfer_encoding="chunked"
+    ) in {400, 411}
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         assert attacker.send("POST", "/api/verdicts", said, content_type=kind) in {415, 422}
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
@@ -131,7 +152,13 @@ def test_bodies_that_are_too_long_or_of_another_kind_are_refused(attacker):
 
 def test_changes_come_from_our_own_page_only(attacker):
     said = attacker.ann.said()
-    for origin in ("http://evil.example", "null", "http://127.0.0.1", attacker.ann.url + ".evil.example", "https://"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1",
+        attacker.ann.url + ".evil.example",
+        "https://",
+    ):
         assert attacker.verdict(said, origin=origin) == 403
     assert attacker.verdict(said, origin="") == 403
     for site in ("cross-site", "same-site", "none"):
@@ -145,7 +172,13 @@ def test_changes_come_from_our_own_page_only(attacker):
 
 
 def test_without_a_session_nothing_is_shown(attacker):
-    for session in ("", f"{COOKIE}=", f"{COOKIE}=ann", f"{COOKIE}=ann~short", f"{COOKIE}=../x~{'a' * 43}"):
+    for session in (
+        "",
+        f"{COOKIE}=",
+        f"{COOKIE}=ann",
+        f"{COOKIE}=ann~short",
+        f"{COOKIE}=../x~{'a' * 43}",
+    ):
         assert attacker.verdict(attacker.ann.said(), cookie=session) == 401
         assert attacker.send("GET", "/api/nodule/P-1-a1", cookie=session) == 401
         assert attacker.send("GET", "/nodule/P-1-a1", cookie=session) == 303
@@ -158,13 +191,24 @@ def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path):
     ann = enter("ann", token=tokens["ann"], tokens=hashes)
     assert ann.proof
     attacker = Attacker(ann, reviewed)
-    wrong = ("", "x", tokens["bob"], tokens["ann"][:-1], tokens["ann"] + "x", hashes["ann"], "a" * 200)
+    wrong = (
+        "",
+        "x",
+        tokens["bob"],
+        tokens["ann"][:-1],
+        tokens["ann"] + "x",
+        hashes["ann"],
+        "a" * 200,
+    )
     for token in wrong:
         assert attacker.send("POST", "/who", f"name=ann&token={token}".encode(), cookie="") == 403
         assert attacker.send("GET", "/api/nodule/P-1-a1", cookie=f"{COOKIE}=ann~{token}") == 401
         assert attacker.verdict(ann.said(), cookie=f"{COOKIE}=ann~{token}") == 401
     for name in ("eve", "root"):
-        assert attacker.send("POST", "/who", f"name={name}&token={tokens['ann']}".encode(), cookie="") == 403
+        assert (
+            attacker.send("POST", "/who", f"name={name}&token={tokens['ann']}".encode(), cookie="")
+            == 403
+        )
     assert attacker.state() == attacker.before
 
 

@@ -1,0 +1,124 @@
+"""The whole sentence on one machine: stand-in scans -> curate -> pick -> release -> train -> metrics -> report."""
+
+import shutil
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.cli.printing import console, show_result
+from flows.curate import curate
+from flows.engine.cluster import Cluster
+from flows.engine.prefect_server import prefect_server
+from flows.publish import publish
+from qc.report.build import write_report
+from qc.report.page import ReleaseFacts, RunSummary, TrainingFacts
+from qc.report.training import training_facts
+from storage.recipe import load_recipe
+from storage.releases.release import is_published, read_release, verify_release
+from storage.results.checkpoints import checkpoint_prefix, last_look, read_checkpoint
+from storage.results.scores import METHOD_SCORES, read_lines
+from storage.sources.registry import SourceSpec
+from storage.sources.synthetic import DEMO_PATIENTS, write_synthetic
+from storage.store import Store, open_store
+from tasks.auto_select import pick_automatically
+from tasks.curation.context import CurationJob
+
+SEED = 20221011
+VERSION = "0.1.0"
+
+
+def run_demo(out: Path, workers: int) -> int:
+    """Run the main job on stand-in scans in a folder of its own; run again, it goes on where it stopped.
+
+    Args:
+        out: Folder for ``dicom/``, ``store/`` and ``report.html``.
+        workers: Processes to curate with.
+
+    Returns:
+        The exit code.
+    """
+    # Torch takes its time to load; the processes that curate import this module too and need none of it.
+    from flows.train import train
+
+    started, begin = datetime.now(UTC), time.monotonic()
+    dicom, store_url = out / "dicom", str(out / "store")
+    order = CurationJob(SourceSpec("lidc", str(dicom.resolve())), store_url, load_recipe("demo"))
+    console.print(
+        f"[1/6] stand-in scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: real annotations, simulated CT"
+    )
+    write_synthetic(dicom, DEMO_PATIENTS, SEED)
+    store = open_store(store_url, create=True)
+    with prefect_server():
+        console.print("[2/6] curate: crop, resample, trimap, eight mattes, Zarr case")
+        result = curate(order, cluster=Cluster(workers=workers))
+        show_result(result)
+        console.print("[3/6] automatic pick")
+        pick_automatically(store)
+        console.print(f"[4/6] release {VERSION}")
+        if not is_published(store, VERSION):
+            publish(store_url, VERSION, order.recipe, "halosign demo")
+        console.print("[5/6] train 3DMM-MG for a short while, measure it")
+        network = train(store_url, VERSION, recipe="demo", device="cpu")
+    console.print("[6/6] verify the release, write the report")
+    complaints = verify_release(store, VERSION)
+    run = RunSummary(
+        started.isoformat(timespec="seconds"),
+        time.monotonic() - begin,
+        workers,
+        store_url,
+        order.recipe.name,
+    )
+    members = read_release(store, VERSION)["nodules"]
+    training = _training(store, network)
+    _write_report(store, out / "report.html", run, members, training, verified=not complaints)
+    _say_what_next(out, min(members), complaints)
+    return 0 if result.is_clean and not complaints else 1
+
+
+def _training(store: Store, digest: str) -> TrainingFacts:
+    checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
+    curves, samples = last_look(store, checkpoint)
+    lines = read_lines(store, VERSION, "test", digest, METHOD_SCORES)
+    return training_facts(
+        checkpoint, lines, curves=curves, samples=samples, truth="known", region="near"
+    )
+
+
+def _write_report(
+    store: Store,
+    path: Path,
+    run: RunSummary,
+    members: dict[str, dict[str, Any]],
+    training: TrainingFacts,
+    *,
+    verified: bool,
+) -> None:
+    picks = {nodule_id: member["method"] for nodule_id, member in members.items()}
+    nodules = Counter(member["split"] for member in members.values())
+    patients = Counter(
+        split for _, split in {(m["patient_id"], m["split"]) for m in members.values()}
+    )
+    release = ReleaseFacts(VERSION, nodules, patients, verified)
+    write_report(
+        store, path, title="Halosign demo", run=run, picks=picks, release=release, training=training
+    )
+
+
+def _say_what_next(out: Path, nodule_id: str, complaints: list[str]) -> None:
+    store = out / "store"
+    for complaint in complaints:
+        console.print(complaint, markup=False)
+    if shutil.which("halosign") is None:
+        console.print(f"\nfirst  export PATH={Path(sys.executable).parent}:$PATH")
+    console.print(
+        f"""
+open   {out / "report.html"}
+look   halosign status --store {store}
+       halosign release show {VERSION} --store {store}
+       halosign why {nodule_id} --store {store} --dicom {out / "dicom"} --recipe demo
+next   halosign curate --dicom FOLDER_OF_LIDC_IDRI --store ./store        (real scans)
+       halosign curate --files TABLE.csv --store ./store                  (your own)"""
+    )

@@ -1,0 +1,114 @@
+"""Prefect's server for the time of one run, where none is configured."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+
+from matting.errors import InputError
+
+START_TIMEOUT_S = 120.0
+"""A first start creates the database; on a slow disk that takes most of a minute."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """Give the URL of a Prefect API: the configured one, or one of our own that lives as long as the run.
+
+    Raises:
+        InputError: The configured server, or our own, does not answer.
+    """
+    configured = PREFECT_API_URL.value()
+    if configured:
+        _wait_until_healthy(configured, timeout_s=10.0, process=None)
+        yield configured
+        return
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    process = _start(port)
+    try:
+        _wait_until_healthy(url, START_TIMEOUT_S, process)
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+            yield url
+    finally:
+        _stop(process)
+
+
+def _start(port: int) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    environment = {
+        **os.environ,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_UI_ENABLED": "false",
+    }
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end the server when the run is killed, however it is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and what it started; it leads a session of its own."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, how)
+            process.wait(timeout=10)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _wait_until_healthy(
+    url: str, timeout_s: float, process: subprocess.Popen[bytes] | None
+) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
+        try:
+            if httpx.get(f"{url}/health", timeout=5).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    ended = process.poll() if process else None
+    raise InputError(
+        "the Prefect server does not answer",
+        got=f"no answer from {url}"
+        + (f", its process ended with {ended}" if ended is not None else ""),
+        expected=f"a healthy server within {timeout_s:.0f} s",
+        remedy="Check PREFECT_API_URL, or unset it so that Halosign starts its own; `prefect server start` shows why.",
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

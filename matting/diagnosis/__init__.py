@@ -1,0 +1,1 @@
+"""Benign or malignant from one input alone (paper, Fig. 6): classifiers, inputs, AUROC."""

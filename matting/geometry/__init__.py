@@ -1,0 +1,1 @@
+"""Where voxels are: the grid, the patch, cropping, resampling, the trimap."""

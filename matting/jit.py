@@ -1,0 +1,50 @@
+"""How numeric kernels are compiled: once per machine, serial, and in plain IEEE arithmetic.
+
+No threads and no fastmath, so that the same input gives the same bytes on any worker, in any order. The network's
+training alone may have sums reordered: its bytes depend on the processor in any case, for torch chooses by it too.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, cast, overload
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@overload
+def kernel(function: Function) -> Function: ...
+
+
+@overload
+def kernel(*, reordered: bool) -> Callable[[Function], Function]: ...
+
+
+def kernel(
+    function: Function | None = None, *, reordered: bool = False
+) -> Function | Callable[[Function], Function]:
+    """Compile a function to machine code, kept on disk beside its source or in the user's cache.
+
+    The interpreter's lock is released while it runs. Where neither place can be written, each process compiles
+    for itself instead of failing at import.
+
+    Args:
+        function: What to compile.
+        reordered: Let the compiler change the order of sums; the result's last bits then depend on the processor.
+    """
+    if function is None:
+        return partial(_compiled, reordered=reordered)
+    return _compiled(function, reordered=False)
+
+
+def _compiled(function: Function, *, reordered: bool) -> Function:
+    how: dict[str, Any] = {
+        "error_model": "numpy",
+        "nogil": True,
+        "fastmath": {"reassoc", "contract"} if reordered else False,
+    }
+    try:
+        return cast(Function, numba.njit(cache=True, **how)(function))
+    except RuntimeError:
+        return cast(Function, numba.njit(**how)(function))

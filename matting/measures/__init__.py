@@ -1,0 +1,1 @@
+"""Metrics against a reference matte, metrics of candidates without one, trivial baselines."""

@@ -1,0 +1,171 @@
+"""Operators over voxels that are linked wherever they lie: sparse matrices, their squares and weighted sums.
+
+All of them number their voxels ("nodes") with the unknown ones first, in raster order, so that the part of the
+system that is solved is a leading block.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from matting.jit import kernel
+from matting.solvers.coarse_correction import CoarseBasis
+
+Floats = NDArray[np.float64]
+Voxels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SparseOperator:
+    """A symmetric matrix over nodes."""
+
+    voxels: Voxels
+    """(nodes,): the nodes as voxels of the region."""
+    matrix: Any
+    """(nodes, nodes), scipy.sparse.csr_matrix of float64."""
+
+    @property
+    def diagonal(self) -> Floats:
+        """(nodes,): the matrix' diagonal."""
+        return np.asarray(self.matrix.diagonal())
+
+    def apply(self, p: Floats) -> Floats:
+        """Multiply (nodes, columns) by the matrix."""
+        return multiply(self.matrix, p)
+
+    def coarsen(self, blocks: CoarseBasis) -> Any:
+        """Give B^T L B with B the functions of the blocks on the unknown nodes."""
+        size, basis = len(blocks.member), blocks.basis
+        return (basis.T @ (self.matrix[:size, :size] @ basis)).tocsr()
+
+    def leading(self, size: int) -> "SparseOperator":
+        """Give the block of the first `size` nodes."""
+        return SparseOperator(self.voxels[:size], self.matrix[:size, :size].tocsr())
+
+
+@dataclass(frozen=True, slots=True)
+class SquareOperator:
+    """R^T R for a sparse R with a row for each equation that should hold."""
+
+    voxels: Voxels
+    """(nodes,): the nodes as voxels of the region."""
+    rows: Any
+    """(equations, nodes), R as scipy.sparse.csr_matrix of float64."""
+
+    @property
+    def diagonal(self) -> Floats:
+        """(nodes,): sums of squares of R's columns."""
+        return np.bincount(self.rows.indices, self.rows.data**2, self.rows.shape[1]).astype(
+            np.float64
+        )
+
+    def apply(self, p: Floats) -> Floats:
+        """Multiply (nodes, columns) by R^T R."""
+        if p.shape[1] != 2:
+            return np.asarray(self.rows.T @ (self.rows @ p))
+        out = np.zeros_like(p)
+        _square_pair(
+            self.rows.data, self.rows.indices, self.rows.indptr, np.ascontiguousarray(p), out
+        )
+        return out
+
+    def coarsen(self, blocks: CoarseBasis) -> Any:
+        """Give B^T R^T R B with B the functions of the blocks on the unknown nodes."""
+        rows = (self.rows[:, : len(blocks.member)] @ blocks.basis).tocsr()
+        return (rows.T @ rows).tocsr()
+
+    def leading(self, size: int) -> "SquareOperator":
+        """Give the block of the first `size` nodes."""
+        return SquareOperator(self.voxels[:size], self.rows[:, :size].tocsr())
+
+
+def number_nodes(unknown: Voxels, others: Voxels) -> tuple[Voxels, Voxels]:
+    """Number voxels with the unknown ones first.
+
+    Args:
+        unknown: (unknown,), ascending voxels.
+        others: Any shape: voxels, known or not, repeated or not.
+
+    Returns:
+        (nodes,) voxels: the unknown, then the other known ones ascending; and the node of each of `others`.
+    """
+    span = 1 + int(max(unknown.max(initial=0), others.max(initial=0)))
+    node_of = np.full(span, -1, np.int64)
+    node_of[unknown] = np.arange(len(unknown))
+    mentioned = np.zeros(span, bool)
+    mentioned[others.ravel()] = True
+    known = np.flatnonzero(mentioned & (node_of < 0))
+    node_of[known] = len(unknown) + np.arange(len(known))
+    return np.concatenate([unknown, known]), node_of[others]
+
+
+def laplacian(nodes: int, sources: Voxels, targets: Voxels, weights: Floats) -> Any:
+    """Build diag(W 1) - W with W_ij = max(w_ij, w_ji) from directed edges between nodes; several may repeat.
+
+    Returns:
+        (nodes, nodes), scipy.sparse.csr_matrix of float64, symmetric, rows summing to zero.
+    """
+    linked = weights > 0
+    low, high = np.minimum(sources, targets)[linked], np.maximum(sources, targets)[linked]
+    keys = low * nodes + high
+    order = np.argsort(keys, kind="stable")
+    first = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    strongest = np.maximum.reduceat(weights[linked][order], first) if len(first) else np.empty(0)
+    low, high = low[order][first], high[order][first]
+    degree = np.bincount(low, strongest, nodes) + np.bincount(high, strongest, nodes)
+    diagonal = np.arange(nodes)
+    return sparse.csr_matrix(
+        (
+            np.concatenate([-strongest, -strongest, degree]),
+            (np.concatenate([low, high, diagonal]), np.concatenate([high, low, diagonal])),
+        ),
+        shape=(nodes, nodes),
+    )
+
+
+def count_disconnected(matrix: Any, unknown: int) -> int:
+    """Count the unknown nodes from which no link, however long the way, leads to a known one."""
+    _, label = csgraph.connected_components(matrix, directed=False)
+    return int((~np.isin(label[:unknown], label[unknown:])).sum())
+
+
+def multiply(matrix: Any, p: Floats) -> Floats:
+    """Multiply (columns of the matrix, c) by a scipy.sparse.csr_matrix, term by term in stored order."""
+    out = np.empty((matrix.shape[0], p.shape[1]))
+    if p.shape[1] == 2:
+        _multiply_pair(matrix.data, matrix.indices, matrix.indptr, np.ascontiguousarray(p), out)
+    else:
+        out[:] = matrix @ p
+    return out
+
+
+@kernel
+def _multiply_pair(
+    data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
+) -> None:
+    for row in range(len(out)):
+        sum0, sum1 = 0.0, 0.0
+        for n in range(indptr[row], indptr[row + 1]):
+            sum0 += data[n] * p[indices[n], 0]
+            sum1 += data[n] * p[indices[n], 1]
+        out[row, 0] = sum0
+        out[row, 1] = sum1
+
+
+@kernel
+def _square_pair(
+    data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
+) -> None:
+    # one row after the other, R p and at once its share of R^T (R p), while the row is at hand
+    for row in range(len(indptr) - 1):
+        sum0, sum1 = 0.0, 0.0
+        for n in range(indptr[row], indptr[row + 1]):
+            sum0 += data[n] * p[indices[n], 0]
+            sum1 += data[n] * p[indices[n], 1]
+        for n in range(indptr[row], indptr[row + 1]):
+            out[indices[n], 0] += data[n] * sum0
+            out[indices[n], 1] += data[n] * sum1

@@ -1,0 +1,1 @@
+"""The report of the experiments: the paper's tables, figures and videos."""

@@ -1,0 +1,207 @@
+"""Figures 1, 7 and 8 of the paper, of any nodules: readers against matte, the eight methods, the network's outputs.
+
+Arrays in, figures out, in the way of `qc.figures.drawing`. A matte lies over the CT in red, the redder the more likely lesion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from qc.figures.drawing import (
+    INK,
+    PLANES,
+    Subject,
+    colour_bar,
+    cut,
+    focus,
+    frame_panel,
+    reader_style,
+    sheet,
+    show,
+    show_ct,
+    show_matte,
+    warn,
+)
+
+STAND_IN = "STAND-IN CT, simulated"
+SMALL_PANEL_INCHES = 1.5
+TICKS = [0, 0.25, 0.5, 0.75, 1]
+PAPERS_NAMES = {"cf": "CF", "knn": "KNN", "lb": "LB", "if": "IF"}
+"""The methods as the paper's figures call them; the calibrated ones have a plus sign as well."""
+
+
+def _reds() -> ListedColormap:
+    """From nothing over yellow to deep red; lightness falls throughout, so that grey print reads it too."""
+    share = np.linspace(0, 1, 256)[:, None]
+    low, high = np.array(to_rgb("#FFE08A")), np.array(to_rgb("#C40018"))
+    return ListedColormap(np.hstack([low + (high - low) * share, np.clip(2.2 * share, 0, 0.85)]))
+
+
+REDS = _reds()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a network says of a nodule; every array is (z, y, x) in 0..1, on the nodule's grid."""
+
+    subject: Subject
+    """With the released matte picked."""
+    name: str
+    """Of the nodule."""
+    alpha: NDArray[np.float32]
+    union: NDArray[np.float32] | None
+    """None from a network without auxiliary masks, as is `overlap`."""
+    overlap: NDArray[np.float32] | None
+
+
+def draw_readers(subject: Subject) -> Figure:
+    """Draw Figure 1 of a nodule: in three planes the CT, each reader's mask, and the released matte in red.
+
+    The released matte is `subject.picked`.
+    """
+    near = focus(subject)
+    readers = len(near.readers)
+    figure, panels = sheet(len(PLANES), readers + 2, foot_inches=0.04)
+    drawn = None
+    for row, plane in enumerate(PLANES):
+        places = panels[row * (readers + 2) : (row + 1) * (readers + 2)]
+        for panel in places:
+            frame_panel(panel, near, plane)
+            show_ct(panel, near, plane)
+        places[0].set_title(f"{plane} CT", color=INK, fontsize=9)
+        for reader, panel in enumerate(places[1:-1]):
+            _mask(panel, near, plane, reader)
+        drawn = show_overlay(places[-1], near, plane, near.alphas[str(near.picked)])
+        places[-1].set_title(f"released matte ({near.picked})", color=INK, fontsize=9)
+    if drawn is not None:
+        colour_bar(figure, drawn, TICKS, "alpha")
+    _say_stand_in(figure, near)
+    return figure
+
+
+def draw_methods(subjects: Sequence[Subject], names: Sequence[str]) -> Figure:
+    """Draw Figure 7: of each nodule in a row the CT, the readers' mean mask and every method's matte, axial."""
+    methods = list(subjects[0].alphas)
+    columns = len(methods) + 2
+    figure, panels = sheet(
+        len(subjects), columns, foot_inches=0.04, panel_inches=SMALL_PANEL_INCHES
+    )
+    drawn = None
+    for row, (subject, name) in enumerate(zip(subjects, names, strict=True)):
+        near = focus(subject)
+        places = panels[row * columns : (row + 1) * columns]
+        _ct(places[0], near, name)
+        drawn = _matte(places[1], near, near.readers.mean(axis=0, dtype=np.float32), "mean mask")
+        for panel, method in zip(places[2:], methods, strict=True):
+            _matte(
+                panel,
+                near,
+                near.alphas[method],
+                papers_name(method),
+                released=method == near.picked,
+            )
+    if drawn is not None:
+        colour_bar(figure, drawn, TICKS, "alpha")
+    _say_stand_in(figure, *subjects)
+    return figure
+
+
+def draw_outputs(outputs: Sequence[Output]) -> Figure:
+    """Draw Figure 8: of each nodule in a row the CT, the true and the predicted union, overlap and matte, axial."""
+    titles = (
+        "true union",
+        "true overlap",
+        "released matte",
+        "predicted union",
+        "predicted overlap",
+        "predicted matte",
+    )
+    columns = len(titles) + 1
+    figure, panels = sheet(len(outputs), columns, foot_inches=0.04, panel_inches=2.0)
+    drawn = None
+    for row, output in enumerate(outputs):
+        known = output.subject
+        volumes: dict[str, NDArray[np.float32] | None] = {
+            "true union": np.any(known.readers, axis=0).astype(np.float32),
+            "true overlap": np.all(known.readers, axis=0).astype(np.float32),
+            "released matte": known.alphas[str(known.picked)],
+            "predicted union": output.union,
+            "predicted overlap": output.overlap,
+            "predicted matte": output.alpha,
+        }
+        given = {title: volume for title, volume in volumes.items() if volume is not None}
+        near = focus(replace(known, alphas=given))
+        places = panels[row * columns : (row + 1) * columns]
+        _ct(places[0], near, output.name)
+        for panel, title in zip(places[1:], titles, strict=True):
+            if title in near.alphas:
+                drawn = _matte(panel, near, near.alphas[title], title)
+            else:
+                panel.set_axis_off()
+                panel.text(0.5, 0.5, f"no {title.split()[1]}:\nnetwork without\nmasks", color=INK, ha="center",
+                           va="center", fontsize=8, transform=panel.transAxes)  # fmt: skip
+    if drawn is not None:
+        colour_bar(figure, drawn, TICKS, "share")
+    _say_stand_in(figure, *(output.subject for output in outputs))
+    return figure
+
+
+def papers_name(method: str) -> str:
+    """Give a method's name as the paper writes it."""
+    plain = method.removesuffix("+")
+    return PAPERS_NAMES.get(plain, plain) + ("+" if method.endswith("+") else "")
+
+
+def show_overlay(panel: Axes, near: Subject, plane: str, alpha: NDArray[np.float32]) -> AxesImage:
+    """Lay a matte's plane over what the panel shows, in red."""
+    return show(
+        panel, near, plane, cut(np.nan_to_num(alpha), plane), cmap=REDS, vmin=0, vmax=1, zorder=2
+    )
+
+
+def _mask(panel: Axes, near: Subject, plane: str, reader: int) -> None:
+    """Fill one reader's mask."""
+    colour, _ = reader_style(reader)
+    shown = cut(near.readers[reader], plane)
+    fill = np.zeros((*shown.shape, 4))
+    fill[shown] = (*to_rgb(colour), 0.35)
+    show(panel, near, plane, fill, zorder=2)
+    if shown.any() and not shown.all():
+        panel.contour(shown.astype(float), levels=[0.5], colors=[colour], linewidths=1.1)
+    panel.set_title(f"reader {reader + 1}", color=colour, fontsize=9)
+
+
+def _ct(panel: Axes, near: Subject, name: str) -> None:
+    frame_panel(panel, near, "axial")
+    show_ct(panel, near, "axial")
+    panel.set_title(name, color=INK, fontsize=7)
+
+
+def _matte(
+    panel: Axes, near: Subject, alpha: NDArray[np.float32], title: str, *, released: bool = False
+) -> AxesImage:
+    frame_panel(panel, near, "axial")
+    if np.isnan(alpha).all():
+        panel.text(
+            0.5,
+            0.5,
+            "no matte",
+            color=INK,
+            ha="center",
+            va="center",
+            zorder=5,
+            transform=panel.transAxes,
+        )
+    panel.set_title(title + (" (released)" if released else ""), color=INK, fontsize=8)
+    return show_matte(panel, near, alpha)
+
+
+def _say_stand_in(figure: Figure, *subjects: Subject) -> None:
+    if any(subject.stand_in for subject in subjects):
+        warn(figure, STAND_IN)

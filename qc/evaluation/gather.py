@@ -1,0 +1,112 @@
+"""From what the store holds of a release's experiments to the page that shows them."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qc.evaluation.diagnosis import draw_diagnosis
+from qc.evaluation.page import DataFacts, EvaluationPage, Picture, Setting
+from qc.evaluation.pictures import Drawn, find_study
+from storage.errors import NotFoundError
+from storage.releases.release import read_release
+from storage.results.diagnoses import DiagnosisRow
+from storage.results.experiments import experiment_prefix, read_costs, read_table
+from storage.store import Store
+
+FACTS = "facts.json"
+
+
+def gather_page(
+    store: Store,
+    version: str,
+    recipe: str,
+    *,
+    diagnosis: Sequence[DiagnosisRow] = (),
+    drawn: Drawn | None = None,
+    network: Picture | None = None,
+    missing: Mapping[str, str] | None = None,
+    unfinished: Mapping[str, str] | None = None,
+    attachments: Mapping[str, bytes] | None = None,
+) -> EvaluationPage:
+    """Gather the page of the experiments on a release; whatever was not stored is said to be missing.
+
+    Args:
+        store: Where the release and its experiments lie.
+        version: The release.
+        recipe: Name of the recipe of the experiments.
+        diagnosis: The rows of Figure 6.
+        drawn: Figures 1 and 7 and the videos.
+        network: Figure 8.
+        missing: Why a part is not there, where more is known than that it is not.
+        unfinished: What of a part that is there is still to be done.
+        attachments: More files beside the page.
+
+    Raises:
+        NotFoundError: The facts of the experiments are not stored yet.
+    """
+    stored = store.get(f"{experiment_prefix(version, recipe)}/{FACTS}")
+    facts = json.loads(stored)
+    members = read_release(store, version)["nodules"].values()
+    settings = tuple(Setting(*row) for row in facts["differences"])
+    stand_in = int(facts["stand_in"])
+    kind = "stand-in CT" if stand_in else "real CT"
+    return EvaluationPage(
+        title=f"The paper's experiments on release {version} ({kind})",
+        data=DataFacts(
+            release=version,
+            manifest_sha256=facts["manifest_sha256"],
+            recipe=facts["release_recipe"],
+            nodules=facts["nodules"],
+            patients=facts["patients"],
+            stand_in=stand_in,
+            splits=dict(sorted(Counter(member["split"] for member in members).items())),
+        ),
+        reduced=bool(settings),
+        settings=settings,
+        provenance=_provenance(facts, recipe),
+        table_1=_rows(read_table, store, version, recipe, 1),
+        table_2=_rows(read_table, store, version, recipe, 2),
+        table_3=_rows(read_costs, store, version, recipe),
+        diagnosis=tuple(diagnosis),
+        diagnosis_figure=_diagnosis_figure(diagnosis, bool(stand_in)),
+        readers=drawn.readers if drawn else (),
+        methods=drawn.methods if drawn else None,
+        network=network,
+        videos=drawn.videos if drawn else (),
+        study=find_study(store, version),
+        missing=missing or {},
+        unfinished=unfinished or {},
+        attachments={FACTS: stored, **(attachments or {})},
+    )
+
+
+def _rows(read: Any, *where: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(read(*where))
+    except NotFoundError:
+        return ()
+
+
+def _provenance(facts: Mapping[str, Any], recipe: str) -> tuple[tuple[str, str], ...]:
+    code = {
+        name: "unknown" if value is None else str(value) for name, value in facts["code"].items()
+    }
+    seconds = {
+        f"seconds of the last run, {name}": str(value)
+        for name, value in facts["seconds_of_this_run"].items()
+    }
+    where = ("computed on", str(facts["device"]))
+    return (("recipe of the experiments", recipe), *code.items(), where, *seconds.items())
+
+
+def _diagnosis_figure(rows: Sequence[DiagnosisRow], stand_in: bool) -> Picture | None:
+    if not rows:
+        return None
+    inputs = ", ".join(dict.fromkeys(row.input for row in rows))
+    return Picture(
+        file="pictures/figure-6.png",
+        data=draw_diagnosis(rows, stand_in=stand_in),
+        alt=f"Area under the ROC curve with intervals for each input: {inputs}. The numbers are in the table below.",
+        caption="Large marks: means over seeds with 95 % intervals; dots: single seeds; dashed: nodule volume alone.",
+    )

@@ -1,0 +1,168 @@
+"""The rows of Tables 1 to 3 as a page shows them: in the paper's units, the paper's numbers beside, the best marked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from qc.evaluation.page import NetworkName
+from qc.evaluation.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_UNITS, Printed
+from storage.results.experiments import Averages, Cost
+from storage.results.scores import METRIC_NAMES
+
+TRUTHS = {"released": "the released matte", "known": "the known alpha of the simulation"}
+REGIONS = {
+    "whole": "all that was measured",
+    "near": "what any reader marked and 5 mm around",
+    "unknown": "the unknown voxels of the trimap",
+}
+PAPERS_PLACE = ("released", "whole")
+"""Against what and where the paper measures."""
+TRIVIAL = ("readers' mean", "HU linear", "trimap prior")
+"""Mattes that need no method; ours, not the paper's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure of one row."""
+
+    mean: float
+    """In table units."""
+    std: float | None
+    """The same; None over one partition."""
+    raw_mean: float
+    """As the CSV has it."""
+    raw_std: float | None
+    """As the CSV has it."""
+    paper: tuple[float, float] | None
+    """The paper's mean and deviation, in table units; None where it prints none."""
+    best: bool
+    """Smallest of its column."""
+    behind_trivial: bool
+    """A method or network that loses to a trivial matte."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """One matte."""
+
+    matte: str
+    """Its name."""
+    trivial: bool
+    """True for a matte that needs no method."""
+    cells: tuple[Cell, ...]
+    """SAD, MSE, Grad and Conn."""
+    nodules: str
+    """How many counted in each partition."""
+    partitions: int
+    """How many there are."""
+    training: str
+    """How a network was trained."""
+    line: int
+    """Where it stands in the CSV, the header being line 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTable:
+    """All mattes against one truth over one region."""
+
+    truth: str
+    """In words."""
+    region: str
+    """In words."""
+    prints_paper: bool
+    """True where the paper prints numbers of any row."""
+    rows: tuple[ErrorRow, ...]
+    """As stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """One network of Table 3."""
+
+    cost: Cost
+    """As stored."""
+    paper: tuple[int, float] | None
+    """The paper's parameters and multiply-adds; None where it prints none."""
+    line: int
+    """Where it stands in the CSV."""
+
+
+def table_1(rows: Sequence[Averages]) -> tuple[ErrorTable, ...]:
+    """Give Table 1, one part for each truth and region, the paper's first."""
+    return _tables(rows, TABLE_1)
+
+
+def table_2(rows: Sequence[Averages]) -> tuple[ErrorTable, ...]:
+    """Give Table 2 in the same way."""
+    printed = {row.matte: TABLE_2.get(name) for row in rows if (name := NetworkName.of(row.matte))}
+    return _tables(rows, {name: found for name, found in printed.items() if found})
+
+
+def table_3(rows: Sequence[Cost]) -> tuple[CostRow, ...]:
+    """Give Table 3; the paper counts networks with auxiliary masks only."""
+    return tuple(
+        CostRow(cost, TABLE_3.get(cost.variant) if cost.auxiliary else None, line)
+        for line, cost in enumerate(rows, start=2)
+    )
+
+
+def _tables(rows: Sequence[Averages], printed: Mapping[str, Printed]) -> tuple[ErrorTable, ...]:
+    def place(numbered: tuple[int, Averages]) -> tuple[int, int]:
+        _, row = numbered
+        return list(TRUTHS).index(row.truth), list(REGIONS).index(row.region)
+
+    ordered = sorted(enumerate(rows, start=2), key=place)
+    return tuple(_table(list(members), printed) for _, members in groupby(ordered, key=place))
+
+
+def _table(members: Sequence[tuple[int, Averages]], printed: Mapping[str, Printed]) -> ErrorTable:
+    first = members[0][1]
+    same = (first.truth, first.region) == PAPERS_PLACE
+    smallest = {name: min(getattr(row, name) for _, row in members) for name in METRIC_NAMES}
+    hurdle = {
+        name: min(
+            (getattr(row, name) for _, row in members if row.matte in TRIVIAL), default=float("inf")
+        )
+        for name in METRIC_NAMES
+    }
+    return ErrorTable(
+        truth=TRUTHS[first.truth],
+        region=REGIONS[first.region],
+        prints_paper=same and any(row.matte in printed for _, row in members),
+        rows=tuple(
+            ErrorRow(
+                matte=row.matte,
+                trivial=row.matte in TRIVIAL,
+                cells=tuple(
+                    _cell(
+                        row,
+                        name,
+                        printed.get(row.matte) if same else None,
+                        smallest[name],
+                        hurdle[name],
+                    )
+                    for name in METRIC_NAMES
+                ),
+                nodules=", ".join(row.nodules.split()),
+                partitions=len(row.partitions.split()),
+                training=row.training,
+                line=line,
+            )
+            for line, row in members
+        ),
+    )
+
+
+def _cell(
+    row: Averages, name: str, printed: Printed | None, smallest: float, hurdle: float
+) -> Cell:
+    mean, deviation, unit = getattr(row, name), getattr(row, f"{name}_deviation"), TABLE_UNITS[name]
+    return Cell(
+        mean=mean / unit,
+        std=None if deviation is None else deviation / unit,
+        raw_mean=mean,
+        raw_std=deviation,
+        paper=None if printed is None else getattr(printed, name),
+        best=mean == smallest,
+        behind_trivial=row.matte not in TRIVIAL and mean > hurdle,
+    )

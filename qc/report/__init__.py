@@ -1,0 +1,1 @@
+"""The report of a curation: one self-contained HTML page."""

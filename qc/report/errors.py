@@ -1,0 +1,87 @@
+"""Errors against the known alpha by kind of lesion, methods beside trivial mattes, said without varnish."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from qc.report.page import Cell, ErrorTable, KindErrors
+
+BASELINES = {
+    "readers_mean": "readers' mean mask",
+    "best_reader": "best single reader",
+    "hu_linear": "HU-linear",
+}
+"""Trivial mattes, as the store and as people call them; the best single reader is chosen with the truth in hand."""
+ALL_KINDS = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One nodule with a known alpha."""
+
+    kind: str
+    """Solid, part-solid, ground-glass or unrated."""
+    errors: Mapping[str, float]
+    """By method or trivial matte; without those that gave no matte."""
+    pick: str | None
+    """The chosen method."""
+
+    @property
+    def regret(self) -> float | None:
+        """How much worse the pick is than the best method; None without a pick or its error."""
+        methods = [error for name, error in self.errors.items() if name not in BASELINES]
+        picked = self.errors.get(self.pick) if self.pick else None
+        return None if picked is None else picked - min(methods)
+
+
+def error_table(nodules: Sequence[Measured], methods: tuple[str, ...]) -> ErrorTable | None:
+    """Average errors over the nodules of each kind, and over all; None where there are no nodules."""
+    if not nodules:
+        return None
+    kinds = {
+        kind: [n for n in nodules if n.kind == kind] for kind in sorted({n.kind for n in nodules})
+    }
+    if len(kinds) > 1:
+        kinds[ALL_KINDS] = list(nodules)
+    rows = tuple(_kind_errors(kind, members, methods) for kind, members in kinds.items())
+    return ErrorTable(methods, tuple(BASELINES.values()), rows)
+
+
+def _kind_errors(kind: str, members: Sequence[Measured], methods: tuple[str, ...]) -> KindErrors:
+    found = {
+        name: [n.errors[name] for n in members if name in n.errors]
+        for name in (*methods, *BASELINES)
+    }
+    means = {name: fmean(errors) for name, errors in found.items() if errors}
+    trivial = min((means[name] for name in BASELINES if name in means), default=float("inf"))
+    smallest = min(means.values(), default=None)
+    cells = tuple(
+        Cell(
+            error=means.get(name),
+            nodules=len(errors),
+            best=name in means and means[name] == smallest,
+            behind_trivial=name in methods and means.get(name, 0.0) > trivial,
+        )
+        for name, errors in found.items()
+    )
+    regrets = [n.regret for n in members if n.regret is not None]
+    return KindErrors(
+        kind, len(members), cells, fmean(regrets) if regrets else None, _remark(means, methods)
+    )
+
+
+def _remark(means: Mapping[str, float], methods: Iterable[str]) -> str:
+    """Say who loses to whom."""
+    solved = {name: means[name] for name in methods if name in means}
+    trivial = {name: means[name] for name in BASELINES if name in means}
+    if not solved or not trivial:
+        return "There is nothing to compare."
+    best, rival = min(solved, key=solved.__getitem__), min(trivial, key=trivial.__getitem__)
+    against = f"the best trivial matte, {BASELINES[rival]} ({trivial[rival]:.3f})"
+    losers = [name for name, error in solved.items() if error > trivial[rival]]
+    if len(losers) == len(solved):
+        return f"Every method loses to {against}; the best of them is {best} ({solved[best]:.3f})."
+    if losers:
+        verb = "loses" if len(losers) == 1 else "lose"
+        return f"{', '.join(losers)} {verb} to {against}; best is {best} ({solved[best]:.3f})."
+    return f"No method loses to {against}; best is {best} ({solved[best]:.3f})."

@@ -1,0 +1,1 @@
+"""Curated nodules: cases, their outcomes, the runs that made them."""

@@ -1,0 +1,1 @@
+"""Verify what a store holds; find what nothing refers to."""

@@ -1,0 +1,1 @@
+"""Published versions: manifest, card, splits, statistics, and reading them back."""

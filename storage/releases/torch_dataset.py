@@ -1,0 +1,196 @@
+"""A release as a PyTorch data set: one crop of one nodule a draw.
+
+    from torch.utils.data import DataLoader
+    from storage.releases.torch_dataset import ReleaseDataset
+
+    nodules = ReleaseDataset("./store", "0.1.0", "train", seed=1)
+    loader = DataLoader(nodules, batch_size=16, shuffle=True, num_workers=4)
+    for epoch in range(300):
+        nodules.set_epoch(epoch)
+        for batch in loader:
+            batch["image"]    # (16, 1, 96, 96, 96) float32, HU
+
+Which box is drawn depends on seed, epoch and index alone: not on the number of workers, their order or how they were
+started. Arrays come raw; scaling and augmenting are the training's.
+
+Only this module of the package imports torch, so commands and workers that do not learn do not wait for it.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from matting.errors import InputError
+from matting.geometry.box import Box, box_around
+from matting.geometry.grid import Shape
+from matting.geometry.patch import AIR_HU
+from storage.releases.reader import ReleaseReader, Start, check_shape
+
+CROP_ZYX = (96, 96, 96)
+"""Voxels of the paper's input patches (z, y, x)."""
+
+
+class ReleaseDataset(Dataset[dict[str, Any]]):
+    """Crops of a release's nodules.
+
+    An item is a dict, ready for the default collation:
+
+    ``image``    (1, z, y, x) float32, radiodensity in HU; -1000 (air) where nothing was measured and beyond the volume.
+    ``alpha``    (1, z, y, x) float32 in 0..1, the released matte; 0 beyond the volume.
+    ``overlap``  (1, z, y, x) bool, what all readers marked.
+    ``union``    (1, z, y, x) bool, what any reader marked.
+    ``valid``    (1, z, y, x) bool, what the scanner measured; False beyond the volume. Keep the rest out of a loss.
+    ``start``    (3,) int64, voxel (z, y, x) of the nodule's volume at which the crop begins; negative where it
+                 begins before it.
+    ``nodule``   the nodule's id.
+    """
+
+    def __init__(
+        self,
+        store_url: str,
+        version: str | None,
+        split: str | Sequence[str],
+        *,
+        crop_zyx: Sequence[int] = CROP_ZYX,
+        seed: int | None = None,
+        focus: float = 0.0,
+        fitted: int = 0,
+    ) -> None:
+        """Open a release for learning.
+
+        Args:
+            store_url: A store (folder or URL), or a folder exported as ``zarr``.
+            version: Which release; None for an export.
+            split: ``train``, ``validation`` or ``test``, or the ids of the nodules that are wanted.
+            crop_zyx: Size of a crop in voxels. It is placed in the box of the measured voxels; where that is smaller,
+                the crop holds all of it, at a place that is drawn too.
+            seed: What the random places come from; None takes the middle of each box, every time.
+            focus: Share of the crops, 0..1, that are placed so as to hold a voxel that a reader marked. Small crops
+                placed anywhere would rarely meet the nodule.
+            fitted: Where the box is smaller than a crop, cut the crop down to the next multiple of this many voxels.
+                Crops then differ in size and cannot be collated; 0 gives all of them the same size.
+
+        Raises:
+            InputError: There is no such release, split or nodule, or the size or the seed cannot be used.
+        """
+        if seed is not None and seed < 0:
+            raise InputError(
+                "this is no seed",
+                got=seed,
+                expected="a whole number from 0 up, or None",
+                remedy="Give one.",
+            )
+        self.reader = ReleaseReader(store_url, version)
+        self.nodules = (
+            self.reader.nodules(split) if isinstance(split, str) else _known(self.reader, split)
+        )
+        self.crop_zyx = check_shape(crop_zyx)
+        self.seed, self.focus, self.fitted = seed, focus, fitted
+        self._boxes: dict[str, Box] = {}
+        # In shared memory, so that workers that live from epoch to epoch see it change
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other places from now on; call it before iterating over the loader."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        """Give the number of nodules: one crop of each a pass."""
+        return len(self.nodules)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read one crop of nodule number `index`."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{index} of {len(self)} nodules")
+        index %= len(self)
+        nodule_id = self.nodules[index]
+        size = self._size(nodule_id)
+        start = self._start(nodule_id, index, size)
+        readers = self._read(nodule_id, "readers", start, size)
+        arrays = {
+            "image": _padded(
+                self._read(nodule_id, "image", start, size), start, size, np.float32, AIR_HU
+            ),
+            "alpha": _padded(
+                self._read(nodule_id, "alpha", start, size), start, size, np.float32, 0
+            ),
+            "overlap": _padded(np.bitwise_and.reduce(readers), start, size, np.bool_, False),
+            "union": _padded(np.bitwise_or.reduce(readers), start, size, np.bool_, False),
+            "valid": _padded(
+                self._read(nodule_id, "validity", start, size), start, size, np.bool_, False
+            ),
+            "start": np.array(start),
+        }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {
+            "nodule": nodule_id
+        }
+
+    def _box(self, nodule_id: str) -> Box:
+        """Give the box of the measured voxels: all that a prediction looks at."""
+        if nodule_id not in self._boxes:
+            self._boxes[nodule_id] = box_around(
+                self.reader.read(nodule_id, "validity") > 0, (0, 0, 0)
+            )
+        return self._boxes[nodule_id]
+
+    def _size(self, nodule_id: str) -> Shape:
+        if not self.fitted:
+            return self.crop_zyx
+        z, y, x = (
+            min(crop, ceil((side.stop - side.start) / self.fitted) * self.fitted)
+            for crop, side in zip(self.crop_zyx, self._box(nodule_id), strict=True)
+        )
+        return z, y, x
+
+    def _start(self, nodule_id: str, index: int, size: Shape) -> Start:
+        box = self._box(nodule_id)
+        room = [side.stop - side.start - crop for side, crop in zip(box, size, strict=True)]
+        if self.seed is None:
+            z, y, x = (side.start + free // 2 for side, free in zip(box, room, strict=True))
+            return z, y, x
+        generator = np.random.default_rng([self.seed, int(self._epoch), index])
+        low = [side.start + min(free, 0) for side, free in zip(box, room, strict=True)]
+        high = [side.start + max(free, 0) for side, free in zip(box, room, strict=True)]
+        if generator.random() < self.focus:
+            marked = np.argwhere(self.reader.read(nodule_id, "readers").any(axis=0))
+            # A reader may have marked what was not measured; the crop goes as near as it may.
+            first, last = [side.start for side in box], [side.stop - 1 for side in box]
+            voxel = np.clip(marked[generator.integers(len(marked))], first, last)
+            low = [max(a, v - crop + 1) for a, v, crop in zip(low, voxel, size, strict=True)]
+            high = [min(b, v) for b, v in zip(high, voxel, strict=True)]
+        z, y, x = (
+            int(generator.integers(a, b, endpoint=True)) for a, b in zip(low, high, strict=True)
+        )
+        return z, y, x
+
+    def _read(self, nodule_id: str, name: str, start: Start, size: Shape) -> NDArray[Any]:
+        """Read the part of a crop that lies in the volume."""
+        z, y, x = (max(first, 0) for first in start)
+        depth, rows, columns = (
+            crop + min(first, 0) for crop, first in zip(size, start, strict=True)
+        )
+        return self.reader.read(nodule_id, name, (z, y, x), (depth, rows, columns))
+
+
+def _padded(
+    part: NDArray[Any], start: Start, size: Shape, dtype: type, beyond: float
+) -> NDArray[Any]:
+    """Give the crop (1, z, y, x); `beyond` stands where it leaves the volume."""
+    whole: NDArray[Any] = np.full((1, *size), beyond, dtype)
+    z, y, x = (
+        slice(max(-first, 0), max(-first, 0) + n)
+        for first, n in zip(start, part.shape, strict=True)
+    )
+    whole[0, z, y, x] = part
+    return whole
+
+
+def _known(reader: ReleaseReader, nodule_ids: Sequence[str]) -> tuple[str, ...]:
+    for nodule_id in nodule_ids:
+        reader.shape(nodule_id)
+    return tuple(nodule_ids)

@@ -1,0 +1,1 @@
+"""Verdicts of reviewers, their consensus, and the clinicians' studies."""

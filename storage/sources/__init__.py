@@ -1,0 +1,1 @@
+"""Where nodules come from: LIDC-IDRI as DICOM, tables of volume files, synthetic CT."""

@@ -1,0 +1,90 @@
+"""What a source of annotated scans owes the chain: a survey of its nodules, and the reading of one of them.
+
+Two sources keep this promise: `storage.sources.lidc` (LIDC-IDRI as DICOM) and `storage.sources.table` (a table of volumes).
+A `Nodule` is the key that travels between processes; voxels are read where they are worked on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from matting.errors import InputError
+from matting.geometry.patch import Patch
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Nodule:
+    """Enough to find one nodule's inputs again on any worker; a few hundred bytes."""
+
+    id: str
+    """Stable, sortable and safe in a path, e.g. ``LIDC-IDRI-0078-a0123``."""
+    patient_id: str
+    details: Mapping[str, JSON] = field(compare=False)
+    """What its own source needs to read it; JSON, meaningless to others."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Exclusion:
+    """A nodule that the selection leaves out, and why."""
+
+    nodule_id: str
+    patient_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All that a source holds: what is to be curated and what is left out, each sorted by nodule id."""
+
+    nodules: tuple[Nodule, ...]
+    exclusions: tuple[Exclusion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One nodule read from its source."""
+
+    patch: Patch
+    """The whole slices that the crop needs, at native spacing, in HU; masks on the same lattice."""
+    content_sha256: str
+    """Over everything that came from the source: pixel files and annotations."""
+    provenance: dict[str, JSON]
+    """Public facts that go into the case: ids, ratings, free columns. Never patient data."""
+    stand_in: bool
+    """True where the CT is simulated."""
+
+
+class Source(Protocol):
+    """Where annotated scans come from."""
+
+    def survey(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
+        """List the nodules marked by exactly `readers` readers, and all others with their reason."""
+        ...
+
+    def stamp(self, nodule: Nodule, *, padding_slices: int) -> str:
+        """Give a cheap fingerprint (names, sizes, times; no pixel is read) that changes when the inputs may have.
+
+        It never refuses: inputs that are gone or unfit have a fingerprint too, and `read` says what is wrong.
+        """
+        ...
+
+    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+        """Read one nodule; raises InputError where its inputs are not fit to be worked on."""
+        ...
+
+
+def check_patients(
+    patients: frozenset[str] | None, present: Sequence[str], place: object, *, remedy: str
+) -> None:
+    """Refuse patients that are asked for and not there; `present` is sorted, `place` says where it was looked."""
+    unknown = sorted((patients or frozenset()) - set(present))
+    if unknown:
+        raise InputError(
+            "unknown patients",
+            got=", ".join(unknown[:5])
+            + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
+            expected=f"some of the {len(present)} patients in {place}, {present[0]} to {present[-1]}",
+            remedy=remedy,
+        )

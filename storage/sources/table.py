@@ -1,0 +1,283 @@
+"""A table of volume files: per nodule one CT and its readers' masks (NIfTI, NRRD, MHA: what SimpleITK reads).
+
+The table is a CSV with the columns `nodule`, `patient`, `image`, `readers`, if need be `known_alpha` and
+`n_readers`; any other column is carried along as text. Paths are relative to the table. `readers` names either one
+bit-coded volume (bit r = reader r) or one mask per reader, separated by semicolons.
+"""
+
+import csv
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matting.errors import InputError
+from matting.geometry.grid import Grid
+from matting.geometry.patch import Patch
+from storage.sources.base import JSON, Exclusion, Inventory, Nodule, Reading, check_patients
+from storage.sources.image_io import place_alpha, read_volume, without_padding
+from storage.sources.masks import READERS_AT_MOST, read_masks
+
+REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
+OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.)")
+_DETACHED = (".mhd", ".nhdr")
+"""Headers whose voxels lie in a second file of the same stem."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSource:
+    """The nodules of one table; keeps the promise of `storage.sources.base.Source`."""
+
+    table: Path
+    """The CSV file."""
+
+    def survey(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
+        """List the table's nodules; those known to have another number of readers are excluded.
+
+        Raises:
+            InputError: Where the table cannot be used, or lacks a patient that is asked for.
+        """
+        rows = _rows(self.table)
+        present = sorted({row["patient"] for row in rows})
+        check_patients(patients, present, self.table, remedy="Correct the names.")
+        found = [
+            _nodule_or_exclusion(row, readers)
+            for row in rows
+            if patients is None or row["patient"] in patients
+        ]
+        nodules = sorted(item for item in found if isinstance(item, Nodule))
+        exclusions = sorted(item for item in found if isinstance(item, Exclusion))
+        return Inventory(tuple(nodules), tuple(exclusions))
+
+    def stamp(self, nodule: Nodule, *, padding_slices: int) -> str:
+        """Give a fingerprint of the row and of its files' names, sizes and times; no file is opened.
+
+        What is not there has a fingerprint too: `read` refuses it.
+        """
+        files: list[list[str | int]] = []
+        for path in _files(self.table, _row_of(nodule)):
+            there = path.stat() if path.is_file() else None
+            files.append([path.name, there.st_size, there.st_mtime_ns] if there else [path.name])
+        facts = [nodule.id, dict(nodule.details), padding_slices, files]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+        """Read the slices around one nodule and its readers' masks.
+
+        Raises:
+            InputError: Where a file is missing, unreadable or unfit, or the readers are not as many as asked for.
+        """
+        row, folder = _row_of(nodule), self.table.parent
+        image = read_volume(folder / row["image"], "the CT")
+        image_hu, valid = without_padding(image.values.astype(np.float32))
+        masks = read_masks(
+            [folder / name for name in _names(row["readers"])], image.grid, _known_readers(row)
+        )
+        _check_number(len(masks), nodule)
+        depth = _depth(masks, padding_slices)
+        grid = image.grid.window(
+            (depth.start, 0, 0), (depth.stop - depth.start, *image.grid.shape[1:])
+        )
+        alpha = _known_alpha(self.table, row, grid)
+        patch = Patch(grid, image_hu[depth], valid[depth], masks[:, depth], alpha)
+        provenance = _provenance(row)
+        return Reading(patch, _digest(patch, provenance), provenance, stand_in=alpha is not None)
+
+
+def _check_number(got: int, nodule: Nodule) -> None:
+    if got != nodule.details["readers"]:
+        raise InputError(
+            "another number of readers than asked for",
+            got=_other_number(got, int(str(nodule.details["readers"]))),
+            expected="one mask for each",
+            remedy="State n_readers in the table, so that the nodule is left out, or ask for this number.",
+        )
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    """Read and check the whole table."""
+    if not table.is_file():
+        raise InputError(
+            "there is no such table", got=table, expected="a CSV file", remedy="Check the path."
+        )
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            columns = list(reader.fieldnames or [])
+            _check_columns(table, columns)
+            rows = [_row(table, reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        remedy = "Save the table as CSV in UTF-8."
+        raise InputError(
+            "this is no CSV table",
+            got=f"{table}: {error}",
+            expected="comma-separated text",
+            remedy=remedy,
+        ) from error
+    if not rows:
+        raise InputError(
+            "the table is empty", got=table, expected="one line a nodule", remedy="Fill the table."
+        )
+    _check_ids(table, rows)
+    return rows
+
+
+def _check_columns(table: Path, columns: list[str]) -> None:
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if missing:
+        near = [
+            (name, match)
+            for name in missing
+            for match in difflib.get_close_matches(name, columns, 1, 0.5)
+        ]
+        hints = [f"Is {match!r} meant for {name!r}?" for name, match in near]
+        raise InputError(
+            f"the table lacks the columns {', '.join(missing)}",
+            got=", ".join(columns) or "no header line",
+            expected=", ".join(REQUIRED_COLUMNS),
+            remedy=" ".join(
+                [*hints, f"Correct the first line of {table} (names separated by commas)."]
+            ),
+        )
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        remedy = "Rename or remove the second of each."
+        raise InputError(
+            "columns come twice", got=", ".join(doubled), expected="each name once", remedy=remedy
+        )
+
+
+def _row(table: Path, line: int, cells: Mapping[str | None, Any]) -> dict[str, str]:
+    if None in cells or None in cells.values():
+        raise InputError(
+            "a line of the table does not fit its header",
+            got=f"line {line} with too {'many' if None in cells else 'few'} cells",
+            expected="one cell a column",
+            remedy=f"Correct {table}; put cells that contain a comma in double quotes.",
+        )
+    row = {str(name): str(cell).strip() for name, cell in cells.items()}
+    empty = [name for name in REQUIRED_COLUMNS if not row[name]]
+    if empty:
+        raise InputError(
+            "a line of the table has empty cells",
+            got=f"nothing in {', '.join(empty)} on line {line}",
+            expected=f"text in {', '.join(REQUIRED_COLUMNS)}",
+            remedy=f"Fill or remove the line in {table}.",
+        )
+    return row
+
+
+def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for row in rows:
+        name = row["nodule"]
+        if not _SAFE_ID.fullmatch(name):
+            raise InputError(
+                "a nodule's name cannot be a folder's name",
+                got=repr(name),
+                expected="letters, digits and ._- only, at most 100, beginning with a letter or digit",
+                remedy=f"Rename it in {table}.",
+            )
+        if name.casefold() in seen:
+            raise InputError(
+                "nodule names come twice",
+                got=" and ".join(sorted({name, seen[name.casefold()]})) + " more than once",
+                expected="each name once, upper and lower case taken as the same",
+                remedy=f"Rename or remove one in {table}.",
+            )
+        seen[name.casefold()] = name
+
+
+def _nodule_or_exclusion(row: dict[str, str], readers: int) -> Nodule | Exclusion:
+    known = _known_readers(row)
+    if known is not None and known != readers:
+        return Exclusion(row["nodule"], row["patient"], _other_number(known, readers))
+    return Nodule(row["nodule"], row["patient"], {"row": {**row}, "readers": readers})
+
+
+def _known_readers(row: Mapping[str, str]) -> int | None:
+    """Give the number of readers where the row tells, else None; the masks may still disagree."""
+    text = row.get("n_readers", "")
+    if text and (not text.isdecimal() or not 1 <= int(text) <= READERS_AT_MOST):
+        raise InputError(
+            f"n_readers of {row['nodule']} is no number of readers",
+            got=repr(text),
+            expected=f"1 to {READERS_AT_MOST}",
+            remedy="Correct the table.",
+        )
+    files = len(_names(row["readers"]))
+    if files > 1 and text and int(text) != files:
+        raise InputError(
+            f"n_readers of {row['nodule']} contradicts its files",
+            got=f"{text} readers, {files} masks",
+            expected="the same number, or no n_readers",
+            remedy="Correct the table.",
+        )
+    return files if files > 1 else int(text) if text else None
+
+
+def _other_number(got: int, asked: int) -> str:
+    return f"{got} reader{'' if got == 1 else 's'}, {asked} asked"
+
+
+def _names(cell: str) -> list[str]:
+    return [name.strip() for name in cell.split(";") if name.strip()]
+
+
+def _row_of(nodule: Nodule) -> dict[str, str]:
+    row = nodule.details["row"]
+    return {name: str(cell) for name, cell in row.items()} if isinstance(row, dict) else {}
+
+
+def _files(table: Path, row: Mapping[str, str]) -> Iterator[Path]:
+    names = [row["image"], *_names(row["readers"]), row.get("known_alpha", "")]
+    for path in (table.parent / name for name in names if name):
+        yield path
+        if path.suffix in _DETACHED and path.parent.is_dir():
+            yield from sorted(
+                p for p in path.parent.iterdir() if p.name.split(".")[0] == path.stem and p != path
+            )
+
+
+def _depth(readers: NDArray[np.bool_], padding_slices: int) -> slice:
+    marked = np.flatnonzero(readers.any(axis=(0, 2, 3)))
+    return slice(
+        max(int(marked[0]) - padding_slices, 0),
+        min(int(marked[-1]) + padding_slices + 1, readers.shape[1]),
+    )
+
+
+def _known_alpha(table: Path, row: Mapping[str, str], grid: Grid) -> NDArray[np.float32] | None:
+    name = row.get("known_alpha")
+    return (
+        place_alpha(read_volume(table.parent / name, "the known alpha"), grid, "the known alpha")
+        if name
+        else None
+    )
+
+
+def _digest(patch: Patch, provenance: Mapping[str, JSON]) -> str:
+    """Hash the voxels, where they lie and what the table says of them, whatever files they came in."""
+    digest = hashlib.sha256(f"{patch.grid!r} {json.dumps(provenance, sort_keys=True)}".encode())
+    for array in (patch.image_hu, patch.valid, patch.readers, patch.known_alpha):
+        digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _provenance(row: Mapping[str, str]) -> dict[str, JSON]:
+    return {
+        "columns": {
+            n: cell
+            for n, cell in row.items()
+            if n and n not in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+        }
+    }

@@ -1,0 +1,1 @@
+"""The steps of one nodule, in order: plan, preprocess, solve, write."""

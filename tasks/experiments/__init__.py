@@ -1,0 +1,1 @@
+"""The paper's experiments on a release: networks, tables, diagnosis, cost."""

@@ -1,0 +1,143 @@
+"""What a network costs: parameters, multiply-adds, seconds and memory of a pass. Table 3 of the paper.
+
+Each network is measured in a process of its own, `python -m tasks.experiments.cost`, since memory at its peak can be asked of
+a whole process only.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from matting.learned.counting import TABLE_3_INPUT, multiply_adds, parameter_count
+from matting.learned.network import MattingNetwork, build_network
+from matting.learned.training import pick_device, set_num_threads
+from storage.results.experiments import Cost, cost_id, read_cost, save_cost
+from storage.store import Store
+from tasks.memory import peak_bytes
+
+PASSES, ENOUGH_S = 7, 20.0
+"""So many passes are timed, or as many as this allows, and never fewer than three."""
+_MB = 1e6
+
+
+def measure_cost(
+    store: Store,
+    version: str,
+    variant: str,
+    auxiliary: bool,
+    crop_zyx: tuple[int, int, int],
+    device: str,
+) -> Cost:
+    """Measure what a network costs on this machine, or read what was measured before."""
+    asked = {
+        "variant": variant,
+        "auxiliary": auxiliary,
+        "crop_zyx": list(crop_zyx),
+        "device": device_name(device),
+    }
+    name = cost_id(asked | {"torch": torch.__version__})
+    known = read_cost(store, version, name)
+    if known is None:
+        command = [
+            sys.executable,
+            "-m",
+            "tasks.experiments.cost",
+            json.dumps([variant, auxiliary, crop_zyx, device]),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{variant} could not be measured: {done.stderr.strip()[-500:]}")
+        known = Cost(**json.loads(done.stdout.splitlines()[-1]))
+        save_cost(store, version, name, known)
+    return known
+
+
+def device_name(device: str) -> str:
+    """Name the machine that computes: model, and threads where it is a CPU."""
+    place = pick_device(device)
+    if place.type == "cuda":
+        return torch.cuda.get_device_name(place)
+    set_num_threads()
+    threads = torch.get_num_threads()
+    return f"{_cpu_model()}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(
+                line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+            )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def cost_here(variant: str, auxiliary: bool, crop_zyx: tuple[int, int, int], device: str) -> Cost:
+    """Measure a network in this process, which must be a fresh one."""
+    name, place = device_name(device), pick_device(device)
+    network = build_network(variant, auxiliary)
+    counts = parameter_count(network), multiply_adds(network)
+    network.to(place).to(memory_format=network.layout(place)).eval()  # type: ignore[call-overload]
+    with torch.inference_mode():
+        peak_mb = _peak_mb(network, _input(TABLE_3_INPUT, network, place))
+        latency_s, passes = _latency(network, _input(TABLE_3_INPUT, network, place))
+        _pass(network, _input((1, 1, *crop_zyx), network, place))
+        crop_latency_s, _ = _latency(network, _input((1, 1, *crop_zyx), network, place))
+    size = "x".join(map(str, crop_zyx))
+    return Cost(
+        variant,
+        auxiliary,
+        *counts,
+        latency_s,
+        peak_mb,
+        size,
+        crop_latency_s,
+        passes,
+        name,
+        torch.__version__,
+    )
+
+
+def _input(shape: tuple[int, ...], network: MattingNetwork, device: torch.device) -> Tensor:
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    return image.to(device, memory_format=network.layout(device))
+
+
+def _pass(network: Any, image: Tensor) -> None:
+    network(image)
+    if image.device.type == "cuda":
+        torch.cuda.synchronize(image.device)
+
+
+def _peak_mb(network: Any, image: Tensor) -> float:
+    """Give what the first pass adds to the memory that is held."""
+    if image.device.type == "cuda":
+        before = torch.cuda.memory_allocated(image.device)
+        _pass(network, image)
+        return (torch.cuda.max_memory_allocated(image.device) - before) / _MB
+    before = psutil.Process().memory_info().rss
+    _pass(network, image)
+    return (peak_bytes() - before) / _MB
+
+
+def _latency(network: Any, image: Tensor) -> tuple[float, int]:
+    """Give the median seconds of a pass, and of how many."""
+    seconds: list[float] = []
+    while len(seconds) < 3 or (len(seconds) < PASSES and sum(seconds) < ENOUGH_S):
+        begin = time.perf_counter()
+        _pass(network, image)
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds), len(seconds)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(cost_here(*json.loads(sys.argv[1])))))

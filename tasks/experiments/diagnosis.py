@@ -1,0 +1,279 @@
+"""Benign or malignant from each input alone: the paper's Figure 6, with baselines that say what size and HU tell.
+
+Every nodule is scored once a seed, by a classifier that learned from other patients. Nodules that the readers rate 3
+on average are left out, and so are those without all eight mattes: every input stands on the same nodules.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matting.diagnosis.auroc import Auroc, auroc
+from matting.diagnosis.classifier import classify, fold_patients, train_classifier
+from matting.diagnosis.cubes import cube_around
+from matting.errors import InputError
+from matting.geometry.box import box_around
+from matting.learned.training import pick_device, set_num_threads
+from matting.measures.baselines import hu_linear
+from matting.parameters import DiagnosisSettings
+from storage.releases.reader import ReleaseReader
+from storage.results.diagnoses import (
+    Cubes,
+    Diagnosed,
+    DiagnosisRow,
+    Scored,
+    diagnosis_id,
+    diagnosis_prefix,
+    malignancy_ratings,
+    read_input,
+    read_nodules,
+    read_run,
+    write_inputs,
+    write_run,
+)
+from storage.store import Store, canonical_json, open_store
+from tasks.learning.train import intensity_range
+
+DIAGNOSIS_VERSION = 1
+"""Raised whenever the same settings give other scores than before."""
+UNDECIDED = 3.0
+"""Mean rating that is neither benign nor malignant."""
+MASKS, RELEASED, HU_LINEAR, VOLUME = (
+    ("Mean", "Rand", "Overlap", "Union"),
+    "GT",
+    "HU linear",
+    "Volume",
+)
+METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
+INPUTS = ("Image", *MASKS, *(method.upper() for method in METHODS), RELEASED, HU_LINEAR)
+"""As the paper names them, and the trivial matte."""
+NO_BACKBONE = "none"
+_RAND = 2
+"""Tells this stream of chance apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a diagnosis is."""
+
+    what: str
+    """A nodule that was read, or a run, e.g. ``densenet121 CF+ seed 2``."""
+    done: int
+    of: int
+
+
+def diagnose(
+    store_url: str,
+    version: str,
+    settings: DiagnosisSettings,
+    *,
+    device: str = "auto",
+    after: Callable[[Progress], None] = lambda _: None,
+) -> list[DiagnosisRow]:
+    """Train and test classifiers on each input; runs that are stored are not repeated.
+
+    Args:
+        store_url: The store.
+        version: A published release.
+        settings: All the numbers.
+        device: Where to compute: auto, cpu, cuda.
+        after: Told of every nodule read and every run done.
+
+    Returns:
+        For each backbone and input one row a seed and one of their mean; last the row of volume alone.
+
+    Raises:
+        InputError: The release has no ratings, or too few nodules of a kind; the device is not there.
+    """
+    reader, store = ReleaseReader(store_url, version), open_store(store_url)
+    place = pick_device(device)
+    set_num_threads()
+    prefix = diagnosis_prefix(version, diagnosis_id_of(reader, settings))
+    nodules = read_nodules(store, prefix) or _prepare(reader, store, prefix, settings, after)
+    malignant = np.array([nodule.malignant for nodule in nodules])
+    folds = {
+        s: fold_patients([n.patient for n in nodules], malignant, settings.folds, s)
+        for s in settings.seeds
+    }
+    done, total = 0, len(settings.backbones) * len(INPUTS) * len(settings.seeds)
+    rows: list[DiagnosisRow] = []
+    for backbone in settings.backbones:
+        for name in INPUTS:
+            cubes: Cubes | None = None
+            runs = []
+            for seed in settings.seeds:
+                run = read_run(store, prefix, backbone, name, seed)
+                if run is None:
+                    cubes = read_input(store, prefix, name) if cubes is None else cubes
+                    scores = np.empty(len(nodules))
+                    for fold in range(settings.folds):
+                        here = folds[seed] == fold
+                        network = train_classifier(
+                            cubes[~here], malignant[~here], backbone, settings, seed, place
+                        )
+                        scores[here] = classify(network, cubes[here], settings)
+                    run = tuple(
+                        Scored(nodule.nodule, int(fold), float(score))
+                        for nodule, fold, score in zip(nodules, folds[seed], scores, strict=True)
+                    )
+                    write_run(store, prefix, backbone, name, seed, run)
+                runs.append(run)
+                done += 1
+                after(Progress(f"{backbone} {name} seed {seed}", done, total))
+            rows += rows_of(backbone, name, settings.seeds, nodules, runs)
+    return [*rows, volume_row(nodules)]
+
+
+def diagnosis_id_of(reader: ReleaseReader, settings: DiagnosisSettings) -> str:
+    """Give the id under which the runs of these settings on this release lie."""
+    own = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in ("backbones", "seeds")
+    }
+    return diagnosis_id(
+        {
+            "settings": own,
+            "release": reader.version,
+            "manifest_sha256": hashlib.sha256(canonical_json(reader.manifest)).hexdigest(),
+            "diagnosis": DIAGNOSIS_VERSION,
+        }
+    )
+
+
+def rows_of(
+    backbone: str,
+    name: str,
+    seeds: tuple[int, ...],
+    nodules: tuple[Diagnosed, ...],
+    runs: list[tuple[Scored, ...]],
+) -> list[DiagnosisRow]:
+    """Give one row a seed and one of their mean, whose interval is that of all seeds' pairs together."""
+    malignant, patients = [n.malignant for n in nodules], [n.patient for n in nodules]
+    scores = np.array([[one.score for one in run] for run in runs])
+    folds = np.array([[one.fold for one in run] for run in runs])
+    rows = [
+        _row(backbone, name, seed, nodules, auroc(scores[place], malignant, patients, folds[place]))
+        for place, seed in enumerate(seeds)
+    ]
+    return [*rows, _row(backbone, name, None, nodules, auroc(scores, malignant, patients, folds))]
+
+
+def volume_row(nodules: tuple[Diagnosed, ...]) -> DiagnosisRow:
+    """Give what the nodule's volume alone tells; nothing is learned, so there are no seeds and no folds."""
+    found = auroc(
+        [n.volume_mm3 for n in nodules],
+        [n.malignant for n in nodules],
+        [n.patient for n in nodules],
+    )
+    return _row(NO_BACKBONE, VOLUME, None, nodules, found)
+
+
+def _row(
+    backbone: str, name: str, seed: int | None, nodules: tuple[Diagnosed, ...], found: Auroc
+) -> DiagnosisRow:
+    malignant = sum(nodule.malignant for nodule in nodules)
+    return DiagnosisRow(
+        backbone, name, seed, found.value, found.low, found.high, len(nodules), malignant
+    )
+
+
+def _prepare(
+    reader: ReleaseReader,
+    store: Store,
+    prefix: str,
+    settings: DiagnosisSettings,
+    after: Callable[[Progress], None],
+) -> tuple[Diagnosed, ...]:
+    """Read every rated nodule once and store its inputs, so that no restart reads cases again."""
+    rated = _rated(reader)
+    nodules: list[Diagnosed] = []
+    cubes: dict[str, list[Cubes]] = {name: [] for name in INPUTS}
+    for place, (nodule_id, rating) in enumerate(rated.items()):
+        inputs = nodule_inputs(reader, nodule_id, settings)
+        if inputs is not None:
+            volume_mm3 = _volume_mm3(reader, nodule_id)
+            patient = str(reader.manifest["nodules"][nodule_id]["patient_id"])
+            nodules.append(Diagnosed(nodule_id, patient, rating, rating > UNDECIDED, volume_mm3))
+            for name, cube in inputs.items():
+                cubes[name].append(cube.astype(np.float16))
+        after(Progress(nodule_id, place + 1, len(rated)))
+    _check_kinds(reader, nodules)
+    write_inputs(store, prefix, nodules, ((name, np.stack(cubes.pop(name))) for name in INPUTS))
+    return tuple(nodules)
+
+
+def nodule_inputs(
+    reader: ReleaseReader, nodule_id: str, settings: DiagnosisSettings
+) -> dict[str, NDArray[np.float64]] | None:
+    """Cut each input's cube (side, side, side) in 0..1 around the readers' union; None without all eight mattes."""
+    readers = reader.read(nodule_id, "readers") > 0
+    image_hu = reader.read(nodule_id, "image").astype(np.float64)
+    low, high = intensity_range(reader)
+    union = readers.any(axis=0)
+    mattes = {}
+    known = reader.facts(nodule_id)["methods"]
+    for method in METHODS:
+        matte = (
+            reader.read(nodule_id, "alpha", method=method) if method in known else np.array(np.nan)
+        )
+        if not np.isfinite(matte).all():
+            return None
+        mattes[method.upper()] = matte
+    chosen = np.random.default_rng([_RAND, *hashlib.sha256(nodule_id.encode()).digest()]).integers(
+        len(readers)
+    )
+    volumes = {
+        "Image": np.clip((image_hu - low) / (high - low), 0, 1),
+        "Mean": readers.mean(axis=0),
+        "Rand": readers[chosen],
+        "Overlap": readers.all(axis=0),
+        "Union": union,
+        **mattes,
+        RELEASED: mattes[str(reader.manifest["nodules"][nodule_id]["method"]).upper()],
+        HU_LINEAR: hu_linear(image_hu),
+    }
+    z, y, x = (
+        (side.start + side.stop - 1) / 2 for side in box_around(np.asarray(union), (0, 0, 0))
+    )
+    spacing_mm = reader.grid(nodule_id).spacing_mm
+    return {
+        name: cube_around(volume, (z, y, x), spacing_mm, settings.side_voxels, settings.spacing_mm)
+        for name, volume in volumes.items()
+    }
+
+
+def _volume_mm3(reader: ReleaseReader, nodule_id: str) -> float:
+    readers = reader.read(nodule_id, "readers") > 0
+    return float(readers.mean(axis=0).sum() * np.prod(reader.grid(nodule_id).spacing_mm))
+
+
+def _rated(reader: ReleaseReader) -> dict[str, float]:
+    """Give the mean rating of each nodule that is benign or malignant."""
+    ratings = {
+        nodule_id: malignancy_ratings(reader.facts(nodule_id)["source"])
+        for nodule_id in reader.nodules()
+    }
+    means = {nodule_id: float(np.mean(given)) for nodule_id, given in ratings.items() if given}
+    if not means:
+        raise InputError(
+            f"release {reader.version} cannot be diagnosed",
+            got="no nodule with ratings of malignancy",
+            expected="what readers rated: LIDC's annotations have it, a table of files may in a column `malignancy`",
+            remedy="Add the column, e.g. 5 4 4 3, curate and publish again.",
+        )
+    return {nodule_id: mean for nodule_id, mean in means.items() if mean != UNDECIDED}
+
+
+def _check_kinds(reader: ReleaseReader, nodules: list[Diagnosed]) -> None:
+    malignant = sum(nodule.malignant for nodule in nodules)
+    if min(malignant, len(nodules) - malignant) < 2:
+        raise InputError(
+            f"release {reader.version} cannot be diagnosed",
+            got=f"{malignant} malignant and {len(nodules) - malignant} benign nodules with all eight mattes",
+            expected="two or more of both",
+            remedy="Publish more nodules.",
+        )

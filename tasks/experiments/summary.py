@@ -1,0 +1,162 @@
+"""Tables 1 and 2 of a release from what is stored of it, and what they stand on."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from matting.learned.training import pick_device
+from matting.parameters import DiagnosisSettings, TrainingSettings
+from storage.recipe import EvaluationSettings, Recipe
+from storage.releases.reader import ReleaseReader
+from storage.releases.release import read_release
+from storage.results.checkpoints import network_label
+from storage.results.experiments import Averages, experiment_prefix
+from storage.results.scores import METHOD_SCORES, Score, nodules_scored, read_nodules
+from storage.results.tabular import to_csv
+from storage.store import Store, canonical_json
+from tasks.environment import code_facts
+from tasks.experiments.cost import device_name
+from tasks.experiments.networks import (
+    AS_ASKED,
+    Network,
+    find_networks,
+    pairs,
+    partitions_of,
+    same_as,
+    scores_of,
+    scores_of_methods,
+)
+from tasks.experiments.tables import average
+
+NO_MATTER = ("at_once", "precision", "compiled", "look_every", "seed")
+"""Settings of a training that make it no smaller than the paper's."""
+
+
+def check_experiments(store_url: str, version: str, recipe: Recipe, device: str) -> None:
+    """Refuse what cannot be tried: no such store, release, device, nothing to measure on, a name that is no path."""
+    partitions_of(store_url, version, recipe.evaluation.partitions)
+    experiment_prefix(version, recipe.name)
+    pick_device(device)
+
+
+def tabulate(store: Store, version: str, recipe: Recipe) -> dict[int, list[Averages]]:
+    """Make Tables 1 and 2 from the stored scores of single nodules."""
+    readers = partitions_of(store.url, version, recipe.evaluation.partitions)
+    networks = find_networks(store, version, recipe)
+    rows = {network.label: _network_rows(store, network, readers, recipe) for network in networks}
+    methods = average(scores_of_methods(store, readers))
+    return {
+        1: methods + [row for found in rows.values() for row in found],
+        2: list(_variants(recipe, networks, rows)),
+    }
+
+
+def differences(recipe: Recipe) -> list[tuple[str, str, str]]:
+    """Give where a recipe's experiments are less than the paper's: name, ours, the paper's."""
+    sections = (
+        ("training", asdict(recipe.training), asdict(TrainingSettings())),
+        ("evaluation", recipe.evaluation.model_dump(), EvaluationSettings().model_dump()),
+        ("diagnosis", asdict(recipe.diagnosis), asdict(DiagnosisSettings())),
+    )
+    return [
+        (f"{section}.{name}", _said(ours[name]), _said(paper[name]))
+        for section, ours, paper in sections
+        for name in ours
+        if name not in NO_MATTER and ours[name] != paper[name]
+    ]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "all" if value is None else str(value)
+
+
+def facts_of(
+    store: Store, version: str, recipe: Recipe, device: str, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Say what the experiments stand on: release, recipe, code, and how far they are from the paper's setting."""
+    manifest = read_release(store, version)
+    members = manifest["nodules"].values()
+    return {
+        "release": version,
+        "manifest_sha256": hashlib.sha256(canonical_json(manifest)).hexdigest(),
+        "release_recipe": manifest["recipe"]["name"],
+        "nodules": len(members),
+        "patients": len({member["patient_id"] for member in members}),
+        "splits": dict(sorted(Counter(member["split"] for member in members).items())),
+        "stand_in": sum(bool(member["stand_in"]) for member in members),
+        "recipe": recipe.model_dump(mode="json"),
+        "differences": [list(difference) for difference in differences(recipe)],
+        "code": code_facts(),
+        "device": device_name(device),
+        "seconds_of_this_run": dict(seconds),
+    }
+
+
+def best_network(
+    store: Store, version: str, recipe: Recipe, region: str = "near"
+) -> tuple[str, str] | None:
+    """Give label and checkpoint of the network of partition 0 with the least SAD; None where none was measured."""
+    rows = [
+        row
+        for row in tabulate(store, version, recipe)[1]
+        if row.checkpoints and row.partitions.startswith("0")
+    ]
+    rows = [row for row in rows if (row.truth, row.region) == ("released", region)]
+    if not rows:
+        return None
+    best = min(rows, key=lambda row: row.sad)
+    return best.matte, best.checkpoints.split()[0]
+
+
+def nodule_tables(store: Store, version: str, recipe: Recipe) -> dict[str, bytes]:
+    """Give the scores of every nodule that the tables stand on, as CSV by file name: of methods and networks."""
+    found = {}
+    reader = ReleaseReader(store.url, version)
+    if set(reader.nodules()) <= nodules_scored(store, version, METHOD_SCORES):
+        found["nodules/methods.csv"] = to_csv(
+            Score, read_nodules(store, version, METHOD_SCORES, reader.nodules())
+        )
+    for network in find_networks(store, version, recipe):
+        for partition, digest in network.digests.items():
+            nodules = sorted(nodules_scored(store, version, digest))
+            if not nodules:
+                continue
+            name = (
+                f"{network.label} partition {partition}".replace("(", "")
+                .replace(")", "")
+                .replace(" ", "-")
+            )
+            found[f"nodules/{name}.csv"] = to_csv(
+                Score, read_nodules(store, version, digest, nodules)
+            )
+    return found
+
+
+def _network_rows(
+    store: Store, network: Network, readers: dict[int, ReleaseReader], recipe: Recipe
+) -> list[Averages]:
+    scores = scores_of(store, network, readers, recipe.evaluation.test_nodules)
+    digests = " ".join(network.digests[partition] for partition in scores)
+    return average(scores, checkpoints=digests, training=network.training)
+
+
+def _variants(
+    recipe: Recipe, networks: list[Network], rows: dict[str, list[Averages]]
+) -> list[Averages]:
+    """Give the rows of Table 2 in the paper's order; what is not trained has none."""
+    found = []
+    for pair in pairs(recipe):
+        twin = network_label(*same_as(*pair))
+        note = (
+            AS_ASKED if twin == network_label(*pair) else f"{AS_ASKED}; the same network as {twin}"
+        )
+        for row in rows.get(twin, ()):
+            found.append(
+                Averages(**{**asdict(row), "matte": network_label(*pair), "training": note})
+            )
+    others = [network for network in networks if network.training != AS_ASKED]
+    return found + [row for network in others for row in rows[network.label]]

@@ -1,0 +1,149 @@
+"""Using a network on an unseen CT: read, resample, predict, bring back to the CT's own voxels, write."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matting.errors import InputError
+from matting.geometry.box import Box
+from matting.geometry.resample import resample_back, resample_image
+from matting.learned.network import MattingNetwork
+from matting.learned.prediction import Prediction, predict
+from matting.learned.training import pick_device
+from matting.parameters import ResampleSettings
+from storage.results.checkpoints import Checkpoint, read_checkpoint
+from storage.sources.ct import CtVolume, read_ct, write_volume
+from tasks.scoring.network import load_network
+
+CUBE_MM = 64.0
+"""Side of what is looked at around a point: the crop that the network's training nodules were cut with, about."""
+MASK_FROM = 0.5
+"""Probability from which a voxel belongs to a mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBox:
+    """Where to look in a CT."""
+
+    first: tuple[int, int, int] | None = None
+    """Voxel (z, y, x): a point, or the first of a box; None for the whole CT."""
+    last: tuple[int, int, int] | None = None
+    """The last voxel of a box; None for a point."""
+
+    @staticmethod
+    def parse(point: str | None, box: str | None) -> "PixelBox":
+        """Read ``z,y,x`` or ``z,y,x,z,y,x``; raises InputError for anything else, and for both at once."""
+        if point and box:
+            raise InputError(
+                "a point or a box", got="both", expected="one of them", remedy="Leave one out."
+            )
+        if point:
+            z, y, x = _numbers(point, 3, "--point")
+            return PixelBox((z, y, x))
+        if box:
+            z, y, x, c, b, a = _numbers(box, 6, "--box")
+            return PixelBox((z, y, x), (c, b, a))
+        return PixelBox()
+
+    def within(self, ct: CtVolume) -> Box:
+        """Give the voxels that are meant; raises InputError where they do not lie in the CT."""
+        if self.first is None:
+            z, y, x = (slice(0, size) for size in ct.grid.shape)
+            return z, y, x
+        reach = (
+            [0] * 3
+            if self.last
+            else [round(CUBE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
+        )
+        last = self.last or self.first
+        inside = all(
+            0 <= a <= b < n for a, b, n in zip(self.first, last, ct.grid.shape, strict=True)
+        )
+        if not inside:
+            raise InputError(
+                "this place is not in the CT",
+                got=", ".join(
+                    map(str, self.first if self.last is None else self.first + self.last)
+                ),
+                expected=f"voxels z, y, x from 0, below {', '.join(map(str, ct.grid.shape))}; first before last",
+                remedy="Count voxels from 0 in the order z, y, x: viewers often show x, y, z.",
+            )
+        sides = zip(self.first, last, reach, ct.grid.shape, strict=True)
+        z, y, x = (slice(max(0, a - r), min(n, b + r + 1)) for a, b, r, n in sides)
+        return z, y, x
+
+
+def predict_file(
+    checkpoint: str, image: Path, place: PixelBox, out: Path, device: str = "auto"
+) -> list[Path]:
+    """Estimate the matte of a CT in a file or DICOM folder; gives the files that were written.
+
+    `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's own voxels and 0 beyond
+    the place that was looked at. `about.json` says by which network.
+    """
+    trained, ct = read_checkpoint(checkpoint), read_ct(image)
+    box = place.within(ct)
+    network = load_network(trained, pick_device(device))
+    files = []
+    for name, values in predict_box(network, trained, ct, box):
+        volume = np.zeros(ct.grid.shape, values.dtype)
+        volume[box] = values
+        files.append(out / f"{name}.nii.gz")
+        write_volume(files[-1], volume, ct.grid)
+    files.append(out / "about.json")
+    files[-1].write_text(json.dumps(_about(trained, image, box), indent=1) + "\n")
+    return files
+
+
+def predict_box(
+    network: MattingNetwork, checkpoint: Checkpoint, ct: CtVolume, box: Box
+) -> list[tuple[str, NDArray[np.generic]]]:
+    """Predict a box of a CT on isotropic voxels, and bring it back: name and values of each volume."""
+    grid = ct.grid.window((box[0].start, box[1].start, box[2].start), ct.image_hu[box].shape)
+    spacing_mm = float(checkpoint.config["spacing_mm"])
+    low, high = checkpoint.config["intensity_range_hu"]
+    image, valid, _ = resample_image(
+        ct.image_hu[box], ct.valid[box], grid, ResampleSettings(spacing_mm=spacing_mm)
+    )
+    found: Prediction = predict(network, image, valid, (low, high))
+
+    def back(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.where(
+            ct.valid[box],
+            np.clip(resample_back(values, (spacing_mm,) * 3, grid), 0, 1),
+            np.float32(0),
+        )
+
+    volumes: list[tuple[str, NDArray[np.generic]]] = [("alpha", back(found.alpha))]
+    for name, mask in (("overlap", found.overlap), ("union", found.union)):
+        if mask is not None:
+            volumes.append((name, (back(mask) >= MASK_FROM).astype(np.uint8)))
+    return volumes
+
+
+def _about(checkpoint: Checkpoint, image: Path, box: Box) -> dict[str, object]:
+    return {
+        "image": image.name,
+        "first_voxel_zyx": [side.start for side in box],
+        "last_voxel_zyx": [side.stop - 1 for side in box],
+        "network": checkpoint.label,
+        "checkpoint": checkpoint.digest,
+        "trained_on_release": checkpoint.config["release"],
+        "trained_on_stand_in": checkpoint.config["stand_in"],
+        "note": "Research software. Not for diagnosis or treatment.",
+    }
+
+
+def _numbers(text: str, count: int, option: str) -> list[int]:
+    parts = text.split(",")
+    if len(parts) != count or not all(part.strip().lstrip("-").isdecimal() for part in parts):
+        raise InputError(
+            f"{option} cannot be read",
+            got=repr(text),
+            expected=f"{count} whole numbers with commas between, in the order z,y,x",
+            remedy=f"E.g. {option} {'61,240,310' if count == 3 else '50,200,270,70,280,350'}",
+        )
+    return [int(part) for part in parts]

@@ -1,0 +1,193 @@
+"""From decisions to a release: gather what was chosen, hold it against the gates, publish."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from matting.errors import InputError
+from storage.cases.case import Case, case_files, damage, read_case
+from storage.cases.outcomes import Outcome, read_outcomes
+from storage.recipe import Recipe
+from storage.releases.card import dataset_card, index_table, split_table
+from storage.releases.contents import ReleaseContents
+from storage.releases.diff import Contents, changes_page, diff_releases, find_predecessor
+from storage.releases.metadata import metadata_files
+from storage.releases.release import Draft, Member, check_version
+from storage.releases.splits import split_of
+from storage.releases.statistics import nodule_statistics, statistics_files
+from storage.reviews.consensus import find_consensus
+from storage.reviews.verdicts import Verdict, read_verdicts
+from storage.store import Store
+
+PUBLIC_FACTS = frozenset(
+    {
+        "nodule",
+        "patient",
+        "digest",
+        "algorithm",
+        "geometry",
+        "methods",
+        "stand_in",
+        "source",
+        "recipe",
+        "trimap",
+        "reports",
+        "figures",
+        "errors",
+    }
+)
+"""What a case may say of itself in public; anything else stops a release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One finished nodule with the verdict on it."""
+
+    outcome: Outcome
+    decision: Verdict
+    case: Case
+
+
+def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
+    """Gather the decided cases and hold each against the gates.
+
+    Raises:
+        InputError: Any gate is not passed; the message names the first nodules and what to do.
+    """
+    check_version(version)
+    decided = _decided(store, recipe)
+    chosen = [one for one in decided if one.decision.verdict == "choose"]
+    _refuse_if(
+        "every nodule was discarded",
+        [] if chosen else ["all"],
+        "A release needs at least one nodule.",
+    )
+    facts = {one.outcome.nodule_id: one.case.facts for one in chosen}
+    _check_facts(facts, recipe)
+    files = {
+        key: entry
+        for one in chosen
+        for key, entry in case_files(store, one.case.nodule_id, one.case.digest).items()
+    }
+    _refuse_if(
+        "stored files are damaged",
+        damage(store, files),
+        "Delete the cases' .done marks and curate again.",
+    )
+    _refuse_if(
+        "mattes are not fit to be released",
+        list(_unfit(chosen)),
+        "Choose another method or discard them.",
+    )
+    members = tuple(_member(one, recipe) for one in chosen)
+    discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
+    decided_at = max(one.decision.decided_at for one in chosen)
+    whole = ReleaseContents(
+        version, store.url, members, discarded, facts, recipe.deciding(), decided_at
+    )
+    own = {
+        "README.md": dataset_card(whole),
+        "index.parquet": index_table(members, facts),
+        "splits.csv": split_table(members),
+    }
+    own |= metadata_files(whole, own)
+    sides = {member.nodule_id: member.split for member in members}
+    own |= statistics_files(
+        [
+            nodule_statistics(one.case, str(one.decision.method), sides[one.case.nodule_id])
+            for one in chosen
+        ]
+    )
+    own["CHANGES.md"] = _changes(store, version, members)
+    return Draft(members, discarded, files, own, recipe.model_dump(mode="json"))
+
+
+def _changes(store: Store, version: str, members: tuple[Member, ...]) -> bytes:
+    before = find_predecessor(store, version)
+    after = Contents(version, {member.nodule_id: asdict(member) for member in members})
+    return changes_page(
+        version, diff_releases(store, Contents.of(before), after) if before else None
+    )
+
+
+def _decided(store: Store, recipe: Recipe) -> list[Decided]:
+    """Give every finished nodule with the verdict that stands, which is on the very case that was looked at."""
+    finished = {o.nodule_id: o for o in read_outcomes(store) if o.state == "done" and o.digest}
+    _refuse_if(
+        "the store holds no finished nodule",
+        [] if finished else ["none"],
+        "Run `halosign curate` first.",
+    )
+    stand = {
+        name: find_consensus(read_verdicts(store, name), str(outcome.digest), recipe.review)
+        for name, outcome in finished.items()
+    }
+    undecided = sorted(
+        name for name, one in stand.items() if one.decision is None and not one.is_disputed
+    )
+    _refuse_if(
+        "nodules are undecided", undecided, "Decide them: `halosign review auto` or a reviewer."
+    )
+    disputed = sorted(name for name, one in stand.items() if one.decision is None)
+    _refuse_if(
+        "reviewers differ", disputed, f"Settle them: the recipe's rule is `{recipe.review.rule}`."
+    )
+    return [
+        Decided(outcome, one.decision, read_case(store, name, str(outcome.digest)))
+        for name, outcome in finished.items()
+        if (one := stand[name]).decision is not None
+    ]
+
+
+def _check_facts(facts: dict[str, dict[str, Any]], recipe: Recipe) -> None:
+    """Refuse cases of another recipe, which a run that was not finished leaves, and facts that are not public."""
+    others = [
+        nodule_id for nodule_id, known in facts.items() if known["recipe"] != recipe.deciding()
+    ]
+    remedy = "Give the --recipe of `halosign curate`, or run that to its end with this one."
+    _refuse_if(f"cases were made by another recipe than {recipe.name}", others, remedy)
+    unheard = sorted({name for known in facts.values() for name in known.keys() - PUBLIC_FACTS})
+    _refuse_if(
+        "cases hold facts that may not leave", unheard, "Curate them again with this version."
+    )
+
+
+def _unfit(chosen: list[Decided]) -> Iterator[str]:
+    """Name the chosen mattes that are none: missing, not finite, out of range, constant."""
+    for one in chosen:
+        method = str(one.decision.method)
+        name = f"{one.outcome.nodule_id} ({method})"
+        if method not in one.case.methods:
+            yield f"{name}: no such matte"
+            continue
+        alpha = one.case.alpha(method)
+        if (
+            not np.isfinite(alpha).all()
+            or alpha.min() < 0
+            or alpha.max() > 1
+            or alpha.min() == alpha.max()
+        ):
+            yield f"{name}: not within 0..1, or constant"
+
+
+def _member(one: Decided, recipe: Recipe) -> Member:
+    return Member(
+        nodule_id=one.outcome.nodule_id,
+        patient_id=one.outcome.patient_id,
+        digest=one.case.digest,
+        method=str(one.decision.method),
+        reviewer=one.decision.reviewer,
+        automatic=one.decision.automatic,
+        split=split_of(one.outcome.patient_id, recipe.release),
+        stand_in=one.outcome.stand_in,
+    )
+
+
+def _refuse_if(complaint: str, offenders: list[str], remedy: str) -> None:
+    if offenders:
+        more = f" and {len(offenders) - 5} more" if len(offenders) > 5 else ""
+        raise InputError(
+            complaint, got="; ".join(offenders[:5]) + more, expected="none", remedy=remedy
+        )

@@ -1,0 +1,1 @@
+"""Score mattes, and the mattes that a network predicts, against a release."""

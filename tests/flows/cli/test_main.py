@@ -1,0 +1,137 @@
+"""The command line's promises: help with examples, clear refusals, documented commands that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows.cli.main import app
+
+ROOT = Path(__file__).parents[3]
+
+
+def commands(group=None, path=()):
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    list(commands()),
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_command_has_help_and_an_example_that_parses(path, command):
+    assert command.help
+    words = command.epilog.removeprefix("Example: ").split()
+    assert words[: 1 + len(path)] == ["halosign", *path]
+    context = command.make_context(" ".join(path), words[1 + len(path) :])
+    assert context.params
+
+
+def test_every_option_says_what_it_is():
+    for path, command in commands():
+        for parameter in command.params:
+            assert parameter.name == "help" or getattr(parameter, "help", None), (
+                path,
+                parameter.name,
+            )
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+)
+def test_the_commands_in_the_docs_exist_with_their_options(page):
+    known = {path: {o for p in command.params for o in p.opts} for path, command in commands()}
+    for line in re.findall(
+        r"^ *(?:\$ )?halosign (.*?)(?:  +#.*)?$", (ROOT / page).read_text(), re.MULTILINE
+    ):
+        words = line.split()
+        path = next((tuple(words[:n]) for n in (3, 2, 1) if tuple(words[:n]) in known), None)
+        assert path, f"{page}: no such command: halosign {line}"
+        assert {word for word in words if word.startswith("--")} <= known[path], (
+            f"{page}: halosign {line}"
+        )
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+)
+def test_the_links_in_the_docs_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("curate", "--store", "s"), "give exactly one source"),
+        (("curate", "--store", "s", "--dicom", "a", "--files", "b"), "give exactly one source"),
+        (("curate", "--store", "s", "--files", "nowhere.csv"), "there is no such source"),
+        (
+            (
+                "curate",
+                "--files",
+                "pyproject.toml",
+                "--store",
+                "s",
+                "--scheduler",
+                "x",
+                "--workers",
+                "2",
+            ),
+            "give one of --scheduler",
+        ),
+        (("status", "--store", "nowhere"), "there is no store here"),
+        (("release", "verify", "v1", "--store", "nowhere"), "there is no store here"),
+        (("nonsense",), "No such command"),
+        (("standin", "--dicom", "nowhere", "--patients", "LIDC-IDRI-9999"), "LIDC-IDRI-9999"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_one_clear_paragraph(halosign, arguments, message):
+    done = halosign(*arguments)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert not Path("s").exists()
+    assert not Path("nowhere").exists()
+
+
+def test_a_scheduler_that_does_not_answer_is_refused(
+    halosign, table, recipe, tmp_path, monkeypatch
+):
+    done = halosign(
+        "curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe,
+        "--scheduler", "tcp://127.0.0.1:9", DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="2s",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "the Dask scheduler does not answer: got tcp://127.0.0.1:9" in done.stderr
+
+
+def test_a_prefect_server_that_does_not_answer_is_refused(halosign, table, tmp_path):
+    done = halosign(
+        "curate",
+        "--files",
+        table,
+        "--store",
+        tmp_path / "store",
+        PREFECT_API_URL="http://127.0.0.1:9/api",
+    )
+    assert done.returncode == 2
+    assert (
+        "the Prefect server does not answer: got no answer from http://127.0.0.1:9/api"
+        in done.stderr
+    )
+
+
+def test_it_works_with_no_server_standing(halosign, table, recipe, undisturbed, tmp_path):
+    done = halosign(
+        "curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe, "--patients", "P-n1",
+        PREFECT_API_URL="", PREFECT_HOME=str(tmp_path / "prefect"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 computed" in done.stdout

@@ -1,0 +1,102 @@
+"""The human half as a user types it."""
+
+import csv
+import os
+
+import pytest
+
+from storage.cases.outcomes import read_outcome
+from storage.reviews.verdicts import Verdict, read_verdicts, record_verdict
+from tests.reviewable import reviewable_store
+
+
+@pytest.fixture
+def reviewed(tmp_path):
+    return reviewable_store(tmp_path / "store", 3)
+
+
+def test_a_study_from_the_draw_to_the_figure(halosign, reviewed, tmp_path):
+    url = reviewed.url
+    done = halosign(
+        "review",
+        "study",
+        "create",
+        "pilot",
+        "--store",
+        url,
+        "--nodules",
+        3,
+        "--raters",
+        2,
+        "--seed",
+        4,
+    )
+    assert done.returncode == 2
+    assert "too few nodules for the study: got 0 with a chosen matte" in done.stderr
+    assert "3 nodules decided automatically" in halosign("review", "auto", "--store", url).stdout
+    done = halosign(
+        "review",
+        "study",
+        "create",
+        "pilot",
+        "--store",
+        url,
+        "--nodules",
+        3,
+        "--raters",
+        2,
+        "--seed",
+        4,
+    )
+    assert "study pilot: 3 nodules, 2 raters" in done.stdout
+    done = halosign(
+        "review", "study", "report", "pilot", "--store", url, "--to", tmp_path / "report"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 nodules, 0 of 2 raters" in done.stdout
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {
+        "report.md",
+        "shares.csv",
+        "answers.csv",
+        "figure.png",
+    }
+
+
+def test_verdicts_go_out_and_come_in(halosign, reviewed, tmp_path):
+    for reviewer, method in (("ann", "cf"), ("bob", "lb")):
+        digest = read_outcome(reviewed, "P-1-a1").digest
+        record_verdict(
+            reviewed, Verdict("P-1-a1", digest, "choose", method, reviewer, automatic=False)
+        )
+    file = tmp_path / "decisions.csv"
+    assert (
+        "2 verdicts" in halosign("review", "export", "--store", reviewed.url, "--to", file).stdout
+    )
+    assert len(list(csv.DictReader(file.read_text().splitlines()))) == 2
+    other = reviewable_store(tmp_path / "other", 3)
+    assert (
+        "2 verdicts added, 0 known"
+        in halosign("review", "import", file, "--store", other.url).stdout
+    )
+    assert (
+        "0 verdicts added, 2 known"
+        in halosign("review", "import", file, "--store", other.url).stdout
+    )
+    assert read_verdicts(other, "P-1-a1") == read_verdicts(reviewed, "P-1-a1")
+    done = halosign("review", "disputes", "--store", other.url)
+    assert "1 nodules in dispute" in done.stdout
+    assert "P-1-a1  ann: cf, bob: lb; counts: cf" in done.stdout
+
+
+def test_the_page_is_not_opened_to_others_without_tokens(halosign, reviewed, tmp_path):
+    done = halosign("review", "serve", "--store", reviewed.url, "--host", "0.0.0.0")
+    assert done.returncode == 2
+    assert "every reviewer needs a token: got --host 0.0.0.0 without --tokens" in done.stderr
+    file = tmp_path / "reviewers.txt"
+    token = halosign("review", "token", "ann", "--tokens", file).stdout.strip()
+    assert len(token) == 43
+    assert token not in file.read_text()
+    assert os.stat(file).st_mode & 0o777 == 0o600
+    done = halosign("review", "token", "ann", "--tokens", file)
+    assert done.returncode == 2
+    assert "ann, who is in it already" in done.stderr

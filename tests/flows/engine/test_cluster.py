@@ -1,0 +1,151 @@
+"""Clusters from a file: what may be named, and that work is done on what was named."""
+
+import pytest
+import yaml
+from distributed import Client
+
+from flows.engine.cluster import Adapt, Cluster, ClusterFile, dask_client, load_cluster
+from matting.errors import InputError
+
+IN_THREADS = {
+    "processes": False,
+    "n_workers": 1,
+    "threads_per_worker": 1,
+    "dashboard_address": "127.0.0.1:0",
+}
+
+
+def file(tmp_path, text):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_class_with_its_arguments_is_started_and_scaled(tmp_path):
+    text = yaml.safe_dump(
+        {"class": "distributed.LocalCluster", "arguments": IN_THREADS, "workers": 3}
+    )
+    with dask_client(load_cluster(file(tmp_path, text))) as client:
+        client.wait_for_workers(3, timeout=60)
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_a_class_may_adapt(tmp_path):
+    arguments = IN_THREADS | {"n_workers": 0}
+    adapting = {
+        "class": "distributed.LocalCluster",
+        "arguments": arguments,
+        "adapt": {"maximum": 2},
+    }
+    cluster = load_cluster(file(tmp_path, yaml.safe_dump(adapting)))
+    assert cluster.file.adapt == Adapt(minimum=0, maximum=2)
+    with dask_client(cluster) as client:
+        assert client.submit(sum, [1, 2]).result(timeout=120) == 3
+
+
+def test_an_address_is_joined(tmp_path):
+    with dask_client(
+        Cluster(file=ClusterFile(class_="distributed.LocalCluster", arguments=IN_THREADS))
+    ) as own:
+        text = f"address: {own.scheduler.address}\n"
+        with dask_client(load_cluster(file(tmp_path, text))) as client:
+            assert isinstance(client, Client)
+            assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_settings_are_in_force_only_meanwhile(tmp_path):
+    import dask
+
+    text = yaml.safe_dump(
+        {
+            "class": "distributed.LocalCluster",
+            "arguments": IN_THREADS,
+            "settings": {"distributed.scheduler.worker-ttl": "77s"},
+        }
+    )
+    before = dask.config.get("distributed.scheduler.worker-ttl")
+    with dask_client(load_cluster(file(tmp_path, text))) as client:
+        assert client.cluster.scheduler.worker_ttl == 77
+        assert client.cluster.scheduler.allowed_failures == 0
+    assert dask.config.get("distributed.scheduler.worker-ttl") == before
+
+
+def test_workers_of_our_own_never_pause_and_hold_one_nodule_a_thread():
+    with dask_client(Cluster(workers=1)) as client:
+        (manager,) = client.run(_memory_settings).values()
+        assert client.cluster.scheduler.WORKER_SATURATION == 1.0
+    assert manager == (False, False, False, "1")
+
+
+def _memory_settings(dask_worker):
+    import os
+
+    of = dask_worker.memory_manager
+    fractions = (of.memory_target_fraction, of.memory_spill_fraction, of.memory_pause_fraction)
+    return *fractions, os.environ["NUMBA_NUM_THREADS"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "class: distributed.LocalCluster\naddress: tcp://h:1\n",
+            "give exactly one of `address` and `class`",
+        ),
+        ("workers: 3\n", "give exactly one of `address` and `class`"),
+        ("address: tcp://h:1\nworkers: 3\n", "brings its own workers"),
+        ("class: a.B\nworkers: 3\nadapt: {maximum: 3}\n", "give `workers` or `adapt`, not both"),
+        ("class: a.B\nworker: 3\n", "worker: Extra inputs are not permitted"),
+        ("class: a.B\nworkers: 0\n", "workers: Input should be greater than or equal to 1"),
+        ("class: [\n", "while parsing"),
+        ("", "valid dictionary"),
+        ("class: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=r"the cluster file .* cannot be used") as refusal:
+        load_cluster(file(tmp_path, text))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere.Cluster", "cannot be imported: got nowhere.Cluster: No module named 'nowhere'"),
+        ("distributed.NoCluster", "cannot be imported"),
+        ("LocalCluster", "cannot be imported"),
+        ("os.system", "is no Dask cluster: got os.system"),
+        ("builtins.dict", "is no Dask cluster"),
+    ],
+)
+def test_only_a_dask_cluster_may_be_named(path, message):
+    with pytest.raises(InputError) as refusal, dask_client(Cluster(file=ClusterFile(class_=path))):
+        pass
+    assert message in str(refusal.value)
+
+
+def test_arguments_that_the_class_does_not_take_are_refused():
+    named = ClusterFile(class_="distributed.SpecCluster", arguments={"no_such_argument": 1})
+    with (
+        pytest.raises(InputError, match="the cluster cannot be started"),
+        dask_client(Cluster(file=named)),
+    ):
+        pass
+
+
+def test_slurms_example_writes_the_job_that_the_docs_promise():
+    from pathlib import Path
+
+    from dask_jobqueue import SLURMCluster
+
+    page = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text()
+    example = next(block for block in page.split("```")[1::2] if "SLURMCluster" in block)
+    named = ClusterFile.model_validate(yaml.safe_load(example.removeprefix("yaml")))
+    assert named.class_ == "dask_jobqueue.SLURMCluster"
+    with SLURMCluster(
+        **named.arguments, scheduler_options={"dashboard_address": "127.0.0.1:0"}
+    ) as cluster:
+        script = cluster.job_script()
+    assert "#SBATCH -p cpu" in script
+    assert "export OMP_NUM_THREADS=1" in script
+    assert "--nthreads 1" in script

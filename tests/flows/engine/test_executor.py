@@ -1,0 +1,53 @@
+"""What a run makes of a scheduler that goes away, wherever the client notices it."""
+
+from concurrent.futures import CancelledError
+
+import pytest
+from distributed.comm.core import CommClosedError
+
+from flows.engine.executor import BatchExecutor, SchedulerLostError, work_off_batch
+from flows.engine.progress import ProgressTracker
+from storage.recipe import load_recipe
+from storage.sources.base import Nodule
+from storage.sources.registry import SourceSpec
+from tasks.curation.context import CurationJob
+
+NODULE = Nodule("n1", "p1", {})
+ORDER = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe())
+
+
+class Finished:
+    """A future that is done, whose result lies with a scheduler that is gone."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def add_done_callback(self, done):
+        done(self)
+
+    def result(self):
+        raise self.error
+
+
+class Client:
+    def __init__(self, error):
+        self.error = error
+
+    def nthreads(self):
+        return {"worker": 1}
+
+    def submit(self, *_, **__):
+        return Finished(self.error)
+
+    def cancel(self, _):
+        raise AssertionError("nobody is there to be told")
+
+
+@pytest.mark.parametrize("error", [CancelledError(), CommClosedError("Stream is closed")])
+def test_a_result_that_cannot_be_fetched_ends_the_run_with_what_to_do(error):
+    with (
+        ProgressTracker(1, 0.2) as tally,
+        pytest.raises(SchedulerLostError, match="run the same command again"),
+    ):
+        work_off_batch(BatchExecutor(lambda *_: None, ORDER, tally, Client(error)), (NODULE,))
+    assert not tally.outcomes

@@ -1,0 +1,192 @@
+"""Laws of the Laplacians."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from matting.geometry.box import box_around
+from matting.methods import closed_form, information_flow, knn, learning_based
+from matting.parameters import (
+    ClosedFormSettings,
+    InformationFlowSettings,
+    KnnSettings,
+    LearningBasedSettings,
+)
+from matting.solvers.conjugate_gradient import KnownValues, LinearSystem, Operator, sum_operators
+from matting.solvers.graph_laplacian import (
+    SparseOperator,
+    count_disconnected,
+    laplacian,
+    multiply,
+    number_nodes,
+)
+from matting.solvers.region import SolveDomain, region_around
+from matting.solvers.window_laplacian import windows_centred, windows_touching
+from tests import laws, references
+from tests.references import random_scene
+
+
+def region_of(seed: int) -> SolveDomain:
+    scene = random_scene(seed)
+    return region_around(
+        scene.hu,
+        scene.trimap,
+        spacing_mm=scene.spacing_mm,
+        margin_mm=1e3,
+        mean_reach_mm=3.0,
+        position_scale_mm=scene.position_scale_mm,
+        range_hu=(-1000.0, 400.0),
+        curve=1.0,
+    )
+
+
+def known_of(region: SolveDomain) -> KnownValues:
+    foreground = region.foreground.ravel().astype(float)
+    return lambda voxels: foreground[voxels, None]
+
+
+def problem_of(method: str, region: SolveDomain) -> LinearSystem:
+    targets = known_of(region)
+    builders = {
+        "cf": lambda: closed_form.build(region, ClosedFormSettings(), targets),
+        "knn": lambda: knn.build(region, KnnSettings()),
+        "lb": lambda: learning_based.build(region, LearningBasedSettings(), targets),
+        "lb kernel": lambda: learning_based.build(
+            region, LearningBasedSettings(kernel="gaussian"), targets
+        ),
+        "if": lambda: information_flow.build(region, InformationFlowSettings(), targets),
+    }
+    return builders[method]()
+
+
+METHODS = ["cf", "knn", "lb", "lb kernel", "if"]
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=6, deadline=None)
+@given(seed=seeds)
+def test_is_symmetric_and_positive_semidefinite(method: str, seed: int) -> None:
+    operator = problem_of(method, region_of(seed)).operator
+    matrix = laws.dense(operator)
+    laws.symmetric(matrix)
+    laws.positive_semidefinite(matrix)
+    laws.diagonal_agrees(operator)
+
+
+@pytest.mark.parametrize("method", ["cf", "knn", "if"])
+@settings(max_examples=6, deadline=None)
+@given(seed=seeds)
+def test_rows_sum_to_zero(method: str, seed: int) -> None:
+    laws.rows_sum_to_zero(laws.dense(problem_of(method, region_of(seed)).operator))
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=seeds, ridge=st.sampled_from([1e-6, 1e-3, 1e-1]))
+def test_rows_of_learning_based_sum_to_what_its_ridge_leaves(seed: int, ridge: float) -> None:
+    region = region_of(seed)
+    matrix = laws.dense(
+        learning_based.build(region, LearningBasedSettings(ridge=ridge), known_of(region)).operator
+    )
+    # misfit of a constant: r Id - F is at most r / 27 in a window of 27, twice applied; 27 windows at most hold a voxel
+    laws.rows_sum_to_zero(matrix, within=27 * 4 * ridge / 27)
+    assert np.abs(matrix.sum(axis=1)).max() > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_unknown_come_first_and_their_block_is_the_matrix_block(method: str) -> None:
+    region = region_of(21)
+    problem = problem_of(method, region)
+    voxels = problem.operator.voxels
+    assert np.array_equal(voxels[: problem.unknown], np.flatnonzero(region.unknown))
+    assert not region.unknown.ravel()[voxels[problem.unknown :]].any()
+    laws.leading_block_agrees(problem.operator, problem.unknown)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_columns_are_multiplied_each_by_itself(method: str, columns: int) -> None:
+    operator = problem_of(method, region_of(22)).operator
+    p = np.random.default_rng(0).random((len(operator.voxels), columns))
+    np.testing.assert_allclose(operator.apply(p), laws.dense(operator) @ p, atol=1e-10)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds)
+def test_windows_are_those_that_hold_or_centre_an_unknown_voxel(seed: int) -> None:
+    scene, region = random_scene(seed), region_of(seed)
+    unknown = scene.unknown.ravel()
+    every = references.windows(scene.intensity.shape)
+    touching = {w[13] for w in every if unknown[w].any()}
+    centred = {
+        references.nearest_window(scene.intensity.shape, v)[13] for v in np.flatnonzero(unknown)
+    }
+    for windows, expected in (
+        (windows_touching(region), touching),
+        (windows_centred(region), centred),
+    ):
+        corner = [side.start for side in box_around(region.unknown, (2, 2, 2))]
+        places = [
+            p + c
+            for p, c in zip(np.unravel_index(windows.centres, windows.shape), corner, strict=True)
+        ]
+        assert set(np.ravel_multi_index(places, region.shape).tolist()) == expected
+
+
+def test_each_window_of_closed_form_adds_twenty_six() -> None:
+    # the trace of Id - (1/n)(1 1^T + ...) over n = 27 voxels is 27 - 2 once intensities differ
+    region = region_of(23)
+    windows = windows_touching(region)
+    paper = ClosedFormSettings(
+        1e-12, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0
+    )
+    operator = closed_form.build(region, paper, known_of(region)).operator
+    assert operator.diagonal.sum() == pytest.approx(25.0 * len(windows.centres), abs=1e-6)
+
+
+def test_an_edge_named_from_both_ends_keeps_the_larger_weight() -> None:
+    matrix = laplacian(
+        3, np.array([0, 1, 1, 2]), np.array([1, 0, 2, 1]), np.array([0.2, 0.7, 0.5, 0.0])
+    )
+    assert matrix.toarray().tolist() == [[0.7, -0.7, 0.0], [-0.7, 1.2, -0.5], [0.0, -0.5, 0.5]]
+
+
+def test_a_graph_without_edges_is_zero() -> None:
+    matrix = laplacian(2, np.array([0]), np.array([1]), np.array([0.0]))
+    assert not matrix.toarray().any()
+
+
+def test_nodes_are_numbered_unknown_first() -> None:
+    voxels, nodes = number_nodes(np.array([4, 9]), np.array([[9, 2], [7, 2]]))
+    assert voxels.tolist() == [4, 9, 2, 7]
+    assert nodes.tolist() == [[1, 2], [3, 2]]
+
+
+def test_unknown_nodes_without_a_way_to_a_known_one_are_counted() -> None:
+    chain = laplacian(5, np.array([0, 2]), np.array([4, 3]), np.array([1.0, 1.0]))
+    assert count_disconnected(chain, 4) == 3
+    weightless = laplacian(2, np.array([0]), np.array([1]), np.array([0.0]))
+    assert count_disconnected(weightless, 1) == 1
+
+
+def test_a_sum_joins_parts_whose_known_nodes_differ() -> None:
+    def part(voxels: list[int]) -> Operator:
+        matrix = sparse.csr_matrix(np.arange(9.0).reshape(3, 3) + np.arange(9.0).reshape(3, 3).T)
+        return SparseOperator(np.array(voxels), matrix)
+
+    total = sum_operators(1, (1.0, part([5, 2, 7])), (10.0, part([5, 3, 7])))
+    assert total.voxels.tolist() == [5, 2, 3, 7]
+    local = laws.dense(part([5, 2, 7]))
+    expected = np.zeros((4, 4))
+    expected[np.ix_([0, 1, 3], [0, 1, 3])] += local
+    expected[np.ix_([0, 2, 3], [0, 2, 3])] += 10 * local
+    assert np.array_equal(laws.dense(total), expected)
+    assert np.array_equal(total.diagonal, np.diag(expected))
+
+
+def test_pairs_of_columns_are_multiplied_as_scipy_does() -> None:
+    matrix = sparse.random_array((20, 30), density=0.3, rng=np.random.default_rng(1), format="csr")
+    p = np.random.default_rng(2).random((30, 2))
+    np.testing.assert_allclose(multiply(matrix, p), matrix @ p, atol=1e-12)

@@ -1,0 +1,476 @@
+"""The report of small stores: what it says, that it loads nothing from outside, and that it is whole or not there."""
+
+import ast
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from jinja2 import UndefinedError
+
+from matting.geometry.grid import Grid
+from matting.geometry.patch import Patch
+from qc import page as page_module
+from qc.report.build import ReleaseFacts, RunSummary, build_page, render, write_report
+from qc.report.nodules import kind_of
+from qc.report.page import Page
+from storage.cases.case import NewCase, write_case
+from storage.cases.outcomes import Outcome, write_outcome
+from storage.store import Store, open_store
+
+METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
+SHAPE = (8, 14, 14)
+CONVERGED = "The solver reached its tolerance and the matte lies within 0..1."
+GAVE_UP = "The solver used up its iterations before it reached its tolerance."
+HOSTILE = "<script>alert('x')</script>&\"<img src=x onerror=y>"
+VOID = {"meta", "img", "br", "hr", "input", "link", "source"}
+PLAIN_LINKS = ("https://arxiv.org/", "https://doi.org/", "https://creativecommons.org/")
+RUN = RunSummary("2026-01-02T03:04:05+00:00", 95.0, 3, "/data/store", "paper")
+ERRORS = {name: 0.05 + 0.01 * place for place, name in enumerate(METHODS)}
+TRIVIAL = {"readers_mean": 0.2, "best_reader": 0.3, "hu_linear": 0.055}
+
+
+class Outline(HTMLParser):
+    """Follows a page's tags and complains where they are not balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += f" {data}"
+
+    def values(self, attribute: str) -> list[str]:
+        return [
+            str(attributes[attribute]) for _, attributes in self.tags if attribute in attributes
+        ]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"), create=True)
+
+
+def add_case(store: Store, nodule_id: str, *, missing: tuple[str, ...] = (), **facts: Any) -> None:
+    """Store a small ball as a finished nodule."""
+    places = np.moveaxis(np.indices(SHAPE), 0, -1)
+    distance = np.linalg.norm(places - np.array([4, 7, 7]), axis=-1)
+    matte = np.clip(4 - distance, 0, 1)
+    stand_in = bool(facts.get("stand_in"))
+    patch = Patch(
+        grid=Grid(SHAPE, (0.5, 0.5, 0.5), (0.0, 0.0, 0.0)),
+        image_hu=(40 - 800 * (1 - matte)).astype(np.float32),
+        valid=np.ones(SHAPE, bool),
+        readers=np.stack([distance < radius for radius in (2.5, 3.0, 3.5, 3.2)]),
+        known_alpha=matte.astype(np.float32) if stand_in else None,
+    )
+    trimap = np.where(distance < 1.5, 255, np.where(distance < 4.5, 128, 0)).astype(np.uint8)
+    alphas = {name: None if name in missing else matte for name in METHODS}
+    digest = f"{nodule_id}-digest"
+    everything = {
+        "patient": nodule_id.partition("-a")[0],
+        "stand_in": stand_in,
+        "source": {},
+        **facts,
+    }
+    write_case(store, NewCase(nodule_id, digest, patch, trimap, alphas, everything))
+    outcome = Outcome(
+        nodule_id,
+        "P",
+        "done",
+        "write",
+        digest=digest,
+        computed=True,
+        seconds={"solve": 3.0, "crop": 1.0},
+    )
+    write_outcome(store, outcome)
+
+
+def full_facts(*, missing: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    reports = {
+        name: {
+            "status": GAVE_UP if name in missing else CONVERGED,
+            "converged": name not in missing,
+            "iterations": 41,
+            "residual": 7.25e-8,
+            "clipped": 0.0125,
+        }
+        for name in METHODS
+    }
+    figures = {
+        "methods": {
+            name: {"agreement": 0.321, "novelty": 0.5} for name in METHODS if name not in missing
+        },
+        "differences": {},
+        "tied": [["cf", "lb"]],
+        "ranking": [name for name in reversed(METHODS) if name not in missing],
+    }
+    ratings = [{"annotation_id": 7, "texture": 5, "malignancy": 3}] * 4
+    trimap = {"inward_mm": 0.5, "core_voxels": 9, "unknown_voxels": 1234, "foreground_voxels": 10}
+    facts = {
+        "reports": reports,
+        "figures": figures,
+        "source": {"annotations": ratings},
+        "trimap": trimap,
+    }
+    return {**facts, **more}
+
+
+def report(store: Store, path: Path, **options: Any) -> str:
+    write_report(store, path, **{"title": "Nodules", "run": RUN, "limit": 0, **options})
+    return path.read_text()
+
+
+def test_the_page_is_well_formed_and_loads_nothing_from_outside(
+    store: Store, tmp_path: Path
+) -> None:
+    add_case(store, "P1-a1", **full_facts(stand_in=True, errors=ERRORS | TRIVIAL))
+    release = ReleaseFacts("1.2.0", {"train": 7, "test": 2}, {"train": 5, "test": 1}, True)
+    html = report(store, tmp_path / "report.html", picks={"P1-a1": "cf"}, release=release, limit=1)
+    outline = Outline(html)
+    assert all(source.startswith("data:image/png;base64,") for source in outline.values("src"))
+    links = [link for link in outline.values("href") if not link.startswith("#")]
+    assert links
+    assert all(link.startswith(PLAIN_LINKS) for link in links)
+    assert {tag for tag, _ in outline.tags}.isdisjoint(
+        {"script", "link", "iframe", "object", "base", "form"}
+    )
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in html
+
+
+def test_the_page_can_be_heard_and_walked(store: Store, tmp_path: Path) -> None:
+    add_case(store, "P1-a1", **full_facts())
+    outline = Outline(report(store, tmp_path / "report.html", limit=1))
+    images = [attributes for tag, attributes in outline.tags if tag == "img"]
+    assert len(images) == 2
+    assert all("P1-a1" in str(image["alt"]) for image in images)
+    names = [tag for tag, _ in outline.tags]
+    assert names.count("caption") == names.count("table")
+    levels = [int(tag[1]) for tag in names if tag in {"h1", "h2", "h3", "h4"}]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    anchors = outline.values("id")
+    assert len(anchors) == len(set(anchors))
+    assert {link[1:] for link in outline.values("href") if link.startswith("#")} <= set(anchors)
+    assert dict(outline.tags)["html"]["lang"] == "en"
+
+
+@pytest.mark.parametrize("stand_in", [True, False])
+def test_the_stand_in_banner_is_there_exactly_when_due(
+    store: Store, tmp_path: Path, stand_in: bool
+) -> None:
+    add_case(store, "P1-a1", **full_facts())
+    add_case(store, "P1-a2", **full_facts(stand_in=stand_in))
+    text = Outline(report(store, tmp_path / "report.html")).text
+    assert ("STAND-IN DATA" in text) is stand_in
+    assert ("1 of 2 nodules" in text) is stand_in
+    assert text.count("STAND-IN") == (3 if stand_in else 0)
+
+
+def test_what_others_wrote_is_escaped(store: Store, tmp_path: Path) -> None:
+    facts = full_facts(patient=HOSTILE)
+    facts["reports"]["cf"]["status"] = HOSTILE
+    facts["figures"]["methods"]["cf"] = {HOSTILE: 1.0}
+    facts["source"]["annotations"] = [{"texture": 5, HOSTILE: HOSTILE}]
+    add_case(store, "P1-a1", **facts)
+    write_outcome(store, Outcome("<b>x", HOSTILE, "failed", "scan", reason=HOSTILE))
+    run = replace(RUN, store_url=HOSTILE, recipe=HOSTILE, started=HOSTILE)
+    release = ReleaseFacts(HOSTILE, {HOSTILE: 1})
+    html = report(
+        store,
+        tmp_path / "report.html",
+        title=HOSTILE,
+        run=run,
+        picks={"P1-a1": HOSTILE},
+        release=release,
+    )
+    assert "<script" not in html
+    assert "<b>x" not in html
+    assert "<img src=x" not in html
+    assert html.count("&lt;script&gt;") >= 10
+    assert HOSTILE in Outline(html).text
+
+
+def test_all_nodules_and_all_reasons_are_listed(store: Store, tmp_path: Path) -> None:
+    for name in ("P1-a1", "P1-a2"):
+        add_case(store, name, **full_facts())
+    for place in range(9):
+        left_out = Outcome(f"Q{place}-a1", "Q", "refused", "select", reason="marked by 1 reader")
+        write_outcome(store, left_out)
+    write_outcome(
+        store, Outcome("R1-a1", "R1", "refused", "trimap", reason="the readers share no voxel")
+    )
+    write_outcome(
+        store, Outcome("R1-a2", "R1", "failed", "write", reason="Unavailable: the store is away")
+    )
+    write_outcome(store, Outcome("R1-a3", "R1", "done", "write", digest="gone"))
+    outline = Outline(report(store, tmp_path / "report.html"))
+    for words in (
+        "P1-a1",
+        "P1-a2",
+        "R1-a1",
+        "R1-a2",
+        "R1-a3",
+        *(f"Q{place}-a1" for place in range(9)),
+    ):
+        assert words in outline.text
+    for words in (
+        "marked by 1 reader",
+        "the readers share no voxel",
+        "the store is away",
+        "R1-a3/gone",
+    ):
+        assert words in outline.text
+    assert "#nodule-P1-a2" in outline.values("href")
+
+
+@pytest.mark.parametrize(
+    "attributes", ['{"halosign": {}}', '{"halosign": {"methods": []}}', "{}", None]
+)
+def test_a_damaged_case_is_reported_and_costs_no_other(
+    store: Store, tmp_path: Path, attributes: str | None
+) -> None:
+    for name in ("P1-a1", "P1-a2"):
+        add_case(store, name, **full_facts())
+    metadata = Path(store.url, "cases", "P1-a1", "P1-a1-digest", "zarr.json")
+    if attributes is None:
+        metadata.unlink()
+    else:
+        metadata.write_text(
+            f'{{"zarr_format": 3, "node_type": "group", "attributes": {attributes}}}'
+        )
+    page = build(store)
+    assert [nodule.id for nodule in page.nodules] == ["P1-a2"]
+    assert [(reason.kind, reason.nodules) for reason in page.reasons] == [
+        ("unreadable", ("P1-a1",))
+    ]
+    assert "The case cannot be read" in Outline(report(store, tmp_path / "report.html")).text
+
+
+def test_the_counts_tell_the_states_apart(store: Store) -> None:
+    add_case(store, "P1-a1", **full_facts())
+    add_case(store, "P1-a2", **full_facts(stand_in=True))
+    write_outcome(store, Outcome("R1-a1", "R1", "refused", "trimap", reason="r"))
+    for place in range(3):
+        write_outcome(store, Outcome(f"S1-a{place}", "S1", "failed", "write", reason="f"))
+    for place in range(4):
+        write_outcome(store, Outcome(f"T1-a{place}", "T1", "refused", "select", reason="s"))
+    write_outcome(store, Outcome("U1-a1", "U1", "done", "write", digest="gone", computed=True))
+    counts = build(store).counts
+    assert (counts.done, counts.computed, counts.refused, counts.failed) == (2, 2, 1, 3)
+    assert (counts.left_out, counts.unreadable, counts.stand_in) == (4, 1, 1)
+    files = [
+        path
+        for path in Path(store.url, "cases").rglob("*")
+        if path.is_file() and path.suffix != ".done"
+    ]
+    assert counts.stored_bytes == sum(path.stat().st_size for path in files)
+
+
+def test_time_is_told_by_stage_in_the_order_of_the_work(store: Store) -> None:
+    for name in ("P1-a1", "P1-a2"):
+        add_case(store, name)
+    stages = build(store).stages
+    assert [(s.stage, s.seconds, s.percent) for s in stages] == [
+        ("crop", 2.0, 25.0),
+        ("solve", 6.0, 75.0),
+    ]
+
+
+def test_a_method_without_a_matte_is_not_stored_and_says_why(store: Store, tmp_path: Path) -> None:
+    add_case(store, "P1-a1", missing=("knn",), **full_facts(missing=("knn",)))
+    text = Outline(report(store, tmp_path / "report.html", limit=1)).text
+    assert text.count("not stored") == 1
+    assert GAVE_UP in text
+    assert "No matte: knn" in (tmp_path / "report.html").read_text()
+    methods = {method.name: method for method in build(store).nodules[0].methods}
+    assert not methods["knn"].stored
+    assert methods["knn"].rank is None
+    assert methods["if+"].rank == 1
+
+
+def test_a_nodules_numbers_are_on_its_page(store: Store, tmp_path: Path) -> None:
+    add_case(store, "P1-a1", **full_facts(stand_in=True, errors=ERRORS | TRIVIAL))
+    text = Outline(report(store, tmp_path / "report.html", picks={"P1-a1": "lb"})).text
+    for words in (
+        "0.321",
+        "Novelty",
+        "41",
+        "7.25e-08",
+        "0.0125",
+        "cf = lb",
+        "1,234",
+        "P1-a1-digest",
+        "Malignancy",
+    ):
+        assert words in text
+    assert "Annotation" not in text
+    nodule = build(store, picks={"P1-a1": "lb"}).nodules[0]
+    assert nodule.extent_mm == (3.5, 3.5, 3.5)
+    assert nodule.pick_error == pytest.approx(0.07)
+    assert nodule.regret == pytest.approx(0.02)
+    assert nodule.seconds == 4.0
+    assert [m.name for m in nodule.methods if m.picked] == ["lb"]
+    assert [m.name for m in nodule.methods if m.best] == ["cf"]
+    assert dict(nodule.baselines)["HU-linear"] == 0.055
+
+
+def test_known_figures_are_explained_and_unknown_ones_shown(store: Store, tmp_path: Path) -> None:
+    facts = full_facts()
+    facts["figures"]["methods"]["cf"] = {
+        "method": "cf",
+        "mass_outside": 0.4,
+        "novelty": 0.625,
+        "clipped": 0.125,
+    }
+    add_case(store, "P1-a1", **facts)
+    outline = Outline(report(store, tmp_path / "report.html"))
+    assert build(store).nodules[0].figure_names == ("mass_outside", "novelty", "agreement")
+    assert "share of the matte that lies outside" in outline.text
+    assert "0.625" in outline.text
+    assert "0.125" not in outline.text
+    assert "slice to slice" not in outline.text
+
+
+def test_a_case_that_says_little_is_shown_all_the_same(store: Store, tmp_path: Path) -> None:
+    add_case(store, "P1-a1")
+    text = Outline(report(store, tmp_path / "report.html", run=None)).text
+    assert "not rated" in text
+    assert "none yet" in text
+    assert "Errors by kind" not in text
+    assert "The release" not in text
+    assert "wall time" not in text
+
+
+def test_an_empty_store_gives_a_page_too(store: Store, tmp_path: Path) -> None:
+    assert "No nodule has a finished case." in Outline(report(store, tmp_path / "report.html")).text
+
+
+@pytest.mark.parametrize(
+    ("verified", "words"),
+    [(True, "verified"), (False, "Not verified"), (None, "were not read back")],
+)
+def test_the_release_says_whether_it_was_verified(
+    store: Store, tmp_path: Path, verified: bool | None, words: str
+) -> None:
+    release = ReleaseFacts("3.1.4", {"train": 71, "test": 29}, verified=verified)
+    text = Outline(report(store, tmp_path / "report.html", release=release)).text
+    for expected in (words, "3.1.4", "71", "29"):
+        assert expected in text
+
+
+def test_nodules_and_patients_stand_under_their_own_split(store: Store, tmp_path: Path) -> None:
+    release = ReleaseFacts("3.1.4", {"train": 71, "test": 29}, {"test": 17, "train": 43})
+    words = " ".join(Outline(report(store, tmp_path / "report.html", release=release)).text.split())
+    assert "train test nodules 71 29 patients 43 17" in words
+
+
+def test_beyond_the_limit_there_are_tables_but_no_pictures(store: Store, tmp_path: Path) -> None:
+    for place in range(3):
+        add_case(store, f"P1-a{place}", **full_facts())
+    outline = Outline(report(store, tmp_path / "report.html", limit=1))
+    assert len(outline.values("src")) == 2
+    assert "first 1 of 3 nodules" in " ".join(outline.text.split())
+    assert outline.text.count("The methods on P1-a") == 3
+    assert "first 3 of 3" not in report(store, tmp_path / "report.html", limit=3)
+
+
+def test_the_same_store_gives_the_same_bytes(store: Store, tmp_path: Path) -> None:
+    add_case(store, "P1-a1", **full_facts())
+    assert report(store, tmp_path / "one.html", limit=1) == report(
+        store, tmp_path / "two.html", limit=1
+    )
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_old_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep" / "report.html"
+    before = report(store, path)
+    seen: list[int] = []
+
+    def refuse(part: Path, target: Path) -> None:
+        seen.append(part.stat().st_size)
+        assert part.parent == target.parent
+        raise OSError("no")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="no"):
+        report(store, path, title="Another")
+    assert seen[0] > 1000
+    assert path.read_text() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_value_that_the_page_lacks_is_an_error(store: Store) -> None:
+    whole = build(store)
+    assert "Nodules" in render(whole)
+    values = {
+        field.name: getattr(whole, field.name) for field in fields(Page) if field.name != "glossary"
+    }
+    with pytest.raises(UndefinedError, match="glossary"):
+        render(cast(Page, SimpleNamespace(**values)))
+
+
+def test_every_field_of_the_page_says_what_it_is() -> None:
+    tree = ast.parse(Path(str(page_module.__file__)).read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert {field.name for field in fields(Page)} >= {"title", "counts", "errors"}
+    for node in classes:
+        body = node.body[1:]
+        for name, words in zip(body[::2], body[1::2], strict=True):
+            assert isinstance(name, ast.AnnAssign), node.name
+            assert isinstance(words, ast.Expr), f"{node.name}.{ast.unparse(name)}"
+
+
+@pytest.mark.parametrize(
+    ("textures", "kind"),
+    [
+        ([1, 1, 2, 1], "ground-glass"),
+        ([3, 3, 3, 4], "part-solid"),
+        ([5, 5, 5, 4], "solid"),
+        ([], None),
+    ],
+)
+def test_the_kind_comes_from_the_mean_texture(textures: list[int], kind: str | None) -> None:
+    assert kind_of([{"texture": texture} for texture in textures]) == kind
+
+
+def test_a_method_without_matte_does_not_count_as_perfect(store: Store, tmp_path: Path) -> None:
+    errors = {name: error for name, error in (ERRORS | TRIVIAL).items() if name != "cf"}
+    add_case(store, "P1-a1", **full_facts(stand_in=True, errors=errors))
+    add_case(store, "P1-a2", **full_facts(stand_in=True, errors=ERRORS | TRIVIAL))
+    table = build(store).errors
+    assert table is not None
+    column = table.methods.index("cf")
+    assert table.methods == METHODS
+    assert (table.kinds[0].cells[column].error, table.kinds[0].cells[column].nodules) == (0.05, 1)
+    assert "(1 of 2)" in Outline(report(store, tmp_path / "report.html")).text
+
+
+def build(store: Store, picks: Mapping[str, str] | None = None) -> Page:
+    return build_page(store, title="Nodules", run=RUN, picks=picks or {}, release=None, limit=0)

@@ -1,0 +1,268 @@
+"""What reviewers see and say, over HTTP in this process."""
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from qc.review.service import shuffled, study_order
+from storage.cases.outcomes import read_outcome
+from storage.recipe import Recipe, ReviewSettings
+from storage.reviews.consensus import find_consensus
+from storage.reviews.studies import create_study, plan_study
+from storage.reviews.verdicts import Verdict, read_verdicts, record_verdict
+from tests.reviewable import METHODS, add_nodule
+
+
+def decisions(store, nodule="P-1-a1"):
+    return read_verdicts(store, nodule)
+
+
+def nodules_of(page):
+    return re.findall(r'<th scope="row"><a href="/nodule/([^"?]+)', page.text)
+
+
+def test_a_choice_is_recorded_with_all_that_was_known(enter, reviewed):
+    ann = enter()
+    digest = read_outcome(reviewed, "P-1-a1").digest
+    answer = ann.say(ann.said(place=3, note=" rim ", seconds=4.26))
+    assert answer.status_code == 201
+    (said,) = decisions(reviewed)
+    assert (said.method, said.digest, said.reviewer, said.note, said.seconds) == (
+        "lb",
+        digest,
+        "ann",
+        "rim",
+        4.3,
+    )
+    assert (said.place, said.blind, said.automatic, said.study, said.id) == (
+        3,
+        False,
+        False,
+        "",
+        answer.json()["id"],
+    )
+    assert said.decided_at.endswith("+00:00")
+
+
+def test_a_discard_has_its_reason(enter, reviewed):
+    ann = enter()
+    assert ann.say(ann.said(verdict="discard", reason="artefact")).status_code == 201
+    assert ann.say(ann.said(verdict="discard")).status_code == 404
+    assert [(d.verdict, d.reason, d.method) for d in decisions(reviewed)] == [
+        ("discard", "artefact", None)
+    ]
+
+
+def test_a_choice_on_an_outdated_case_is_refused(enter, reviewed):
+    ann = enter()
+    said = ann.said()
+    add_nodule(reviewed, "P-1-a1", digest="e" * 64)
+    answer = ann.say(said)
+    assert answer.status_code == 409
+    assert "computed anew" in answer.json()["error"]
+    assert decisions(reviewed) == []
+
+
+def test_a_verdict_on_an_earlier_case_is_shown_as_stale_and_counts_for_nothing(enter, reviewed):
+    ann = enter()
+    ann.say(ann.said())
+    add_nodule(reviewed, "P-1-a1", digest="e" * 64)
+    assert find_consensus(decisions(reviewed), "e" * 64, ReviewSettings()).decision is None
+    assert nodules_of(ann.client.get("/?show=stale")) == ["P-1-a1"]
+    view = ann.client.get("/api/nodule/P-1-a1").json()
+    assert view["digest"] == "e" * 64
+    assert view["mine"] is None
+    assert "was on an earlier case" in view["side"]
+
+
+def test_undo_takes_back_ones_own_and_only_that(enter, reviewed):
+    ann, bob = enter("ann"), enter("bob")
+    first = ann.say(ann.said()).json()["id"]
+    assert bob.say(bob.said(verdict="undo", undoes=first)).status_code == 409
+    assert ann.client.get("/api/last").json()["id"] == first
+    undo = ann.said(verdict="undo", undoes=first)
+    assert ann.say(undo).status_code == 201
+    assert ann.say(undo).status_code == 201
+    assert ann.say(ann.said(verdict="undo", undoes=first)).status_code == 409
+    assert [d.verdict for d in decisions(reviewed)] == ["choose", "undo"]
+    assert ann.client.get("/api/last").json() == {}
+    assert ann.client.get("/api/nodule/P-1-a1").json()["mine"] is None
+
+
+def test_one_that_is_sent_twice_counts_once(enter, reviewed):
+    ann = enter()
+    said = ann.said()
+    assert {ann.say(said).json()["id"] for _ in range(3)} == {said["id"]}
+    assert len(decisions(reviewed)) == 1
+    assert ann.say({**said, "place": 2}).status_code == 409
+    assert len(decisions(reviewed)) == 1
+
+
+def test_blind_the_place_means_what_stood_there_for_this_reviewer(enter, reviewed):
+    orders = {}
+    for name in ("ann", "bob"):
+        caller = enter(name, blind=True)
+        view = caller.client.get("/api/nodule/P-1-a1").json()
+        assert view == caller.client.get("/api/nodule/P-1-a1").json()
+        assert {option["name"] for option in view["options"]} == {""}
+        assert not any(f">{method}<" in view["side"] for method in METHODS)
+        assert "0.1" not in re.sub(r"<dl.*", "", view["side"], flags=re.DOTALL)
+        for place in range(1, 9):
+            caller.say(caller.said(place=place))
+        mine = [d for d in decisions(reviewed) if d.reviewer == name]
+        orders[name] = [d.method for d in mine]
+        assert sorted(orders[name]) == sorted(METHODS)
+        assert all(d.blind for d in mine)
+    assert orders["ann"] != orders["bob"]
+    assert list(METHODS) not in orders.values()
+
+
+def test_a_reviewer_may_go_blind_alone(enter, reviewed):
+    ann = enter()
+    open_view, blind_view = (
+        ann.client.get(f"/api/nodule/P-1-a1{end}").json() for end in ("", "?blind=1")
+    )
+    assert [option["name"] for option in open_view["options"]] == list(METHODS)
+    assert (open_view["blind"], blind_view["blind"]) == (False, True)
+    overlays = [ann.client.get(view["overlays"]).content for view in (open_view, blind_view)]
+    assert overlays[0] != overlays[1]
+
+
+def test_a_candidate_without_a_matte_cannot_be_chosen(enter, reviewed):
+    add_nodule(reviewed, "P-6-a6", missing=("knn",))
+    ann = enter()
+    assert ann.say(ann.said("P-6-a6", place=2)).status_code == 404
+    assert decisions(reviewed, "P-6-a6") == []
+    assert nodules_of(ann.client.get("/?show=flagged")) == ["P-6-a6"]
+
+
+def test_the_queue_filters_and_sorts(enter, reviewed):
+    ann, bob = enter("ann"), enter("bob")
+    ann.say(ann.said("P-1-a1", place=1))
+    bob.say(bob.said("P-1-a1", place=2))
+    bob.say(bob.said("P-2-a2", place=2))
+    ann.say(ann.said("P-3-a3", "flag", note="look"))
+    add_nodule(reviewed, "P-6-a6", seed=6, size=(8, 30, 30))
+    found = {
+        show: nodules_of(ann.client.get(f"/?show={show}"))
+        for show in ("todo", "disputed", "flagged", "decided")
+    }
+    assert found == {
+        "todo": ["P-3-a3", "P-4-a4", "P-5-a5", "P-6-a6"],
+        "disputed": ["P-1-a1"],
+        "flagged": ["P-3-a3"],
+        "decided": ["P-1-a1", "P-2-a2"],
+    }
+    assert nodules_of(ann.client.get("/?show=all&patient=p-4")) == ["P-4-a4"]
+    assert nodules_of(ann.client.get("/?show=all&sort=mattes"))[0] == "P-6-a6"
+    assert nodules_of(ann.client.get("/?show=all&min_mm=9&max_mm=")) == []
+    assert ann.client.get("/?show=nonsense").status_code == 400
+    assert len(nodules_of(ann.client.get("/?show=tied"))) == 6
+
+
+def test_next_and_previous_follow_the_queue(enter):
+    ann = enter()
+    way, api = [], "/api/nodule/P-2-a2?show=all&sort=largest"
+    while api:
+        view = ann.client.get(api).json()
+        way.append(view["nodule"])
+        api = view["next"]
+    assert way[0] == "P-2-a2"
+    assert len(way) == len(set(way))
+    assert all(a < b for a, b in pairwise(way))
+    ann.say(ann.said("P-2-a2"))
+    view = ann.client.get("/api/nodule/P-2-a2").json()
+    assert (view["previous"], view["next"]) == ("/api/nodule/P-1-a1", "/api/nodule/P-3-a3")
+
+
+def test_others_verdicts_are_shown_once_one_has_decided(enter):
+    ann, bob = enter("ann"), enter("bob")
+    bob.say(bob.said(place=2))
+    before = ann.client.get("/api/nodule/P-1-a1").json()["side"]
+    assert "bob" not in before
+    assert "1 other decided it" in before
+    ann.say(ann.said(place=1))
+    assert "bob said knn" in ann.client.get("/api/nodule/P-1-a1").json()["side"]
+
+
+def test_the_agreement_page_lists_disputes_and_kappa(enter):
+    ann, bob = enter("ann"), enter("bob")
+    for nodule, mine, theirs in (("P-1-a1", 1, 1), ("P-2-a2", 2, 2), ("P-3-a3", 1, 2)):
+        ann.say(ann.said(nodule, place=mine))
+        bob.say(bob.said(nodule, place=theirs))
+    page = ann.client.get("/agreement").text
+    # p = 2/3; habits ann 2:1, bob 1:2, so e = 4/9 and kappa = 2/5
+    assert "0.40" in page
+    assert re.findall(r"/nodule/(P-\d-a\d)", page) == ["P-3-a3"]
+    assert "ann: <b>cf</b>" in page
+
+
+@pytest.fixture
+def study(reviewed):
+    for number in range(1, 6):
+        digest = read_outcome(reviewed, f"P-{number}-a{number}").digest
+        record_verdict(
+            reviewed,
+            Verdict(f"P-{number}-a{number}", digest, "choose", "lb", "auto", automatic=True),
+        )
+    made = plan_study(reviewed, "pilot", nodules=4, raters=2, seed=3, recipe=Recipe())
+    create_study(reviewed, made)
+    return made
+
+
+def test_a_study_shows_nothing_that_tells_what_is_what(enter, study):
+    ann = enter()
+    nodule = study.items[0].nodule_id
+    view = ann.client.get(f"/api/study/pilot/{nodule}").json()
+    assert [option["name"] for option in view["options"]] == [""] * 5
+    for word in ("reader", "matte", "lb", nodule):
+        assert word not in view["side"].replace("Which describes the lesion best?", "")
+    page = ann.client.get(f"/study/pilot/{nodule}").text
+    assert 'data-layer="readers"' not in page
+    assert ann.client.get(view["overlays"]).status_code == 200
+
+
+def test_a_studys_answers_are_its_own_and_full_means_full(enter, study, reviewed):
+    callers = {name: enter(name) for name in ("ann", "bob", "eve")}
+    nodule = study.items[0].nodule_id
+    for name, caller in callers.items():
+        answer = caller.say(caller.said(nodule, place=2, study="pilot"))
+        assert answer.status_code == (409 if name == "eve" else 201)
+    answers = read_verdicts(reviewed, nodule, "pilot")
+    assert [d.reviewer for d in answers] == ["ann", "bob"]
+    assert all(d.blind and d.study == "pilot" for d in answers)
+    assert {d.reviewer for d in decisions(reviewed, nodule)} == {"auto"}
+    assert "has its 2 raters already" in callers["eve"].client.get("/study/pilot").text
+    assert "1 of 4 answered" in callers["ann"].client.get("/study/pilot").text
+    ann = callers["ann"]
+    assert ann.say(ann.said(nodule, "discard", reason="other", study="pilot")).status_code == 404
+    assert ann.say(ann.said(nodule, place=6, study="pilot")).status_code == 404
+
+
+def test_a_study_stays_on_its_case_when_the_nodule_is_computed_anew(enter, study, reviewed):
+    ann, item = enter(), study.items[0]
+    add_nodule(reviewed, item.nodule_id, digest="e" * 64)
+    view = ann.client.get(f"/api/study/pilot/{item.nodule_id}").json()
+    assert view["digest"] == item.digest
+    assert (
+        ann.client.get(view["ct"]).status_code
+        == ann.client.get(view["overlays"]).status_code
+        == 200
+    )
+    assert (
+        ann.say(ann.said(item.nodule_id, place=1, study="pilot", digest=item.digest)).status_code
+        == 201
+    )
+
+
+def test_every_rater_has_an_order_of_nodules_and_options_that_lasts(study):
+    ann, bob = ([item.nodule_id for item in study_order(study, name)] for name in ("ann", "bob"))
+    assert sorted(ann) == sorted(bob) == [item.nodule_id for item in study.items]
+    assert ann == [item.nodule_id for item in study_order(study, "ann")]
+    firsts = [shuffled(study.items[0].options, str(n))[0] for n in range(500)]
+    assert all(70 < firsts.count(option) < 130 for option in study.items[0].options)
+
+
+def test_the_page_can_be_asked_whether_it_is_up(enter):
+    assert enter().client.get("/health").json() == {"status": "up"}

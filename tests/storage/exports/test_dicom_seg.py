@@ -1,0 +1,263 @@
+"""From stand-in DICOM to DICOM SEG, read back by highdicom and pydicom; and no patient data on the way."""
+
+import gzip
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pandas as pd
+import pytest
+from pydicom import dcmread
+from scipy.spatial.transform import Rotation
+
+from flows.curate import curate_nodule
+from flows.export import export
+from matting.errors import InputError
+from matting.geometry.patch import Patch
+from storage.cases.case import NewCase, read_case, write_case
+from storage.exports.dicom_seg import dicom_seg_files
+from storage.exports.export import FORMATS
+from storage.exports.released_nodule import ReleasedNodule
+from storage.recipe import Recipe, recipe_from
+from storage.releases.release import publish_release, read_release
+from storage.sources.registry import SourceSpec
+from storage.sources.synthetic import write_synthetic
+from storage.store import open_store
+from tasks.auto_select import pick_automatically
+from tasks.curation.context import CurationJob
+from tasks.curation.survey import survey_source
+from tasks.publish import draft_release
+from tasks.reproduce import compare_with_release
+
+NODULE = "LIDC-IDRI-0789-a5855"
+PLANTED = {
+    "PatientName": "Kowalczyk^Bronislawa",
+    "PatientBirthDate": "19230417",
+    "PatientAddress": "Seepromenade 77",
+    "InstitutionName": "Sankt-Ottilien-Spital",
+    "ReferringPhysicianName": "Oberhuber^Xaver",
+    "OtherPatientIDs": "MRN-88231177",
+    "StudyDescription": "Verlaufskontrolle Kowalczyk",
+    "AccessionNumber": "ACC5520943",
+}
+
+
+@pytest.fixture(scope="module")
+def dicom(tmp_path_factory):
+    """Stand-in scans whose headers name a patient, as scans from a clinic do."""
+    folder = tmp_path_factory.mktemp("dicom")
+    write_synthetic(folder, ("LIDC-IDRI-0789",), 20221011)
+    for path in folder.rglob("*.dcm"):
+        header = dcmread(path)
+        for name, value in PLANTED.items():
+            setattr(header, name, value)
+        header.save_as(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def released(dicom, tmp_path_factory):
+    store = open_store(str(tmp_path_factory.mktemp("released") / "store"), create=True)
+    order = CurationJob(SourceSpec("lidc", str(dicom)), store.url, Recipe())
+    for nodule in survey_source(order, None).nodules:
+        assert curate_nodule(nodule, order).state == "done"
+    pick_automatically(store)
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", order.recipe), publisher="ann")
+    return store
+
+
+@pytest.fixture(scope="module")
+def exported(released, dicom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    for format_ in FORMATS:
+        export(
+            released.url,
+            "0.1.0",
+            format_,
+            folder / format_,
+            dicom if format_ == "dicom-seg" else None,
+        )
+    return folder
+
+
+def case_of(store):
+    member = read_release(store, "0.1.0")["nodules"][NODULE]
+    return read_case(store, NODULE, member["digest"]), member["method"]
+
+
+def check_place(segmentation, case, method):
+    """Hold every voxel of a SEG, as highdicom reads it, against the matte at the same place in the patient."""
+    volume = segmentation.get_volume(combine_segments=False)
+    assert sorted(volume.spatial_shape) == sorted(case.grid.shape)
+    ours = np.argwhere(np.ones(case.grid.shape, bool))
+    theirs = volume.map_reference_to_indices(case.grid.to_patient(ours))
+    assert np.abs(theirs - np.rint(theirs)).max() * min(case.grid.spacing_mm) < 1e-3
+    values = volume.array[..., 0][tuple(np.rint(theirs).astype(int).T)].reshape(case.grid.shape)
+    assert np.abs(values - case.alpha(method)).max() <= 0.5 / 255 + 1e-6
+
+
+def test_highdicom_reads_the_matte_in_its_place(released, exported):
+    case, method = case_of(released)
+    check_place(hd.seg.segread(exported / "dicom-seg" / NODULE / "alpha.dcm"), case, method)
+
+
+def test_a_tilted_acquisition_keeps_its_place(released, dicom, tmp_path):
+    """The whole scan turned in the patient, headers and case alike: LIDC-IDRI itself holds no such series."""
+    turn = Rotation.from_euler("xzy", (17, -8, 5), degrees=True).as_matrix()
+    case, method = case_of(released)
+    for path in dicom.rglob("*.dcm"):
+        header = dcmread(path)
+        header.ImagePositionPatient = [f"{mm:.9g}" for mm in turn @ header.ImagePositionPatient]
+        header.ImageOrientationPatient = [f"{part:.9g}" for part in (
+            *turn @ header.ImageOrientationPatient[:3], *turn @ header.ImageOrientationPatient[3:])]  # fmt: skip
+        to = tmp_path / "dicom" / path.relative_to(dicom)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        header.save_as(to)
+    grid = replace(
+        case.grid,
+        origin_lps_mm=tuple(turn @ case.grid.origin_lps_mm),
+        axes_lps=tuple(tuple(turn @ axis) for axis in case.grid.axes_lps),
+    )
+    patch = Patch(
+        grid, case.array("image"), case.array("validity") > 0, case.array("labels/readers/0") > 0
+    )
+    alphas = {name: case.alpha(name).astype(np.float64) for name in case.methods}
+    facts = {
+        name: fact
+        for name, fact in case.facts.items()
+        if name not in {"nodule", "digest", "geometry", "methods"}
+    }
+    store = open_store(str(tmp_path / "store"), create=True)
+    write_case(
+        store, NewCase(NODULE, "e" * 64, patch, case.array("labels/trimap/0"), alphas, facts)
+    )
+    tilted = read_case(store, NODULE, "e" * 64)
+    exhibit = ReleasedNodule(
+        store,
+        tilted,
+        "0.1.0",
+        method,
+        "train",
+        True,
+        "2026-01-31T09:30:00+00:00",
+        tmp_path / "dicom",
+    )
+    data = dicom_seg_files(exhibit)["alpha.dcm"]
+    segmentation = hd.seg.segread(io.BytesIO(data))
+    check_place(segmentation, tilted, method)
+    shared = (
+        segmentation.SharedFunctionalGroupsSequence[0]
+        .PlaneOrientationSequence[0]
+        .ImageOrientationPatient
+    )
+    source = dcmread(next((tmp_path / "dicom").rglob("*.dcm")), stop_before_pixels=True)
+    assert (
+        np.abs(
+            np.cross(shared[:3], shared[3:]) @ np.reshape(source.ImageOrientationPatient, (2, 3)).T
+        ).max()
+        < 1e-6
+    )
+    assert abs(shared[2]) > 0.01, "the rows are tilted"
+
+
+def test_a_release_is_reproduced_from_its_scans_byte_for_byte(released, dicom, tmp_path):
+    manifest = read_release(released, "0.1.0")
+    recipe = recipe_from(manifest["recipe"], "of release 0.1.0")
+    anew = open_store(str(tmp_path / "anew"), create=True)
+    order = CurationJob(SourceSpec("lidc", str(dicom)), anew.url, recipe)
+    for nodule in survey_source(order, frozenset({"LIDC-IDRI-0789"})).nodules:
+        curate_nodule(nodule, order)
+    assert {
+        one.nodule_id: one.difference for one in compare_with_release(released, manifest, anew)
+    } == {NODULE: ""}
+
+
+def test_another_pixel_in_the_scans_is_found_when_a_release_is_reproduced(
+    released, dicom, tmp_path
+):
+    shutil.copytree(dicom, tmp_path / "dicom")
+    used = set(case_of(released)[0].facts["source"]["sop_instance_uids"])
+    path = next(
+        p
+        for p in (tmp_path / "dicom").rglob("*.dcm")
+        if dcmread(p, stop_before_pixels=True).SOPInstanceUID in used
+    )
+    scan = dcmread(path)
+    scan.PixelData = (scan.pixel_array + 1).astype(scan.pixel_array.dtype).tobytes()
+    scan.save_as(path)
+    anew = open_store(str(tmp_path / "anew"), create=True)
+    order = CurationJob(SourceSpec("lidc", str(tmp_path / "dicom")), anew.url, Recipe())
+    for nodule in survey_source(order, None).nodules:
+        curate_nodule(nodule, order)
+    (found,) = compare_with_release(released, read_release(released, "0.1.0"), anew)
+    assert found.difference.startswith("source"), found
+
+
+def test_pydicom_reads_a_fractional_occupancy_of_the_right_series(released, exported, dicom):
+    case, method = case_of(released)
+    made = dcmread(exported / "dicom-seg" / NODULE / "alpha.dcm")
+    source = dcmread(next(dicom.rglob("*.dcm")), stop_before_pixels=True)
+    assert (made.SegmentationType, made.SegmentationFractionalType) == ("FRACTIONAL", "OCCUPANCY")
+    assert made.StudyInstanceUID == source.StudyInstanceUID
+    assert made.FrameOfReferenceUID == source.FrameOfReferenceUID
+    (series,) = made.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == source.SeriesInstanceUID
+    referenced = {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence}
+    assert referenced == set(case.facts["source"]["sop_instance_uids"])
+    alpha = case.alpha(method)
+    for frame, groups in zip(made.pixel_array, made.PerFrameFunctionalGroupsSequence, strict=True):
+        k, j, i = case.grid.to_index(groups.PlanePositionSequence[0].ImagePositionPatient)
+        assert np.abs([k - round(k), j, i]).max() < 1e-3
+        assert np.abs(frame / 255 - alpha[round(k)]).max() <= 0.5 / 255 + 1e-6
+    assert made.SeriesDescription.startswith("stand-in data")
+
+
+def test_it_is_the_same_bytes_again(released, exported, dicom, tmp_path):
+    export(released.url, "0.1.0", "dicom-seg", tmp_path / "again", dicom)
+    name = f"{NODULE}/alpha.dcm"
+    assert (tmp_path / "again" / name).read_bytes() == (exported / "dicom-seg" / name).read_bytes()
+
+
+def test_it_is_refused_without_the_scans(released, dicom, tmp_path):
+    for folder in (None, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="DICOM SEG refers to the CT"):
+            export(released.url, "0.1.0", "dicom-seg", tmp_path / "out", folder)
+    with pytest.raises(
+        InputError, match=r"slices of the CT are missing .*: got 0 of LIDC-IDRI-0789-a5855's"
+    ):
+        export(released.url, "0.1.0", "dicom-seg", tmp_path / "out", tmp_path)
+
+
+def readable(path):
+    """A file's bytes, and what they say once unpacked."""
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        return data + gzip.decompress(data)
+    if path.suffix == ".parquet":
+        return data + pd.read_parquet(io.BytesIO(data)).to_csv().encode()
+    return data
+
+
+def test_no_patient_data_leaves_in_any_format(released, exported, dicom):
+    planted = [
+        part.encode()
+        for value in PLANTED.values()
+        for part in value.replace("^", " ").split()
+        if len(part) > 2
+    ]
+    assert all(word in next(dicom.rglob("*.dcm")).read_bytes() for word in planted)
+    files = [
+        path
+        for folder in (exported, Path(released.url))
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
+    assert {
+        path.relative_to(exported).parts[0] for path in files if path.is_relative_to(exported)
+    } == set(FORMATS)
+    for path in files:
+        data = readable(path)
+        assert [word for word in planted if word in data] == [], path

@@ -1,0 +1,108 @@
+"""What a release says of itself, read by those it is meant for."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import mlcroissant
+import pandas as pd
+import pytest
+import yaml
+from datacite import schema45
+
+from storage.recipe import Recipe
+from storage.releases.card import dataset_card, split_table
+from storage.releases.contents import ReleaseContents
+from storage.releases.metadata import SOURCE_DOI, metadata_files
+from storage.releases.release import Member
+
+MEMBERS = (
+    Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False),
+    Member("Q-1", "Q", "e" * 64, "cf", "auto", True, "test", False),
+)
+LIDC_FACTS = {
+    "source": {"series_instance_uid": "1.2", "annotations": [{"texture": 5}, {"texture": 4}]}
+}
+TABLE_FACTS = {"source": {"columns": {}}}
+
+
+def composition(facts=LIDC_FACTS, members=MEMBERS):
+    known = {member.nodule_id: facts for member in members}
+    return ReleaseContents(
+        "0.1.0", "/store", members, (), known, Recipe().deciding(), "2026-02-03T04:05:06+00:00"
+    )
+
+
+def files(whole):
+    own = {"splits.csv": split_table(whole.members), "index.parquet": b"rows"}
+    return own | metadata_files(whole, own)
+
+
+# rdflib, under mlcroissant, warns of its own future
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("facts", [LIDC_FACTS, TABLE_FACTS])
+def test_croissant_is_valid_and_gives_the_records_of_the_table(tmp_path, facts):
+    made = files(composition(facts))
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(data)
+    dataset = mlcroissant.Dataset(str(tmp_path / "croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    records = [
+        {key.split("/")[1]: value.decode() for key, value in r.items()}
+        for r in dataset.records("nodules")
+    ]
+    assert records == pd.read_csv(tmp_path / "splits.csv", dtype=str).to_dict("records")
+
+
+def test_the_citation_and_datacite_name_the_scans_only_where_they_are_lidcs():
+    for facts, lidc in ((LIDC_FACTS, True), (TABLE_FACTS, False)):
+        made = files(composition(facts))
+        citation = yaml.safe_load(made["CITATION.cff"])
+        assert citation.keys() >= {"cff-version", "message", "title", "authors"}
+        datacite = json.loads(made["datacite.json"])
+        assert datacite.keys() >= {"creators", "titles", "publisher", "publicationYear", "types"}
+        assert datacite["publicationYear"] == "2026"
+        for text in (made["CITATION.cff"].decode(), made["datacite.json"].decode()):
+            assert (SOURCE_DOI in text, "licenses/by/3.0" in text) == (lidc, lidc)
+        page = dataset_card(composition(facts)).decode()
+        assert ("Armato" in page, "is not for diagnosis" in page, "Known limits" in page) == (
+            lidc,
+            True,
+            True,
+        )
+
+
+def test_a_stand_in_says_so_in_every_file_that_describes_it():
+    whole = composition(members=(replace(MEMBERS[0], stand_in=True), MEMBERS[1]))
+    made = files(whole)
+    assert b"**Stand-in data.** 1 of 2 scans are simulated" in dataset_card(whole)
+    for name in ("croissant.json", "CITATION.cff", "datacite.json"):
+        assert b"stand-in data" in made[name].replace(b"\n ", b"")
+        assert b"stand-in" not in files(composition())[name]
+
+
+def test_the_card_counts_what_is_there():
+    page = dataset_card(composition()).decode()
+    for line in ("2 nodules of 2 patients", "LIDC-IDRI 2; simulated scans: 0", "solid 2", "test 1, train 1",
+                 "cf 1, lb 1; 1 picked automatically, 1 by people"):  # fmt: skip
+        assert line in page
+    assert "unrated 2" in dataset_card(composition(TABLE_FACTS)).decode()
+
+
+@pytest.mark.parametrize("facts", [LIDC_FACTS, TABLE_FACTS])
+def test_the_citation_and_datacite_follow_their_schemas(tmp_path, facts):
+    made = files(composition(facts))
+    schema45.validator.validate(json.loads(made["datacite.json"]))
+    (tmp_path / "CITATION.cff").write_bytes(made["CITATION.cff"])
+    check = (
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.citation-file-format",
+    )
+    done = subprocess.run(
+        [*check, "--default-filetype", "yaml", tmp_path / "CITATION.cff"], capture_output=True
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+
+from matting.errors import InputError
+from storage.errors import CorruptionError
+from storage.results.checkpoints import (
+    checkpoint_prefix,
+    load_state,
+    read_checkpoint,
+    save_state,
+    training_id,
+    write_checkpoint,
+)
+
+WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([1.5])}
+CONFIG = {"decides": {"variant": "3dmm-mg"}, "variant": "3dmm-mg", "auxiliary": False}
+
+
+def test_a_checkpoint_comes_back_and_is_named_by_its_weights(store):
+    made = write_checkpoint(store, WEIGHTS, CONFIG, {"losses.csv": b"epoch\n"})
+    again = read_checkpoint(f"{store.url}/{checkpoint_prefix(made.digest)}")
+    assert all(np.array_equal(again.weights[name], values) for name, values in WEIGHTS.items())
+    assert (again.digest, again.label) == (made.digest, "3dmm-mg (no masks)")
+    assert store.get(f"{checkpoint_prefix(made.digest)}/losses.csv") == b"epoch\n"
+    other = write_checkpoint(store, WEIGHTS | {"b": np.float32([1.25])}, CONFIG, {})
+    elsewhere = write_checkpoint(store, WEIGHTS, CONFIG | {"decides": {"variant": "3dmm"}}, {})
+    assert len({made.digest, other.digest, elsewhere.digest}) == 3
+
+
+def test_a_copied_folder_is_a_checkpoint_too(store, tmp_path):
+    made = write_checkpoint(store, WEIGHTS, CONFIG, {})
+    for name in ("config.json", "weights.safetensors"):
+        (tmp_path / name).write_bytes(store.get(f"{checkpoint_prefix(made.digest)}/{name}"))
+    assert read_checkpoint(str(tmp_path)).digest == made.digest
+
+
+def test_other_weights_than_the_config_names_are_damage(store):
+    made = write_checkpoint(store, WEIGHTS, CONFIG, {})
+    key = f"{checkpoint_prefix(made.digest)}/weights.safetensors"
+    store.put(key, store.get(key)[:-1] + b"\x01")
+    with pytest.raises(
+        CorruptionError, match=r"weights\.safetensors is not what config\.json says"
+    ):
+        read_checkpoint(f"{store.url}/{checkpoint_prefix(made.digest)}")
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints/none"])
+def test_no_checkpoint_is_refused(store, place):
+    with pytest.raises(InputError, match="there is no checkpoint here"):
+        read_checkpoint(f"{store.url}/{place}")
+
+
+def test_a_state_comes_back_bit_by_bit_with_its_facts(store):
+    facts = {"trainer": {"sums": [0.1, 1 / 3, 1e-300]}, "rows": [{"sad": None}]}
+    assert load_state(store, "t") is None
+    turned = {**WEIGHTS, "t": WEIGHTS["a.weight"].T}
+    save_state(store, "t", turned, facts)
+    tensors, again = load_state(store, "t")
+    assert again == facts
+    assert all(np.array_equal(tensors[name], values) for name, values in turned.items())
+    store.put("trainings/t/state.safetensors", json.dumps({"no": "tensors"}).encode())
+    with pytest.raises(CorruptionError, match="no state of a training"):
+        load_state(store, "t")
+
+
+def test_a_training_is_named_by_its_order():
+    assert (
+        training_id({"a": 1, "b": 2})
+        == training_id({"b": 2, "a": 1})
+        != training_id({"a": 1, "b": 3})
+    )

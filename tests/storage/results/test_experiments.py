@@ -1,0 +1,54 @@
+import pytest
+
+from matting.errors import InputError
+from storage.errors import CorruptionError, NotFoundError
+from storage.results.experiments import (
+    Averages,
+    Cost,
+    experiment_prefix,
+    read_cost,
+    read_costs,
+    read_facts,
+    read_table,
+    save_cost,
+    save_facts,
+    save_report,
+    save_table,
+)
+
+ROW = Averages("cf", "released", "whole", "0 1", "3 4", 1.5, 0.5, 0.1, None, 2.0, None, 3.0, None)
+COST = Cost(
+    "3dmm-mg", True, 32_577, 5_505_000_000, 1.25, 100.0, "16x32x32", 0.1, 7, "a CPU, 1 thread", "2"
+)
+
+
+def test_tables_and_costs_come_back(store):
+    save_table(store, "0.1.0", "paper", 1, [ROW])
+    save_table(store, "0.1.0", "paper", 3, [COST])
+    assert read_table(store, "0.1.0", "paper", 1) == [ROW]
+    assert read_costs(store, "0.1.0", "paper") == [COST]
+    with pytest.raises(NotFoundError):
+        read_table(store, "0.1.0", "reduced", 1)
+
+
+def test_a_cost_is_kept_and_another_file_is_damage(store):
+    assert read_cost(store, "0.1.0", "abc") is None
+    save_cost(store, "0.1.0", "abc", COST)
+    assert read_cost(store, "0.1.0", "abc") == COST
+    store.put("experiments/0.1.0/costs/abc.json", b'{"seconds": 1}')
+    with pytest.raises(CorruptionError, match="no cost of a network"):
+        read_cost(store, "0.1.0", "abc")
+
+
+def test_facts_and_the_report_lie_below_the_recipe(store):
+    save_facts(store, "0.1.0", "paper", {"stand_in": 1})
+    assert read_facts(store, "0.1.0", "paper") == {"stand_in": 1}
+    place = save_report(store, "0.1.0", "paper", {"report.html": b"x", "tables/table-1.csv": b"y"})
+    assert place == f"{store.url}/experiments/0.1.0/paper/report"
+    assert store.get("experiments/0.1.0/paper/report/tables/table-1.csv") == b"y"
+
+
+@pytest.mark.parametrize("name", ["../up", "", "costs", "diagnosis", "a b"])
+def test_a_name_that_cannot_be_a_folder_is_refused(name):
+    with pytest.raises(InputError, match="filed under the recipe's name"):
+        experiment_prefix("0.1.0", name)

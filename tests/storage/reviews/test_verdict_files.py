@@ -1,0 +1,105 @@
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from matting.errors import InputError
+from storage.reviews.verdict_files import all_verdicts, import_verdicts, write_verdicts
+from storage.reviews.verdicts import Verdict, record_verdict
+from storage.store import open_store
+from tests.reviewable import add_nodule, reviewable_store
+
+
+@pytest.fixture
+def decided(tmp_path):
+    store = reviewable_store(tmp_path / "store", 2)
+    digests = all_digests(store)
+    chosen = Verdict(
+        "P-1-a1", digests["P-1-a1"], "choose", "lb", "ann", False, note='rim, "soft"', blind=True
+    )
+    first = record_verdict(store, replace(chosen, seconds=3.5, place=3))
+    record_verdict(store, replace(chosen, verdict="undo", method=None, note="", undoes=first.id))
+    record_verdict(
+        store,
+        Verdict("P-2-a2", digests["P-2-a2"], "discard", None, "bob", False, reason="artefact"),
+    )
+    return store
+
+
+def all_digests(store):
+    return {
+        key.split("/")[1]: key.split("/")[2][:-5]
+        for key in store.keys("cases")
+        if key.endswith(".done")
+    }
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_what_goes_out_comes_in_the_same_and_only_once(decided, tmp_path, form):
+    file = tmp_path / f"decisions.{form}"
+    write_verdicts(file, all_verdicts(decided))
+    other = reviewable_store(tmp_path / "other", 2)
+    taken = import_verdicts(other, file)
+    assert (taken.added, taken.known, taken.stale) == (3, 0, ())
+    assert all_verdicts(other) == all_verdicts(decided)
+    assert import_verdicts(other, file).added == 0
+    assert all_verdicts(other) == all_verdicts(decided)
+
+
+def test_lines_from_elsewhere_need_no_id_and_come_in_once(decided, tmp_path):
+    file = tmp_path / "elsewhere.csv"
+    digest = all_digests(decided)["P-1-a1"]
+    file.write_text(
+        f"nodule_id,digest,verdict,method,reviewer,decided_at\nP-1-a1,{digest},choose,cf,eve,2026-01-01T00:00:00+00:00\n"
+    )
+    assert import_verdicts(decided, file).added == 1
+    assert import_verdicts(decided, file).added == 0
+    assert all_verdicts(decided)[0].reviewer == "eve"
+
+
+def test_verdicts_on_an_outdated_case_are_told(decided, tmp_path):
+    file = tmp_path / "decisions.csv"
+    write_verdicts(file, all_verdicts(decided))
+    other = reviewable_store(tmp_path / "other", 2)
+    add_nodule(other, "P-2-a2", digest="f" * 64)
+    assert import_verdicts(other, file).stale == ("P-2-a2",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"digest": "0" * 64}, "line 2, P-2-a2: the store has no such case"),
+        ({"nodule_id": "../../etc"}, "cannot stand in a path"),
+        ({"verdict": "perhaps"}, "'perhaps' is none of"),
+        ({"method": "magic", "verdict": "choose"}, "no such matte: magic"),
+        ({"method": "cf"}, "a method without `choose`"),
+        ({"verdict": ""}, "no verdict in line 2"),
+        ({"seconds": "long"}, "could not convert"),
+        ({"blind": "maybe"}, "'maybe' for blind"),
+        ({"extra": "x"}, "unknown columns extra"),
+    ],
+)
+def test_a_file_with_a_wrong_line_is_refused_whole(decided, tmp_path, changes, message):
+    file = tmp_path / "decisions.csv"
+    write_verdicts(file, all_verdicts(decided))
+    rows = list(csv.DictReader(io.StringIO(file.read_text())))
+    line = {**rows[-1], **changes}
+    file = tmp_path / "wrong.json"
+    file.write_text(json.dumps([{**rows[0]}, line]))
+    other = reviewable_store(tmp_path / "other", 2)
+    with pytest.raises(InputError, match=message):
+        import_verdicts(other, file)
+    assert list(other.keys("decisions")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", ""), ("a.json", "{"), ("a.json", "{}"), ("b.csv", None)]
+)
+def test_what_is_no_file_of_decisions_is_refused(decided, tmp_path, name, content):
+    file = tmp_path / name
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(InputError, match=r"CSV or JSON|cannot be taken in"):
+        import_verdicts(open_store(decided.url), file)

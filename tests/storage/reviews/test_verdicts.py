@@ -1,0 +1,99 @@
+import pytest
+
+from matting.errors import InputError
+from storage.errors import CorruptionError
+from storage.reviews.verdicts import Verdict, VerdictLog, record_verdict
+from storage.store import canonical_json
+from tests.decided import latest_decision
+
+
+def decision(**changes):
+    return Verdict(
+        **{
+            "nodule_id": "P-1",
+            "digest": "d",
+            "verdict": "choose",
+            "method": "cf",
+            "reviewer": "ann",
+            "automatic": False,
+            **changes,
+        }
+    )
+
+
+def test_verdicts_are_added_and_the_newest_stands(store):
+    assert latest_decision(store, "P-1") is None
+    record_verdict(store, decision())
+    second = record_verdict(store, decision(method="lb+", note="rim"))
+    assert latest_decision(store, "P-1") == second
+    assert len(store.children("decisions/P-1")[1]) == 2
+
+
+def test_sameness_ignores_the_time_alone(store):
+    stored = record_verdict(store, decision())
+    assert stored.decided_at
+    assert stored.says_the_same(decision())
+    assert not stored.says_the_same(decision(reviewer="bob"))
+
+
+@pytest.mark.parametrize("changes", [{"nodule_id": "../x"}, {"reviewer": "a/b"}])
+def test_names_that_cannot_stand_in_a_path_are_refused(store, changes):
+    with pytest.raises(InputError, match="a name cannot be stored"):
+        record_verdict(store, decision(**changes))
+    assert list(store.keys("decisions")) == []
+
+
+def test_a_verdict_that_is_sent_twice_is_recorded_once(store):
+    sent = decision(id="a" * 32)
+    first = record_verdict(store, sent)
+    assert record_verdict(store, sent) == first
+    assert len(store.children("decisions/P-1")[1]) == 1
+
+
+def test_an_id_is_used_for_one_verdict_only(store):
+    record_verdict(store, decision(id="a" * 32))
+    with pytest.raises(InputError, match="id is used only once"):
+        record_verdict(store, decision(id="a" * 32, method="knn"))
+    assert len(store.children("decisions/P-1")[1]) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"id": "x"}, {"undoes": "../" + "a" * 29}, {"decided_at": "noon"}]
+)
+def test_what_is_no_id_or_time_is_refused(store, changes):
+    with pytest.raises(InputError, match="this is no"):
+        record_verdict(store, decision(**changes))
+    assert list(store.keys("decisions")) == []
+
+
+def test_records_of_the_first_version_are_read_and_can_be_taken_back(store):
+    old = {
+        "nodule_id": "P-1",
+        "digest": "d",
+        "verdict": "choose",
+        "method": "cf",
+        "reviewer": "ann",
+    }
+    old |= {"automatic": False, "note": "", "decided_at": "2026-01-01T00:00:00+00:00"}
+    store.put("decisions/P-1/20260101T000000.000000-0123abcd.json", canonical_json(old))
+    assert latest_decision(store, "P-1").id == "0123abcd"
+    record_verdict(store, decision(verdict="undo", method=None, undoes="0123abcd"))
+    assert latest_decision(store, "P-1") is None
+
+
+def test_the_log_reads_what_was_added_since(store):
+    log = VerdictLog(store)
+    log.refresh()
+    assert log.by_nodule() == {}
+    first = record_verdict(store, decision())
+    other = record_verdict(store, decision(nodule_id="P-2"))
+    log.refresh()
+    second = record_verdict(store, decision(method="lb"))
+    log.refresh()
+    assert log.by_nodule() == {"P-1": [first, second], "P-2": [other]}
+
+
+def test_a_damaged_record_is_told(store):
+    store.put("decisions/P-1/20260101T000000.000000-0123abcd.json", b'{"who": "ann"}')
+    with pytest.raises(CorruptionError, match="is no verdict"):
+        latest_decision(store, "P-1")

@@ -1,0 +1,542 @@
+"""A table of volume files: which nodules there are, what is read of one, and what is refused."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+import storage.sources.table
+from matting.errors import InputError
+from matting.geometry.patch import AIR_HU
+from storage.sources.base import Exclusion, Inventory, Nodule, Reading
+from storage.sources.table import FilesSource
+
+SHAPE = (9, 7, 6)
+SPACING_XYZ = (0.5, 0.625, 2.0)
+ORIGIN = (-30.0, 12.5, 100.0)
+
+
+def write(path: Path, values: Any, **geometry: Any) -> Path:
+    image = sitk.GetImageFromArray(np.asarray(values))
+    image.SetSpacing(geometry.get("spacing", SPACING_XYZ))
+    image.SetOrigin(geometry.get("origin", ORIGIN))
+    image.SetDirection(geometry.get("direction", (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def image_hu() -> Any:
+    image = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    image[3, 0, 0], image[3, 0, 1] = -1025, -1024
+    return image
+
+
+def codes() -> Any:
+    """Four readers in the slices 3 to 5; the fourth in slice 5 only."""
+    masks = np.zeros(SHAPE, np.uint8)
+    masks[3:5, 2:4, 2:5] = 0b0111
+    masks[5, 2, 3] = 0b1111
+    return masks
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    write(tmp_path / "ct.nii.gz", image_hu())
+    write(tmp_path / "readers.nii.gz", codes())
+    return write_table(tmp_path)
+
+
+def write_table(
+    folder: Path, *lines: str, header: str = "nodule,patient,image,readers,texture"
+) -> Path:
+    file = folder / "table.csv"
+    file.write_text(
+        "\n".join([header, *(lines or ("n-1,P1,ct.nii.gz,readers.nii.gz,solid",))]) + "\n"
+    )
+    return file
+
+
+def survey(table: Path, **how: Any) -> Inventory:
+    return FilesSource(table).survey(**{"readers": 4, **how})
+
+
+def read(table: Path, *, padding_slices: int = 1, readers: int = 4) -> Reading:
+    (nodule,) = survey(table, readers=readers).nodules
+    return FilesSource(table).read(nodule, padding_slices=padding_slices)
+
+
+def test_whole_slices_around_the_union_are_read(table: Path) -> None:
+    reading = read(table)
+    patch = reading.patch
+    assert patch.grid.shape == (5, 7, 6)
+    assert patch.grid.spacing_mm == pytest.approx((2.0, 0.625, 0.5))
+    assert patch.grid.to_patient((4, 3, 2)) == pytest.approx(
+        (-30 + 2 * 0.5, 12.5 + 3 * 0.625, 100 + 6 * 2)
+    )
+    assert patch.image_hu[1, 1, 1] == image_hu()[3, 1, 1]
+    assert patch.readers.sum(axis=(1, 2, 3)).tolist() == [13, 13, 13, 1]
+    assert patch.readers[3, 3, 2, 3]
+    assert patch.known_alpha is None
+    assert not reading.stand_in
+    assert reading.provenance == {"columns": {"texture": "solid"}}
+    assert read(table, padding_slices=100).patch.grid.shape == SHAPE
+
+
+def test_what_lies_below_minus_1024_is_padding(table: Path) -> None:
+    patch = read(table).patch
+    assert not patch.valid[1, 0, 0]
+    assert patch.image_hu[1, 0, 0] == AIR_HU
+    assert patch.valid.sum() == patch.valid.size - 1
+    assert patch.image_hu[1, 0, 1] == -1024
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha", ".mhd", ".nhdr"])
+def test_formats_that_keep_the_same_facts_give_the_same_digest(table: Path, suffix: str) -> None:
+    first = read(table)
+    write(table.parent / f"ct{suffix}", image_hu())
+    write_table(table.parent, f"n-1,P1,ct{suffix},readers.nii.gz,solid")
+    assert read(table).content_sha256 == first.content_sha256
+
+
+def test_masks_can_come_as_one_file_a_reader(table: Path) -> None:
+    expected = read(table)
+    for bit in range(4):
+        write(table.parent / f"r{bit}.nii.gz", ((codes() >> bit) & 1) * np.uint8(255))
+    write_table(table.parent, "n-1,P1,ct.nii.gz, r0.nii.gz; r1.nii.gz;r2.nii.gz;r3.nii.gz,solid")
+    reading = read(table)
+    assert np.array_equal(reading.patch.readers, expected.patch.readers)
+    assert reading.content_sha256 == expected.content_sha256
+
+
+def test_turned_volumes_keep_patient_coordinates(table: Path) -> None:
+    turned = (0.0, -1.0, 0.0, 0.6, 0.0, 0.8, -0.8, 0.0, 0.6)
+    write(table.parent / "ct.nii.gz", image_hu(), direction=turned)
+    write(table.parent / "readers.nii.gz", codes(), direction=turned)
+    grid = read(table).patch.grid
+    image = sitk.ReadImage(str(table.parent / "ct.nii.gz"))
+    assert grid.to_patient((1, 3, 2)) == pytest.approx(
+        image.TransformIndexToPhysicalPoint((2, 3, 3)), abs=1e-4
+    )
+
+
+def test_nifti_coordinates_agree_with_another_reader(table: Path) -> None:
+    affine = nibabel.load(table.parent / "ct.nii.gz").affine  # type: ignore[attr-defined]
+    right, front, head = (affine @ (2, 3, 4, 1))[:3]
+    assert read(table).patch.grid.to_patient((2, 3, 2)) == pytest.approx(
+        (-right, -front, head), abs=1e-4
+    )
+
+
+def test_a_known_alpha_makes_a_stand_in(table: Path) -> None:
+    plain = read(table)
+    write(
+        table.parent / "alpha.nii.gz",
+        np.full((2, 1, 2), 0.5, np.float32),
+        origin=(-30 + 0.5, 12.5, 104),
+    )
+    header = "nodule,patient,image,readers,known_alpha,texture"
+    write_table(table.parent, "n-1,P1,ct.nii.gz,readers.nii.gz,alpha.nii.gz,solid", header=header)
+    reading = read(table)
+    assert reading.patch.known_alpha is not None
+    assert np.argwhere(reading.patch.known_alpha).tolist() == [
+        [0, 0, 1],
+        [0, 0, 2],
+        [1, 0, 1],
+        [1, 0, 2],
+    ]
+    assert reading.stand_in
+    assert reading.content_sha256 != plain.content_sha256
+    write_table(table.parent, "n-1,P1,ct.nii.gz,readers.nii.gz,,solid", header=header)
+    assert read(table).content_sha256 == plain.content_sha256
+
+
+# -- which nodules there are
+
+
+def test_a_known_other_number_of_readers_is_an_exclusion(table: Path) -> None:
+    write_table(
+        table.parent,
+        "c,P2,ct.nii.gz,readers.nii.gz,",
+        "b,P1,ct.nii.gz,readers.nii.gz,3",
+        "a,P1,ct.nii.gz,x.nii.gz;y.nii.gz,",
+        "d,P1,ct.nii.gz,readers.nii.gz,4",
+        header="nodule,patient,image,readers,n_readers",
+    )
+    found = survey(table)
+    assert [n.id for n in found.nodules] == ["c", "d"]
+    assert found.exclusions == (
+        Exclusion("a", "P1", "2 readers, 4 asked"),
+        Exclusion("b", "P1", "3 readers, 4 asked"),
+    )
+    assert [n.id for n in survey(table, patients=frozenset({"P2"})).nodules] == ["c"]
+    assert survey(table, patients=frozenset({"P2"})).exclusions == ()
+    with pytest.raises(
+        InputError, match=r"unknown patients: got P3, expected some of the 2 patients in .*P1 to P2"
+    ):
+        survey(table, patients=frozenset({"P1", "P3"}))
+
+
+def test_another_number_of_readers_found_in_the_mask_is_refused(table: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"number of readers than asked for: got 4 readers, 3 asked"
+    ):
+        read(table, readers=3)
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "message"),
+    [
+        (
+            ["a,b,c,d"],
+            "nodul,patient,images,readers",
+            r"lacks the columns nodule, image: .*Is 'nodul' meant for 'nodule'",
+        ),
+        (
+            ["a;b;c;d"],
+            "nodule;patient;image;readers",
+            r"lacks the columns .*names separated by commas",
+        ),
+        (["a,b,c,d,e"], "nodule,patient,image,readers,image", "columns come twice: got image"),
+        (
+            ["../up,P,i,r"],
+            "nodule,patient,image,readers",
+            r"cannot be a folder's name: got '\.\./up'",
+        ),
+        (["a b,P,i,r"], "nodule,patient,image,readers", "cannot be a folder's name: got 'a b'"),
+        ([".a,P,i,r"], "nodule,patient,image,readers", "cannot be a folder's name"),
+        (["a.,P,i,r"], "nodule,patient,image,readers", "cannot be a folder's name"),
+        (["n" * 101 + ",P,i,r"], "nodule,patient,image,readers", "cannot be a folder's name"),
+        (
+            ["a,P,i,r", "A,P,i,r"],
+            "nodule,patient,image,readers",
+            "nodule names come twice: got A and a",
+        ),
+        (["a,P,i,r", "b,P,i"], "nodule,patient,image,readers", "got line 3 with too few cells"),
+        (["a,P,i,r,x"], "nodule,patient,image,readers", "got line 2 with too many cells"),
+        (["a,,i,r"], "nodule,patient,image,readers", "got nothing in patient on line 2"),
+        (
+            ["a,P,i,r,0"],
+            "nodule,patient,image,readers,n_readers",
+            "n_readers of a is no number of readers: got '0'",
+        ),
+        (
+            ["a,P,i,r,four"],
+            "nodule,patient,image,readers,n_readers",
+            "n_readers of a is no number of readers",
+        ),
+        (
+            ["a,P,i,r;s,3"],
+            "nodule,patient,image,readers,n_readers",
+            "contradicts its files: got 3 readers, 2 masks",
+        ),
+        (['a,P,i,"r'], "nodule,patient,image,readers", "this is no CSV table"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_refused_whole(
+    tmp_path: Path, lines: list[str], header: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        survey(write_table(tmp_path, *lines, header=header))
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    header_only = tmp_path / "h.csv"
+    header_only.write_text("nodule,patient,image,readers\n")
+    with pytest.raises(InputError, match="the table is empty"):
+        survey(header_only)
+    (tmp_path / "e.csv").write_bytes(b"")
+    with pytest.raises(InputError, match=r"lacks the columns .*got no header line"):
+        survey(tmp_path / "e.csv")
+    with pytest.raises(InputError, match="there is no such table"):
+        survey(tmp_path)
+    write(tmp_path / "ct.nii.gz", image_hu())
+    with pytest.raises(InputError, match="this is no CSV table"):
+        survey(tmp_path / "ct.nii.gz")
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(table: Path) -> None:
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert [n.id for n in survey(table).nodules] == ["n-1"]
+
+
+# -- what is refused of one nodule
+
+
+def spoil_shape(folder: Path) -> None:
+    write(folder / "readers.nii.gz", codes()[:-1])
+
+
+def spoil_origin(folder: Path) -> None:
+    write(folder / "readers.nii.gz", codes(), origin=(-30.06, 12.5, 100.0))
+
+
+def spoil_spacing(folder: Path) -> None:
+    write(folder / "readers.nii.gz", codes(), spacing=(0.5, 0.625, 2.1))
+
+
+def half_marked(folder: Path) -> None:
+    write(folder / "readers.nii.gz", codes() * np.float32(0.5))
+
+
+def negative(folder: Path) -> None:
+    write(folder / "readers.nii.gz", -codes().astype(np.int16))
+
+
+def third_reader_empty(folder: Path) -> None:
+    write(folder / "readers.nii.gz", codes() & 0b1011)
+
+
+def nothing_marked(folder: Path) -> None:
+    write(folder / "readers.nii.gz", codes() * 0)
+
+
+def seventeen_readers(folder: Path) -> None:
+    write(folder / "readers.nii.gz", codes().astype(np.int32) << 13)
+
+
+def no_image(folder: Path) -> None:
+    (folder / "ct.nii.gz").unlink()
+
+
+def no_mask(folder: Path) -> None:
+    (folder / "readers.nii.gz").unlink()
+
+
+def cut_image(folder: Path) -> None:
+    content = (folder / "ct.nii.gz").read_bytes()
+    (folder / "ct.nii.gz").write_bytes(content[: len(content) // 2])
+
+
+def text_image(folder: Path) -> None:
+    (folder / "ct.nii.gz").write_text("no volume")
+
+
+def image_4d(folder: Path) -> None:
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.zeros((3, *SHAPE), np.int16), isVector=False),
+        str(folder / "ct.nii.gz"),
+    )
+
+
+def image_2d(folder: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4), np.int16)), str(folder / "ct.nii.gz"))
+
+
+def colour_image(folder: Path) -> None:
+    image = sitk.GetImageFromArray(np.zeros((*SHAPE, 3), np.uint8), isVector=True)
+    sitk.WriteImage(image, str(folder / "ct.nii.gz"))
+
+
+def nan_image(folder: Path) -> None:
+    image = image_hu().astype(np.float32)
+    image[0, 0, :2] = np.nan, np.inf
+    write(folder / "ct.nii.gz", image)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            spoil_shape,
+            r"another shape than the CT: got \(8, 7, 6\) in .*readers\.nii\.gz, expected \(9, 7, 6\)",
+        ),
+        (
+            spoil_origin,
+            r"lies elsewhere than the CT: got corners up to 0\.060 mm apart .*expected at most 0\.05 mm",
+        ),
+        (spoil_spacing, r"lies elsewhere than the CT: got corners up to 0\.800 mm apart"),
+        (half_marked, r"other values than whole numbers from 0: got 0\.0\.\.7\.5"),
+        (negative, r"other values than whole numbers from 0: got -15\.\.0"),
+        (third_reader_empty, r"mask is empty: got no voxel of reader 2 in .*readers\.nii\.gz"),
+        (nothing_marked, r"mask is empty: got no voxel of reader 0"),
+        (seventeen_readers, r"more readers than it may: got bit 16 set .*expected bits 0 to 15"),
+        (no_image, r"the CT is not there: got .*ct\.nii\.gz"),
+        (no_mask, r"a readers' mask is not there: got .*readers\.nii\.gz"),
+        (cut_image, r"the CT cannot be read: got .*ct\.nii\.gz"),
+        (text_image, r"the CT cannot be read: got .*ct\.nii\.gz"),
+        (image_4d, r"the CT is not one volume of plain numbers: got .*size \(6, 7, 9, 3\)"),
+        (image_2d, r"the CT is not one volume of plain numbers: got .*size \(4, 4\)"),
+        (colour_image, r"the CT is not one volume of plain numbers: .*3 value\(s\) a voxel"),
+        (nan_image, r"the CT holds voxels that are no numbers: got 2 of 378 NaN or infinite"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_unfit_files_refuse_their_nodule(table: Path, spoil: Any, message: str) -> None:
+    assert read(table)
+    spoil(table.parent)
+    with pytest.raises(InputError, match=message):
+        read(table)
+
+
+def test_a_mask_within_the_tolerance_is_taken(table: Path) -> None:
+    write(table.parent / "readers.nii.gz", codes(), origin=(-30.04, 12.5, 100.0))
+    assert read(table).patch.grid.origin_lps_mm[0] == -30
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".nrrd", "f4"), (".nii", "f4"), (".nii", "f8"), (".nii.gz", "f8")]
+)
+def test_voxels_that_are_no_numbers_are_found_in_every_format(
+    table: Path, suffix: str, kind: str
+) -> None:
+    image = image_hu().astype(kind)
+    write(table.parent / f"float{suffix}", image)
+    write_table(table.parent, f"n-1,P1,float{suffix},readers.nii.gz,solid")
+    assert read(table)
+    image[8, 6, 5] = np.nan
+    write(table.parent / f"float{suffix}", image)
+    with pytest.raises(InputError, match="1 of 378 NaN or infinite"):
+        read(table)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_voxels_that_are_no_numbers_are_found_in_both_orders_of_bytes(
+    table: Path, order: str
+) -> None:
+    affine = nibabel.load(table.parent / "ct.nii.gz").affine  # type: ignore[attr-defined]
+    header = nibabel.Nifti1Header(endianness=order)  # type: ignore[attr-defined]
+    header.set_data_dtype(np.float32)
+    write_table(table.parent, "n-1,P1,float.nii,readers.nii.gz,solid")
+    image = image_hu().astype(np.float32).T
+    nibabel.save(nibabel.Nifti1Image(image, affine, header), table.parent / "float.nii")  # type: ignore[attr-defined]
+    assert read(table)
+    image[0, 0, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(image, affine, header), table.parent / "float.nii")  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="1 of 378 NaN or infinite"):
+        read(table)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"])
+@pytest.mark.parametrize("cut", [0.2, 0.7, 0.97])
+def test_a_file_cut_short_is_refused_in_every_format(table: Path, suffix: str, cut: float) -> None:
+    rng = np.random.default_rng(1)
+    write(table.parent / f"noise{suffix}", rng.integers(-1000, 1000, SHAPE, np.int16))
+    write_table(table.parent, f"n-1,P1,noise{suffix},readers.nii.gz,solid")
+    assert read(table)
+    file = table.parent / ("noise.raw" if suffix == ".mhd" else f"noise{suffix}")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * cut)])
+    with pytest.raises(InputError, match=r"the CT cannot be read: got .*noise"):
+        read(table)
+
+
+def test_a_nifti_in_two_files_is_refused(table: Path) -> None:
+    write(table.parent / "pair.hdr", image_hu())
+    write_table(table.parent, "n-1,P1,pair.hdr,readers.nii.gz,solid")
+    with pytest.raises(InputError, match="the CT is split over two files"):
+        read(table)
+
+
+def test_more_bits_than_readers_are_refused(table: Path) -> None:
+    header = "nodule,patient,image,readers,n_readers"
+    write_table(table.parent, "n-1,P1,ct.nii.gz,readers.nii.gz,3", header=header)
+    with pytest.raises(
+        InputError, match=r"more readers than it may: got bit 3 set .*expected bits 0 to 2"
+    ):
+        read(table, readers=3)
+
+
+def test_a_label_map_is_no_reader(table: Path) -> None:
+    for bit in range(4):
+        write(table.parent / f"r{bit}.nii.gz", codes())
+    write_table(table.parent, "n-1,P1,ct.nii.gz,r0.nii.gz;r1.nii.gz;r2.nii.gz;r3.nii.gz,solid")
+    with pytest.raises(InputError, match=r"several labels: got values 0, 7, 15 in .*r0\.nii\.gz"):
+        read(table)
+
+
+# -- stamps and digests
+
+
+def only_nodule(table: Path) -> Nodule:
+    (nodule,) = survey(table).nodules
+    return nodule
+
+
+def stamp(table: Path, padding_slices: int = 1) -> str:
+    return FilesSource(table).stamp(only_nodule(table), padding_slices=padding_slices)
+
+
+def touch(path: Path) -> None:
+    there = path.stat()
+    os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns + 1))
+
+
+def test_a_stamp_changes_with_row_files_and_padding_only(table: Path) -> None:
+    first = stamp(table)
+    assert stamp(table) == first
+    touch(table)
+    assert stamp(table) == first
+    seen = {first, stamp(table, padding_slices=2)}
+    touch(table.parent / "ct.nii.gz")
+    seen.add(stamp(table))
+    touch(table.parent / "readers.nii.gz")
+    seen.add(stamp(table))
+    (table.parent / "ct.nii.gz").unlink()
+    seen.add(stamp(table))
+    write_table(table.parent, "n-1,P1,ct.nii.gz,readers.nii.gz,part solid")
+    seen.add(stamp(table))
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_a_stamp_sees_voxels_in_a_file_of_their_own(table: Path, suffix: str) -> None:
+    before = {path.name for path in table.parent.iterdir()}
+    write(table.parent / f"split{suffix}", image_hu())
+    (voxels,) = {path.name for path in table.parent.iterdir()} - before - {f"split{suffix}"}
+    write_table(table.parent, f"n-1,P1,split{suffix},readers.nii.gz,solid")
+    first = stamp(table)
+    touch(table.parent / voxels)
+    assert stamp(table) != first
+
+
+def test_the_digest_follows_contents_not_names(table: Path) -> None:
+    first = read(table).content_sha256
+    shutil.move(table.parent / "ct.nii.gz", table.parent / "renamed.nii.gz")
+    write_table(table.parent, "n-1,P1,renamed.nii.gz,readers.nii.gz,solid")
+    assert read(table).content_sha256 == first
+    write_table(table.parent, "n-1,P1,renamed.nii.gz,readers.nii.gz,part solid")
+    assert read(table).content_sha256 != first
+    image = image_hu()
+    image[4, 4, 4] += 1
+    write(table.parent / "renamed.nii.gz", image)
+    write_table(table.parent, "n-1,P1,renamed.nii.gz,readers.nii.gz,solid")
+    changed = read(table).content_sha256
+    assert changed != first
+    image[8, 4, 4] += 1
+    write(table.parent / "renamed.nii.gz", image)
+    assert read(table).content_sha256 == changed, "a slice that the nodule does not need"
+    write(table.parent / "renamed.nii.gz", image, origin=(-30.01, 12.5, 100.0))
+    assert read(table).content_sha256 != changed
+
+
+# -- real nodules, where they are at hand
+
+
+def test_all_real_nodules_go_through(real_data: Path, tmp_path: Path) -> None:
+    for name in ("nodules", "nodules.csv"):
+        (tmp_path / name).symlink_to(real_data / name)
+    example = (Path(storage.sources.table.__file__).parents[2] / "docs" / "sources.md").read_text()
+    code = example.split("```python\n")[1].split("```")[0]
+    here = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        exec(compile(code, "docs/sources.md", "exec"), {})
+    finally:
+        os.chdir(here)
+    source = FilesSource(tmp_path / "TABLE.csv")
+    found = source.survey(readers=4)
+    facts = pd.read_csv(real_data / "nodules.csv").set_index("voi")
+    assert len(found.nodules) == len(facts) == 528
+    assert found.exclusions == ()
+    for nodule in found.nodules:
+        patch = source.read(nodule, padding_slices=3).patch
+        assert patch.readers.any(axis=0).sum() == facts.union_vox[nodule.id]
+        assert patch.readers.all(axis=0).sum() == facts.inter_vox[nodule.id]
+        assert patch.grid.spacing_mm[0] == pytest.approx(facts.dz_mm[nodule.id], abs=1e-3)
+        assert patch.image_hu.min() >= -1024

@@ -1,0 +1,47 @@
+"""What a network costs: measured in a process of its own, once."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from storage.results.experiments import read_cost
+from tasks.experiments import cost
+from tasks.experiments.cost import measure_cost
+
+SMALL = """
+import dataclasses, json, sys
+import tasks.experiments.cost as cost
+cost.TABLE_3_INPUT, cost.PASSES = (1, 1, 16, 32, 32), 3
+print(json.dumps(dataclasses.asdict(cost.cost_here(*json.loads(sys.argv[1])))))
+"""
+
+
+def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
+    calls = []
+
+    def run(command, **how):
+        calls.append(command)
+        # The same in small: at 96^3 a pass takes seconds.
+        return real([command[0], "-c", SMALL, command[-1]], **how)
+
+    real = subprocess.run
+    monkeypatch.setattr(cost.subprocess, "run", run)
+    held_here = np.ones(10**8)  # 800 MB that are not the network's
+    measured = measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu")
+    assert measured.parameters == 32_577
+    # At 96^3 whatever is timed: tests/matting/learned/test_network.py holds the numbers
+    assert measured.multiply_adds > 5e9
+    assert measured.latency_s > 0 < measured.crop_latency_s
+    assert 0 < measured.peak_mb < held_here.nbytes / 1e6 / 4
+    assert (measured.crop_zyx, measured.passes) == ("16x32x32", 3)
+    assert "thread" in measured.device
+    assert measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu") == measured
+    assert len(calls) == 1
+    assert read_cost(store, "0.1.0", "none") is None
+
+
+def test_what_cannot_be_measured_says_why(store, monkeypatch):
+    monkeypatch.setattr(cost.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="3dmm-mg could not be measured"):
+        measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu")

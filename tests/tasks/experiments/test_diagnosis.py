@@ -1,0 +1,180 @@
+"""Benign or malignant from a release: ratings, inputs, runs that are not repeated."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import tasks.experiments.diagnosis
+from flows.curate import curate_nodule
+from matting.errors import InputError
+from matting.parameters import DiagnosisSettings
+from storage.recipe import Recipe
+from storage.releases.reader import ReleaseReader
+from storage.releases.release import publish_release
+from storage.results.diagnoses import diagnosis_prefix, malignancy_ratings, read_input, read_nodules
+from storage.sources.registry import SourceSpec
+from tasks.auto_select import pick_automatically
+from tasks.curation.context import CurationJob
+from tasks.curation.survey import survey_source
+from tasks.experiments.diagnosis import INPUTS, METHODS, diagnose, diagnosis_id_of, nodule_inputs
+from tasks.publish import draft_release
+from tests.phantoms import ball_patch, write_table
+
+RATINGS = {"n1": "5 4 4 4", "n2": "1 2 1 2", "n3": "4 4 3 4", "n4": "2 2 1 3", "n5": "3 3 3 3"}
+SETTINGS = DiagnosisSettings(
+    backbones=("resnet34",), seeds=(1, 2), folds=2, side_voxels=16, spacing_mm=1.0, epochs=1
+)
+
+
+def release(store, folder, ratings):
+    """Curate and publish a phantom a rating."""
+    folder.mkdir()
+    table = write_table(folder, {name: ball_patch(seed=n) for n, name in enumerate(RATINGS)})
+    lines = list(csv.reader(table.read_text().splitlines()))
+    if ratings is not None:
+        lines = [[*lines[0], "malignancy"], *([*line, ratings[line[0]]] for line in lines[1:])]
+    table.write_text("\n".join(",".join(line) for line in lines) + "\n")
+    recipe = Recipe.model_validate({"crop": {"in_plane_voxels": 24}})
+    order = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
+    for nodule in survey_source(order, None).nodules:
+        curate_nodule(nodule, order)
+    pick_automatically(store)
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", recipe), publisher="test")
+    return ReleaseReader(store.url, "0.1.0")
+
+
+@pytest.fixture
+def released(store, tmp_path):
+    return release(store, tmp_path / "scans", RATINGS)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Stand in for the networks: what a nodule holds is its score; notes who learned from how many."""
+    seen = []
+
+    def train(volumes, malignant, backbone, settings, seed, device):
+        seen.append((len(malignant), seed))
+        return seed
+
+    monkeypatch.setattr(tasks.experiments.diagnosis, "train_classifier", train)
+    monkeypatch.setattr(
+        tasks.experiments.diagnosis,
+        "classify",
+        lambda _, volumes, __: volumes.sum(axis=(1, 2, 3), dtype=float),
+    )
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("source", "ratings"),
+    [
+        ({"columns": {"malignancy": "5 5 5 4"}}, (5, 5, 5, 4)),
+        ({"columns": {"malignancy": "2,3"}}, (2, 3)),
+        ({"columns": {}}, ()),
+        ({"annotations": [{"malignancy": 1}, {"malignancy": 4}]}, (1, 4)),
+    ],
+)
+def test_ratings_of_both_sources_are_found(source, ratings):
+    assert malignancy_ratings(source) == ratings
+
+
+@pytest.mark.parametrize("cell", ["high", "0 2 3", "6"])
+def test_ratings_that_are_none_are_refused(cell):
+    with pytest.raises(InputError, match="malignancy cannot be read"):
+        malignancy_ratings({"columns": {"malignancy": cell}})
+
+
+def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, trainings):
+    rows = diagnose(store.url, "0.1.0", SETTINGS)
+    assert len(trainings) == len(INPUTS) * 2 * 2
+    assert {learned for learned, _ in trainings} == {2}
+    assert [row.input for row in rows if row.seed == 1] == list(INPUTS)
+    assert {(row.nodules, row.malignant) for row in rows} == {(4, 2)}
+    assert [(row.backbone, row.input) for row in rows if row.backbone == "none"] == [
+        ("none", "Volume")
+    ]
+    nodules = read_nodules(store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS)))
+    assert [(n.nodule, n.malignant) for n in nodules] == [
+        ("n1", True),
+        ("n2", False),
+        ("n3", True),
+        ("n4", False),
+    ]
+    before = len(trainings)
+    assert diagnose(store.url, "0.1.0", SETTINGS) == rows
+    assert len(trainings) == before
+    diagnose(store.url, "0.1.0", replace(SETTINGS, seeds=(1, 2, 7)))
+    assert {seed for _, seed in trainings[before:]} == {7}
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stood(released, store, trainings):
+    whole = diagnose(store.url, "0.1.0", SETTINGS)
+    prefix = diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS))
+    # What a kill leaves: no mark of the inputs, some runs not there
+    lost = [
+        key for key in store.keys(f"{prefix}/resnet34") if key.endswith(("image-2.csv", "gt-1.csv"))
+    ]
+    store.delete([*lost, f"{prefix}/inputs.json"])
+    before, told = len(trainings), []
+    assert diagnose(store.url, "0.1.0", SETTINGS, after=told.append) == whole
+    assert len(lost) == 2
+    assert len(trainings) - before == 2 * 2
+    assert told[-1].done == told[-1].of == len(INPUTS) * 2
+
+
+def test_cubes_hold_what_their_names_say(released, store, trainings):
+    inputs = nodule_inputs(released, "n1", SETTINGS)
+    assert tuple(inputs) == INPUTS
+    readers = released.read("n1", "readers") > 0
+    spacing = np.prod(released.grid("n1").spacing_mm)
+    for name, mask in (
+        ("Mean", readers.mean(0)),
+        ("Overlap", readers.all(0)),
+        ("Union", readers.any(0)),
+    ):
+        assert inputs[name].sum() == pytest.approx(mask.sum() * spacing, rel=0.03)
+        middle = np.average(
+            np.indices(inputs[name].shape).reshape(3, -1), axis=1, weights=inputs[name].ravel()
+        )
+        assert middle == pytest.approx([7.5] * 3, abs=0.35)
+    assert any(np.array_equal(inputs["GT"], inputs[method.upper()]) for method in METHODS)
+    assert inputs["Overlap"].sum() <= inputs["Rand"].sum() <= inputs["Union"].sum()
+    assert np.array_equal(inputs["Rand"], nodule_inputs(released, "n1", SETTINGS)["Rand"])
+    diagnose(store.url, "0.1.0", SETTINGS)
+    stored = read_input(
+        store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS)), "CF+"
+    )
+    assert np.array_equal(stored[0], inputs["CF+"].astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("ratings", "what"),
+    [
+        (None, "no nodule with ratings"),
+        (dict.fromkeys(RATINGS, "5 5 5 5"), "5 malignant and 0 benign"),
+    ],
+)
+def test_a_release_that_cannot_be_diagnosed_is_refused(store, tmp_path, ratings, what):
+    release(store, tmp_path / "scans", ratings)
+    with pytest.raises(InputError, match=what):
+        diagnose(store.url, "0.1.0", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbones": ()},
+        {"backbones": ("resnet18",)},
+        {"seeds": (1, 1)},
+        {"folds": 1},
+        {"side_voxels": 16},
+        {"precision": "half"},
+        {"rate": 0},
+    ],
+)
+def test_settings_that_cannot_be_run_are_refused(wrong):
+    with pytest.raises(InputError, match="diagnosis"):
+        DiagnosisSettings(**wrong)

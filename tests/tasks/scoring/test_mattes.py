@@ -1,0 +1,84 @@
+"""Scores of a release: boxes change nothing, nobody is judged by what he supplied."""
+
+import numpy as np
+import pytest
+
+from flows.curate import curate_nodule
+from matting.measures.metrics import connectivity_error, gradient_error, mse, sad
+from storage.recipe import Recipe
+from storage.releases.reader import ReleaseReader
+from storage.releases.release import publish_release
+from storage.results.scores import METHOD_SCORES, nodules_scored, read_nodules
+from storage.sources.registry import SourceSpec
+from tasks.auto_select import pick_automatically
+from tasks.curation.context import CurationJob
+from tasks.curation.survey import survey_source
+from tasks.publish import draft_release
+from tasks.scoring.mattes import (
+    READERS_MEAN,
+    TRIMAP_PRIOR,
+    MatteWithGradient,
+    measure,
+    score_methods,
+    trimap_prior,
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_measuring_in_a_box_is_measuring_everywhere(seed):
+    rng = np.random.default_rng(seed)
+    alpha, truth = np.zeros((2, 30, 34, 38))
+    alpha[10:15, 12:20, 1:9] = rng.random((5, 8, 8)).round(1)
+    truth[11:17, 11:18, 3:12] = rng.random((6, 7, 9)).round(1)
+    regions = {"most": rng.random(alpha.shape) > 0.2, "few": rng.random(alpha.shape) > 0.9}
+    found = measure(MatteWithGradient.of(alpha), MatteWithGradient.of(truth), regions)
+    for name, region in regions.items():
+        expected = [f(alpha, truth, region) for f in (sad, mse, gradient_error)]
+        expected.append(connectivity_error(alpha, truth, region))
+        assert found[name] == pytest.approx(expected, rel=1e-9)
+    nothing = MatteWithGradient.of(0 * alpha)
+    assert measure(nothing, nothing, regions) == dict.fromkeys(regions, (0.0, 0.0, 0.0, 0.0))
+
+
+@pytest.fixture
+def released(store, table):
+    recipe = Recipe.model_validate(
+        {
+            "crop": {"in_plane_voxels": 24},
+            "release": {"train": 0.01, "validation": 0.98, "split_seed": 1},
+        }
+    )
+    order = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
+    for nodule in survey_source(order, None).nodules:
+        curate_nodule(nodule, order)
+    pick_automatically(store)
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", recipe), publisher="test")
+    return ReleaseReader(store.url, "0.1.0")
+
+
+def test_a_method_is_not_judged_by_the_mattes_that_it_supplied(store, released):
+    prior, nodules, url = trimap_prior(released), released.nodules(), store.url
+    scores = [
+        score for nodule_id in nodules for score in score_methods(url, "0.1.0", nodule_id, prior)
+    ]
+    assert nodules_scored(store, "0.1.0", METHOD_SCORES) == set(nodules)
+    assert read_nodules(store, "0.1.0", METHOD_SCORES, nodules) == scores
+    for nodule_id in nodules:
+        supplied = released.manifest["nodules"][nodule_id]["method"]
+        mine = [score for score in scores if score.nodule == nodule_id]
+        assert supplied not in {score.matte for score in mine}
+        assert {score.truth for score in mine} == {"released"}
+        methods = set(released.facts(nodule_id)["methods"]) - {supplied}
+        assert methods | {READERS_MEAN, TRIMAP_PRIOR} <= {score.matte for score in mine}
+        assert {score.region for score in mine} == {"whole", "near", "unknown"}
+        truth, unknown = (
+            released.read(nodule_id, "alpha"),
+            released.read(nodule_id, "trimap") == 128,
+        )
+        mean = next(s for s in mine if (s.matte, s.region) == (READERS_MEAN, "unknown"))
+        readers = released.read(nodule_id, "readers").mean(axis=0)
+        assert mean.sad == pytest.approx(np.abs(readers - truth)[unknown].sum())
+        assert mean.voxels == unknown.sum()
+        # Outside the unknown band the prior says what the trimap says, inside one number
+        prior = [s for s in mine if s.matte == TRIMAP_PRIOR]
+        assert max(s.mse for s in prior) == next(s.mse for s in prior if s.region == "unknown")

@@ -1,0 +1,195 @@
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import zarr
+
+from flows.curate import curate_nodule
+from matting.errors import InputError
+from storage.cases.outcomes import read_outcome, write_outcome
+from storage.recipe import Recipe, ReviewSettings
+from storage.releases.release import publish_release, verify_release
+from storage.reviews.verdicts import Verdict, record_verdict
+from tasks.auto_select import pick_automatically
+from tasks.curation.survey import survey_source
+from tasks.publish import draft_release
+from tests.decided import latest_decision
+
+
+def choose(store, nodule_id, method="lb", digest=None, verdict="choose"):
+    digest = digest or read_outcome(store, nodule_id).digest
+    return record_verdict(
+        store, Verdict(nodule_id, digest, verdict, method, "ann", automatic=False)
+    )
+
+
+def test_the_automatic_pick_is_the_first_of_the_ranking(store, curated):
+    from storage.cases.case import read_case
+
+    added = pick_automatically(store)
+    assert [decision.nodule_id for decision in added] == ["n1", "n2"]
+    for decision in added:
+        ranking = read_case(store, decision.nodule_id, decision.digest).facts["figures"]["ranking"]
+        assert (decision.method, decision.automatic, decision.reviewer) == (
+            ranking[0],
+            True,
+            "auto",
+        )
+    assert pick_automatically(store) == []
+
+
+def test_a_person_is_never_overruled(store, curated):
+    mine = choose(store, "n1", "knn+")
+    pick_automatically(store)
+    assert latest_decision(store, "n1") == mine
+
+
+def test_a_draft_holds_what_was_chosen(store, curated):
+    choose(store, "n1", "knn")
+    choose(store, "n2", None, verdict="discard")
+    draft = draft_release(store, "0.1.0", curated.recipe)
+    assert [(m.nodule_id, m.method, m.reviewer, m.automatic) for m in draft.members] == [
+        ("n1", "knn", "ann", False)
+    ]
+    assert draft.discarded == ("n2",)
+    assert all(key.startswith("cases/n1/") for key in draft.case_files)
+    index = pd.read_parquet(io.BytesIO(draft.own_files["index.parquet"]))
+    assert index.loc[0, ["nodule_id", "method", "spacing_mm"]].tolist() == ["n1", "knn", 0.5]
+    assert b"stand-in" not in draft.own_files["README.md"].lower()
+
+
+def test_what_reviewers_dispute_is_released_once_it_is_settled(store, curated):
+    recipe = curated.recipe.model_copy(
+        update={"review": ReviewSettings(rule="adjudicator", reviewers=2, adjudicator="judge")}
+    )
+    pick_automatically(store)
+    for reviewer, method in (("ann", "knn"), ("bob", "lb")):
+        digest = read_outcome(store, "n1").digest
+        record_verdict(store, Verdict("n1", digest, "choose", method, reviewer, automatic=False))
+    assert [decision.nodule_id for decision in pick_automatically(store)] == []
+    with pytest.raises(
+        InputError, match=r"reviewers differ: got n1.*the recipe's rule is `adjudicator`"
+    ):
+        draft_release(store, "0.1.0", recipe)
+    record_verdict(store, Verdict("n1", digest, "choose", "cf", "judge", automatic=False))
+    chosen = {
+        member.nodule_id: (member.method, member.reviewer)
+        for member in draft_release(store, "0.1.0", recipe).members
+    }
+    assert chosen["n1"] == ("cf", "judge")
+
+
+def test_two_drafts_of_the_same_store_are_the_same(store, curated):
+    pick_automatically(store)
+    assert draft_release(store, "0.1.0", curated.recipe) == draft_release(
+        store, "0.1.0", curated.recipe
+    )
+
+
+def test_the_cards_example_reads_a_release_with_nothing_of_ours(store, curated):
+    pick_automatically(store)
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", curated.recipe), publisher="ann")
+    card = store.get("releases/0.1.0/README.md").decode()
+    code = card.split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(compile(code, "card", "exec"), names)
+    assert names["alpha"].shape == names["image_hu"].shape
+    assert names["alpha"].max() == 1
+    assert isinstance(names["case"], zarr.Group)
+
+
+def test_an_empty_store_is_refused(store):
+    with pytest.raises(InputError, match=r"no finished nodule.*halosign curate"):
+        draft_release(store, "0.1.0", Recipe())
+
+
+def test_undecided_nodules_are_refused(store, curated):
+    choose(store, "n1")
+    with pytest.raises(InputError, match=r"nodules are undecided: got n2, expected none"):
+        draft_release(store, "0.1.0", curated.recipe)
+
+
+def test_a_verdict_on_another_case_does_not_count(store, curated):
+    choose(store, "n1")
+    choose(store, "n2", digest="0" * 64)
+    with pytest.raises(InputError, match="undecided: got n2"):
+        draft_release(store, "0.1.0", curated.recipe)
+
+
+def test_all_discarded_is_refused(store, curated):
+    for name in ("n1", "n2"):
+        choose(store, name, None, verdict="discard")
+    with pytest.raises(InputError, match="every nodule was discarded"):
+        draft_release(store, "0.1.0", curated.recipe)
+
+
+def test_damaged_files_are_refused_by_name(store, curated):
+    pick_automatically(store)
+    key = f"cases/n1/{read_outcome(store, 'n1').digest}/image/zarr.json"
+    store.put(key, b"{}")
+    with pytest.raises(
+        InputError, match=r"stored files are damaged: got cases/n1/.*/image/zarr\.json"
+    ):
+        draft_release(store, "0.1.0", curated.recipe)
+
+
+def test_a_matte_that_is_none_is_refused(store, curated):
+    choose(store, "n1")
+    choose(store, "n2", "shared")
+    with pytest.raises(
+        InputError, match=r"not fit to be released: got n2 \(shared\): no such matte"
+    ):
+        draft_release(store, "0.1.0", curated.recipe)
+
+
+def test_a_method_that_did_not_converge_is_refused(store, hurried):
+    outcome = curate_nodule(survey_source(hurried, None).nodules[0], hurried)
+    from storage.cases.case import read_case
+
+    reports = read_case(store, "n1", outcome.digest).facts["reports"]
+    missing = next(name for name, report in reports.items() if not report["converged"])
+    choose(store, "n1", missing)
+    with pytest.raises(InputError, match=r"not fit to be released: got n1 \(.*not within 0\.\.1"):
+        draft_release(store, "0.1.0", hurried.recipe)
+
+
+def test_cases_of_several_recipes_are_refused(store, curated):
+    other = Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "trimap": {"dilation_mm": 2}})
+    curate_nodule(survey_source(curated, None).nodules[1], replace(curated, recipe=other))
+    pick_automatically(store)
+    with pytest.raises(
+        InputError, match=r"made by another recipe than paper: got n1, expected none"
+    ):
+        draft_release(store, "0.1.0", other)
+
+
+def test_unheard_facts_do_not_leave(store, curated, monkeypatch):
+    pick_automatically(store)
+    monkeypatch.setattr("tasks.publish.PUBLIC_FACTS", frozenset({"nodule"}))
+    with pytest.raises(InputError, match=r"facts that may not leave: got .*figures"):
+        draft_release(store, "0.1.0", curated.recipe)
+
+
+def test_a_stand_in_says_so_everywhere(store, curated):
+    write_outcome(store, replace(read_outcome(store, "n1"), stand_in=True))
+    pick_automatically(store)
+    draft = draft_release(store, "0.1.0", curated.recipe)
+    assert draft.stand_in
+    assert b"**Stand-in data.** 1 of 2 scans are simulated" in draft.own_files["README.md"]
+    manifest = publish_release(store, "0.1.0", draft, publisher="ann")
+    assert manifest["stand_in"]
+    assert verify_release(store, "0.1.0") == []
+
+
+def test_a_release_says_what_changed_since_the_one_before(store, curated):
+    pick_automatically(store)
+    first = draft_release(store, "0.1.0", curated.recipe)
+    assert b"This is the first release" in first.own_files["CHANGES.md"]
+    publish_release(store, "0.1.0", first, publisher="ann")
+    old = latest_decision(store, "n1").method
+    new = "knn" if old != "knn" else "lb"
+    choose(store, "n1", new)
+    page = draft_release(store, "0.2.0", curated.recipe).own_files["CHANGES.md"].decode()
+    assert f"- `~` n1: matte {old} -> {new}; reviewer auto -> ann" in page
+    assert "0 added, 0 removed, 1 changed, 1 unchanged" in page

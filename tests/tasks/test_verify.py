@@ -1,0 +1,70 @@
+import pytest
+
+from storage.cases.outcomes import Outcome, write_outcome
+from storage.maintenance.verify import nodules_to_verify, verify_nodules
+from storage.store import open_store
+
+
+@pytest.fixture
+def sound(store, curated):
+    """Two nodules curated, and the digest of the first."""
+    return store, next(key.split("/")[2].removesuffix(".done") for key in store.keys("cases/n1"))
+
+
+def complaints(store):
+    return [
+        complaint
+        for found in verify_nodules(store, nodules_to_verify(store))
+        for complaint in found
+    ]
+
+
+def test_a_sound_store_has_no_complaints(sound):
+    store, _ = sound
+    write_outcome(store, Outcome("n3", "P", "refused", "trimap", "empty"))
+    assert nodules_to_verify(store) == ["n1", "n2", "n3"]
+    assert complaints(store) == []
+
+
+def test_a_changed_file_is_named_with_its_remedy(sound):
+    store, digest = sound
+    store.put(f"cases/n1/{digest}/zarr.json", b"{}")
+    (complaint,) = complaints(store)
+    assert str(complaint).startswith(f"n1: cases/n1/{digest}/zarr.json: 2 bytes, ")
+    assert f"delete cases/n1/{digest}.done and run `halosign curate` again" in complaint.remedy
+
+
+@pytest.mark.parametrize("mark", [b"{", b"{}", b'{"files":{"a":{}}}', b'{"files":{"a":3}}'])
+def test_a_broken_mark_is_named(sound, mark):
+    store, digest = sound
+    store.put(f"cases/n1/{digest}.done", mark)
+    store.put(f"cases/n1/{digest}/a", b".")
+    assert [complaint.nodule_id for complaint in complaints(store)] == ["n1"]
+
+
+def test_an_outcome_without_its_case_is_named(sound):
+    store, digest = sound
+    store.delete([f"cases/n1/{digest}.done"])
+    (complaint,) = complaints(store)
+    assert complaint.wrong == f"cases/n1/{digest}.done is missing, but the outcome is done"
+
+
+def test_an_unreadable_outcome_is_named_and_a_missing_one_is_none(sound):
+    store, _ = sound
+    store.delete(["outcomes/n2.json"])
+    store.put("outcomes/n1.json", b"{")
+    assert [str(c) for c in complaints(store)] == [
+        "n1: outcomes/n1.json cannot be read. Run `halosign curate` again, which writes it anew."
+    ]
+
+
+def test_following_the_remedy_mends_it(sound, order):
+    from flows.curate import curate_nodule
+    from tasks.curation.survey import survey_source
+
+    store, digest = sound
+    store.delete([f"cases/n1/{digest}/alpha/zarr.json"])
+    assert complaints(store)
+    store.delete([f"cases/n1/{digest}.done"])
+    curate_nodule(survey_source(order, None).nodules[0], order)
+    assert complaints(open_store(store.url)) == []
