@@ -15,14 +15,14 @@ from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.executor import BATCHES_AT_ONCE, fan_out
 from flows.engine.result import CurationResult
 from flows.engine.run_log import begin_run, end_run, report
-from storage.cases.outcomes import Outcome
+from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob, nodule_context
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import Plan, exclude, make_plan
 from tasks.curation.preprocess import crop, draw_trimap, read_scan, resample
 from tasks.curation.solve import score_candidates, solve_eight
-from tasks.curation.survey import survey_source
 from tasks.curation.write import write_zarr
 
 
@@ -62,6 +62,6 @@ def curate(
 def plan_nodules(order: CurationJob, patients: frozenset[str] | None) -> Plan:
     """Decide what is to be computed, and record what the selection leaves out."""
     store = open_store(order.store_url, create=True)
-    plan = make_plan(store, order, survey_source(order, patients))
+    plan = make_plan(store, order, take_inventory(order, patients))
     exclude(store, plan.exclusions)
     return plan

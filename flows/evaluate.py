@@ -26,10 +26,10 @@ from qc.evaluation.gather import gather_page
 from qc.evaluation.page import Picture
 from qc.evaluation.pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
 from storage.recipe import Recipe
+from storage.releases.release import Release, open_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
-from storage.results.experiments import save_facts, save_report, save_table
+from storage.results.experiments import write_facts, write_report, write_table
 from storage.results.scores import ALL
-from storage.store import open_store
 from tasks.experiments.cost import measure_cost
 from tasks.experiments.diagnosis import Progress, diagnose
 from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
@@ -70,37 +70,36 @@ def evaluate(asked: Experiments) -> str:
     """Repeat the paper's experiments; gives where the report lies."""
     seconds: dict[str, float] = {}
     missing: dict[str, str] = {}
+    release = open_release(asked.store_url, asked.version)
     if "tables" in asked.parts:
         with _timed(seconds, "methods"):
-            measure_methods(asked.store_url, asked.version, ALL, asked.cluster)
+            measure_methods(release, ALL, asked.cluster)
         with _timed(seconds, "training"):
-            train_networks(asked)
+            train_networks(asked, release)
         with _timed(seconds, "networks"):
-            measure_networks(asked)
+            measure_networks(asked, release)
         with _timed(seconds, "costs"):
-            measure_costs(asked)
+            measure_costs(asked, release)
     if "diagnosis" in asked.parts and asked.train:
         with _timed(seconds, "diagnosis"):
-            missing |= diagnose_nodules(asked)
-    tabulate(asked, seconds)
-    drawn, network = draw(asked) if "figures" in asked.parts else (None, None)
-    return attach(asked, report(asked, drawn, network, missing))
+            missing |= diagnose_nodules(asked, release)
+    tabulate(asked, release, seconds)
+    drawn, network = draw(asked, release) if "figures" in asked.parts else (None, None)
+    return attach(asked, report(asked, release, drawn, network, missing))
 
 
-def train_networks(asked: Experiments) -> None:
+def train_networks(asked: Experiments, release: Release) -> None:
     """Train the networks of Table 2 that are missing, if that is wanted."""
-    for order in (
-        trainings(asked.store_url, asked.version, asked.recipe, asked.device) if asked.train else ()
-    ):
+    for order in trainings(release, asked.recipe, asked.device) if asked.train else ():
         fit(order, resume=True)
 
 
 @task(name="measure networks", cache_policy=NO_CACHE)
-def measure_networks(asked: Experiments) -> None:
+def measure_networks(asked: Experiments, release: Release) -> None:
     """Score all networks that were trained on the release, each on the test split of its own partition."""
-    store, at_most = open_store(asked.store_url), asked.recipe.evaluation.test_nodules
-    readers = partitions_of(asked.store_url, asked.version, asked.recipe.evaluation.partitions)
-    for network in find_networks(store, asked.version, asked.recipe):
+    store, at_most = release.store, asked.recipe.evaluation.test_nodules
+    readers = partitions_of(release, asked.recipe.evaluation.partitions)
+    for network in find_networks(release, asked.recipe):
         for partition, digest in network.digests.items():
             reader = readers.get(partition)
             if reader:
@@ -111,9 +110,9 @@ def measure_networks(asked: Experiments) -> None:
 
 
 @task(name="measure costs", cache_policy=NO_CACHE)
-def measure_costs(asked: Experiments) -> None:
+def measure_costs(asked: Experiments, release: Release) -> None:
     """Measure what each network costs on this machine, each in a process of its own."""
-    store = open_store(asked.store_url)
+    store = release.store
     costs = {}
     for pair in dict.fromkeys(same_as(*pair) for pair in pairs(asked.recipe)):
         with console.status(f"measuring what {pair[0]} costs"):
@@ -121,11 +120,11 @@ def measure_costs(asked: Experiments) -> None:
                 store, asked.version, *pair, asked.recipe.training.crop_zyx, asked.device
             )
     rows = [replace(costs[same_as(*pair)], variant=pair[0]) for pair in pairs(asked.recipe)]
-    save_table(store, asked.version, asked.recipe.name, 3, rows)
+    write_table(store, asked.version, asked.recipe.name, 3, rows)
 
 
 @task(name="diagnose", cache_policy=NO_CACHE)
-def diagnose_nodules(asked: Experiments) -> dict[str, str]:
+def diagnose_nodules(asked: Experiments, release: Release) -> dict[str, str]:
     """Train classifiers on each input of Figure 6; gives why that cannot be done, if so."""
     columns = (
         TextColumn("{task.fields[what]}"),
@@ -140,13 +139,7 @@ def diagnose_nodules(asked: Experiments) -> dict[str, str]:
             bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
 
         try:
-            diagnose(
-                asked.store_url,
-                asked.version,
-                asked.recipe.diagnosis,
-                device=asked.device,
-                after=after,
-            )
+            diagnose(release, asked.recipe.diagnosis, device=asked.device, after=after)
         except InputError as refusal:
             # The data may not be fit for this one experiment; the others stand.
             return {"diagnosis": str(refusal)}
@@ -154,48 +147,42 @@ def diagnose_nodules(asked: Experiments) -> dict[str, str]:
 
 
 @task(name="draw", cache_policy=NO_CACHE)
-def draw(asked: Experiments) -> tuple[Drawn, Picture | None]:
+def draw(asked: Experiments, release: Release) -> tuple[Drawn, Picture | None]:
     """Draw the figures and videos of chosen nodules, and what the best network makes of some that it did not learn."""
-    store, version = open_store(asked.store_url), asked.version
     with console.status("drawing figures and videos"):
-        drawn, best = draw_release(store, version), best_network(store, version, asked.recipe)
+        drawn, best = draw_release(release), best_network(release, asked.recipe)
         if best is None:
             return drawn, None
         label, digest = best
-        ids = [choice.nodule_id for choice in choose_nodules(store, version, split="test")]
-        made = predict_nodules(store, version, digest, ids, asked.device)
+        ids = [choice.nodule_id for choice in choose_nodules(release, split="test")]
+        made = predict_nodules(release, digest, ids, asked.device)
         predicted = [
             Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()
         ]
-        return drawn, draw_predicted(
-            store, version, f"{label}, checkpoint {digest[:12]}", predicted
-        )
+        return drawn, draw_predicted(release, f"{label}, checkpoint {digest[:12]}", predicted)
 
 
 @task(name="tables", cache_policy=NO_CACHE)
-def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
+def tabulate(asked: Experiments, release: Release, seconds: dict[str, float]) -> None:
     """Make Tables 1 and 2 from the stored scores of single nodules, and note what they stand on."""
-    store, name = open_store(asked.store_url), asked.recipe.name
-    for number, rows in tables_of(store, asked.version, asked.recipe).items():
-        save_table(store, asked.version, name, number, rows)
-    save_facts(
-        store,
-        asked.version,
-        name,
-        facts_of(store, asked.version, asked.recipe, asked.device, seconds),
-    )
+    store, name = release.store, asked.recipe.name
+    for number, rows in tables_of(release, asked.recipe).items():
+        write_table(store, asked.version, name, number, rows)
+    facts = facts_of(release, asked.recipe, asked.device, seconds)
+    write_facts(store, asked.version, name, facts)
 
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(
-    asked: Experiments, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]
+    asked: Experiments,
+    release: Release,
+    drawn: Drawn | None,
+    network: Picture | None,
+    missing: dict[str, str],
 ) -> str:
     """Make the page and the files beside it from what is stored; gives where they lie."""
-    store, version, recipe = open_store(asked.store_url), asked.version, asked.recipe
-    rows, untrained = (
-        stored_rows(asked.store_url, version, recipe.diagnosis),
-        not_trained(store, version, recipe),
-    )
+    recipe = asked.recipe
+    rows, untrained = stored_rows(release, recipe.diagnosis), not_trained(release, recipe)
     to_do = {
         "table_2": f"not trained: {', '.join(untrained)}. `halosign evaluate --train` trains them."
         if untrained
@@ -203,17 +190,16 @@ def report(
         "diagnosis": runs_to_do(rows, recipe.diagnosis),
     }
     page = gather_page(
-        store,
-        version,
+        release,
         recipe.name,
         diagnosis=rows,
         drawn=drawn,
         network=network,
         missing=missing,
         unfinished={part: words for part, words in to_do.items() if words},
-        attachments=nodule_tables(store, version, recipe),
+        attachments=nodule_tables(release, recipe),
     )
-    return save_report(store, version, recipe.name, render(page))
+    return write_report(release.store, asked.version, recipe.name, render(page))
 
 
 @task(name="attach", cache_policy=NO_CACHE)

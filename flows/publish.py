@@ -1,7 +1,6 @@
 """Publishing: decided cases -> gates -> release."""
 
 from dataclasses import replace
-from typing import Any
 
 from prefect import flow, get_client, task
 from prefect.artifacts import create_markdown_artifact
@@ -11,7 +10,7 @@ from prefect.deployments import run_deployment
 
 from qc.figures.release_statistics import draw_release_statistics
 from storage.recipe import Recipe
-from storage.releases.release import Draft, publish_release
+from storage.releases.release import Draft, Release, publish_release
 from storage.store import open_store
 from tasks.publish import draft_release
 
@@ -20,14 +19,14 @@ FOLLOWS_RELEASE = "follows-release"
 
 
 @flow(name="publish")
-def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> dict[str, Any]:
-    """Publish the decided cases of a store as an immutable version; gives its manifest."""
+def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> Release:
+    """Publish the decided cases of a store as an immutable version."""
     draft = picture(version, gather(store_url, version, recipe))
-    manifest = freeze(store_url, version, draft, publisher)
-    announce(store_url, manifest)
+    release = freeze(store_url, version, draft, publisher)
+    announce(release)
     # The release stands, whatever becomes of what follows it.
     queue_followers(store_url, version, return_state=True)
-    return manifest
+    return release
 
 
 @task(cache_policy=NO_CACHE)
@@ -39,22 +38,23 @@ def gather(store_url: str, version: str, recipe: Recipe) -> Draft:
 @task(cache_policy=NO_CACHE)
 def picture(version: str, draft: Draft) -> Draft:
     """Add the fingerprint as a figure; a release never changes, so it is drawn before the manifest is made."""
-    note = ", stand-in data" if draft.stand_in else ""
+    note = ", stand-in data" if draft.synthetic else ""
     drawn = draw_release_statistics(draft.own_files["fingerprint.csv"], f"Halosign {version}{note}")
     return replace(draft, own_files={**draft.own_files, "fingerprint.png": drawn})
 
 
 @task(cache_policy=NO_CACHE)
-def freeze(store_url: str, version: str, draft: Draft, publisher: str) -> dict[str, Any]:
+def freeze(store_url: str, version: str, draft: Draft, publisher: str) -> Release:
     """Write the release; the manifest last."""
     return publish_release(open_store(store_url), version, draft, publisher=publisher)
 
 
 @task(cache_policy=NO_CACHE)
-def announce(store_url: str, manifest: dict[str, Any]) -> None:
+def announce(release: Release) -> None:
     """Leave a note where Prefect's users look."""
-    warning = " **Stand-in data.**" if manifest["stand_in"] else ""
-    text = f"Release **{manifest['version']}** of `{store_url}`: {len(manifest['nodules'])} nodules.{warning}"
+    warning = " **Synthetic data.**" if release.manifest.synthetic else ""
+    where = f"Release **{release.version}** of `{release.store.url}`"
+    text = f"{where}: {len(release.members)} nodules.{warning}"
     create_markdown_artifact(markdown=text, key="release", description="What was published")
 
 

@@ -10,7 +10,7 @@ from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.prefect_server import prefect_server
 from matting.errors import InputError
 from storage.recipe import recipe_from
-from storage.releases.release import read_release
+from storage.releases.release import Release
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -37,12 +37,10 @@ def reproduce(
         InputError: There is no such release, this program does not know its recipe, or `to` is the store itself.
     """
     store = open_store(store_url)
-    manifest = read_release(store, version)
-    recipe = recipe_from(manifest["recipe"], f"of release {version}")
-    hopeless = out_of_reach(store, manifest)
-    members = [
-        member for nodule_id, member in manifest["nodules"].items() if nodule_id not in hopeless
-    ]
+    release = Release.open(store, version)
+    recipe = recipe_from(release.manifest.recipe, f"of release {version}")
+    hopeless = out_of_reach(release)
+    members = [member for nodule_id, member in release.members.items() if nodule_id not in hopeless]
     with _scratch(to) as scratch:
         anew = open_store(scratch, create=True)
         if anew.url == store.url:
@@ -53,10 +51,10 @@ def reproduce(
                 remedy="Give another --to, or none.",
             )
         if members:
-            patients = frozenset(member["patient_id"] for member in members)
+            patients = frozenset(member.patient_id for member in members)
             with prefect_server():
                 curate(CurationJob(source, scratch, recipe), patients, cluster)
-        return tuple(compare_with_release(store, manifest, anew))
+        return tuple(compare_with_release(release, anew))
 
 
 @contextmanager

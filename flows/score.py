@@ -15,17 +15,18 @@ from rich.progress import Progress
 from flows.cli.printing import console
 from flows.engine.cluster import LOCAL, Cluster, dask_client
 from matting.learned.training import pick_device
+from storage.records import Line
 from storage.releases.reader import ReleaseReader
+from storage.releases.release import Release, open_release
 from storage.results.checkpoints import Checkpoint, checkpoint_prefix, read_checkpoint
 from storage.results.scores import (
     ALL,
     METHOD_SCORES,
-    Line,
-    nodules_scored,
-    read_nodules,
-    read_summary,
-    scored,
-    scores_place,
+    find_summary,
+    list_measured,
+    list_scored_nodules,
+    read_nodule_scores,
+    scores_url,
     side_of,
     write_scores,
 )
@@ -46,36 +47,32 @@ def measure(
     device: str = "auto",
 ) -> list[Line]:
     """Measure the methods and one network, or all that were measured before; gives the table's lines."""
-    lines = measure_methods(store_url, version, split)
-    store = open_store(store_url)
-    networks = (
-        [checkpoint]
-        if checkpoint
-        else [name for name in scored(store, version, split) if name != METHOD_SCORES]
-    )
+    release = open_release(store_url, version)
+    lines = measure_methods(release, split)
+    known = list_measured(release.store, version, split)
+    networks = [checkpoint] if checkpoint else [name for name in known if name != METHOD_SCORES]
     for digest in networks:
-        lines = lines + measure_network(store_url, version, digest, split, device)
+        lines = lines + measure_network(release, digest, split, device)
     attach_scores(store_url, version, lines)
     return lines
 
 
 @task(name="measure methods", cache_policy=NO_CACHE)
-def measure_methods(
-    store_url: str, version: str, side: str, cluster: Cluster = LOCAL
-) -> list[Line]:
+def measure_methods(release: Release, side: str, cluster: Cluster = LOCAL) -> list[Line]:
     """Score the eight methods and the trivial mattes on a split, or on all nodules; once a release."""
-    store = open_store(store_url)
-    known = read_summary(store, version, side, METHOD_SCORES)
+    store, version = release.store, release.version
+    known = find_summary(store, version, side, METHOD_SCORES)
     if known:
-        return list(known["lines"])
-    reader = ReleaseReader(store_url, version)
+        return list(known.lines)
+    reader = ReleaseReader(release)
     nodules = reader.nodules(None if side == ALL else side)
-    done = nodules_scored(store, version, METHOD_SCORES)
+    done = list_scored_nodules(store, version, METHOD_SCORES)
     missing = [nodule for nodule in nodules if nodule not in done]
     if missing:
-        _score_methods(store_url, version, missing, _prior(reader), cluster)
-    scores = read_nodules(store, version, METHOD_SCORES, nodules)
-    return write_scores(store, version, side, METHOD_SCORES, scores, _facts(reader))
+        _score_methods(release, missing, _prior(reader), cluster)
+    scores = read_nodule_scores(store, version, METHOD_SCORES, nodules)
+    synthetic = release.manifest.synthetic
+    return list(write_scores(store, version, side, METHOD_SCORES, scores, synthetic=synthetic))
 
 
 def _prior(reader: ReleaseReader) -> float:
@@ -84,21 +81,19 @@ def _prior(reader: ReleaseReader) -> float:
         return trimap_prior(reader, lambda _: progress.advance(bar))
 
 
-def _score_methods(
-    store_url: str, version: str, nodules: list[str], prior: float, cluster: Cluster
-) -> None:
+def _score_methods(release: Release, nodules: list[str], prior: float, cluster: Cluster) -> None:
     """Score nodules on the cluster; a few are done here and now."""
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("measuring methods", total=len(nodules))
         if len(nodules) < WORTH_A_CLUSTER:
             for nodule in nodules:
-                score_methods(store_url, version, nodule, prior)
+                score_methods(release, nodule, prior)
                 progress.advance(bar)
             return
         with dask_client(cluster) as client:
             under_way = [
-                client.submit(score_methods, store_url, version, n, prior, pure=False)
-                for n in nodules
+                client.submit(score_methods, release, nodule, prior, pure=False)
+                for nodule in nodules
             ]
             for future in as_completed(under_way):
                 future.result()
@@ -106,34 +101,36 @@ def _score_methods(
 
 
 @task(name="measure network", cache_policy=NO_CACHE)
-def measure_network(
-    store_url: str, version: str, digest: str, split: str, device: str
-) -> list[Line]:
+def measure_network(release: Release, digest: str, split: str, device: str) -> list[Line]:
     """Score a network on a split of the partition that it was trained on; once a release."""
-    store = open_store(store_url)
+    store, version = release.store, release.version
     checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
-    partition = int(checkpoint.config.get("partition", 0))
+    partition = checkpoint.config.partition
     side = side_of(split, partition)
-    known = read_summary(store, version, side, digest)
+    known = find_summary(store, version, side, digest)
     if known:
-        return list(known["lines"])
-    reader = ReleaseReader(store_url, version, partition=partition)
+        return list(known.lines)
+    reader = ReleaseReader(release, partition)
     nodules = reader.nodules(split)
     score_missing(store, reader, checkpoint, nodules, device)
-    facts = _facts(reader) | {
-        "network": checkpoint.label,
-        "epochs": len(checkpoint.config["epochs"]),
-    }
-    return write_scores(
-        store, version, side, digest, read_nodules(store, version, digest, nodules), facts
+    lines = write_scores(
+        store,
+        version,
+        side,
+        digest,
+        read_nodule_scores(store, version, digest, nodules),
+        synthetic=release.manifest.synthetic,
+        network=checkpoint.label,
+        epochs=len(checkpoint.config.epochs),
     )
+    return list(lines)
 
 
 def score_missing(
     store: Store, reader: ReleaseReader, checkpoint: Checkpoint, nodules: Iterable[str], device: str
 ) -> None:
     """Score a network on those nodules on which it was not scored yet."""
-    done = nodules_scored(store, reader.version, checkpoint.digest)
+    done = list_scored_nodules(store, reader.version, checkpoint.digest)
     missing = [nodule for nodule in nodules if nodule not in done]
     if not missing:
         return
@@ -148,7 +145,7 @@ def score_missing(
 @task(name="attach", cache_policy=NO_CACHE)
 def attach_scores(store_url: str, version: str, lines: list[Line]) -> None:
     """Leave the table where Prefect's users look."""
-    place = scores_place(open_store(store_url), version)
+    place = scores_url(open_store(store_url), version)
     create_table_artifact(
         table=table_rows(lines), key="metrics", description=f"Means over nodules; all in {place}"
     )
@@ -166,7 +163,3 @@ def table_rows(lines: list[Line]) -> list[dict[str, Any]]:
         }
         for line in lines
     ]
-
-
-def _facts(reader: ReleaseReader) -> dict[str, Any]:
-    return {"stand_in": bool(reader.manifest["stand_in"])}

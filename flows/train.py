@@ -11,9 +11,9 @@ from flows.cli.printing import console
 from flows.score import measure_methods, measure_network, table_rows
 from qc.report.training import draw_curves, draw_samples, losses_csv, view
 from storage.recipe import load_recipe
-from storage.results.checkpoints import look_place, save_look
-from storage.results.scores import Line
-from storage.store import open_store
+from storage.records import Line
+from storage.releases.release import open_release
+from storage.results.checkpoints import preview_url, write_preview
 from tasks.learning.train import StepInfo, TrainingJob, TrainingSnapshot, learn, training_id_of
 
 MEASURED_ON = "test"
@@ -34,8 +34,8 @@ def train(
     """Train a network on a release and measure it on the test split; gives the checkpoint's digest."""
     order = make_order(store_url, version, variant, auxiliary, recipe, device, epochs)
     digest = fit(order, resume)
-    lines = measure_methods(store_url, version, MEASURED_ON)
-    lines = lines + measure_network(store_url, version, digest, MEASURED_ON, device)
+    lines = measure_methods(order.release, MEASURED_ON)
+    lines = lines + measure_network(order.release, digest, MEASURED_ON, device)
     announce(order, digest, lines)
     return digest
 
@@ -51,15 +51,16 @@ def make_order(
 ) -> TrainingJob:
     """Read the recipe's training, with another number of epochs where one is given."""
     training = load_recipe(recipe, training={"epochs": epochs} if epochs else {}).training
-    return TrainingJob(store_url, version, variant, auxiliary, training, device)
+    release = open_release(store_url, version)
+    return TrainingJob(release, variant, auxiliary, training, device)
 
 
 @task(name="fit", cache_policy=NO_CACHE)
 def fit(order: TrainingJob, resume: bool) -> str:
     """Train, with a bar to watch and something to look at after every epoch."""
-    store, name = open_store(order.store_url), training_id_of(order)
+    store, name = order.release.store, training_id_of(order)
     console.print(
-        f"training {name}: curves and sample mattes in {look_place(store, name)}", markup=False
+        f"training {name}: curves and sample mattes in {preview_url(store, name)}", markup=False
     )
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
@@ -76,7 +77,7 @@ def fit(order: TrainingJob, resume: bool) -> str:
             )
 
         def after_epoch(look: TrainingSnapshot) -> None:
-            save_look(store, name, early_look(look))
+            write_preview(store, name, early_look(look))
 
         return learn(order, resume=resume, after_step=after_step, after_epoch=after_epoch).digest
 
@@ -88,9 +89,9 @@ def early_look(look: TrainingSnapshot) -> dict[str, bytes]:
     title = f"epoch {last['epoch']}, {look.split} split"
     return {
         "losses.csv": losses_csv(look.rows),
-        "curves.png": draw_curves(look.rows, split=look.split, stand_in=look.stand_in),
+        "curves.png": draw_curves(look.rows, split=look.split, synthetic=look.synthetic),
         f"samples/epoch-{last['epoch']:04d}.png": draw_samples(
-            views, title, stand_in=look.stand_in
+            views, title, synthetic=look.synthetic
         ),
     }
 
@@ -101,7 +102,8 @@ def announce(order: TrainingJob, digest: str, lines: list[Line]) -> None:
     create_table_artifact(
         table=table_rows(lines),
         key="metrics",
-        description=f"Release {order.version}, {MEASURED_ON}",
+        description=f"Release {order.release.version}, {MEASURED_ON}",
     )
-    text = f"**{order.variant}** trained on release **{order.version}** of `{order.store_url}`: checkpoint `{digest}`"
+    where = f"release **{order.release.version}** of `{order.release.store.url}`"
+    text = f"**{order.variant}** trained on {where}: checkpoint `{digest}`"
     create_markdown_artifact(markdown=text, key="training", description="What was trained")

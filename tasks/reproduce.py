@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from storage.cases.case import ALGORITHM_VERSION, case_files, read_case
-from storage.cases.outcomes import read_outcome
+from storage.cases.case import ALGORITHM_VERSION, read_case, read_case_files
+from storage.cases.outcomes import find_outcome
 from storage.errors import StoreError
 from storage.layout import case_prefix
 from storage.releases.diff import case_changes
+from storage.releases.release import Release
 from storage.store import Store
 
 
@@ -21,12 +21,12 @@ class Reproduction:
     """Why it is not what was released; empty where every byte is."""
 
 
-def out_of_reach(store: Store, manifest: Mapping[str, Any]) -> dict[str, str]:
+def out_of_reach(release: Release) -> dict[str, str]:
     """Name the nodules that this program cannot reproduce, with the reason: another algorithm made them."""
     found = {}
-    for nodule_id, member in manifest["nodules"].items():
+    for nodule_id, member in release.members.items():
         try:
-            algorithm = read_case(store, nodule_id, member["digest"]).facts["algorithm"]
+            algorithm = read_case(release.store, nodule_id, member.digest).facts.algorithm
         except StoreError:
             continue  # the manifest alone knows what it was; that is enough to compare with
         if algorithm != ALGORITHM_VERSION:
@@ -36,19 +36,18 @@ def out_of_reach(store: Store, manifest: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def compare_with_release(
-    store: Store, manifest: Mapping[str, Any], anew: Store
-) -> Iterator[Reproduction]:
+def compare_with_release(release: Release, anew: Store) -> Iterator[Reproduction]:
     """Hold every nodule of a release against the one that was computed into another store."""
-    known = out_of_reach(store, manifest)
-    for nodule_id in sorted(manifest["nodules"]):
-        yield Reproduction(
-            nodule_id, known.get(nodule_id) or _difference(store, manifest, anew, nodule_id)
-        )
+    known = out_of_reach(release)
+    for nodule_id in sorted(release.members):
+        difference = known.get(nodule_id) or _difference(release, anew, nodule_id)
+        yield Reproduction(nodule_id, difference)
 
 
-def _difference(store: Store, manifest: Mapping[str, Any], anew: Store, nodule_id: str) -> str:
-    digest, outcome = manifest["nodules"][nodule_id]["digest"], read_outcome(anew, nodule_id)
+def _difference(release: Release, anew: Store, nodule_id: str) -> str:
+    store = release.store
+    digest = release.members[nodule_id].digest
+    outcome = find_outcome(anew, nodule_id)
     if outcome is None:
         return "the source does not hold it"
     if outcome.state != "done":
@@ -57,11 +56,12 @@ def _difference(store: Store, manifest: Mapping[str, Any], anew: Store, nodule_i
         return "; ".join(case_changes(nodule_id, (store, digest), (anew, str(outcome.digest))))
     prefix = f"{case_prefix(nodule_id, digest)}/"
     before = {
-        key: facts["sha256"]
-        for key, facts in manifest["case_files"].items()
+        key: entry.sha256
+        for key, entry in release.manifest.case_files.items()
         if key.startswith(prefix)
     }
-    after = {key: facts["sha256"] for key, facts in case_files(anew, nodule_id, digest).items()}
+    files = read_case_files(anew, nodule_id, digest)
+    after = {key: entry.sha256 for key, entry in files.items()}
     other = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     if not other:
         return ""
@@ -71,7 +71,7 @@ def _difference(store: Store, manifest: Mapping[str, Any], anew: Store, nodule_i
 
 def _libraries(store: Store, nodule_id: str, digest: str, now: Mapping[str, str]) -> str:
     """Name the libraries that have another version than when the case was made, as far as the store knows."""
-    made = read_outcome(store, nodule_id)
+    made = find_outcome(store, nodule_id)
     if made is None or made.digest != digest:
         return ""
     changed = [f"{name} {made.versions.get(name)} -> {number}" for name, number in sorted(now.items())

@@ -97,12 +97,12 @@ def plan(
     """Say what would run and why, and what it would cost; runs nothing."""
     from flows.cli.printing import show_plan
     from storage.store import open_store, store_exists
+    from tasks.curation.inventory import take_inventory
     from tasks.curation.plan import make_plan
-    from tasks.curation.survey import survey_source
 
     order = _order(store, dicom, files, recipe)
     known = open_store(store) if store_exists(store) else None
-    show_plan(make_plan(known, order, survey_source(order, _names(patients))))
+    show_plan(make_plan(known, order, take_inventory(order, _names(patients))))
 
 
 @app.command(epilog="Example: halosign curate --dicom ./dicom --store ./store --workers 2")
@@ -164,11 +164,13 @@ def status(
     """Count nodules by state, with the reasons of refusals and failures, and say how the last run went."""
     from flows.cli.printing import show_status, status_facts
     from storage.cases.outcomes import read_outcomes
-    from storage.cases.runs import last_run
+    from storage.cases.runs import find_last_run
     from storage.store import open_store
 
     opened = open_store(store)
-    facts = status_facts([outcome.brief for outcome in read_outcomes(opened)], last_run(opened))
+    facts = status_facts(
+        [outcome.brief for outcome in read_outcomes(opened)], find_last_run(opened)
+    )
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
@@ -217,11 +219,11 @@ def store_check(store: StoreOption) -> None:
     from rich.progress import track
 
     from flows.cli.printing import console
-    from storage.maintenance.verify import nodules_to_verify, verify_nodules
+    from storage.maintenance.verify import list_nodules, verify_nodules
     from storage.store import open_store
 
     opened = open_store(store)
-    nodules = nodules_to_verify(opened)
+    nodules = list_nodules(opened)
     checked = track(
         verify_nodules(opened, nodules), "checking", len(nodules), console=Console(stderr=True)
     )
@@ -249,9 +251,9 @@ def release_publish(
 
     open_store(store)
     with prefect_server():
-        manifest = publish(store, version, load_recipe(recipe), publisher)
+        published = publish(store, version, load_recipe(recipe), publisher).manifest
     typer.echo(
-        f"published {version}: {len(manifest['nodules'])} nodules, {len(manifest['case_files'])} files"
+        f"published {version}: {len(published.members)} nodules, {len(published.case_files)} files"
     )
 
 
@@ -270,11 +272,11 @@ def release_show(
 ) -> None:
     """Show a release's nodules, chosen mattes and splits."""
     from flows.cli.printing import show_release, warn_if_withdrawn
-    from storage.releases.release import read_release
+    from storage.releases.release import Release
     from storage.store import open_store
 
     opened = open_store(store)
-    show_release(read_release(opened, version))
+    show_release(Release.open(opened, version).manifest)
     warn_if_withdrawn(opened, version)
 
 
@@ -284,7 +286,7 @@ def release_verify(
 ) -> None:
     """Read every file of a release and compare it with its SHA-256."""
     from flows.cli.printing import warn_if_withdrawn
-    from storage.releases.release import read_release, verify_release
+    from storage.releases.release import Release, verify_release
     from storage.store import open_store
 
     opened = open_store(store)
@@ -294,9 +296,8 @@ def release_verify(
         typer.echo(complaint)
     if complaints:
         raise typer.Exit(1)
-    typer.echo(
-        f"{version}: {len(read_release(opened, version)['case_files'])} files of cases and its own are as published"
-    )
+    files = Release.open(opened, version).manifest.case_files
+    typer.echo(f"{version}: {len(files)} files of cases and its own are as published")
 
 
 @release.command(
@@ -325,12 +326,12 @@ def release_diff(
     store: StoreOption,
 ) -> None:
     """Say which nodules were added, removed or changed, and why."""
-    from storage.releases.diff import Contents, describe, diff_releases
-    from storage.releases.release import read_release
+    from storage.releases.diff import describe, diff_releases
+    from storage.releases.release import Release
     from storage.store import open_store
 
     opened = open_store(store)
-    old, new = (Contents.of(read_release(opened, version)) for version in (before, after))
+    old, new = (Release.open(opened, version).manifest for version in (before, after))
     for line in describe(diff_releases(opened, old, new)):
         typer.echo(line)
 

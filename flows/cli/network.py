@@ -108,6 +108,7 @@ def evaluate(
     from flows.engine.prefect_server import prefect_server
     from flows.evaluate import Experiments, check_parts, evaluate
     from storage.recipe import load_recipe
+    from storage.releases.release import open_release
     from storage.store import copy_folder, open_store
     from tasks.experiments.summary import check_experiments
 
@@ -117,7 +118,7 @@ def evaluate(
     )
     # What cannot be tried is refused before a server is started for it.
     check_parts(wanted)
-    check_experiments(store, release, asked.recipe, device)
+    check_experiments(open_release(store, release), asked.recipe, device)
     with prefect_server():
         place = evaluate(asked)
     show_experiments(open_store(store), release, asked.recipe.name)
@@ -131,9 +132,10 @@ def _measure(store: str, release: str, checkpoint: str | None, split: str, devic
     from flows.engine.prefect_server import prefect_server
     from flows.score import measure
     from storage.releases.reader import ReleaseReader
+    from storage.releases.release import open_release
     from storage.store import open_store
 
-    ReleaseReader(store, release).nodules(split)
+    ReleaseReader(open_release(store, release)).nodules(split)
     with prefect_server():
         lines = measure(store, release, checkpoint, split, device)
     show_scores(open_store(store), release, split, lines)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,17 +10,17 @@ from rich.table import Table
 from flows.engine.result import CurationResult
 from matting.errors import InputError
 from qc.review.agreement import Estimate
-from storage.cases.outcomes import Outcome, read_outcome
-from storage.cases.runs import Run
+from storage.cases.outcomes import find_outcome
 from storage.maintenance.gc import Garbage
-from storage.releases.release import list_releases, read_release, withdrawal
+from storage.records import Line, Manifest, Outcome, Run, to_json
+from storage.releases.release import Release, find_withdrawal, read_manifests
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
-from storage.results.scores import Line, scores_place
+from storage.results.scores import scores_url
 from storage.store import Store
 from tasks.curation.context import CurationJob
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import Plan, plan_nodule
-from tasks.curation.survey import survey_source
 from tasks.reproduce import Reproduction
 
 if TYPE_CHECKING:
@@ -88,14 +87,14 @@ def status_facts(outcomes: list[Outcome], run: Run | None = None) -> dict[str, A
             state: sum(o.state == state for o in judged) for state in ("done", "refused", "failed")
         },
         "left_out": len(excluded),
-        "stand_in": any(outcome.stand_in for outcome in outcomes),
+        "stand_in": any(outcome.synthetic for outcome in outcomes),
         "stored_bytes": sum(outcome.stored_bytes for outcome in judged),
         "unfit": [
             {"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason}
             for o in unfit
         ],
         "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in excluded],
-        "last_run": {**asdict(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
+        "last_run": {**to_json(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
     }
 
 
@@ -128,7 +127,7 @@ def show_status(facts: dict[str, Any]) -> None:
 
 def show_why(store: Store, nodule_id: str, order: CurationJob | None) -> None:
     """Print what the store knows of a nodule and, given a source, what a run would do with it."""
-    before = read_outcome(store, nodule_id)
+    before = find_outcome(store, nodule_id)
     if before is None:
         console.print(f"{nodule_id}: the store has no outcome of it")
     else:
@@ -137,12 +136,12 @@ def show_why(store: Store, nodule_id: str, order: CurationJob | None) -> None:
     if order is None:
         console.print("give --dicom or --files to learn what a run would do with it")
         return
-    survey = survey_source(order, None)
-    for one in survey.exclusions:
+    inventory = take_inventory(order, None)
+    for one in inventory.exclusions:
         if one.nodule_id == nodule_id:
             console.print(f"would be left out: {one.reason}")
             return
-    for nodule in survey.nodules:
+    for nodule in inventory.nodules:
         if nodule.id == nodule_id:
             choice = plan_nodule(store, order, nodule, before)
             console.print(
@@ -152,7 +151,7 @@ def show_why(store: Store, nodule_id: str, order: CurationJob | None) -> None:
     raise InputError(
         "the source has no such nodule",
         got=nodule_id,
-        expected=f"one of the {len(survey.nodules)} that `halosign plan` counts",
+        expected=f"one of the {len(inventory.nodules)} that `halosign plan` counts",
         remedy="Check the id; `halosign status --json` lists them.",
     )
 
@@ -168,10 +167,11 @@ def show_rubbish(rubbish: Garbage, deleted: bool) -> None:
 
 def show_releases(store: Store) -> None:
     """Print the published versions, and which of them were withdrawn."""
-    for manifest in list_releases(store):
-        note = " (stand-in data)" if manifest["stand_in"] else ""
-        line = f"{manifest['version']}  {manifest['published_at']}  {len(manifest['nodules'])} nodules{note}"
-        tombstone = withdrawal(store, manifest["version"])
+    for manifest in read_manifests(store):
+        note = " (synthetic data)" if manifest.synthetic else ""
+        count = len(manifest.members)
+        line = f"{manifest.version}  {manifest.published_at}  {count} nodules{note}"
+        tombstone = find_withdrawal(store, manifest.version)
         console.print(
             line + (f"  withdrawn: {tombstone.reason}" if tombstone else ""), markup=False
         )
@@ -179,7 +179,7 @@ def show_releases(store: Store) -> None:
 
 def warn_if_withdrawn(store: Store, version: str) -> None:
     """Print the tombstone of a release that was withdrawn."""
-    tombstone = withdrawal(store, version)
+    tombstone = find_withdrawal(store, version)
     if tombstone:
         console.print(str(tombstone), style="yellow", markup=False)
 
@@ -194,21 +194,17 @@ def show_reproduction(version: str, found: Sequence[Reproduction]) -> None:
         console.print(f"{one.nodule_id}  {one.difference}", markup=False)
 
 
-def show_release(manifest: dict[str, Any]) -> None:
+def show_release(manifest: Manifest) -> None:
     """Print a release's nodules."""
-    note = "; stand-in data" if manifest["stand_in"] else ""
+    note = "; synthetic data" if manifest.synthetic else ""
     table = Table(
-        title=f"{manifest['version']}, published {manifest['published_at']} by {manifest['publisher']}{note}"
+        title=f"{manifest.version}, published {manifest.published_at} by {manifest.publisher}{note}"
     )
     for column in ("nodule", "split", "matte", "reviewer", "digest"):
         table.add_column(column)
-    for member in manifest["nodules"].values():
+    for member in manifest.members.values():
         table.add_row(
-            member["nodule_id"],
-            member["split"],
-            member["method"],
-            member["reviewer"],
-            member["digest"][:12],
+            member.nodule_id, member.split, member.method, member.reviewer, member.digest[:12]
         )
     console.print(table)
 
@@ -217,9 +213,9 @@ def show_agreement(page: "AgreementPage") -> None:
     """Print where reviewers differ and how far they agree."""
     console.print(f"{len(page.disputes)} nodules in dispute; the rule is `{page.rule}`")
     for row in page.disputes:
-        votes = sorted(row.standing.votes, key=lambda vote: vote.reviewer)
-        words = ", ".join(f"{vote.reviewer}: {vote.answer}" for vote in votes)
-        counts = row.standing.decision.answer if row.standing.decision else "not settled"
+        votes = sorted(row.consensus.verdicts, key=lambda vote: vote.reviewer)
+        words = ", ".join(f"{vote.reviewer}: {vote.choice}" for vote in votes)
+        counts = row.consensus.verdict.choice if row.consensus.verdict else "not settled"
         console.print(f"  {row.entry.nodule_id}  {words}; counts: {counts}", markup=False)
     for first, second, kappa in page.pairs:
         console.print(f"Cohen's kappa, {first} and {second}: {_estimate(kappa)}", markup=False)
@@ -237,7 +233,7 @@ def _estimate(kappa: Estimate) -> str:
 
 def show_scores(store: Store, version: str, split: str, lines: list[Line]) -> None:
     """Print means over the nodules of a split, region by region, in the units of the literature's tables."""
-    note = "stand-in data, " if read_release(store, version)["stand_in"] else ""
+    note = "synthetic data, " if Release.open(store, version).manifest.synthetic else ""
     for truth, region in dict.fromkeys((line.truth, line.region) for line in lines):
         against = (
             "the released matte" if truth == "released" else "the known alpha of the simulation"
@@ -252,7 +248,7 @@ def show_scores(store: Store, version: str, split: str, lines: list[Line]) -> No
                 ]
                 table.add_row(line.matte, str(line.nodules), *figures)
         console.print(table)
-    console.print(f"every nodule: {scores_place(store, version)}/{split}", markup=False)
+    console.print(f"every nodule: {scores_url(store, version)}/{split}", markup=False)
 
 
 def _reasons(title: str, reasons: Counter[str]) -> None:
@@ -269,7 +265,7 @@ def _nodules(title: str, rows: list[tuple[str, str, str]]) -> None:
 
 def show_experiments(store: Store, version: str, recipe: str, region: str = "whole") -> None:
     """Print Tables 1 to 3 as they are stored, over one region, in the units of the literature's tables."""
-    note = "stand-in data, " if read_release(store, version)["stand_in"] else ""
+    note = "synthetic data, " if Release.open(store, version).manifest.synthetic else ""
     for number, what in ((1, "mattes"), (2, "variants of the network")):
         rows = [row for row in read_table(store, version, recipe, number) if row.region == region]
         for truth in dict.fromkeys(row.truth for row in rows):

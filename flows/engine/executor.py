@@ -23,8 +23,9 @@ from prefect.tasks import Task, exponential_backoff
 from flows.engine.cluster import Cluster, dask_client
 from flows.engine.logs import log_on_workers, logger
 from flows.engine.progress import ProgressTracker, RunAborted
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
 from storage.errors import StoreError
+from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -178,10 +179,10 @@ def work_off_batch(fan: BatchExecutor, nodules: tuple[Nodule, ...]) -> None:
     finally:
         if not fan.lost:
             fan.client.cancel(list(under_way))
-    passing = [nodule.id for nodule in nodules if _is_open(outcomes[nodule.id])]
-    if passing:
+    transient = [nodule.id for nodule in nodules if _is_open(outcomes[nodule.id])]
+    if transient:
         raise TransientFailures(
-            f"{len(passing)} nodules failed for a passing reason, first {passing[0]}"
+            f"{len(transient)} nodules failed for a passing reason, first {transient[0]}"
         )
 
 
@@ -221,7 +222,7 @@ def _is_passing(_: Task[..., object], __: TaskRun, state: State[object]) -> bool
 
 def _is_open(outcome: Outcome | None) -> bool:
     """Tell whether a batch has still to see to a nodule; one that a worker died with waits until it can go alone."""
-    return outcome is None or (outcome.passing and outcome.stage != WORKER)
+    return outcome is None or (outcome.transient and outcome.stage != WORKER)
 
 
 def _outcome_of(future: Future[Outcome], nodule: Nodule, fan: BatchExecutor) -> Outcome:
@@ -233,7 +234,9 @@ def _outcome_of(future: Future[Outcome], nodule: Nodule, fan: BatchExecutor) -> 
         raise fan.scheduler_lost(error) from error
     except KilledWorker as error:
         reason = f"{type(error).__name__}: the worker died under this nodule, perhaps for want of memory ({error})"
-    outcome = Outcome(nodule.id, nodule.patient_id, "failed", WORKER, reason, passing=not fan.alone)
+    outcome = Outcome(
+        nodule.id, nodule.patient_id, "failed", WORKER, reason, transient=not fan.alone
+    )
     try:
         write_outcome(open_store(fan.order.store_url), outcome)
     except StoreError:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from flows.engine.logs import logger, logs_json
-from storage.cases.outcomes import Outcome
+from storage.records import Outcome
 
 FEWEST_FOR_BUDGET = 10
 """Nodules to have seen before their share of failures says anything."""
@@ -118,7 +118,7 @@ class ProgressTracker:
         if outcome is not None:
             self.states[outcome.state] += step
             # What may pass is tried again and counts when it did not.
-            self._bad += step * (outcome.state != "done" and not outcome.passing)
+            self._bad += step * (outcome.state != "done" and not outcome.transient)
 
     def _show(self, words: str) -> None:
         self._bar.update(self._bar.task_ids[0], completed=len(self.outcomes), description=words)

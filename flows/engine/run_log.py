@@ -8,8 +8,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.engine.logs import logger
 from flows.engine.result import CurationResult
-from storage.cases.runs import Ending, Run, write_run
+from storage.cases.runs import write_run
 from storage.errors import StoreError
+from storage.records import Ending, Run
 from storage.store import open_store
 from tasks.curation.context import CurationJob
 from tasks.curation.plan import Plan

@@ -26,14 +26,14 @@ _KINDS = {
 
 
 def draw_diagnosis(
-    rows: Sequence[DiagnosisRow], *, stand_in: bool = False, note: str = ""
+    rows: Sequence[DiagnosisRow], *, synthetic: bool = False, note: str = ""
 ) -> bytes:
     """Draw Figure 6.
 
     Args:
         rows: What `diagnose` gives: of each backbone and input one row a seed (drawn small) and one of their mean
             (drawn with its interval); the row of volume alone becomes a line with a band.
-        stand_in: The CT is simulated; the figure says so.
+        synthetic: The CT is simulated; the figure says so.
         note: More to say in the title, e.g. ``reduced setting``.
 
     Returns:
@@ -82,10 +82,10 @@ def draw_diagnosis(
         axes.set_xlim(lowest - 0.02, 1.0)
     _explain(figure, rows, volume)
     title = " · ".join(
-        part for part in ("STAND-IN CT" if stand_in else "", _size(rows), note) if part
+        part for part in ("STAND-IN CT" if synthetic else "", _size(rows), note) if part
     )
     figure.suptitle(
-        title, x=0.01, ha="left", fontsize=9, color="#9a6b00" if stand_in else "#222222"
+        title, x=0.01, ha="left", fontsize=9, color="#9a6b00" if synthetic else "#222222"
     )
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})

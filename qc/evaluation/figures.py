@@ -81,7 +81,7 @@ def draw_readers(subject: Subject) -> Figure:
         places[-1].set_title(f"released matte ({near.picked})", color=INK, fontsize=9)
     if drawn is not None:
         colour_bar(figure, drawn, TICKS, "alpha")
-    _say_stand_in(figure, near)
+    _note_synthetic(figure, near)
     return figure
 
 
@@ -108,7 +108,7 @@ def draw_methods(subjects: Sequence[Subject], names: Sequence[str]) -> Figure:
             )
     if drawn is not None:
         colour_bar(figure, drawn, TICKS, "alpha")
-    _say_stand_in(figure, *subjects)
+    _note_synthetic(figure, *subjects)
     return figure
 
 
@@ -148,7 +148,7 @@ def draw_outputs(outputs: Sequence[Output]) -> Figure:
                            va="center", fontsize=8, transform=panel.transAxes)  # fmt: skip
     if drawn is not None:
         colour_bar(figure, drawn, TICKS, "share")
-    _say_stand_in(figure, *(output.subject for output in outputs))
+    _note_synthetic(figure, *(output.subject for output in outputs))
     return figure
 
 
@@ -202,6 +202,6 @@ def _matte(
     return show_matte(panel, near, alpha)
 
 
-def _say_stand_in(figure: Figure, *subjects: Subject) -> None:
-    if any(subject.stand_in for subject in subjects):
+def _note_synthetic(figure: Figure, *subjects: Subject) -> None:
+    if any(subject.synthetic for subject in subjects):
         warn(figure, STAND_IN)

@@ -24,7 +24,7 @@ from qc.report.nodules import subject_of
 from qc.review.study_report import draw_shares, gather, shares_csv
 from storage.cases.case import read_case
 from storage.layout import RELEASES
-from storage.releases.release import read_release
+from storage.releases.release import Release
 from storage.reviews.studies import list_studies
 from storage.store import Store
 
@@ -55,18 +55,19 @@ class Predicted:
     overlap: NDArray[Any] | None
 
 
-def choose_nodules(store: Store, version: str, *, split: str | None = None) -> tuple[Choice, ...]:
+def choose_nodules(release: Release, *, split: str | None = None) -> tuple[Choice, ...]:
     """Choose the nodules that are shown, of one split or of all; the same release gives the same ones."""
-    members = read_release(store, version)["nodules"]
-    among = [name for name, member in members.items() if split in (None, member["split"])]
-    return choose(store.get(f"{RELEASES}/{version}/fingerprint.csv"), among)
+    members = release.members.items()
+    among = [name for name, member in members if split in (None, member.split)]
+    key = f"{RELEASES}/{release.version}/fingerprint.csv"
+    return choose(release.store.get(key), among)
 
 
-def draw_release(store: Store, version: str) -> Drawn:
+def draw_release(release: Release) -> Drawn:
     """Draw Figures 1 and 7 and make the videos of a release's chosen nodules."""
-    choices = choose_nodules(store, version)
+    choices = choose_nodules(release)
     ids = [choice.nodule_id for choice in choices]
-    subjects = _subjects(store, version, ids)
+    subjects = _subjects(release, ids)
     methods = Picture(
         file="pictures/figure-7.png",
         data=png(draw_methods(subjects, ids)),
@@ -85,19 +86,18 @@ def draw_release(store: Store, version: str) -> Drawn:
 
 
 def draw_predicted(
-    store: Store, version: str, network: str, predicted: Sequence[Predicted]
+    release: Release, network: str, predicted: Sequence[Predicted]
 ) -> Picture | None:
     """Draw Figure 8: what a network says of some nodules of a release beside what is known of them.
 
     Args:
-        store: Where the release lies.
-        version: Which.
+        release: Which release.
         network: The network's label and digest, for the caption.
         predicted: What it says; None is given where there is none.
     """
     if not predicted:
         return None
-    subjects = _subjects(store, version, [one.nodule_id for one in predicted])
+    subjects = _subjects(release, [one.nodule_id for one in predicted])
     outputs = [
         Output(subject, one.nodule_id, one.alpha, one.union, one.overlap)
         for subject, one in zip(subjects, predicted, strict=True)
@@ -135,14 +135,16 @@ def find_study(store: Store, version: str) -> StudyPart | None:
         raters=len(result.raters),
         shares_csv=shares_csv(result),
         figure=figure,
-        stand_in=result.stand_ins,
+        synthetic=result.synthetic_count,
     )
 
 
-def _subjects(store: Store, version: str, nodule_ids: Sequence[str]) -> list[Subject]:
-    members = read_release(store, version)["nodules"]
-    cases = [read_case(store, name, members[name]["digest"]) for name in nodule_ids]
-    return [subject_of(case, members[case.nodule_id]["method"]) for case in cases]
+def _subjects(release: Release, nodule_ids: Sequence[str]) -> list[Subject]:
+    members = [release.members[name] for name in nodule_ids]
+    return [
+        subject_of(read_case(release.store, member.nodule_id, member.digest), member.method)
+        for member in members
+    ]
 
 
 def _readers(subject: Subject, choice: Choice) -> Picture:
@@ -187,4 +189,4 @@ def _video(file: str, frames: Frames, frame_ms: int, *, alt: str, caption: str) 
 
 
 def _ct(subjects: Sequence[Subject]) -> str:
-    return "Simulated CT" if any(subject.stand_in for subject in subjects) else "CT"
+    return "Simulated CT" if any(subject.synthetic for subject in subjects) else "CT"

@@ -70,7 +70,7 @@ def turn_frames(subject: Subject) -> Frames:
     spacing_mm = np.asarray(near.grid.spacing_mm)
     cube = ndimage.zoom(matte, spacing_mm / spacing_mm.min(), order=1)
     return [
-        _turn_frame(cube, angle, near.stand_in)
+        _turn_frame(cube, angle, near.synthetic)
         for angle in np.arange(TURN_FRAMES) * 360 / TURN_FRAMES
     ]
 
@@ -166,7 +166,7 @@ def _slice_frame(near: Subject, z: int) -> NDArray[np.uint8]:
     panels[0].set_title(f"readers, {height_mm:+.1f} mm", color=INK, fontsize=8)
     panels[1].set_title(f"released matte ({here.picked})", color=INK, fontsize=8)
     colour_bar(figure, drawn, TICKS, "alpha")
-    if here.stand_in:
+    if here.synthetic:
         warn(figure, STAND_IN)
     return _pixels(figure)
 
@@ -183,7 +183,7 @@ def _at(near: Subject, z: int) -> Subject:
     )
 
 
-def _turn_frame(cube: NDArray[np.float32], angle: float, stand_in: bool) -> NDArray[np.uint8]:
+def _turn_frame(cube: NDArray[np.float32], angle: float, synthetic: bool) -> NDArray[np.uint8]:
     """Look at a matte from the front after turning it; the patient's right is then on the left."""
     turned = np.clip(ndimage.rotate(cube, angle, axes=(1, 2), reshape=False, order=1), 0, 1)
     figure, panels = sheet(1, 2, foot_inches=0.04, panel_inches=PANEL_INCHES)
@@ -202,7 +202,7 @@ def _turn_frame(cube: NDArray[np.float32], angle: float, stand_in: bool) -> NDAr
         0.02, 0.02, f"turned {angle:.0f}°", color=INK, fontsize=7, transform=panels[0].transAxes
     )
     colour_bar(figure, drawn[0], TICKS, "alpha")
-    if stand_in:
+    if synthetic:
         warn(figure, STAND_IN)
     return _pixels(figure)
 

@@ -80,7 +80,7 @@ class Subject:
     """The true matte where the CT is simulated."""
     picked: str | None = None
     """The method that was chosen."""
-    stand_in: bool = False
+    synthetic: bool = False
     """True where the CT is simulated; the pictures then say so themselves."""
 
 
@@ -103,7 +103,7 @@ def draw_anatomy(subject: Subject) -> Figure:
     panels[4].set_title("axial trimap", color=INK, fontsize=9)
     colour_bar(figure, drawn, np.linspace(*WINDOW_HU, 4).tolist(), "HU")
     _legend(figure, len(near.readers))
-    if near.stand_in:
+    if near.synthetic:
         warn(figure, "STAND-IN CT, simulated")
     return figure
 
@@ -130,7 +130,7 @@ def draw_mattes(subject: Subject) -> Figure:
     truth = "CT" if near.known_alpha is None else "known alpha"
     beside[0].set_title(truth, color=INK, fontsize=9, fontstyle="italic")
     colour_bar(figure, drawn, [0, 0.25, 0.5, 0.75, 1], "alpha")
-    if near.stand_in:
+    if near.synthetic:
         warn(figure, "STAND-IN\nCT")
     return figure
 

@@ -1,9 +1,8 @@
 """From a stored case to its section of the report."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from qc.figures.drawing import Subject, draw_anatomy, draw_mattes, png
 from qc.report.errors import BASELINES, Measured
 from qc.report.page import Method, Nodule
 from storage.cases.case import Case
-from storage.cases.outcomes import Outcome
+from storage.records import CaseFacts, LidcFacts, Outcome, Rating
 
 TABLE_WORDS = {
     "rank": "order by the candidate figures, which know no truth; 1 is best",
@@ -47,8 +46,6 @@ METRIC_LABELS = {
 """The candidate figures that are known here; others are shown without a word."""
 
 UNRATED = "unrated"
-_RATING_KEYS = ("ratings", "annotations")
-"""Under which names a source may keep what the readers said."""
 
 
 def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) -> Nodule:
@@ -56,21 +53,21 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
     facts = case.facts
     measured = measure(case, pick)
     readers = case.array("labels/readers/0").astype(bool)
-    ratings = ratings_of(facts)
+    ratings = facts.ratings
     names = tuple(dict.fromkeys(name for row in ratings for name in row if name != "annotation_id"))
     subject = subject_of(case, pick) if pictures else None
     return Nodule(
         id=case.nodule_id,
         anchor=f"nodule-{case.nodule_id}",
-        patient=str(facts.get("patient", outcome.patient_id)),
+        patient=facts.patient,
         kind=None if measured.kind == UNRATED else measured.kind,
         extent_mm=_extent_mm(readers, case.grid.spacing_mm),
-        unknown_voxels=facts.get("trimap", {}).get("unknown_voxels"),
+        unknown_voxels=facts.trimap.unknown_voxels,
         pick=pick,
         pick_error=measured.errors.get(pick) if pick else None,
         regret=measured.regret,
         seconds=sum(outcome.seconds.values()) if outcome.seconds else None,
-        stand_in=bool(facts.get("stand_in")),
+        synthetic=facts.synthetic,
         methods=_methods(case, measured),
         figure_names=_figure_names(facts),
         statuses=_statuses(facts, case.methods),
@@ -79,7 +76,7 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
             for name, label in BASELINES.items()
             if name in measured.errors
         ),
-        tied=tuple(" = ".join(group) for group in facts.get("figures", {}).get("tied", [])),
+        tied=tuple(" = ".join(group) for group in facts.scores.tied),
         rating_names=names,
         ratings=tuple(tuple(row.get(name) for name in names) for row in ratings),
         facts=_particulars(case),
@@ -93,12 +90,13 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
 def measure(case: Case, pick: str | None) -> Measured:
     """Take what the store knows of a case's errors."""
     facts = case.facts
-    return Measured(kind_of(ratings_of(facts)) or UNRATED, dict(facts.get("errors", {})), pick)
+    return Measured(kind_of(facts.ratings) or UNRATED, dict(facts.errors or {}), pick)
 
 
-def kind_of(ratings: Sequence[Mapping[str, Any]]) -> str | None:
+def kind_of(ratings: Sequence[Rating]) -> str | None:
     """Name the kind of lesion by the readers' mean texture rating; None where nobody rated it."""
-    textures = [float(row["texture"]) for row in ratings if row.get("texture") is not None]
+    given = (row.get("texture") for row in ratings)
+    textures = [float(texture) for texture in given if isinstance(texture, int | float)]
     if not textures:
         return None
     # Only the texture decides the kind.
@@ -113,13 +111,6 @@ def glossary(nodules: Iterable[Nodule]) -> tuple[tuple[str, str], ...]:
     return (*TABLE_WORDS.items(), *((name, METRIC_LABELS[name]) for name in figures))
 
 
-def ratings_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Give what each reader said of a nodule, where the source keeps it."""
-    source = facts.get("source") or {}
-    found: list[Any] = next((source[key] for key in _RATING_KEYS if source.get(key)), [])
-    return [row for row in found if isinstance(row, dict)]
-
-
 def _extent_mm(readers: NDArray[np.bool_], spacing_mm: Vector) -> tuple[float, float, float]:
     """Measure the readers' union along x, y and z."""
     marked = np.argwhere(np.any(readers, axis=0))
@@ -129,8 +120,7 @@ def _extent_mm(readers: NDArray[np.bool_], spacing_mm: Vector) -> tuple[float, f
 
 def _methods(case: Case, measured: Measured) -> tuple[Method, ...]:
     facts = case.facts
-    reports, figures = facts.get("reports", {}), facts.get("figures", {})
-    ranking = list(figures.get("ranking", []))
+    reports, ranking = facts.reports, facts.scores.ranking
     smallest = min(
         (measured.errors[name] for name in case.methods if name in measured.errors), default=None
     )
@@ -138,14 +128,13 @@ def _methods(case: Case, measured: Measured) -> tuple[Method, ...]:
         Method(
             name=name,
             picked=name == measured.pick,
-            stored=bool(reports.get(name, {}).get("converged", True)),
+            stored=reports[name].converged,
             rank=ranking.index(name) + 1 if name in ranking else None,
-            iterations=reports.get(name, {}).get("iterations"),
-            residual=reports.get(name, {}).get("residual"),
-            clipped=reports.get(name, {}).get("clipped"),
+            iterations=reports[name].iterations,
+            residual=reports[name].residual,
+            clipped=reports[name].clipped,
             figures=tuple(
-                figures.get("methods", {}).get(name, {}).get(figure)
-                for figure in _figure_names(facts)
+                facts.scores.methods.get(name, {}).get(figure) for figure in _figure_names(facts)
             ),
             error=measured.errors.get(name),
             best=name in measured.errors and measured.errors[name] == smallest,
@@ -154,46 +143,36 @@ def _methods(case: Case, measured: Measured) -> tuple[Method, ...]:
     )
 
 
-def _figure_names(facts: Mapping[str, Any]) -> tuple[str, ...]:
+def _figure_names(facts: CaseFacts) -> tuple[str, ...]:
     """Name the candidate figures: numbers that the table does not show anyway."""
-    by_method = facts.get("figures", {}).get("methods", {}).values()
-    numbers = (
-        name
-        for figures in by_method
-        for name, value in figures.items()
-        if isinstance(value, int | float)
-    )
-    return tuple(dict.fromkeys(name for name in numbers if name not in TABLE_WORDS))
+    names = (name for metrics in facts.scores.methods.values() for name in metrics)
+    return tuple(dict.fromkeys(name for name in names if name not in TABLE_WORDS))
 
 
-def _statuses(facts: Mapping[str, Any], methods: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _statuses(facts: CaseFacts, methods: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Group methods by the sentence that says how their solve ended."""
     endings: dict[str, list[str]] = {}
     for name in methods:
-        endings.setdefault(
-            facts.get("reports", {}).get(name, {}).get("status", "No report."), []
-        ).append(name)
+        endings.setdefault(facts.reports[name].status, []).append(name)
     return tuple((", ".join(names), sentence) for sentence, names in endings.items())
 
 
 def _particulars(case: Case) -> tuple[tuple[str, str], ...]:
     facts, grid = case.facts, case.grid
-    trimap, source = facts.get("trimap", {}), facts.get("source") or {}
-    found: dict[str, Any] = {
+    source = facts.source if isinstance(facts.source, LidcFacts) else None
+    thickness = source.slice_thickness_mm if source else None
+    found: dict[str, object] = {
         "patch (left-right x front-back x height)": " x ".join(str(n) for n in grid.shape[::-1])
         + " voxels",
         "voxel spacing": " x ".join(f"{mm:g}" for mm in grid.spacing_mm[::-1]) + " mm",
         "first voxel in patient space (LPS)": ", ".join(f"{mm:.1f}" for mm in grid.origin_lps_mm)
         + " mm",
-        "unknown voxels": trimap.get("unknown_voxels"),
-        "foreground voxels": trimap.get("foreground_voxels"),
-        "largest connected foreground": trimap.get("core_voxels"),
-        "band grown inward by": f"{trimap['inward_mm']:g} mm" if "inward_mm" in trimap else None,
-        "series": source.get("series_instance_uid"),
-        "slice thickness": f"{source['slice_thickness_mm']} mm"
-        if source.get("slice_thickness_mm")
-        else None,
-        "algorithm version": facts.get("algorithm"),
+        "unknown voxels": facts.trimap.unknown_voxels,
+        "largest connected foreground": facts.trimap.core_voxels,
+        "band grown inward by": f"{facts.trimap.inward_mm:g} mm",
+        "series": source.series_instance_uid if source else None,
+        "slice thickness": f"{thickness} mm" if thickness else None,
+        "algorithm version": facts.algorithm,
         "digest": case.digest,
     }
     return tuple((name, str(value)) for name, value in found.items() if value is not None)
@@ -209,12 +188,10 @@ def subject_of(case: Case, pick: str | None) -> Subject:
         readers=case.array("labels/readers/0").astype(bool),
         trimap=case.array("labels/trimap/0"),
         alphas={name: case.alpha(name) for name in case.methods},
-        why_missing={
-            name: str(report.get("status", "")) for name, report in facts.get("reports", {}).items()
-        },
+        why_missing={name: report.status for name, report in facts.reports.items()},
         known_alpha=case.array("known_alpha") if "known_alpha" in case.group else None,
         picked=pick,
-        stand_in=bool(facts.get("stand_in")),
+        synthetic=facts.synthetic,
     )
 
 
@@ -223,7 +200,7 @@ def _data_uri(figure: Figure) -> str:
 
 
 def _anatomy_alt(case: Case, readers: int) -> str:
-    simulated = "Simulated CT" if case.facts.get("stand_in") else "CT"
+    simulated = "Simulated CT" if case.facts.synthetic else "CT"
     return (
         f"{simulated} of nodule {case.nodule_id} in lung window: axial, coronal and sagittal planes through its centre"
         f" with the outlines of {readers} readers, the axial plane without outlines, and the axial trimap."
@@ -231,11 +208,7 @@ def _anatomy_alt(case: Case, readers: int) -> str:
 
 
 def _mattes_alt(case: Case, pick: str | None) -> str:
-    missing = [
-        name
-        for name, report in case.facts.get("reports", {}).items()
-        if not report.get("converged", True)
-    ]
+    missing = [name for name, report in case.facts.reports.items() if not report.converged]
     known = " beside the known alpha" if "known_alpha" in case.group else ""
     return (
         f"Mattes of nodule {case.nodule_id} in the axial plane, black 0 to yellow 1: {', '.join(case.methods)}{known}"

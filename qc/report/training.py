@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from qc.figures.drawing import DPI, INK, PAPER, WINDOW_HU, png
 from qc.report.page import TrainingFacts, TrainingScore
+from storage.records import Line
 from storage.results.checkpoints import Checkpoint
-from storage.results.scores import METRIC_NAMES, Line
+from storage.results.scores import METRIC_NAMES
 
 CURVES = {"loss": ("alpha", "gradient", "overlap", "union"), "SAD": ("sad",), "MSE": ("mse",)}
 """Panels of the curves and the columns that each shows."""
@@ -40,13 +41,13 @@ def losses_csv(rows: Sequence[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, stand_in: bool) -> bytes:
+def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, synthetic: bool) -> bytes:
     """Draw losses of the training crops, and SAD and MSE of a few nodules predicted whole, by epoch; gives a PNG.
 
     Args:
         rows: One for each epoch, as `tasks.learning.train.Look` has them.
         split: Where the nodules predicted whole come from.
-        stand_in: True where the CT is simulated.
+        synthetic: True where the CT is simulated.
     """
     figure = Figure(figsize=(11, 3.4), dpi=DPI, layout="constrained")
     epochs = [row["epoch"] for row in rows]
@@ -69,7 +70,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, stand_in: bool) -
         panel.grid(alpha=0.3)
         if title == "loss":
             panel.legend(fontsize=8)
-    if stand_in:
+    if synthetic:
         figure.suptitle("STAND-IN CT, simulated", color="#B00020", fontsize=10)
     return png(figure)
 
@@ -90,7 +91,7 @@ def view(
     return SampleView(nodule_id, image_hu[cut], truth[cut], predicted[cut])
 
 
-def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> bytes:
+def draw_samples(views: Sequence[SampleView], title: str, *, synthetic: bool) -> bytes:
     """Draw each nodule in a row: CT, released matte and predicted matte, axial; gives a PNG."""
     figure = Figure(
         figsize=(7.4, 2.4 * len(views) + 0.7), dpi=DPI, facecolor=PAPER, layout="constrained"
@@ -110,7 +111,7 @@ def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> 
     for panel, (name, *_) in zip(panels[0], columns, strict=True):
         panel.set_title(name, color=INK, fontsize=9)
     figure.suptitle(
-        title + ("   STAND-IN CT, simulated" if stand_in else ""), color=INK, fontsize=10
+        title + ("   STAND-IN CT, simulated" if synthetic else ""), color=INK, fontsize=10
     )
     return png(figure)
 
@@ -147,10 +148,10 @@ def training_facts(
     ]
     return TrainingFacts(
         network=checkpoint.label,
-        nodules=config["nodules"],
-        epochs=len(config["epochs"]),
-        seconds=sum(row["seconds"] for row in config["epochs"]),
-        device=config["device"],
+        nodules=config.nodules,
+        epochs=len(config.epochs),
+        seconds=sum(row["seconds"] for row in config.epochs),
+        device=config.device,
         checkpoint=checkpoint.digest,
         curves_png=curves,
         samples_png=samples,

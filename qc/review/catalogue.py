@@ -14,10 +14,11 @@ from threading import Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from qc.report.nodules import kind_of, ratings_of
+from qc.report.nodules import kind_of
 from storage.cases.case import Case, read_case
-from storage.cases.outcomes import Outcome, OutcomeBook, read_outcome
+from storage.cases.outcomes import OutcomeCache, find_outcome
 from storage.errors import StoreError
+from storage.records import Outcome
 from storage.store import Store
 
 FRESH_S = 5.0
@@ -37,7 +38,7 @@ class CatalogueEntry:
     nodule_id: str
     patient: str
     digest: str
-    stand_in: bool
+    synthetic: bool
     kind: str | None
     """Solid, part-solid or ground-glass by the readers' ratings."""
     extent_mm: tuple[float, float, float]
@@ -69,7 +70,7 @@ class Catalogue:
     """The finished cases of a store by nodule id."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._book = store, OutcomeBook(store)
+        self._store, self._book = store, OutcomeCache(store)
         self._by_digest: dict[Key, CatalogueEntry] = {}
         self._wanted: list[Key] = []
         self._ahead = deque[Key]()
@@ -126,7 +127,7 @@ class Catalogue:
 
     def current(self, nodule_id: str) -> CatalogueEntry | None:
         """Give one nodule as the store has it now; None where it has no readable case."""
-        outcome = read_outcome(self._store, nodule_id)
+        outcome = find_outcome(self._store, nodule_id)
         return (
             self._entry(outcome) if outcome and outcome.state == "done" and outcome.digest else None
         )
@@ -137,7 +138,7 @@ class Catalogue:
         if key not in self._by_digest:
             try:
                 self._by_digest[key] = describe(read_case(self._store, *key))
-            except (StoreError, KeyError, TypeError, ValueError, FileNotFoundError):
+            except StoreError:
                 # A damaged case is the report's to complain about; nobody can review it
                 return None
         return self._by_digest[key]
@@ -149,26 +150,23 @@ class Catalogue:
 def describe(case: Case) -> CatalogueEntry:
     """Gather what the queue shows of a case."""
     facts = case.facts
-    figures, reports = facts.get("figures", {}), facts.get("reports", {})
     readers = case.array("labels/readers/0")
     union, core = np.bitwise_or.reduce(readers), np.bitwise_and.reduce(readers)
     z, y, x = (n * mm for n, mm in zip(_extent(union), case.grid.spacing_mm, strict=True))
     return CatalogueEntry(
         nodule_id=case.nodule_id,
-        patient=str(facts["patient"]),
+        patient=facts.patient,
         digest=case.digest,
-        stand_in=bool(facts.get("stand_in")),
-        kind=kind_of(ratings_of(facts)),
+        synthetic=facts.synthetic,
+        kind=kind_of(facts.ratings),
         extent_mm=(x, y, z),
         readers_differ=1.0 - np.count_nonzero(core) / np.count_nonzero(union),
-        mattes_differ=fmean(figures["differences"].values()) if figures.get("differences") else 0.0,
-        tied=tuple(tuple(group) for group in figures.get("tied", [])),
+        mattes_differ=fmean(facts.scores.differences.values()) if facts.scores.differences else 0.0,
+        tied=facts.scores.tied,
         methods=case.methods,
-        missing={
-            m: str(r.get("status", "")) for m, r in reports.items() if not r.get("converged", True)
-        },
-        figures=figures.get("methods", {}),
-        ranking=tuple(figures.get("ranking", [])),
+        missing={m: r.status for m, r in facts.reports.items() if not r.converged},
+        figures=facts.scores.methods,
+        ranking=facts.scores.ranking,
     )
 
 

@@ -57,7 +57,7 @@ class Row:
     """One nodule of the queue."""
 
     entry: CatalogueEntry
-    standing: Consensus
+    consensus: Consensus
     mine: str | None
     """What the reviewer said of this case."""
     warnings: tuple[str, ...]
@@ -66,15 +66,15 @@ class Row:
     @property
     def state(self) -> str:
         """Say in one word where it stands."""
-        if self.standing.decision is None:
-            return "disputed" if self.standing.is_disputed else "open"
-        return "automatic" if self.standing.decision.automatic else "decided"
+        if self.consensus.verdict is None:
+            return "disputed" if self.consensus.is_disputed else "open"
+        return "automatic" if self.consensus.verdict.automatic else "decided"
 
 
-def make_row(entry: CatalogueEntry, standing: Consensus, reviewer: str) -> Row:
+def make_row(entry: CatalogueEntry, consensus: Consensus, reviewer: str) -> Row:
     """Hold a nodule's verdicts against its reviewer."""
-    vote = standing.vote_of(reviewer)
-    return Row(entry, standing, vote.answer if vote else None, tuple(_warnings(entry, standing)))
+    vote = consensus.verdict_of(reviewer)
+    return Row(entry, consensus, vote.choice if vote else None, tuple(_warnings(entry, consensus)))
 
 
 def select(rows: Sequence[Row], query: Query) -> list[Row]:
@@ -96,16 +96,16 @@ def in_order(rows: Sequence[Row], query: Query) -> list[Row]:
 
 def matches(row: Row, query: Query) -> bool:
     """Tell whether a nodule passes the filters."""
-    entry, standing = row.entry, row.standing
-    by_person = standing.decision is not None and not standing.decision.automatic
+    entry, consensus = row.entry, row.consensus
+    by_person = consensus.verdict is not None and not consensus.verdict.automatic
     shown: dict[Show, bool] = {
         "todo": not by_person and row.mine is None,
         "undecided": not by_person,
         "decided": by_person,
-        "disputed": standing.is_disputed,
+        "disputed": consensus.is_disputed,
         "tied": bool(entry.tied),
         "flagged": bool(row.warnings),
-        "stale": bool(standing.stale),
+        "stale": bool(consensus.stale),
         "all": True,
     }
     near = query.min_mm <= entry.size_mm <= query.max_mm
@@ -125,11 +125,11 @@ def neighbours(rows: Sequence[Row], query: Query, nodule_id: str) -> tuple[str |
     return ids[place - 1] if place else None, ids[place + 1] if place + 1 < len(ids) else None
 
 
-def _warnings(entry: CatalogueEntry, standing: Consensus) -> list[str]:
+def _warnings(entry: CatalogueEntry, consensus: Consensus) -> list[str]:
     found = [
         f"{flag.reviewer} wants a second look" + (f": {flag.note}" if flag.note else "")
-        for flag in standing.flags
+        for flag in consensus.flags
     ]
     found += [f"{method} gave no matte" for method in entry.missing]
-    found += [f"{one.reviewer} decided an earlier case" for one in standing.stale]
+    found += [f"{one.reviewer} decided an earlier case" for one in consensus.stale]
     return found

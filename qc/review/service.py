@@ -24,9 +24,15 @@ from qc.review.payloads import Kept, Overlays, pack_ct, pack_overlays, read_over
 from qc.review.queue import Query, Row, make_row, neighbours, select
 from storage.cases.case import read_case
 from storage.recipe import ReviewSettings
+from storage.records import Study, StudyItem, Verdict
 from storage.reviews.consensus import find_consensus
-from storage.reviews.studies import Study, StudyItem, list_studies, raters_of, read_study
-from storage.reviews.verdicts import Verdict, VerdictLog, effective, read_verdicts, record_verdict
+from storage.reviews.studies import list_studies, raters_of, read_study
+from storage.reviews.verdicts import (
+    VerdictLog,
+    effective_verdicts,
+    read_verdicts,
+    record_verdict,
+)
 from storage.store import Store
 
 SHOWN_FIGURES = ("cross_entropy", "compositing_residual", "slice_roughness", "mass_outside")
@@ -110,8 +116,8 @@ class ReviewService:
         blind = self.hides_names(query)
         shown = self._shown(reviewer, entry, None, blind)
         stand = find_consensus(read_verdicts(self._store, nodule_id), entry.digest, self._rule)
-        mine = stand.vote_of(reviewer)
-        others = tuple(vote for vote in stand.votes if vote.reviewer != reviewer)
+        mine = stand.verdict_of(reviewer)
+        others = tuple(vote for vote in stand.verdicts if vote.reviewer != reviewer)
         rows = [
             row
             for row in self._rows(reviewer, at_most_old_s=FRESH_S)
@@ -251,7 +257,12 @@ class ReviewService:
     def last(self, reviewer: str, study_name: str) -> Verdict | None:
         """Give the reviewer's newest standing verdict, the one that an undo takes back."""
         said = self._said(self._study(study_name)) if study_name else self._said(None)
-        mine = [d for given in said.values() for d in effective(given) if d.reviewer == reviewer]
+        mine = [
+            d
+            for given in said.values()
+            for d in effective_verdicts(given)
+            if d.reviewer == reviewer
+        ]
         return max(mine, key=lambda d: d.decided_at, default=None)
 
     def agreement(self, reviewer: str) -> AgreementPage:
@@ -259,13 +270,13 @@ class ReviewService:
         rows = self._rows(reviewer)
         answers: dict[str, dict[str, str]] = {}
         for row in rows:
-            for vote in row.standing.votes:
-                answers.setdefault(vote.reviewer, {})[row.entry.nodule_id] = str(vote.answer)
+            for vote in row.consensus.verdicts:
+                answers.setdefault(vote.reviewer, {})[row.entry.nodule_id] = str(vote.choice)
         patients = {row.entry.nodule_id: row.entry.patient for row in rows}
         pairs = pairwise_kappas(answers, patients, seed=KAPPA_SEED)
         return AgreementPage(
             rule=self._rule.rule,
-            disputes=tuple(row for row in rows if row.standing.is_disputed),
+            disputes=tuple(row for row in rows if row.consensus.is_disputed),
             pairs=tuple((first, second, kappa) for (first, second), kappa in pairs.items()),
             joint=joint_kappa(answers, patients, seed=KAPPA_SEED) if len(answers) > 2 else None,
             counts=tuple(sorted((name, len(given)) for name, given in answers.items())),
@@ -282,7 +293,7 @@ class ReviewService:
 
     def _progress(self, rows: Sequence[Row]) -> Progress:
         by_person = [
-            row for row in rows if row.standing.decision and not row.standing.decision.automatic
+            row for row in rows if row.consensus.verdict and not row.consensus.verdict.automatic
         ]
         total = len(rows) + self._index.unread
         return Progress(sum(row.mine is not None for row in rows), total, len(by_person))
@@ -365,14 +376,14 @@ class ReviewService:
         return names[said.place - 1]
 
     def _check_undo(self, decision: Verdict) -> None:
-        known = effective(read_verdicts(self._store, decision.nodule_id, decision.study))
+        known = effective_verdicts(read_verdicts(self._store, decision.nodule_id, decision.study))
         mine = [
             one for one in known if one.id == decision.undoes and one.reviewer == decision.reviewer
         ]
         replayed = [
             one
             for one in read_verdicts(self._store, decision.nodule_id, decision.study)
-            if one.id == decision.id and one.says_the_same(decision)
+            if one.id == decision.id and one.equals_apart_from_id(decision)
         ]
         if not mine and not replayed:
             raise ConflictError("there is no such verdict of yours to take back")
@@ -397,7 +408,7 @@ def study_answers(said: dict[str, list[Verdict]]) -> dict[str, dict[str, Verdict
     """Give each rater's latest choice by nodule."""
     answers: dict[str, dict[str, Verdict]] = {}
     for nodule_id, decisions in said.items():
-        for decision in effective(decisions):
+        for decision in effective_verdicts(decisions):
             if decision.verdict == "choose":
                 answers.setdefault(decision.reviewer, {})[nodule_id] = decision
     return answers
@@ -432,7 +443,7 @@ def _options(
             tied_with=tuple(
                 sorted({places[other] for other in tied[name] if other in places and other != name})
             ),
-            is_mine=mine is not None and mine.answer == name,
+            is_mine=mine is not None and mine.choice == name,
         )
         for name, place in places.items()
     )

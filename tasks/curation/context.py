@@ -7,20 +7,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
 
 from matting.errors import InputError
 from storage.cases.case import ALGORITHM_VERSION
-from storage.cases.outcomes import Outcome, State, read_outcome, write_outcome
+from storage.cases.outcomes import find_outcome, write_outcome
 from storage.errors import StoreError, UnavailableError
 from storage.recipe import Recipe
+from storage.records import (
+    CandidateScores,
+    JsonObject,
+    LidcFacts,
+    Outcome,
+    SolverReport,
+    State,
+    TableFacts,
+)
 from storage.sources.base import Nodule, Source
 from storage.sources.registry import SourceSpec, open_source
 from storage.store import Store, open_store
 
 logger = logging.getLogger("halosign")
 
-_DECIDING_PACKAGES = (
+_PACKAGES = (
     "halosign",
     "numpy",
     "scipy",
@@ -47,13 +55,17 @@ class NoduleContext:
 
     nodule: Nodule
     order: CurationJob
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: JsonObject = field(default_factory=dict)
     stage: str = "scan"
     seconds: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What will be written beside the case's arrays."""
+    provenance: LidcFacts | TableFacts = field(default_factory=lambda: TableFacts({}))
+    """What the source tells of the nodule."""
+    reports: dict[str, SolverReport] = field(default_factory=dict)
+    scores: CandidateScores = field(default_factory=lambda: CandidateScores({}, {}, (), ()))
+    errors: dict[str, float] | None = None
+    """Of each matte against the known one; None where there is none."""
     digest: str | None = None
-    stand_in: bool = False
+    synthetic: bool = False
     already_stored: bool = False
     """True where the store holds the very case that would be computed."""
     stored_bytes: int = 0
@@ -61,7 +73,7 @@ class NoduleContext:
     patch_voxels: int = 0
     state: State = "failed"
     reason: str = ""
-    passing: bool = False
+    transient: bool = False
 
     @property
     def store(self) -> Store:
@@ -100,10 +112,10 @@ class NoduleContext:
             state=self.state,
             stage=self.stage,
             reason=self.reason,
-            passing=self.passing,
+            transient=self.transient,
             digest=self.digest,
             inputs=self.inputs,
-            stand_in=self.stand_in,
+            synthetic=self.synthetic,
             computed=self.state == "done" and not self.already_stored,
             seconds=self.seconds,
             stored_bytes=self.stored_bytes,
@@ -133,19 +145,25 @@ def nodule_context(nodule: Nodule, order: CurationJob) -> Iterator[NoduleContext
             extra={"nodule": nodule.id, "stage": record.stage},
         )
         record.reason = f"{type(error).__name__}: {error}"
-        record.passing = isinstance(error, UnavailableError | ConnectionError | TimeoutError)
+        record.transient = isinstance(error, UnavailableError | ConnectionError | TimeoutError)
     _remember(record)
 
 
-def input_fingerprint(nodule: Nodule, order: CurationJob) -> dict[str, Any]:
+def input_fingerprint(nodule: Nodule, order: CurationJob) -> JsonObject:
     """Describe cheaply what would be computed, so that a later run can tell whether anything changed."""
-    stamp = open_source(order.source).stamp(nodule, padding_slices=order.recipe.crop.padding_slices)
-    return {"stamp": stamp, "recipe": _deciding(order.recipe), "algorithm": ALGORITHM_VERSION}
+    fingerprint = open_source(order.source).fingerprint(
+        nodule, padding_slices=order.recipe.crop.padding_slices
+    )
+    return {
+        "stamp": fingerprint,
+        "recipe": _content_key(order.recipe),
+        "algorithm": ALGORITHM_VERSION,
+    }
 
 
 def _recall(record: NoduleContext) -> None:
     """Keep what is known of how the stored case was made; this time nothing was computed."""
-    before = read_outcome(record.store, record.nodule.id)
+    before = find_outcome(record.store, record.nodule.id)
     if before is not None and before.digest == record.digest:
         record.seconds, record.stored_bytes = before.seconds, before.stored_bytes
         record.unknown_voxels, record.patch_voxels = before.unknown_voxels, before.patch_voxels
@@ -157,12 +175,12 @@ def _remember(record: NoduleContext) -> None:
     except StoreError as error:
         # The client hears of it through the returned outcome; the store does not take it now.
         record.state, record.reason = "failed", f"{type(error).__name__}: {error}"
-        record.passing = isinstance(error, UnavailableError)
+        record.transient = isinstance(error, UnavailableError)
 
 
 @lru_cache(maxsize=8)
-def _deciding(recipe: Recipe) -> dict[str, Any]:
-    return recipe.deciding()
+def _content_key(recipe: Recipe) -> JsonObject:
+    return recipe.content_key()
 
 
 @lru_cache(maxsize=8)
@@ -172,4 +190,4 @@ def _store(url: str) -> Store:
 
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _DECIDING_PACKAGES}
+    return {name: version(name) for name in _PACKAGES}

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from storage.cases.case import ALGORITHM_VERSION, is_done
-from storage.cases.outcomes import SELECTION, Outcome, read_outcome, side_by_side, write_outcome
+from storage.cases.outcomes import find_outcome, map_concurrently, write_outcome
+from storage.records import SELECTION, Outcome
 from storage.sources.base import Exclusion, Inventory, Nodule
 from storage.store import Store
 from tasks.curation.context import CurationJob, input_fingerprint
@@ -59,16 +60,16 @@ class Plan:
         )
 
 
-def make_plan(store: Store | None, order: CurationJob, survey: Inventory) -> Plan:
+def make_plan(store: Store | None, order: CurationJob, inventory: Inventory) -> Plan:
     """Decide for every nodule of a survey; without a store all is new. Asks the store of those nodules only."""
 
     def choose(nodule: Nodule) -> PlannedAction:
         choice = plan_nodule(
-            store, order, nodule, read_outcome(store, nodule.id) if store else None
+            store, order, nodule, find_outcome(store, nodule.id) if store else None
         )
         return replace(choice, before=choice.before.brief) if choice.before else choice
 
-    choices = tuple(side_by_side(choose, survey.nodules))
+    choices = tuple(map_concurrently(choose, inventory.nodules))
     finished = [choice.before for choice in choices if choice.before and choice.before.stored_bytes]
     seconds = (
         statistics.median(sum(o.seconds.values()) for o in finished)
@@ -78,7 +79,7 @@ def make_plan(store: Store | None, order: CurationJob, survey: Inventory) -> Pla
     size = statistics.median(o.stored_bytes for o in finished) if finished else TYPICAL_BYTES
     todo = sum(choice.compute for choice in choices)
     peak = max((_peak_of(choice.before) for choice in choices if choice.compute), default=0.0)
-    return Plan(choices, survey.exclusions, todo * seconds, todo * size, len(finished), peak)
+    return Plan(choices, inventory.exclusions, todo * seconds, todo * size, len(finished), peak)
 
 
 def expected_peak_bytes(patch_voxels: int, unknown_voxels: int) -> float:
@@ -123,7 +124,7 @@ def exclude(store: Store, exclusions: tuple[Exclusion, ...]) -> None:
     """Record the nodules that the selection leaves out, each with its reason."""
     for one in exclusions:
         outcome = Outcome(one.nodule_id, one.patient_id, "refused", SELECTION, one.reason)
-        if read_outcome(store, one.nodule_id) != outcome:
+        if find_outcome(store, one.nodule_id) != outcome:
             write_outcome(store, outcome)
 
 

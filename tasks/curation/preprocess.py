@@ -15,13 +15,8 @@ def read_scan(record: NoduleContext) -> Patch:
             record.nodule, padding_slices=record.recipe.crop.padding_slices
         )
         record.digest = case_digest(reading.content_sha256, record.recipe)
-        record.stand_in = reading.stand_in
-        record.facts |= {
-            "patient": record.nodule.patient_id,
-            "stand_in": reading.stand_in,
-            "source": reading.provenance,
-            "recipe": record.recipe.deciding(),
-        }
+        record.synthetic = reading.synthetic
+        record.provenance = reading.provenance
         record.already_stored = is_done(record.store, record.nodule.id, record.digest)
         return reading.patch
 
@@ -49,9 +44,4 @@ def draw_trimap(record: NoduleContext, patch: Patch) -> Trimap:
         )
         record.unknown_voxels = int((trimap.labels == UNKNOWN).sum())
         record.patch_voxels = trimap.labels.size
-        record.facts["trimap"] = {
-            "inward_mm": trimap.inward_mm,
-            "core_voxels": trimap.core_voxels,
-            "unknown_voxels": record.unknown_voxels,
-        }
         return trimap

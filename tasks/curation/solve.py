@@ -18,6 +18,7 @@ from matting.measures.candidates import (
 )
 from matting.measures.metrics import mean_absolute_error
 from matting.solvers.region import to_intensity
+from storage.records import CandidateScores, SolverReport
 from tasks.curation.context import NoduleContext
 
 
@@ -31,7 +32,7 @@ def solve_eight(record: NoduleContext, patch: Patch, trimap: Trimap) -> dict[str
             methods=METHODS,
             parameters=record.recipe.parameters,
         )
-        record.facts["reports"] = {name: _report(solution) for name, solution in solutions.items()}
+        record.reports = {name: _report(solution) for name, solution in solutions.items()}
         if not any(solution.converged for solution in solutions.values()):
             raise InputError(
                 "no method gave a matte",
@@ -55,30 +56,31 @@ def score_candidates(
             solutions, intensity, unknown, patch.readers, spacing_mm=patch.grid.spacing_mm
         )
         pairs = pairwise_differences(solutions, unknown)
-        record.facts["figures"] = {
-            "methods": {figure.method: _rounded(figure) for figure in figures},
-            "differences": {
+        record.scores = CandidateScores(
+            methods={figure.method: _rounded(figure) for figure in figures},
+            differences={
                 f"{pair.first}|{pair.second}": round(pair.difference, 6) for pair in pairs
             },
-            "tied": [[pair.first, pair.second] for pair in pairs if pair.tied],
-            "ranking": rank(figures),
-        }
+            tied=tuple((pair.first, pair.second) for pair in pairs if pair.tied),
+            ranking=tuple(rank(figures)),
+        )
         if patch.known_alpha is not None:
-            record.facts["errors"] = _errors(patch, trimap, solutions)
+            record.errors = _errors(patch, trimap, solutions)
 
 
 def _rounded(figure: CandidateMetrics) -> dict[str, float]:
     return {name: round(value, 6) for name, value in asdict(figure).items() if name != "method"}
 
 
-def _report(solution: Solution) -> dict[str, object]:
-    return {
-        "status": solution.status.value,
-        "converged": solution.converged,
-        "iterations": solution.iterations,
-        "residual": float(f"{solution.residual:.3g}") if math.isfinite(solution.residual) else None,
-        "clipped": float(f"{solution.clipped:.3g}"),
-    }
+def _report(solution: Solution) -> SolverReport:
+    residual = float(f"{solution.residual:.3g}") if math.isfinite(solution.residual) else None
+    return SolverReport(
+        status=solution.status.value,
+        converged=solution.converged,
+        iterations=solution.iterations,
+        residual=residual,
+        clipped=float(f"{solution.clipped:.3g}"),
+    )
 
 
 def _errors(patch: Patch, trimap: Trimap, solutions: dict[str, Solution]) -> dict[str, float]:

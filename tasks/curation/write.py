@@ -3,7 +3,8 @@
 from matting import Solution
 from matting.geometry.patch import Patch
 from matting.geometry.trimap import Trimap
-from storage.cases.case import NewCase, write_case
+from storage.cases.case import ALGORITHM_VERSION, NewCase, write_case
+from storage.records import CaseFacts, TrimapFacts
 from tasks.curation.context import NoduleContext
 
 
@@ -16,7 +17,26 @@ def write_zarr(
             name: solution.alpha if solution.converged else None
             for name, solution in solutions.items()
         }
-        case = NewCase(
-            record.nodule.id, str(record.digest), patch, trimap.labels, alphas, record.facts
-        )
+        facts = _facts(record, patch, trimap, tuple(alphas))
+        case = NewCase(facts, patch, trimap.labels, alphas)
         record.stored_bytes = write_case(record.store, case)
+
+
+def _facts(
+    record: NoduleContext, patch: Patch, trimap: Trimap, methods: tuple[str, ...]
+) -> CaseFacts:
+    return CaseFacts(
+        nodule=record.nodule.id,
+        digest=str(record.digest),
+        algorithm=ALGORITHM_VERSION,
+        geometry=patch.grid,
+        methods=methods,
+        patient=record.nodule.patient_id,
+        synthetic=record.synthetic,
+        source=record.provenance,
+        recipe=record.recipe.content_key(),
+        trimap=TrimapFacts(trimap.inward_mm, trimap.core_voxels, record.unknown_voxels),
+        reports=record.reports,
+        scores=record.scores,
+        errors=record.errors,
+    )

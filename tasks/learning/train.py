@@ -1,6 +1,5 @@
 """Learning from a release: its crops go to a trainer, the trainer's state and the network it ends in to the store."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,20 +19,22 @@ from matting.learned.prediction import predict
 from matting.learned.training import State, Trainer, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
 from matting.parameters import TrainingSettings
+from storage.records import CheckpointConfig, JsonObject, TrainingState
 from storage.releases.reader import ReleaseReader
+from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
 from storage.results.checkpoints import (
     Checkpoint,
     checkpoint_prefix,
-    close_training,
     find_checkpoint,
-    load_state,
+    find_state,
     read_checkpoint,
-    save_state,
     training_id,
     write_checkpoint,
+    write_state,
+    write_training_end,
 )
-from storage.store import Store, canonical_json, open_store
+from storage.store import Store
 from tasks.environment import code_facts
 
 logger = logging.getLogger("halosign")
@@ -52,8 +53,7 @@ LOADERS_AT_MOST = 8
 class TrainingJob:
     """What to train, on what."""
 
-    store_url: str
-    version: str
+    release: Release
     """A published release."""
     variant: str
     auxiliary: bool = True
@@ -83,12 +83,12 @@ class TrainingSnapshot:
 
     training: str
     """Id of the training."""
-    rows: list[dict[str, Any]]
+    rows: list[JsonObject]
     """One for each epoch: losses, rate, SAD and MSE of the nodules predicted whole, None where none was."""
     samples: list[PreviewSample]
     split: str
     """Where the samples come from: validation, or train where there is none."""
-    stand_in: bool
+    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +125,14 @@ def learn(
     Raises:
         InputError: The release has no training or test split, the variant or device is not there, or the loss diverged.
     """
-    reader, store = _reader(order), open_store(order.store_url)
+    reader, store = _reader(order), order.release.store
     decides = _decides(order, reader)
     name = training_id(decides)
     ended = find_checkpoint(store, name) if resume else None
     if ended:
         return read_checkpoint(f"{store.url}/{checkpoint_prefix(ended)}")
     crops = ReleaseDataset(
-        order.store_url,
-        order.version,
+        order.release,
         reader.nodules("train"),
         crop_zyx=order.training.crop_zyx,
         seed=order.training.seed,
@@ -156,14 +155,15 @@ def learn(
     weights = {
         key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()
     }
-    checkpoint = write_checkpoint(store, weights, _config(decides, reader, course), {})
-    close_training(store, name, checkpoint.digest)
+    checkpoint = write_checkpoint(store, weights, _config(decides, reader, course, order), {})
+    write_training_end(store, name, checkpoint.digest)
     return checkpoint
 
 
 def intensity_range(reader: ReleaseReader) -> tuple[float, float]:
     """Give the HU that a release's recipe maps to 0..1."""
-    low, high = reader.manifest["recipe"]["solver"]["intensity_range_hu"]
+    recipe = reader.release.manifest.recipe
+    low, high = recipe["solver"]["intensity_range_hu"]
     return float(low), float(high)
 
 
@@ -181,7 +181,7 @@ class _Course:
     ) -> None:
         self.store, self.name, self.trainer, self.reader = store, name, trainer, reader
         self.tell, self.show = after_step, after_epoch
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[JsonObject] = []
         self.saved_at = self.began_at = time.monotonic()
         self.crops = 0
         """Computed by this process since the last epoch."""
@@ -191,13 +191,13 @@ class _Course:
 
     def resume(self) -> None:
         """Go back to where the stored state was taken, if there is one."""
-        stored = load_state(self.store, self.name)
+        stored = find_state(self.store, self.name)
         if stored is not None:
-            tensors, facts = stored
-            self.rows, self.threads = facts["rows"], facts["threads"]
+            tensors, state = stored
+            self.rows, self.threads = state.rows, state.threads
             # The arrays are views of one read-only buffer; torch wants its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
-            self.trainer.restore(State(own, facts["trainer"]))
+            self.trainer.restore(State(own, state.trainer))
 
     def note_threads(self) -> None:
         """Note how many threads compute; say so where a CPU did with another number before."""
@@ -231,8 +231,8 @@ class _Course:
         )
         self._save()
         if due:
-            stand_in = bool(self.reader.manifest["stand_in"])
-            self.show(TrainingSnapshot(self.name, self.rows, samples, self.split, stand_in))
+            synthetic = self.reader.release.manifest.synthetic
+            self.show(TrainingSnapshot(self.name, self.rows, samples, self.split, synthetic))
         self.began_at = time.monotonic()
 
     def _samples(self, trainer: Trainer) -> Iterator[PreviewSample]:
@@ -254,11 +254,11 @@ class _Course:
     def _save(self) -> None:
         state = self.trainer.state()
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
-        save_state(
+        write_state(
             self.store,
             self.name,
             tensors,
-            {"trainer": state.facts, "rows": self.rows, "threads": self.threads},
+            TrainingState(state.facts, self.rows, self.threads),
         )
         self.saved_at = time.monotonic()
 
@@ -323,12 +323,12 @@ class _Loader:
 
 def _reader(order: TrainingJob) -> ReleaseReader:
     """Open the release and see that it can be learned from."""
-    reader = ReleaseReader(order.store_url, order.version, partition=order.partition)
+    reader = ReleaseReader(order.release, order.partition)
     present = set(reader.splits.values())
     missing = [split for split in ("train", "test") if split not in present]
     if missing:
         raise InputError(
-            f"release {order.version} cannot be learned from"
+            f"release {order.release.version} cannot be learned from"
             + (f" on partition {order.partition}" if order.partition else ""),
             got=f"no nodule in {' and '.join(missing)}",
             expected="nodules to learn from (train) and others to measure on (test)",
@@ -345,8 +345,8 @@ def _to_look_at(reader: ReleaseReader) -> tuple[str, list[str]]:
     return split, [nodules[place] for place in places]
 
 
-def _decides(order: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
-    decides: dict[str, Any] = {
+def _decides(order: TrainingJob, reader: ReleaseReader) -> JsonObject:
+    decides: JsonObject = {
         "variant": order.variant,
         "auxiliary": order.auxiliary,
         # As JSON, so that it is the same whether it was read back or not
@@ -354,29 +354,31 @@ def _decides(order: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
             key: list(v) if isinstance(v, tuple) else v for key, v in asdict(order.training).items()
         },
         "release": reader.version,
-        "manifest_sha256": hashlib.sha256(canonical_json(reader.manifest)).hexdigest(),
+        "manifest_sha256": reader.release.manifest_sha256,
         "learning": LEARNING_VERSION,
     }
     # Trainings on a release's own splits keep the names that they had before there were others.
     return decides | ({"partition": order.partition} if order.partition else {})
 
 
-def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> dict[str, Any]:
-    recipe = reader.manifest["recipe"]
+def _config(
+    decides: JsonObject, reader: ReleaseReader, course: _Course, job: TrainingJob
+) -> CheckpointConfig:
     device = course.trainer.device
-    return {
-        "decides": decides,
-        "variant": decides["variant"],
-        "auxiliary": decides["auxiliary"],
-        "intensity_range_hu": list(intensity_range(reader)),
-        "spacing_mm": recipe["resample"]["spacing_mm"],
-        "release": reader.version,
-        "stand_in": bool(reader.manifest["stand_in"]),
-        "partition": decides.get("partition", 0),
-        "nodules": course.trainer.nodules,
-        "epochs": course.rows,
-        "code": code_facts(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": course.trainer.precision,
-        "threads": course.threads,
-    }
+    manifest = reader.release.manifest
+    return CheckpointConfig(
+        content_key=decides,
+        variant=job.variant,
+        auxiliary=job.auxiliary,
+        intensity_range_hu=intensity_range(reader),
+        spacing_mm=manifest.recipe["resample"]["spacing_mm"],
+        release=reader.version,
+        synthetic=manifest.synthetic,
+        partition=job.partition,
+        nodules=course.trainer.nodules,
+        epochs=tuple(course.rows),
+        code=code_facts(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        precision=course.trainer.precision,
+        threads=tuple(course.threads),
+    )

@@ -14,8 +14,9 @@ import flows.curate
 from flows.curate import curate
 from flows.engine.cluster import Cluster
 from flows.engine.progress import FailureBudgetExceeded, ProgressTracker
-from storage.cases.outcomes import Outcome, read_outcome, read_outcomes
+from storage.cases.outcomes import find_outcome, read_outcomes
 from storage.recipe import load_recipe
+from storage.records import Outcome
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -24,14 +25,14 @@ WELL = [f"n{n}" for n in range(1, 7)]
 
 
 def contents(store):
-    return {key: store.get(key) for key in store.keys("cases")}
+    return {key: store.get(key) for key in store.list_prefix("cases")}
 
 
 def marks(store):
     """When each case was marked done, by nodule: a mark that was written again has another time."""
     return {
         key: os.stat(f"{store.url}/{key}").st_mtime_ns
-        for key in store.keys("cases")
+        for key in store.list_prefix("cases")
         if key.endswith(".done")
     }
 
@@ -81,7 +82,7 @@ def kill_at_random(seed, halosign, environment, arguments, store, undisturbed_st
     while (
         run.poll() is None
         and time.monotonic() < patience
-        and len(list(store.keys("cases"))) < 30 * goal
+        and len(list(store.list_prefix("cases"))) < 30 * goal
     ):
         time.sleep(0.005)
     time.sleep(moment.uniform(0, 0.5))
@@ -175,7 +176,7 @@ def test_nodules_that_kill_their_workers_cost_only_themselves(
         "n5": "failed",
         "n7": "refused",
     }
-    assert "the worker died under this nodule" in read_outcome(store, "n3").reason
+    assert "the worker died under this nodule" in find_outcome(store, "n3").reason
     monkeypatch.undo()
     again = curate(order_for(table, store, recipe), cluster=Cluster(workers=1))
     assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [
@@ -214,7 +215,7 @@ def test_the_budget_counts_what_is_unfit_among_all():
         for n in range(3):
             tally.add(Outcome(f"y{n}", "P", "done", "write"))
         tally.check_budget()
-        tally.add(Outcome("x8", "P", "failed", "worker", passing=True))
+        tally.add(Outcome("x8", "P", "failed", "worker", transient=True))
         tally.check_budget()
         tally.add(Outcome("x8", "P", "failed", "solve"))
         with pytest.raises(
@@ -259,4 +260,4 @@ def test_status_tells_people_and_programs(undisturbed, halosign):
     facts = json.loads(halosign("status", "--store", store.url, "--json").stdout)
     assert facts["states"] == {"done": 6, "refused": 1, "failed": 0}
     assert facts["unfit"][0]["nodule"] == "n7"
-    assert facts["stored_bytes"] == sum(read_outcome(store, name).stored_bytes for name in WELL)
+    assert facts["stored_bytes"] == sum(find_outcome(store, name).stored_bytes for name in WELL)

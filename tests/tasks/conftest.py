@@ -9,7 +9,7 @@ from storage.cases.case import read_case
 from storage.recipe import Recipe
 from storage.sources.registry import SourceSpec
 from tasks.curation.context import CurationJob
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tests.phantoms import ball_patch, write_table
 
 
@@ -23,7 +23,7 @@ def table(tmp_path):
 @pytest.fixture
 def curated(order):
     """The order, carried out."""
-    for nodule in survey_source(order, None).nodules:
+    for nodule in take_inventory(order, None).nodules:
         curate_nodule(nodule, order)
     return order
 
@@ -40,8 +40,8 @@ def order(table, store):
 @pytest.fixture
 def hurried(order, store):
     """An order that allows the solver too few iterations for some methods and enough for others."""
-    outcome = curate_nodule(survey_source(order, None).nodules[0], order)
-    reports = read_case(store, "n1", outcome.digest).facts["reports"].values()
+    outcome = curate_nodule(take_inventory(order, None).nodules[0], order)
+    reports = read_case(store, "n1", outcome.digest).facts.reports.values()
     enough_for_some = sorted(report["iterations"] for report in reports)[3]
     solver = {"max_iterations": enough_for_some}
     return replace(

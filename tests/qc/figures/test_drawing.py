@@ -235,7 +235,7 @@ def test_the_known_alpha_is_shown_where_there_is_one(subject: Subject) -> None:
 
 @pytest.mark.parametrize("draw", [draw_anatomy, draw_mattes])
 def test_a_picture_of_simulated_ct_says_so_itself(subject: Subject, draw) -> None:
-    assert "STAND-IN" in words(draw(replace(subject, stand_in=True)))
+    assert "STAND-IN" in words(draw(replace(subject, synthetic=True)))
     assert "STAND-IN" not in words(draw(subject))
 
 
