@@ -24,7 +24,13 @@ from matting.errors import InputError
 from qc.evaluation.build import render
 from qc.evaluation.gather import gather_page
 from qc.evaluation.page import Picture
-from qc.evaluation.pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
+from qc.evaluation.pictures import (
+    NodulePrediction,
+    ReleasePictures,
+    choose_nodules,
+    draw_predicted,
+    draw_release,
+)
 from storage.recipe import Recipe
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.results.experiments import save_facts, save_report, save_table
@@ -154,7 +160,7 @@ def diagnose_nodules(asked: Experiments) -> dict[str, str]:
 
 
 @task(name="draw", cache_policy=NO_CACHE)
-def draw(asked: Experiments) -> tuple[Drawn, Picture | None]:
+def draw(asked: Experiments) -> tuple[ReleasePictures, Picture | None]:
     """Draw the figures and videos of chosen nodules, and what the best network makes of some that it did not learn."""
     store, version = open_store(asked.store_url), asked.version
     with console.status("drawing figures and videos"):
@@ -165,7 +171,7 @@ def draw(asked: Experiments) -> tuple[Drawn, Picture | None]:
         ids = [choice.nodule_id for choice in choose_nodules(store, version, split="test")]
         made = predict_nodules(store, version, digest, ids, asked.device)
         predicted = [
-            Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()
+            NodulePrediction(name, one.alpha, one.union, one.overlap) for name, one in made.items()
         ]
         return drawn, draw_predicted(
             store, version, f"{label}, checkpoint {digest[:12]}", predicted
@@ -188,7 +194,7 @@ def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(
-    asked: Experiments, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]
+    asked: Experiments, drawn: ReleasePictures | None, network: Picture | None, missing: dict[str, str]
 ) -> str:
     """Make the page and the files beside it from what is stored; gives where they lie."""
     store, version, recipe = open_store(asked.store_url), asked.version, asked.recipe

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flows.cli.printing import console
 from flows.score import measure_methods, measure_network, table_rows
-from qc.report.training import draw_curves, draw_samples, losses_csv, view
+from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
 from storage.results.checkpoints import look_place, save_look
 from storage.results.scores import Line
@@ -84,7 +84,7 @@ def fit(order: TrainingJob, resume: bool) -> str:
 def early_look(look: TrainingSnapshot) -> dict[str, bytes]:
     """Draw what there is to look at after an epoch: files by name."""
     last: dict[str, Any] = look.rows[-1]
-    views = [view(s.nodule_id, s.image_hu, s.truth, s.predicted, s.union) for s in look.samples]
+    views = [sample_view(s.nodule_id, s.image_hu, s.truth, s.predicted, s.union) for s in look.samples]
     title = f"epoch {last['epoch']}, {look.split} split"
     return {
         "losses.csv": losses_csv(look.rows),
