@@ -217,9 +217,9 @@ def show_agreement(page: "AgreementPage") -> None:
     """Print where reviewers differ and how far they agree."""
     console.print(f"{len(page.disputes)} nodules in dispute; the rule is `{page.rule}`")
     for row in page.disputes:
-        votes = sorted(row.standing.votes, key=lambda vote: vote.reviewer)
+        votes = sorted(row.consensus.votes, key=lambda vote: vote.reviewer)
         words = ", ".join(f"{vote.reviewer}: {vote.answer}" for vote in votes)
-        counts = row.standing.decision.answer if row.standing.decision else "not settled"
+        counts = row.consensus.decision.answer if row.consensus.decision else "not settled"
         console.print(f"  {row.entry.nodule_id}  {words}; counts: {counts}", markup=False)
     for first, second, kappa in page.pairs:
         console.print(f"Cohen's kappa, {first} and {second}: {_estimate(kappa)}", markup=False)

@@ -49,7 +49,7 @@ def serve(
     from storage.store import open_store
 
     place = ServerAddress(host, port, tokens, certificate, key)
-    serve_page(open_store(store), load_recipe(recipe).review, place, blind=blind, tell=typer.echo)
+    serve_page(open_store(store), load_recipe(recipe).review, place, blind=blind, on_ready=typer.echo)
 
 
 @review.command("token", epilog="Example: halosign review token ann --tokens ./reviewers.txt")
