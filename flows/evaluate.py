@@ -14,7 +14,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import DiagnosisProgress as Bar
 
 from flows.cli.printing import console
 from flows.engine.cluster import LOCAL, Cluster
@@ -37,17 +37,17 @@ from storage.results.experiments import save_facts, save_report, save_table
 from storage.results.scores import ALL
 from storage.store import open_store
 from tasks.experiments.cost import measure_cost
-from tasks.experiments.diagnosis import Progress, diagnose
+from tasks.experiments.diagnosis import DiagnosisProgress, diagnose
 from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
 from tasks.experiments.networks import (
     find_networks,
     not_trained,
-    pairs,
-    partitions_of,
-    same_as,
+    table_2_variants,
+    open_partitions,
+    equivalent_network,
     trainings,
 )
-from tasks.experiments.summary import best_network, differences, facts_of, nodule_tables
+from tasks.experiments.summary import best_network, differences, experiment_facts, nodule_tables
 from tasks.experiments.summary import tabulate as tables_of
 from tasks.scoring.network import predict_nodules
 
@@ -105,7 +105,7 @@ def train_networks(asked: Experiments) -> None:
 def measure_networks(asked: Experiments) -> None:
     """Score all networks that were trained on the release, each on the test split of its own partition."""
     store, at_most = open_store(asked.store_url), asked.recipe.evaluation.test_nodules
-    readers = partitions_of(asked.store_url, asked.version, asked.recipe.evaluation.partitions)
+    readers = open_partitions(asked.store_url, asked.version, asked.recipe.evaluation.partitions)
     for network in find_networks(store, asked.version, asked.recipe):
         for partition, digest in network.digests.items():
             reader = readers.get(partition)
@@ -121,12 +121,12 @@ def measure_costs(asked: Experiments) -> None:
     """Measure what each network costs on this machine, each in a process of its own."""
     store = open_store(asked.store_url)
     costs = {}
-    for pair in dict.fromkeys(same_as(*pair) for pair in pairs(asked.recipe)):
+    for pair in dict.fromkeys(equivalent_network(*pair) for pair in table_2_variants(asked.recipe)):
         with console.status(f"measuring what {pair[0]} costs"):
             costs[pair] = measure_cost(
                 store, asked.version, *pair, asked.recipe.training.crop_zyx, asked.device
             )
-    rows = [replace(costs[same_as(*pair)], variant=pair[0]) for pair in pairs(asked.recipe)]
+    rows = [replace(costs[equivalent_network(*pair)], variant=pair[0]) for pair in table_2_variants(asked.recipe)]
     save_table(store, asked.version, asked.recipe.name, 3, rows)
 
 
@@ -142,7 +142,7 @@ def diagnose_nodules(asked: Experiments) -> dict[str, str]:
     with Bar(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("diagnosing", total=None, what="")
 
-        def after(progress: Progress) -> None:
+        def after(progress: DiagnosisProgress) -> None:
             bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
 
         try:
@@ -188,7 +188,7 @@ def tabulate(asked: Experiments, seconds: dict[str, float]) -> None:
         store,
         asked.version,
         name,
-        facts_of(store, asked.version, asked.recipe, asked.device, seconds),
+        experiment_facts(store, asked.version, asked.recipe, asked.device, seconds),
     )
 
 

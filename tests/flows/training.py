@@ -36,7 +36,7 @@ def training_order(url: str) -> TrainingJob:
 
 def main() -> None:
     """Train, with the state stored after every step; say each step."""
-    train.SAVE_EVERY_S = 0.0
+    train.SAVE_INTERVAL_S = 0.0
     order = training_order(sys.argv[1])
     train.learn(order, after_step=lambda step: print(step.step, flush=True))
 
