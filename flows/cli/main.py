@@ -433,7 +433,3 @@ def _source(dicom: Path | None, files: Path | None) -> "SourceSpec":
     )
     open_source(source)
     return source
-
-
-if __name__ == "__main__":
-    main()
