@@ -26,7 +26,7 @@ from benchmarks.standin_errors import density
 from matting import Parameters, estimate_alphas
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.phantoms import LUNG_HU, TISSUE_HU
-from matting.solvers.region import to_intensity
+from matting.solvers.solve_domain import to_intensity
 
 SETS = {"development": (1, 3), "confirmation": (0, 4)}
 """Which nodules of each kind (every other one, from the first or the second on), and the simulation's seed."""

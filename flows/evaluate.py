@@ -24,24 +24,30 @@ from matting.errors import InputError
 from qc.evaluation.build import render
 from qc.evaluation.gather import gather_page
 from qc.evaluation.page import Picture
-from qc.evaluation.pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
+from qc.evaluation.pictures import (
+    NodulePrediction,
+    ReleasePictures,
+    choose_nodules,
+    draw_predicted,
+    draw_release,
+)
 from storage.recipe import Recipe
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.results.experiments import save_facts, save_report, save_table
 from storage.results.scores import ALL
 from storage.store import open_store
 from tasks.experiments.cost import measure_cost
-from tasks.experiments.diagnosis import Progress, diagnose
+from tasks.experiments.diagnosis import DiagnosisProgress, diagnose
 from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
 from tasks.experiments.networks import (
+    equivalent_network,
     find_networks,
     not_trained,
-    pairs,
-    partitions_of,
-    same_as,
+    open_partitions,
+    table_2_variants,
     trainings,
 )
-from tasks.experiments.summary import best_network, differences, facts_of, nodule_tables
+from tasks.experiments.summary import best_network, differences, experiment_facts, nodule_tables
 from tasks.experiments.summary import tabulate as tables_of
 from tasks.scoring.network import predict_nodules
 
@@ -84,7 +90,7 @@ def evaluate(job: EvaluationJob) -> str:
         with _timed(seconds, "diagnosis"):
             missing |= diagnose_nodules(job)
     tabulate(job, seconds)
-    drawn: Drawn | None = None
+    drawn: ReleasePictures | None = None
     network: Picture | None = None
     if "figures" in job.parts:
         drawn, network = draw(job)
@@ -106,7 +112,7 @@ def measure_networks(job: EvaluationJob) -> None:
     """Score the networks trained on the release, each on the test split of its own partition."""
     store = open_store(job.store_url)
     max_nodules = job.recipe.evaluation.test_nodules
-    readers = partitions_of(job.store_url, job.version, job.recipe.evaluation.partitions)
+    readers = open_partitions(job.store_url, job.version, job.recipe.evaluation.partitions)
     for network in find_networks(store, job.version, job.recipe):
         for partition, digest in network.digests.items():
             reader = readers.get(partition)
@@ -121,12 +127,15 @@ def measure_costs(job: EvaluationJob) -> None:
     """Measure the time and memory of each network on this machine, each in its own process."""
     store = open_store(job.store_url)
     costs = {}
-    for pair in dict.fromkeys(same_as(*pair) for pair in pairs(job.recipe)):
+    for pair in dict.fromkeys(equivalent_network(*pair) for pair in table_2_variants(job.recipe)):
         with console.status(f"measuring the cost of {pair[0]}"):
             costs[pair] = measure_cost(
                 store, job.version, *pair, job.recipe.training.crop_zyx, job.device
             )
-    rows = [replace(costs[same_as(*pair)], variant=pair[0]) for pair in pairs(job.recipe)]
+    rows = [
+        replace(costs[equivalent_network(*pair)], variant=pair[0])
+        for pair in table_2_variants(job.recipe)
+    ]
     save_table(store, job.version, job.recipe.name, 3, rows)
 
 
@@ -142,7 +151,7 @@ def diagnose_nodules(job: EvaluationJob) -> dict[str, str]:
     with Bar(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("diagnosing", total=None, what="")
 
-        def after(progress: Progress) -> None:
+        def after(progress: DiagnosisProgress) -> None:
             bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
 
         try:
@@ -160,7 +169,7 @@ def diagnose_nodules(job: EvaluationJob) -> dict[str, str]:
 
 
 @task(name="draw", cache_policy=NO_CACHE)
-def draw(job: EvaluationJob) -> tuple[Drawn, Picture | None]:
+def draw(job: EvaluationJob) -> tuple[ReleasePictures, Picture | None]:
     """Draw figures and videos of selected nodules, and the best network's predictions."""
     store = open_store(job.store_url)
     version = job.version
@@ -173,7 +182,7 @@ def draw(job: EvaluationJob) -> tuple[Drawn, Picture | None]:
         ids = [choice.nodule_id for choice in choose_nodules(store, version, split="test")]
         made = predict_nodules(store, version, digest, ids, job.device)
         predicted = [
-            Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()
+            NodulePrediction(name, one.alpha, one.union, one.overlap) for name, one in made.items()
         ]
         return drawn, draw_predicted(
             store, version, f"{label}, checkpoint {digest[:12]}", predicted
@@ -191,13 +200,16 @@ def tabulate(job: EvaluationJob, seconds: dict[str, float]) -> None:
         store,
         job.version,
         name,
-        facts_of(store, job.version, job.recipe, job.device, seconds),
+        experiment_facts(store, job.version, job.recipe, job.device, seconds),
     )
 
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(
-    job: EvaluationJob, drawn: Drawn | None, network: Picture | None, missing: dict[str, str]
+    job: EvaluationJob,
+    drawn: ReleasePictures | None,
+    network: Picture | None,
+    missing: dict[str, str],
 ) -> str:
     """Render the report from the stored results, and return the place where it is written."""
     store = open_store(job.store_url)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flows.cli.printing import console
 from flows.score import measure_methods, measure_network, table_rows
-from qc.report.training import draw_curves, draw_samples, losses_csv, view
+from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
 from storage.results.checkpoints import look_place, save_look
 from storage.results.scores import Line
@@ -99,7 +99,10 @@ def fit(job: TrainingJob, resume: bool) -> str:
 def snapshot_files(snapshot: TrainingSnapshot) -> dict[str, bytes]:
     """Return the loss table, the curves and the sample mattes after an epoch, by file name."""
     last: dict[str, Any] = snapshot.rows[-1]
-    views = [view(s.nodule_id, s.image_hu, s.truth, s.predicted, s.union) for s in snapshot.samples]
+    views = [
+        sample_view(s.nodule_id, s.image_hu, s.truth, s.predicted, s.union)
+        for s in snapshot.samples
+    ]
     title = f"epoch {last['epoch']}, {snapshot.split} split"
     curves = draw_curves(snapshot.rows, split=snapshot.split, stand_in=snapshot.stand_in)
     samples = draw_samples(views, title, stand_in=snapshot.stand_in)

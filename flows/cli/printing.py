@@ -248,9 +248,9 @@ def show_agreement(page: "AgreementPage") -> None:
     """Print the nodules on which reviewers disagree, and how far reviewers agree overall."""
     console.print(f"{len(page.disputes)} nodules in dispute; consensus rule: {page.rule}")
     for row in page.disputes:
-        votes = sorted(row.standing.votes, key=lambda vote: vote.reviewer)
+        votes = sorted(row.consensus.votes, key=lambda vote: vote.reviewer)
         words = ", ".join(f"{vote.reviewer}: {vote.answer}" for vote in votes)
-        counts = row.standing.decision.answer if row.standing.decision else "not settled"
+        counts = row.consensus.decision.answer if row.consensus.decision else "not settled"
         console.print(f"  {row.entry.nodule_id}  {words}; counts: {counts}", markup=False)
     for first, second, kappa in page.pairs:
         console.print(f"Cohen's kappa, {first} and {second}: {_estimate(kappa)}", markup=False)

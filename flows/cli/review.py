@@ -55,7 +55,9 @@ def serve(
     from storage.store import open_store
 
     address = ServerAddress(host, port, tokens, certificate, key)
-    serve_page(open_store(store), load_recipe(recipe).review, address, blind=blind, tell=typer.echo)
+    serve_page(
+        open_store(store), load_recipe(recipe).review, address, blind=blind, on_ready=typer.echo
+    )
 
 
 @review.command("token", epilog="Example: halosign review token ann --tokens ./reviewers.txt")

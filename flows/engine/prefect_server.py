@@ -18,6 +18,9 @@ from matting.errors import InputError
 START_TIMEOUT_S = 120.0
 """The first start creates the database, which takes most of a minute on a slow disk."""
 
+CONFIGURED_TIMEOUT_S = 10.0
+"""A configured server is running already, so it responds at once or not at all."""
+
 _PR_SET_PDEATHSIG = 1
 """Option of Linux's `prctl`: the signal to send when the parent dies."""
 
@@ -31,7 +34,7 @@ def prefect_server() -> Iterator[str]:
     """
     configured = PREFECT_API_URL.value()
     if configured:
-        _wait_until_healthy(configured, timeout_s=10.0, process=None)
+        _wait_until_healthy(configured, CONFIGURED_TIMEOUT_S, process=None)
         yield configured
         return
     port = _free_port()

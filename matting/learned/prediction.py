@@ -22,7 +22,7 @@ from matting.learned.batches import to_intensity
 from matting.learned.network import STRIDE, MattingNetwork
 from matting.learned.training import autocast, resolve_precision
 
-WHOLE_AT_MOST = 192**3
+MAX_WHOLE_VOXELS = 192**3
 """Voxels that are tried in one piece; a GPU that runs out of memory over them is given tiles too."""
 TILE = 128
 """Side of a tile in voxels."""
@@ -48,7 +48,7 @@ def predict(
     range_hu: tuple[float, float],
     *,
     precision: str = "auto",
-    whole_at_most: int = WHOLE_AT_MOST,
+    max_whole_voxels: int = MAX_WHOLE_VOXELS,
     tile: int = TILE,
     overlap: int = OVERLAP,
 ) -> Prediction:
@@ -91,7 +91,7 @@ def predict(
     how = resolve_precision(precision, device)
     network.eval()
     with torch.inference_mode():
-        if image.numel() > whole_at_most:
+        if image.numel() > max_whole_voxels:
             maps = _in_tiles(network, image, how, tile, overlap)
         else:
             try:

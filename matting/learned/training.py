@@ -43,7 +43,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TrainerState:
     """A training under way, whole."""
 
     tensors: dict[str, Tensor]
@@ -138,7 +138,7 @@ class Trainer:
             self._close_epoch()
             after_epoch(self)
 
-    def state(self) -> State:
+    def state(self) -> TrainerState:
         """Give all there is to know; the tensors are the trainer's own and change with the next step."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
@@ -155,9 +155,9 @@ class Trainer:
             "history": [asdict(epoch) for epoch in self.history],
             "scaler": self.scaler.state_dict(),
         }
-        return State(tensors, facts)
+        return TrainerState(tensors, facts)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: TrainerState) -> None:
         """Go back to where a state was taken of a training with the same settings."""
         weights = {
             name.removeprefix("network."): t

@@ -139,12 +139,8 @@ def _segmentation(exhibit: ReleasedNodule, sources: list[Dataset]) -> hd.seg.Seg
 
 
 def _volume(exhibit: ReleasedNodule, frame_of_reference: str) -> hd.Volume:
-    """Lay the matte on its lattice; highdicom's affine maps (z, y, x) indices to LPS."""
-    grid = exhibit.grid
-    affine = np.eye(4)
-    affine[:3, :3] = (np.asarray(grid.axes_lps) * np.asarray(grid.spacing_mm)[:, None]).T
-    affine[:3, 3] = grid.origin_lps_mm
-    return hd.Volume(exhibit.matte, affine, "PATIENT", frame_of_reference)
+    """Return the matte with its position; highdicom's affine maps (z, y, x) indices to LPS."""
+    return hd.Volume(exhibit.matte, exhibit.grid.affine, "PATIENT", frame_of_reference)
 
 
 def _description(exhibit: ReleasedNodule) -> hd.seg.SegmentDescription:

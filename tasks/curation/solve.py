@@ -17,7 +17,7 @@ from matting.measures.candidates import (
     rank,
 )
 from matting.measures.metrics import mean_absolute_error
-from matting.solvers.region import to_intensity
+from matting.solvers.solve_domain import to_intensity
 from tasks.curation.context import NoduleContext
 
 

@@ -39,7 +39,7 @@ from tasks.learning.train import intensity_range
 
 DIAGNOSIS_VERSION = 1
 """Raised whenever the same settings give other scores than before."""
-UNDECIDED = 3.0
+INDETERMINATE_RATING = 3.0
 """Mean rating that is neither benign nor malignant."""
 MASKS, RELEASED, HU_LINEAR, VOLUME = (
     ("Mean", "Rand", "Overlap", "Union"),
@@ -56,7 +56,7 @@ _RAND = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class DiagnosisProgress:
     """How far a diagnosis is."""
 
     what: str
@@ -71,7 +71,7 @@ def diagnose(
     settings: DiagnosisSettings,
     *,
     device: str = "auto",
-    after: Callable[[Progress], None] = lambda _: None,
+    after: Callable[[DiagnosisProgress], None] = lambda _: None,
 ) -> list[DiagnosisRow]:
     """Train and test classifiers on each input; runs that are stored are not repeated.
 
@@ -122,7 +122,7 @@ def diagnose(
                     write_run(store, prefix, backbone, name, seed, run)
                 runs.append(run)
                 done += 1
-                after(Progress(f"{backbone} {name} seed {seed}", done, total))
+                after(DiagnosisProgress(f"{backbone} {name} seed {seed}", done, total))
             rows += rows_of(backbone, name, settings.seeds, nodules, runs)
     return [*rows, volume_row(nodules)]
 
@@ -186,7 +186,7 @@ def _prepare(
     store: Store,
     prefix: str,
     settings: DiagnosisSettings,
-    after: Callable[[Progress], None],
+    after: Callable[[DiagnosisProgress], None],
 ) -> tuple[Diagnosed, ...]:
     """Read every rated nodule once and store its inputs, so that no restart reads cases again."""
     rated = _rated(reader)
@@ -197,10 +197,12 @@ def _prepare(
         if inputs is not None:
             volume_mm3 = _volume_mm3(reader, nodule_id)
             patient = str(reader.manifest["nodules"][nodule_id]["patient_id"])
-            nodules.append(Diagnosed(nodule_id, patient, rating, rating > UNDECIDED, volume_mm3))
+            nodules.append(
+                Diagnosed(nodule_id, patient, rating, rating > INDETERMINATE_RATING, volume_mm3)
+            )
             for name, cube in inputs.items():
                 cubes[name].append(cube.astype(np.float16))
-        after(Progress(nodule_id, place + 1, len(rated)))
+        after(DiagnosisProgress(nodule_id, place + 1, len(rated)))
     _check_kinds(reader, nodules)
     write_inputs(store, prefix, nodules, ((name, np.stack(cubes.pop(name))) for name in INPUTS))
     return tuple(nodules)
@@ -265,7 +267,7 @@ def _rated(reader: ReleaseReader) -> dict[str, float]:
             expected="what readers rated: LIDC's annotations have it, a table of files may in a column `malignancy`",
             remedy="Add the column, e.g. 5 4 4 3, curate and publish again.",
         )
-    return {nodule_id: mean for nodule_id, mean in means.items() if mean != UNDECIDED}
+    return {nodule_id: mean for nodule_id, mean in means.items() if mean != INDETERMINATE_RATING}
 
 
 def _check_kinds(reader: ReleaseReader, nodules: list[Diagnosed]) -> None:

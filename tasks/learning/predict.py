@@ -18,9 +18,9 @@ from storage.results.checkpoints import Checkpoint, read_checkpoint
 from storage.sources.ct import CtVolume, read_ct, write_volume
 from tasks.scoring.network import load_network
 
-CUBE_MM = 64.0
+DEFAULT_SIDE_MM = 64.0
 """Side of what is looked at around a point: the crop that the network's training nodules were cut with, about."""
-MASK_FROM = 0.5
+MASK_THRESHOLD = 0.5
 """Probability from which a voxel belongs to a mask."""
 
 
@@ -56,7 +56,7 @@ class PixelBox:
         reach = (
             [0] * 3
             if self.last
-            else [round(CUBE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
+            else [round(DEFAULT_SIDE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
         )
         last = self.last or self.first
         inside = all(
@@ -120,7 +120,7 @@ def predict_box(
     volumes: list[tuple[str, NDArray[np.generic]]] = [("alpha", back(found.alpha))]
     for name, mask in (("overlap", found.overlap), ("union", found.union)):
         if mask is not None:
-            volumes.append((name, (back(mask) >= MASK_FROM).astype(np.uint8)))
+            volumes.append((name, (back(mask) >= MASK_THRESHOLD).astype(np.uint8)))
     return volumes
 
 

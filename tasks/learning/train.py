@@ -17,7 +17,7 @@ from matting.errors import InputError
 from matting.learned.batches import TENSORS, Batch, make_batch, random_flip_rotate
 from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
-from matting.learned.training import State, Trainer, pick_device, set_num_threads
+from matting.learned.training import Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
 from matting.parameters import TrainingSettings
 from storage.releases.reader import ReleaseReader
@@ -40,11 +40,11 @@ logger = logging.getLogger("halosign")
 
 LEARNING_VERSION = 2
 """Raised whenever the same order gives other weights than before."""
-SAVE_EVERY_S = 60.0
+SAVE_INTERVAL_S = 60.0
 """A kill costs at most this much of an epoch; at every epoch's end the state is stored anyway."""
-LOOK_AT = 6
+PREVIEW_NODULES = 6
 """Nodules that are predicted whole after each epoch."""
-LOADERS_AT_MOST = 8
+MAX_LOADER_PROCESSES = 8
 """Processes that read crops for a GPU; a CPU that trains has none to spare."""
 
 
@@ -143,7 +143,7 @@ def learn(
     device = pick_device(order.device)
     set_num_threads()
     trainer = Trainer(order.variant, order.auxiliary, order.training, len(crops), device)
-    course = _Course(store, name, trainer, reader, after_step, after_epoch)
+    course = _TrainingCallbacks(store, name, trainer, reader, after_step, after_epoch)
     if resume:
         course.resume()
     course.note_threads()
@@ -167,7 +167,7 @@ def intensity_range(reader: ReleaseReader) -> tuple[float, float]:
     return float(low), float(high)
 
 
-class _Course:
+class _TrainingCallbacks:
     """Follows a trainer: stores where it stands, and lets people look."""
 
     def __init__(
@@ -197,7 +197,7 @@ class _Course:
             self.rows, self.threads = facts["rows"], facts["threads"]
             # The arrays are views of one read-only buffer; torch wants its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
-            self.trainer.restore(State(own, facts["trainer"]))
+            self.trainer.restore(TrainerState(own, facts["trainer"]))
 
     def note_threads(self) -> None:
         """Note how many threads compute; say so where a CPU did with another number before."""
@@ -217,7 +217,7 @@ class _Course:
         self.crops = trainer.seen
         steps, epochs = trainer.steps_per_epoch * trainer.training.epochs, trainer.training.epochs
         self.tell(StepInfo(len(trainer.history) + 1, epochs, trainer.steps, steps))
-        if time.monotonic() - self.saved_at >= SAVE_EVERY_S:
+        if time.monotonic() - self.saved_at >= SAVE_INTERVAL_S:
             self._save()
 
     def epoch(self, trainer: Trainer) -> None:
@@ -302,7 +302,7 @@ class _Loader:
         device: torch.device,
     ) -> None:
         on_gpu = device.type == "cuda"
-        processes = min(LOADERS_AT_MOST, torch.get_num_threads()) if on_gpu else 0
+        processes = min(MAX_LOADER_PROCESSES, torch.get_num_threads()) if on_gpu else 0
         self.range_hu = range_hu
         self.parts: list[list[tuple[int, int]]] = []
         self.loader = DataLoader(
@@ -341,7 +341,9 @@ def _to_look_at(reader: ReleaseReader) -> tuple[str, list[str]]:
     """Choose a few nodules of the validation split, or of the training split where there is none."""
     split = "validation" if "validation" in reader.splits.values() else "train"
     nodules = reader.nodules(split)
-    places = np.linspace(0, len(nodules) - 1, min(LOOK_AT, len(nodules))).round().astype(int)
+    places = (
+        np.linspace(0, len(nodules) - 1, min(PREVIEW_NODULES, len(nodules))).round().astype(int)
+    )
     return split, [nodules[place] for place in places]
 
 
@@ -361,7 +363,9 @@ def _decides(order: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
     return decides | ({"partition": order.partition} if order.partition else {})
 
 
-def _config(decides: dict[str, Any], reader: ReleaseReader, course: _Course) -> dict[str, Any]:
+def _config(
+    decides: dict[str, Any], reader: ReleaseReader, course: _TrainingCallbacks
+) -> dict[str, Any]:
     recipe = reader.manifest["recipe"]
     device = course.trainer.device
     return {

@@ -25,7 +25,7 @@ from matting.errors import InputError
 from storage.recipe import load_recipe
 from storage.results.experiments import Cost
 from storage.store import copy_folder
-from tasks.experiments.networks import partitions_of, trainings
+from tasks.experiments.networks import open_partitions, trainings
 from tasks.experiments.tables import measured_nodules
 from tests.flows.training import copy_of
 
@@ -116,7 +116,7 @@ def assert_row(row, wanted):
 
 
 def test_table_1_is_recomputed_from_the_nodules_own_scores(job):
-    readers = partitions_of(job.store_url, "0.1.0", 2)
+    readers = open_partitions(job.store_url, "0.1.0", 2)
     assert readers[0].splits != readers[1].splits
     methods = [
         nodule_rows(job.store_url, "methods", reader.nodules("test")) for reader in readers.values()
@@ -141,7 +141,7 @@ def test_table_1_is_recomputed_from_the_nodules_own_scores(job):
 
 
 def test_table_2_is_recomputed_from_the_networks_own_scores(job):
-    readers = partitions_of(job.store_url, "0.1.0", 2)
+    readers = open_partitions(job.store_url, "0.1.0", 2)
     rows = table(job.store_url, 2)
     labels = ["3dmm-mg", "3dmm-mg (no masks)", "3dmm-m", "3dmm-m (no masks)"]
     assert list(dict.fromkeys(row["matte"] for row in rows)) == labels
@@ -201,7 +201,7 @@ def test_the_report_and_every_number_s_file_lie_beside_the_tables(job, monkeypat
         assert (folder / f"table-{number}.csv").read_bytes() == (
             folder.parent / f"table-{number}.csv"
         ).read_bytes()
-    readers = partitions_of(job.store_url, "0.1.0", 1)
+    readers = open_partitions(job.store_url, "0.1.0", 1)
     assert rows_in(folder / "nodules/methods.csv") == nodule_rows(
         job.store_url, "methods", readers[0].nodules()
     )

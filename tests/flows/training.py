@@ -36,7 +36,7 @@ def training_job(url: str) -> TrainingJob:
 
 def main() -> None:
     """Train, with the state stored after every step; say each step."""
-    train.SAVE_EVERY_S = 0.0
+    train.SAVE_INTERVAL_S = 0.0
     job = training_job(sys.argv[1])
     train.learn(job, after_step=lambda step: print(step.step, flush=True))
 

@@ -60,7 +60,7 @@ def test_what_was_not_measured_is_neither_seen_nor_predicted() -> None:
 def test_tiles_are_blended_into_what_they_were_cut_from() -> None:
     image, valid = volume((20, 70, 90))
     network = Repeats()
-    found = predict(network, image, valid, RANGE_HU, whole_at_most=1000, tile=32, overlap=8)
+    found = predict(network, image, valid, RANGE_HU, max_whole_voxels=1000, tile=32, overlap=8)
     assert max(max(shape) for shape in network.seen) == 32
     assert len(network.seen) == 1 * 3 * 4
     np.testing.assert_allclose(found.alpha, intensity(image), atol=1e-6)
@@ -84,7 +84,7 @@ def test_tiles_of_a_real_network_differ_little_inside_and_are_a_matte() -> None:
     network = build_network("3dmm-mg", auxiliary=False)
     image, valid = volume((32, 48, 48))
     whole = predict(network, image, valid, RANGE_HU)
-    cut = predict(network, image, valid, RANGE_HU, whole_at_most=1, tile=32, overlap=16)
+    cut = predict(network, image, valid, RANGE_HU, max_whole_voxels=1, tile=32, overlap=16)
     assert whole.overlap is None
     assert whole.union is None
     assert 0 <= cut.alpha.min() < cut.alpha.max() <= 1

@@ -10,7 +10,7 @@ import torch
 from matting.errors import InputError
 from matting.learned.batches import TENSORS, Batch, draw_order, make_batch, random_flip_rotate
 from matting.learned.losses import LossTargets, losses
-from matting.learned.training import State, Trainer, pick_device, rate_at, resolve_precision
+from matting.learned.training import Trainer, TrainerState, pick_device, rate_at, resolve_precision
 from matting.parameters import TrainingSettings
 from tests.matting.learned.batches import random_batch, soft_balls
 
@@ -57,13 +57,15 @@ def test_an_epoch_takes_every_nodule_once_in_its_own_order() -> None:
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_a_training_that_was_stopped_anywhere_ends_in_the_same_weights(stop: int) -> None:
     undisturbed = trained(SHORT)
-    kept: list[State] = []
+    kept: list[TrainerState] = []
 
     def keep(trainer: Trainer) -> None:
         if trainer.steps == stop:
             state = trainer.state()
             kept.append(
-                State({name: tensor.clone() for name, tensor in state.tensors.items()}, state.facts)
+                TrainerState(
+                    {name: tensor.clone() for name, tensor in state.tensors.items()}, state.facts
+                )
             )
 
     Trainer("3dmm-mg", True, SHORT, 7).run(Shelf(), after_step=keep)

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from qc.review import index
+from qc.review import catalogue
 from qc.review.auth import Authenticator
 from qc.review.catalogue import Catalogue
 from qc.review.routes import make_app
@@ -48,8 +48,11 @@ def test_a_store_in_a_bucket_is_reviewed_as_a_folder_is(ann, bucket):
         _, arrays = unpack(b"".join(answer.iter_raw()))
     image = read_case(store, "P-1-a1", view["digest"]).array("image")
     assert (arrays["ct"] == image).all()
-    assert ann.say(ann.said(place=2)).status_code == 201
-    assert ann.say(ann.said("P-2-a2", verdict="discard", reason="artefact")).status_code == 201
+    assert ann.send_verdict(ann.verdict(place=2)).status_code == 201
+    assert (
+        ann.send_verdict(ann.verdict("P-2-a2", verdict="discard", reason="artefact")).status_code
+        == 201
+    )
     assert [d.method for d in read_verdicts(store, "P-1-a1")] == ["knn"]
     assert ann.client.get("/?show=decided").text.count('<th scope="row">') == 2
     # What is known is not read again for a page
@@ -61,12 +64,12 @@ def test_a_store_in_a_bucket_is_reviewed_as_a_folder_is(ann, bucket):
 
 def test_a_bucket_that_is_away_is_said_and_loses_no_verdict(ann, bucket):
     store, proxy = bucket
-    said = ann.said(place=1)
+    verdict = ann.verdict(place=1)
     with proxy.failing("503"):
-        assert ann.say(said).status_code == 503
+        assert ann.send_verdict(verdict).status_code == 503
     assert read_verdicts(store, "P-1-a1") == []
-    assert ann.say(said).status_code == 201
-    assert [d.id for d in read_verdicts(store, "P-1-a1")] == [said["id"]]
+    assert ann.send_verdict(verdict).status_code == 201
+    assert [d.id for d in read_verdicts(store, "P-1-a1")] == [verdict["id"]]
 
 
 def test_behind_a_proxy_with_tls_the_session_travels_over_tls_only(enter):
@@ -74,7 +77,7 @@ def test_behind_a_proxy_with_tls_the_session_travels_over_tls_only(enter):
     for scheme, is_secure in (("https", True), ("http", False)):
         with httpx.Client(base_url=plain.url, trust_env=False) as client:
             origin = {"origin": f"{scheme}://{plain.url.removeprefix('http://')}"}
-            answer = client.post("/who", data={"name": "bob"}, headers=origin)
+            answer = client.post("/sign-in", data={"name": "bob"}, headers=origin)
             assert answer.status_code == 303
             assert ("Secure" in answer.headers["set-cookie"]) is is_secure
 
@@ -82,23 +85,23 @@ def test_behind_a_proxy_with_tls_the_session_travels_over_tls_only(enter):
 def test_many_new_nodules_are_read_behind_the_page(store, monkeypatch):
     for number in range(1, 7):
         add_nodule(store, f"P-{number}-a{number}", seed=number)
-    held = index.Lock()
-    read = index.read_case
+    held = catalogue.Lock()
+    read = catalogue.read_case
 
     def slowly(*key):
         with held:
             return read(*key)
 
-    monkeypatch.setattr(index, "read_case", slowly)
-    monkeypatch.setattr(index, "FEW", 2)
-    monkeypatch.setattr(index, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(catalogue, "read_case", slowly)
+    monkeypatch.setattr(catalogue, "WAIT_FOR_ALL_BELOW", 2)
+    monkeypatch.setattr(catalogue, "WAIT_S", 0.0)
     found = Catalogue(store)
     with held:
         assert found.entries() == {}
         assert found.unread == 6
-        desk = ReviewService(store, ReviewSettings(), blind=False)
-        assert desk.warm_up() == 6
-        page = InThisProcess(make_app(desk, Authenticator(None), local=True))
+        review = ReviewService(store, ReviewSettings(), blind=False)
+        assert review.warm_up() == 6
+        page = InThisProcess(make_app(review, Authenticator(None), local=True))
         ann = Caller(page.url, store, "ann")
         listed = ann.client.get("/?show=all").text
         ann.client.close()
