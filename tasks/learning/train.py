@@ -17,7 +17,7 @@ from matting.errors import InputError
 from matting.learned.batches import TENSORS, Batch, make_batch, random_flip_rotate
 from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
-from matting.learned.training import TrainerState, Trainer, pick_device, set_num_threads
+from matting.learned.training import Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
 from matting.parameters import TrainingSettings
 from storage.releases.reader import ReleaseReader
@@ -341,7 +341,9 @@ def _to_look_at(reader: ReleaseReader) -> tuple[str, list[str]]:
     """Choose a few nodules of the validation split, or of the training split where there is none."""
     split = "validation" if "validation" in reader.splits.values() else "train"
     nodules = reader.nodules(split)
-    places = np.linspace(0, len(nodules) - 1, min(PREVIEW_NODULES, len(nodules))).round().astype(int)
+    places = (
+        np.linspace(0, len(nodules) - 1, min(PREVIEW_NODULES, len(nodules))).round().astype(int)
+    )
     return split, [nodules[place] for place in places]
 
 
@@ -361,7 +363,9 @@ def _decides(order: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
     return decides | ({"partition": order.partition} if order.partition else {})
 
 
-def _config(decides: dict[str, Any], reader: ReleaseReader, course: _TrainingCallbacks) -> dict[str, Any]:
+def _config(
+    decides: dict[str, Any], reader: ReleaseReader, course: _TrainingCallbacks
+) -> dict[str, Any]:
     recipe = reader.manifest["recipe"]
     device = course.trainer.device
     return {

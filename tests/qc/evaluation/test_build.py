@@ -400,7 +400,13 @@ def test_a_page_is_gathered_from_what_the_store_holds(released):
     assert page.study is not None
     assert (page.study.name, page.study.raters, page.study.stand_in) == ("pilot", 1, 1)
     text = text_of(page)
-    for words in ("SYNTHETIC DATA", "1 rater chose", "1 of them have synthetic CT", "unknown", "1.5"):
+    for words in (
+        "SYNTHETIC DATA",
+        "1 rater chose",
+        "1 of them have synthetic CT",
+        "unknown",
+        "1.5",
+    ):
         assert words in text
     assert b"matte" in render(page)["figure-3.csv"]
     with pytest.raises(NotFoundError):
