@@ -1,4 +1,5 @@
-"""The page elsewhere than over a folder on this machine: a store in a bucket, TLS in front, many nodules at once."""
+"""The page elsewhere than over a folder on this machine: a store in a bucket, TLS in front, many
+nodules at once."""
 
 import httpx
 import pytest
