@@ -14,7 +14,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import DiagnosisProgress as Bar
+from rich.progress import Progress as Bar
 
 from flows.cli.printing import console
 from flows.engine.cluster import LOCAL, Cluster

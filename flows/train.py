@@ -70,15 +70,15 @@ def fit(order: TrainingJob, resume: bool) -> str:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("training", total=None, epoch="-")
 
-        def after_step(step: StepInfo) -> None:
+        def on_step(step: StepInfo) -> None:
             progress.update(
                 bar, completed=step.step, total=step.steps, epoch=f"{step.epoch}/{step.epochs}"
             )
 
-        def after_epoch(look: TrainingSnapshot) -> None:
+        def on_epoch(look: TrainingSnapshot) -> None:
             save_look(store, name, early_look(look))
 
-        return learn(order, resume=resume, after_step=after_step, after_epoch=after_epoch).digest
+        return learn(order, resume=resume, on_step=on_step, on_epoch=on_epoch).digest
 
 
 def early_look(look: TrainingSnapshot) -> dict[str, bytes]:

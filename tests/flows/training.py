@@ -38,7 +38,7 @@ def main() -> None:
     """Train, with the state stored after every step; say each step."""
     train.SAVE_INTERVAL_S = 0.0
     order = training_order(sys.argv[1])
-    train.learn(order, after_step=lambda step: print(step.step, flush=True))
+    train.learn(order, on_step=lambda step: print(step.step, flush=True))
 
 
 if __name__ == "__main__":
