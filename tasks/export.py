@@ -1,4 +1,4 @@
-"""One nodule of a release, written in an export format."""
+"""Export of one nodule of a release."""
 
 from storage.exports.export import FORMATS, ExportFolder
 from storage.exports.released_nodule import open_released_nodule
@@ -6,7 +6,7 @@ from storage.store import Store
 
 
 def export_nodule(store: Store, folder: ExportFolder, nodule_id: str) -> dict[str, str]:
-    """Write one nodule's files into its folder; gives their sums by path."""
+    """Write the files of one nodule in the folder's format, and return their SHA-256 by path."""
     files = FORMATS[folder.format](
         open_released_nodule(store, folder.manifest, nodule_id, folder.dicom)
     )

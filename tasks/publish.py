@@ -1,4 +1,4 @@
-"""From decisions to a release: gather what was chosen, hold it against the gates, publish."""
+"""Draft of a release: the chosen mattes, checked for publication."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -38,12 +38,12 @@ PUBLIC_FACTS = frozenset(
         "errors",
     }
 )
-"""What a case may say of itself in public; anything else stops a release."""
+"""Attributes of a case that may be published; any other stops a release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One finished nodule with the verdict on it."""
+    """One finished nodule with its verdict."""
 
     outcome: Outcome
     decision: Verdict
@@ -51,10 +51,18 @@ class Decided:
 
 
 def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
-    """Gather the decided cases and hold each against the gates.
+    """Collect the cases with a verdict and check each of them.
+
+    Args:
+        store: Holds cases and verdicts.
+        version: The version to publish.
+        recipe: The recipe by which the cases were curated.
+
+    Returns:
+        What the release will contain.
 
     Raises:
-        InputError: Any gate is not passed; the message names the first nodules and what to do.
+        InputError: A check failed; the message names the first nodules and the remedy.
     """
     check_version(version)
     decided = _decided(store, recipe)
@@ -77,9 +85,9 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
         "Delete the cases' .done marks and curate again.",
     )
     _refuse_if(
-        "mattes are not fit to be released",
+        "mattes are unfit for release",
         list(_unfit(chosen)),
-        "Choose another method or discard them.",
+        "Choose another method for these nodules, or discard them.",
     )
     members = tuple(_member(one, recipe) for one in chosen)
     discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
@@ -113,10 +121,10 @@ def _changes(store: Store, version: str, members: tuple[Member, ...]) -> bytes:
 
 
 def _decided(store: Store, recipe: Recipe) -> list[Decided]:
-    """Give every finished nodule with the verdict that stands, which is on the very case that was looked at."""
+    """Return every finished nodule with the consensus of the verdicts on its current case."""
     finished = {o.nodule_id: o for o in read_outcomes(store) if o.state == "done" and o.digest}
     _refuse_if(
-        "the store holds no finished nodule",
+        "the store has no finished nodule",
         [] if finished else ["none"],
         "Run `halosign curate` first.",
     )
@@ -128,11 +136,15 @@ def _decided(store: Store, recipe: Recipe) -> list[Decided]:
         name for name, one in stand.items() if one.decision is None and not one.is_disputed
     )
     _refuse_if(
-        "nodules are undecided", undecided, "Decide them: `halosign review auto` or a reviewer."
+        "nodules have no verdict",
+        undecided,
+        "Review them, or choose automatically with `halosign review auto`.",
     )
     disputed = sorted(name for name, one in stand.items() if one.decision is None)
     _refuse_if(
-        "reviewers differ", disputed, f"Settle them: the recipe's rule is `{recipe.review.rule}`."
+        "reviewers disagree",
+        disputed,
+        f"Settle the disputes; the consensus rule of the recipe is `{recipe.review.rule}`.",
     )
     return [
         Decided(outcome, one.decision, read_case(store, name, str(outcome.digest)))
@@ -142,20 +154,24 @@ def _decided(store: Store, recipe: Recipe) -> list[Decided]:
 
 
 def _check_facts(facts: dict[str, dict[str, Any]], recipe: Recipe) -> None:
-    """Refuse cases of another recipe, which a run that was not finished leaves, and facts that are not public."""
+    """Raise InputError for cases of another recipe, and for attributes that are not public."""
     others = [
         nodule_id for nodule_id, known in facts.items() if known["recipe"] != recipe.deciding()
     ]
-    remedy = "Give the --recipe of `halosign curate`, or run that to its end with this one."
-    _refuse_if(f"cases were made by another recipe than {recipe.name}", others, remedy)
-    unheard = sorted({name for known in facts.values() for name in known.keys() - PUBLIC_FACTS})
+    remedy = "Use the recipe of `halosign curate`, or finish a curation with this one."
+    _refuse_if(f"cases were computed with another recipe than {recipe.name}", others, remedy)
+    unpublishable = sorted(
+        {name for known in facts.values() for name in known.keys() - PUBLIC_FACTS}
+    )
     _refuse_if(
-        "cases hold facts that may not leave", unheard, "Curate them again with this version."
+        "cases have attributes that must not be published",
+        unpublishable,
+        "Curate them again with this version of Halosign.",
     )
 
 
 def _unfit(chosen: list[Decided]) -> Iterator[str]:
-    """Name the chosen mattes that are none: missing, not finite, out of range, constant."""
+    """Yield the chosen mattes that are missing, not finite, out of range or constant."""
     for one in chosen:
         method = str(one.decision.method)
         name = f"{one.outcome.nodule_id} ({method})"

@@ -1,4 +1,4 @@
-"""Whether a release's recipe still gives its bytes: what was computed anew, held against the manifest."""
+"""Comparison of a release with the same nodules computed again by its recipe."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,66 +14,93 @@ from storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What became of one released nodule when it was computed anew."""
+    """The result of recomputing one released nodule."""
 
     nodule_id: str
     difference: str
-    """Why it is not what was released; empty where every byte is."""
+    """How it differs from what was released; empty where every byte is equal."""
 
 
-def out_of_reach(store: Store, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Name the nodules that this program cannot reproduce, with the reason: another algorithm made them."""
-    found = {}
+def find_unreproducible(store: Store, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the nodules that another version of the algorithm computed, with the reason, by id."""
+    unreproducible = {}
     for nodule_id, member in manifest["nodules"].items():
         try:
             algorithm = read_case(store, nodule_id, member["digest"]).facts["algorithm"]
         except StoreError:
-            continue  # the manifest alone knows what it was; that is enough to compare with
+            continue  # A lost case is compared by the checksums in the manifest.
         if algorithm != ALGORITHM_VERSION:
-            found[nodule_id] = (
+            unreproducible[nodule_id] = (
                 f"algorithm {algorithm} -> {ALGORITHM_VERSION}; use the Halosign that published it"
             )
-    return found
+    return unreproducible
 
 
 def compare_with_release(
-    store: Store, manifest: Mapping[str, Any], anew: Store
+    store: Store, manifest: Mapping[str, Any], recomputed: Store
 ) -> Iterator[Reproduction]:
-    """Hold every nodule of a release against the one that was computed into another store."""
-    known = out_of_reach(store, manifest)
+    """Compare every nodule of a release with the one recomputed into another store.
+
+    Args:
+        store: The store of the release.
+        manifest: The manifest of the release.
+        recomputed: The other store.
+
+    Yields:
+        One result per nodule, sorted by id.
+    """
+    unreproducible = find_unreproducible(store, manifest)
     for nodule_id in sorted(manifest["nodules"]):
-        yield Reproduction(
-            nodule_id, known.get(nodule_id) or _difference(store, manifest, anew, nodule_id)
-        )
+        difference = unreproducible.get(nodule_id)
+        if difference is None:
+            difference = _difference(store, manifest, recomputed, nodule_id)
+        yield Reproduction(nodule_id, difference)
 
 
-def _difference(store: Store, manifest: Mapping[str, Any], anew: Store, nodule_id: str) -> str:
-    digest, outcome = manifest["nodules"][nodule_id]["digest"], read_outcome(anew, nodule_id)
+def _difference(
+    store: Store, manifest: Mapping[str, Any], recomputed: Store, nodule_id: str
+) -> str:
+    digest = manifest["nodules"][nodule_id]["digest"]
+    outcome = read_outcome(recomputed, nodule_id)
     if outcome is None:
-        return "the source does not hold it"
+        return "not in the source"
     if outcome.state != "done":
         return f"{outcome.state} at {outcome.stage}: {outcome.reason}"
     if outcome.digest != digest:
-        return "; ".join(case_changes(nodule_id, (store, digest), (anew, str(outcome.digest))))
+        return "; ".join(
+            case_changes(nodule_id, (store, digest), (recomputed, str(outcome.digest)))
+        )
     prefix = f"{case_prefix(nodule_id, digest)}/"
     before = {
         key: facts["sha256"]
         for key, facts in manifest["case_files"].items()
         if key.startswith(prefix)
     }
-    after = {key: facts["sha256"] for key, facts in case_files(anew, nodule_id, digest).items()}
-    other = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    if not other:
+    after = {
+        key: facts["sha256"] for key, facts in case_files(recomputed, nodule_id, digest).items()
+    }
+    different = sorted(
+        key for key in before.keys() | after.keys() if before.get(key) != after.get(key)
+    )
+    if not different:
         return ""
-    first = f"{other[0]} and {len(other) - 1} more" if len(other) > 1 else other[0]
-    return f"same digest, other bytes in {first}{_libraries(store, nodule_id, digest, outcome.versions)}"
+    files = different[0]
+    if len(different) > 1:
+        files += f" and {len(different) - 1} more"
+    libraries = _changed_libraries(store, nodule_id, digest, outcome.versions)
+    return f"same digest, different bytes in {files}{libraries}"
 
 
-def _libraries(store: Store, nodule_id: str, digest: str, now: Mapping[str, str]) -> str:
-    """Name the libraries that have another version than when the case was made, as far as the store knows."""
-    made = read_outcome(store, nodule_id)
-    if made is None or made.digest != digest:
+def _changed_libraries(
+    store: Store, nodule_id: str, digest: str, current: Mapping[str, str]
+) -> str:
+    """Return the libraries whose version changed since the case was computed, in parentheses."""
+    computed = read_outcome(store, nodule_id)
+    if computed is None or computed.digest != digest:
         return ""
-    changed = [f"{name} {made.versions.get(name)} -> {number}" for name, number in sorted(now.items())
-               if made.versions.get(name) != number]  # fmt: skip
+    changed = [
+        f"{name} {computed.versions.get(name)} -> {version}"
+        for name, version in sorted(current.items())
+        if computed.versions.get(name) != version
+    ]
     return f" ({', '.join(changed)})" if changed else ""

@@ -1,4 +1,4 @@
-"""From what the store holds of a release's experiments to the page that shows them."""
+"""Read what the store holds of a release's experiments into the page that shows them."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any
 
 from qc.evaluation.diagnosis import draw_diagnosis
 from qc.evaluation.page import DataFacts, EvaluationPage, Picture, Setting
-from qc.evaluation.pictures import Drawn, find_study
+from qc.evaluation.pictures import ReleasePictures, find_study
 from storage.errors import NotFoundError
 from storage.releases.release import read_release
 from storage.results.diagnoses import DiagnosisRow
@@ -23,24 +23,24 @@ def gather_page(
     recipe: str,
     *,
     diagnosis: Sequence[DiagnosisRow] = (),
-    drawn: Drawn | None = None,
+    drawn: ReleasePictures | None = None,
     network: Picture | None = None,
     missing: Mapping[str, str] | None = None,
     unfinished: Mapping[str, str] | None = None,
     attachments: Mapping[str, bytes] | None = None,
 ) -> EvaluationPage:
-    """Gather the page of the experiments on a release; whatever was not stored is said to be missing.
+    """Return the page of the experiments on a release; what is not stored is listed as missing.
 
     Args:
-        store: Where the release and its experiments lie.
+        store: Holds the release and its experiments.
         version: The release.
         recipe: Name of the recipe of the experiments.
         diagnosis: The rows of Figure 6.
         drawn: Figures 1 and 7 and the videos.
         network: Figure 8.
-        missing: Why a part is not there, where more is known than that it is not.
-        unfinished: What of a part that is there is still to be done.
-        attachments: More files beside the page.
+        missing: Why a part is missing, by its name, where that is known.
+        unfinished: What remains to be done for a part that is there, by its name.
+        attachments: Further files to put beside the page, by name.
 
     Raises:
         NotFoundError: The facts of the experiments are not stored yet.
@@ -50,7 +50,7 @@ def gather_page(
     members = read_release(store, version)["nodules"].values()
     settings = tuple(Setting(*row) for row in facts["differences"])
     stand_in = int(facts["stand_in"])
-    kind = "stand-in CT" if stand_in else "real CT"
+    kind = "synthetic CT" if stand_in else "real CT"
     return EvaluationPage(
         title=f"The paper's experiments on release {version} ({kind})",
         data=DataFacts(
@@ -107,6 +107,8 @@ def _diagnosis_figure(rows: Sequence[DiagnosisRow], stand_in: bool) -> Picture |
     return Picture(
         file="pictures/figure-6.png",
         data=draw_diagnosis(rows, stand_in=stand_in),
-        alt=f"Area under the ROC curve with intervals for each input: {inputs}. The numbers are in the table below.",
-        caption="Large marks: means over seeds with 95 % intervals; dots: single seeds; dashed: nodule volume alone.",
+        alt=f"Area under the ROC curve with intervals for each input: {inputs}. The values are in"
+        " the table below.",
+        caption="Large markers: means over seeds with 95 % confidence intervals; dots: single"
+        " seeds; dashed line: nodule volume alone.",
     )

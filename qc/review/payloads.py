@@ -54,7 +54,7 @@ class Overlays:
     """Size (z, y, x), in voxels, of the readers' union."""
 
     def option(self, name: str, matte: str = "") -> Bytes:
-        """Return an option (z, y, x) in 0..255: a method's matte, a reader's mask or a study's matte."""
+        """Return an option's volume (z, y, x) in 0..255: a matte or a reader's mask."""
         if name in self.alphas:
             return self.alphas[name]
         if name == MATTE:

@@ -121,7 +121,10 @@ def matches(row: Row, query: Query) -> bool:
 
 
 def neighbours(rows: Sequence[Row], query: Query, nodule_id: str) -> tuple[str | None, str | None]:
-    """Return the ids before and after a nodule in the queue; it need not pass the filters itself."""
+    """Return the ids before and after a nodule in the queue.
+
+    It need not pass the filters itself.
+    """
     ids = [
         row.entry.nodule_id
         for row in in_order(rows, query)

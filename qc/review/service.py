@@ -59,7 +59,10 @@ class ReviewService:
         )
 
     def nodule(self, reviewer: str, nodule_id: str, query: Query) -> NodulePage:
-        """Return the page of one nodule as it is stored now; raise UnknownItemError if it is not."""
+        """Return the page of one nodule as it is stored now.
+
+        Raise UnknownItemError if it is not.
+        """
         entry = self._current(nodule_id)
         is_blind = self.is_blind(query)
         verdicts = read_verdicts(self.store, nodule_id)

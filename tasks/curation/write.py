@@ -1,4 +1,4 @@
-"""The last step of a nodule's way: everything into one Zarr case."""
+"""The last step of curation: one Zarr case."""
 
 from matting import Solution
 from matting.geometry.patch import Patch
@@ -8,15 +8,15 @@ from tasks.curation.context import NoduleContext
 
 
 def write_zarr(
-    record: NoduleContext, patch: Patch, trimap: Trimap, solutions: dict[str, Solution]
+    context: NoduleContext, patch: Patch, trimap: Trimap, solutions: dict[str, Solution]
 ) -> None:
-    """Store the case under its digest; a method that did not converge leaves no matte."""
-    with record.at("write"):
+    """Write the case under its digest; a method that did not converge has no matte."""
+    with context.timed_stage("write"):
         alphas = {
             name: solution.alpha if solution.converged else None
             for name, solution in solutions.items()
         }
         case = NewCase(
-            record.nodule.id, str(record.digest), patch, trimap.labels, alphas, record.facts
+            context.nodule.id, str(context.digest), patch, trimap.labels, alphas, context.facts
         )
-        record.stored_bytes = write_case(record.store, case)
+        context.stored_bytes = write_case(context.store, case)

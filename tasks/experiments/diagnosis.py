@@ -197,7 +197,9 @@ def _prepare(
         if inputs is not None:
             volume_mm3 = _volume_mm3(reader, nodule_id)
             patient = str(reader.manifest["nodules"][nodule_id]["patient_id"])
-            nodules.append(Diagnosed(nodule_id, patient, rating, rating > INDETERMINATE_RATING, volume_mm3))
+            nodules.append(
+                Diagnosed(nodule_id, patient, rating, rating > INDETERMINATE_RATING, volume_mm3)
+            )
             for name, cube in inputs.items():
                 cubes[name].append(cube.astype(np.float16))
         after(DiagnosisProgress(nodule_id, place + 1, len(rated)))

@@ -65,7 +65,9 @@ def trainings(store_url: str, version: str, recipe: Recipe, device: str) -> Iter
     number = min(recipe.evaluation.trained_partitions, recipe.evaluation.partitions)
     for partition, reader in open_partitions(store_url, version, number).items():
         if "train" in reader.splits.values():
-            for variant, auxiliary in dict.fromkeys(equivalent_network(*pair) for pair in table_2_variants(recipe)):
+            for variant, auxiliary in dict.fromkeys(
+                equivalent_network(*pair) for pair in table_2_variants(recipe)
+            ):
                 yield TrainingJob(
                     store_url, version, variant, auxiliary, recipe.training, device, partition
                 )

@@ -21,12 +21,12 @@ from tasks.experiments.cost import device_name
 from tasks.experiments.networks import (
     AS_ASKED,
     Network,
-    find_networks,
-    table_2_variants,
-    open_partitions,
     equivalent_network,
-    network_scores,
+    find_networks,
     method_scores,
+    network_scores,
+    open_partitions,
+    table_2_variants,
 )
 from tasks.experiments.tables import average_scores
 

@@ -29,9 +29,9 @@ def released(store, table):
             "release": {"train": 0.01, "validation": 0.98, "split_seed": 1},
         }
     )
-    order = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
-    for nodule in survey_source(order, None).nodules:
-        curate_nodule(nodule, order)
+    job = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
+    for nodule in survey_source(job, None).nodules:
+        curate_nodule(nodule, job)
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", recipe), publisher="test")
     return ReleaseReader(store.url, "0.1.0")
