@@ -85,15 +85,15 @@ def fit(job: TrainingJob, resume: bool) -> str:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("training", total=None, epoch="-")
 
-        def after_step(step: StepInfo) -> None:
+        def on_step(step: StepInfo) -> None:
             progress.update(
                 bar, completed=step.step, total=step.steps, epoch=f"{step.epoch}/{step.epochs}"
             )
 
-        def after_epoch(snapshot: TrainingSnapshot) -> None:
+        def on_epoch(snapshot: TrainingSnapshot) -> None:
             save_look(store, name, snapshot_files(snapshot))
 
-        return learn(job, resume=resume, after_step=after_step, after_epoch=after_epoch).digest
+        return learn(job, resume=resume, on_step=on_step, on_epoch=on_epoch).digest
 
 
 def snapshot_files(snapshot: TrainingSnapshot) -> dict[str, bytes]:
