@@ -29,7 +29,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, save, table
 from flows.engine.cluster import Cluster
-from flows.engine.executor import BATCHES_AT_ONCE, fan_out
+from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.prefect_server import prefect_server
 from storage.cases.outcomes import write_outcome
 from storage.layout import done_key
@@ -125,16 +125,16 @@ def finished_store(folder: Path, nodules: int) -> None:
     (folder / "table.csv").write_text(
         "\n".join(["nodule,patient,image,readers,n_readers", *lines]) + "\n"
     )
-    order = order_of(folder)
-    store = open_store(order.store_url, create=True)
-    for number, nodule in enumerate(take_inventory(order, None).nodules):
+    job = job_of(folder)
+    store = open_store(job.store_url, create=True)
+    for number, nodule in enumerate(take_inventory(job, None).nodules):
         digest = f"{number:064x}"
-        outcome = stub_outcome(nodule, input_fingerprint(nodule, order), digest)
+        outcome = stub_outcome(nodule, input_fingerprint(nodule, job), digest)
         write_outcome(store, outcome)
         store.put(done_key(nodule.id, digest), b"{}")
 
 
-def order_of(folder: Path) -> CurationJob:
+def job_of(folder: Path) -> CurationJob:
     return CurationJob(
         SourceSpec("files", str(folder / "table.csv")), str(folder / "store"), load_recipe()
     )
@@ -148,11 +148,11 @@ def stub_outcome(nodule: Nodule, inputs: dict[str, object], digest: str) -> Outc
 
 
 def plan(folder: Path, nodules: int) -> dict[str, float]:
-    order = order_of(folder)
+    job = job_of(folder)
     begin = time.perf_counter()
-    planned = make_plan(open_store(order.store_url), order, take_inventory(order, None))
+    planned = make_plan(open_store(job.store_url), job, take_inventory(job, None))
     seconds = time.perf_counter() - begin
-    expect(len(planned.kept) == nodules, "every nodule is found finished")
+    expect(len(planned.unchanged) == nodules, "every nodule is found finished")
     return {"seconds": round(seconds, 2), "peak_mb": round(peak_bytes() / MEGABYTE)}
 
 
@@ -201,20 +201,20 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
 
 
-def stub(seconds: float, nodule: Nodule, order: CurationJob) -> Outcome:
+def stub(seconds: float, nodule: Nodule, job: CurationJob) -> Outcome:
     """What a worker gives back, without the work."""
     time.sleep(seconds)
-    return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": order.recipe.content_key()}, "0" * 64)
+    return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": job.recipe.content_key()}, "0" * 64)
 
 
-@flow(name="fan out stubs", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))
+@flow(name="fan out stubs", task_runner=ThreadPoolTaskRunner(max_workers=CONCURRENT_BATCHES))
 def fan_stubs(address: str, nodules: int, seconds: float) -> None:
     made = tuple(
         Nodule(f"n{n:06d}", f"P{n // 3:06d}", {"row": {"image": "i", "readers": "r"}})
         for n in range(nodules)
     )
-    order = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe())
-    outcomes, stopped = fan_out(partial(stub, seconds), made, order, Cluster(scheduler=address))
+    job = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe())
+    outcomes, stopped = run_nodules(partial(stub, seconds), made, job, Cluster(scheduler=address))
     expect(not stopped, stopped)
     expect([outcome.state for outcome in outcomes] == ["done"] * nodules, "every stub is done")
 
@@ -227,10 +227,10 @@ def many(address: str, grow: object) -> dict[str, object]:
     fan_stubs(address, 200, 0.0)
     me, memory, add = psutil.Process(), {}, ProgressTracker.add
 
-    def watched(tally: ProgressTracker, outcome: Outcome) -> None:
-        add(tally, outcome)
-        if len(tally.outcomes) in SAMPLES:
-            memory[len(tally.outcomes)] = round(me.memory_info().rss / MEGABYTE, 1)
+    def watched(progress: ProgressTracker, outcome: Outcome) -> None:
+        add(progress, outcome)
+        if len(progress.outcomes) in SAMPLES:
+            memory[len(progress.outcomes)] = round(me.memory_info().rss / MEGABYTE, 1)
 
     ProgressTracker.add = watched
     used, begin = me.cpu_times(), time.perf_counter()

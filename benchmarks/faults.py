@@ -25,8 +25,8 @@ HEADER = (
     "runs",
     "lost",
     "recomputed",
-    "went on by itself",
-    "median s to recover",
+    "continued by itself",
+    "median recovery, s",
     "longest",
 )
 

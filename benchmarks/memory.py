@@ -137,8 +137,8 @@ def curate(name: str, folder: Path) -> Outcome:
     )
     store = f"{folder}/store"
     open_store(store, create=True)
-    order = CurationJob(SourceSpec("files", f"{folder}/table.csv"), store, Recipe())
-    return curate_nodule(take_inventory(order, None).nodules[0], order)
+    job = CurationJob(SourceSpec("files", f"{folder}/table.csv"), store, Recipe())
+    return curate_nodule(take_inventory(job, None).nodules[0], job)
 
 
 def write_ball(side: int, image: str, readers: str) -> None:

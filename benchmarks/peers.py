@@ -31,7 +31,7 @@ from benchmarks.nodules import (
 from matting import Parameters, estimate_alphas
 from matting.geometry.box import box_around
 from matting.geometry.trimap import UNKNOWN
-from matting.solvers.region import to_intensity
+from matting.solvers.solve_domain import to_intensity
 
 SHARED = ("cf", "knn", "lb")
 """The methods that both have."""

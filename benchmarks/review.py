@@ -27,7 +27,7 @@ from benchmarks.measure import save, table
 from benchmarks.nodules import Ready, case_facts, nodules
 from matting import METHODS, estimate_alphas
 from qc.review.auth import COOKIE, csrf_token
-from qc.review.routes import PROOF_HEADER
+from qc.review.routes import CSRF_HEADER
 from storage.cases.case import NewCase, write_case
 from storage.cases.outcomes import write_outcome
 from storage.records import Outcome
@@ -162,7 +162,7 @@ def in_the_browser(url: str) -> dict[str, object]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
         page = browser.new_page(viewport={"width": 1920, "height": 1080})
-        page.goto(f"{url}/who")
+        page.goto(f"{url}/sign-in")
         page.fill("#name", "timer")
         page.keyboard.press("Enter")
         page.wait_for_selector("main.wide")
@@ -255,8 +255,8 @@ def many_at_once(url: str, store: Store) -> dict[str, object]:
 def one_reviewer(url: str, number: int, taken: list[float], sent: list[tuple[str, str]]) -> None:
     name = f"reviewer-{number}"
     with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
-        client.post("/who", data={"name": name}, headers={"origin": url})
-        headers = {"origin": url, PROOF_HEADER: csrf_token(client.cookies[COOKIE].strip('"'))}
+        client.post("/sign-in", data={"name": name}, headers={"origin": url})
+        headers = {"origin": url, CSRF_HEADER: csrf_token(client.cookies[COOKIE].strip('"'))}
         listed = re.findall(
             r'<th scope="row"><a href="/nodule/([^"]+)"', client.get("/?show=all").text
         )

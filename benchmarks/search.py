@@ -22,11 +22,11 @@ from rich.progress import track
 
 from benchmarks.measure import one_thread, save, table
 from benchmarks.nodules import STAND_INS, Ready, make_ready, native_patch, pure_lesion_hu, simulated
-from benchmarks.standin_errors import density
+from benchmarks.synthetic_errors import density
 from matting import Parameters, estimate_alphas
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.phantoms import LUNG_HU, TISSUE_HU
-from matting.solvers.region import to_intensity
+from matting.solvers.solve_domain import to_intensity
 
 SETS = {"development": (1, 3), "confirmation": (0, 4)}
 """Which nodules of each kind (every other one, from the first or the second on), and the simulation's seed."""

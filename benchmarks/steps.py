@@ -32,10 +32,10 @@ WAYS = (
 def main() -> None:
     one_thread()
     torch.set_num_threads(1)
-    ours = layers._ours
+    ours = layers._use_cpu_kernels
     rows = []
     for name, own, layout, precision, compiled in WAYS:
-        layers._ours = ours if own else (lambda _: False)
+        layers._use_cpu_kernels = ours if own else (lambda _: False)
         step = prepared(layout, precision, compiled)
         start = time.process_time()
         try:
@@ -47,7 +47,7 @@ def main() -> None:
             failed = str(error).splitlines()[0]
         rows.append({"way": name, "first_s": first_s, "step_s": step_s, "failed": failed})
         print(rows[-1], flush=True)
-    layers._ours = ours
+    layers._use_cpu_kernels = ours
     save("steps", {"crop_zyx": CROP, "torch": torch.__version__, "ways": rows})
     print(
         table(

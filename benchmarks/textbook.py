@@ -34,7 +34,7 @@ from benchmarks.nodules import reference_nodule
 from matting import Parameters, solve
 from matting.geometry.trimap import FOREGROUND, UNKNOWN
 from matting.parameters import ClosedFormSettings, SolverSettings
-from matting.solvers.region import to_intensity
+from matting.solvers.solve_domain import to_intensity
 from tasks.memory import peak_bytes
 
 PENALTY = 100.0

@@ -1,8 +1,9 @@
 """The main job: scan -> crop -> resample -> trimap -> eight alphas -> Zarr case.
 
-The flow plans, fans the nodules out over the workers and reports. Each nodule goes the whole way on one worker: keys
-travel, volumes stay. What is done is asked of the store, never of an engine's memory, so every nodule may run twice and
-the same command resumes.
+The flow plans, distributes the nodules over the workers and reports. Each nodule is computed on one
+worker from scan to case: keys travel between processes, volumes do not. Whether a nodule is done is
+read from the store and never from the memory of an engine, so a nodule may run twice and the same
+command resumes an interrupted run.
 """
 
 import time
@@ -12,56 +13,67 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.engine.cluster import LOCAL, Cluster
-from flows.engine.executor import BATCHES_AT_ONCE, fan_out
+from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.result import CurationResult
-from flows.engine.run_log import begin_run, end_run, report
+from flows.engine.run_log import begin_run, create_run_artifacts, end_run
 from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob, nodule_context
 from tasks.curation.inventory import take_inventory
-from tasks.curation.plan import Plan, exclude, make_plan
+from tasks.curation.plan import Plan, make_plan, record_exclusions
 from tasks.curation.preprocess import crop, draw_trimap, read_scan, resample
-from tasks.curation.solve import score_candidates, solve_eight
+from tasks.curation.solve import estimate_mattes, score_candidates
 from tasks.curation.write import write_zarr
 
 
-def curate_nodule(nodule: Nodule, order: CurationJob) -> Outcome:
-    """Take one nodule the whole way, on one worker."""
-    with nodule_context(nodule, order) as record:
-        scan = read_scan(record)
-        if not record.already_stored:
-            patch = crop(record, scan)
-            patch = resample(record, patch)
-            trimap = draw_trimap(record, patch)
-            alphas = solve_eight(record, patch, trimap)
-            score_candidates(record, patch, trimap, alphas)
-            write_zarr(record, patch, trimap, alphas)
-    return record.outcome
+def curate_nodule(nodule: Nodule, job: CurationJob) -> Outcome:
+    """Compute the case of one nodule, on one worker."""
+    with nodule_context(nodule, job) as context:
+        scan = read_scan(context)
+        if not context.already_stored:
+            patch = crop(context, scan)
+            patch = resample(context, patch)
+            trimap = draw_trimap(context, patch)
+            solutions = estimate_mattes(context, patch, trimap)
+            score_candidates(context, patch, trimap, solutions)
+            write_zarr(context, patch, trimap, solutions)
+    return context.outcome
 
 
 # Prefect declares the runner's future type invariant, so its own default does not fit either.
-@flow(name="curate", task_runner=ThreadPoolTaskRunner(max_workers=BATCHES_AT_ONCE))  # type: ignore[arg-type]
+@flow(name="curate", task_runner=ThreadPoolTaskRunner(max_workers=CONCURRENT_BATCHES))  # type: ignore[arg-type]
 def curate(
-    order: CurationJob, patients: frozenset[str] | None = None, cluster: Cluster = LOCAL
+    job: CurationJob, patients: frozenset[str] | None = None, cluster: Cluster = LOCAL
 ) -> CurationResult:
-    """Bring a store up to date with its source: compute what is missing, keep what is done."""
+    """Bring a store up to date with its source: compute what is missing, keep what is done.
+
+    Args:
+        job: The source, the store and the recipe.
+        patients: Only the nodules of these; all where None.
+        cluster: Where nodules are computed.
+
+    Returns:
+        What was planned and what became of it; failures of single nodules are outcomes, not
+        exceptions.
+    """
     begin = time.monotonic()
-    plan = plan_nodules(order, patients)
-    run = begin_run(order, plan)
-    outcomes, stopped = (
-        fan_out(curate_nodule, plan.to_compute, order, cluster) if plan.to_compute else ((), "")
-    )
-    result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), stopped)
-    end_run(order, run, result)
-    report(order, result)
+    plan = plan_nodules(job, patients)
+    run = begin_run(job, plan)
+    outcomes: tuple[Outcome, ...] = ()
+    aborted = ""
+    if plan.to_compute:
+        outcomes, aborted = run_nodules(curate_nodule, plan.to_compute, job, cluster)
+    result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), aborted)
+    end_run(job, run, result)
+    create_run_artifacts(job, result)
     return result
 
 
 @task(name="plan nodules", cache_policy=NO_CACHE)
-def plan_nodules(order: CurationJob, patients: frozenset[str] | None) -> Plan:
-    """Decide what is to be computed, and record what the selection leaves out."""
-    store = open_store(order.store_url, create=True)
-    plan = make_plan(store, order, take_inventory(order, patients))
-    exclude(store, plan.exclusions)
+def plan_nodules(job: CurationJob, patients: frozenset[str] | None) -> Plan:
+    """Decide which nodules to compute, and record those that the recipe excludes."""
+    store = open_store(job.store_url, create=True)
+    plan = make_plan(store, job, take_inventory(job, patients))
+    record_exclusions(store, plan.exclusions)
     return plan

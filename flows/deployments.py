@@ -1,4 +1,4 @@
-"""What Prefect runs where nobody sits at a keyboard: the flows of prefect.yaml, with parameters that are plain JSON."""
+"""The flows that prefect.yaml deploys, with parameters that are plain JSON."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -6,7 +6,7 @@ from prefect.states import Cancelled, Completed
 
 from flows.curate import curate as curate_store
 from flows.engine.cluster import Cluster
-from flows.evaluate import PARTS, Experiments, check_parts
+from flows.evaluate import PARTS, EvaluationJob, check_parts
 from flows.evaluate import evaluate as evaluate_release
 from flows.publish import publish as publish_release
 from flows.train import train as train_network
@@ -31,30 +31,31 @@ def curate(
 
     Args:
         store: Folder or URL of the store.
-        dicom: Folder that holds LIDC-IDRI-xxxx folders of DICOM, the same on every worker; or
+        dicom: Folder with LIDC-IDRI-xxxx folders of DICOM, at the same path on every worker; this
+            or `files`.
         files: CSV table of volumes and readers' masks.
         recipe: YAML file, or `paper` or `demo`.
-        patients: Only these.
-        scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster when left out.
+        patients: Only these; all where None.
+        scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster where None.
     """
     source = SourceSpec("lidc", dicom) if dicom else SourceSpec("files", files or "")
-    order = CurationJob(source, store, load_recipe(recipe))
-    # The flow itself, not a run of it below this one: one run on the page, with one set of tasks and artifacts.
-    result = curate_store.fn(order, frozenset(patients) if patients else None, Cluster(scheduler))
-    if result.stopped:
-        # Not failed: that would be tried again, and fail again for the same reasons
-        return Cancelled(name="Stopped", message=result.stopped)
+    job = CurationJob(source, store, load_recipe(recipe))
+    # The flow function is called directly, so that Prefect shows one run, not a run with a subflow.
+    result = curate_store.fn(job, frozenset(patients) if patients else None, Cluster(scheduler))
+    if result.aborted:
+        # Not failed: Prefect would retry it, and it would fail again for the same reasons.
+        return Cancelled(name="Stopped", message=result.aborted)
     if not result.is_clean:
         return Completed(
             name="Incomplete",
-            message="Some nodules are refused or failed: `halosign status` says which.",
+            message="Some nodules have invalid input or failed: `halosign status` lists them.",
         )
     return Completed()
 
 
 @flow(name="publish")
 def publish(version: str, store: str, recipe: str = "paper", publisher: str = "prefect") -> int:
-    """Publish the decided cases of a store as an immutable version; gives its count of nodules."""
+    """Publish the cases with a verdict as an immutable version; return its number of nodules."""
     return len(publish_release.fn(store, version, load_recipe(recipe), publisher).members)
 
 
@@ -68,16 +69,16 @@ def train(
     device: str = "auto",
     epochs: int | None = None,
 ) -> str:
-    """Train a network on a release and attach its metrics; gives the checkpoint's digest. Run again, it goes on.
+    """Train a network on a release, score it, and return its digest; a second run resumes.
 
     Args:
         version: A published version with a train and a test split.
         store: Folder or URL of the store.
         variant: 3dmm, 3dmm-m or 3dmm-mg.
-        auxiliary: With the auxiliary masks or without.
-        recipe: YAML file, or `paper` or `demo`; its section `training` counts.
-        device: auto (the GPU where there is one), cpu, cuda, cuda:1.
-        epochs: In place of the recipe's.
+        auxiliary: Train with the auxiliary masks.
+        recipe: YAML file, or `paper` or `demo`; its section `training` is used.
+        device: auto (the GPU, if there is one), cpu, cuda or cuda:1.
+        epochs: Number of epochs, in place of the recipe's.
     """
     return train_network.fn(store, version, variant, auxiliary, recipe, device, epochs)
 
@@ -92,32 +93,34 @@ def evaluate(
     parts: list[str] | None = None,
     scheduler: str | None = None,
 ) -> str:
-    """Repeat the paper's experiments on a release; gives where the report lies. Run again, it goes on.
+    """Repeat the paper's experiments and return the place of the report; a second run resumes.
 
     Args:
         version: A published version.
         store: Folder or URL of the store.
-        recipe: YAML file, or `paper` or `reduced`; its sections training, evaluation and diagnosis count.
-        device: auto (the GPU where there is one), cpu, cuda, cuda:1.
-        train: Train what is missing; else it is listed as such.
-        parts: Some of tables, diagnosis and figures; all when left out.
-        scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster when left out.
+        recipe: YAML file, or `paper` or `reduced`; its sections `training`, `evaluation` and
+            `diagnosis` are used.
+        device: auto (the GPU, if there is one), cpu, cuda or cuda:1.
+        train: Train missing networks; without it they are listed as missing.
+        parts: Some of tables, diagnosis and figures; all where None.
+        scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster where None.
     """
-    wanted = tuple(parts or PARTS)
-    check_parts(wanted)
-    asked = Experiments(
-        store, version, load_recipe(recipe), device, train, wanted, Cluster(scheduler)
+    selected = tuple(parts or PARTS)
+    check_parts(selected)
+    job = EvaluationJob(
+        store, version, load_recipe(recipe), device, train, selected, Cluster(scheduler)
     )
-    return evaluate_release.fn(asked)
+    return evaluate_release.fn(job)
 
 
 @flow(name="verify")
 def verify(version: str, store: str) -> int:
-    """Compare every file of a release with its SHA-256; gives their count, raises CorruptionError where one differs."""
+    """Verify the files of a release, return their number; raises CorruptionError if one differs."""
     opened = open_store(store)
     complaints = verify_release(opened, version)
     if complaints:
         raise CorruptionError(
-            f"{version}: {len(complaints)} files are not as published: {'; '.join(complaints[:10])}"
+            f"{version}: {len(complaints)} files differ from what was published: "
+            + "; ".join(complaints[:10])
         )
     return len(Release.open(opened, version).manifest.case_files)

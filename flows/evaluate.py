@@ -1,8 +1,8 @@
 """The paper's experiments on a release: every table and figure, and the page that shows them.
 
-What was measured or trained once lies in the store under its own key and is not done again, so the same command goes on
-wherever it was stopped. Without `train` nothing is trained: what was trained before is shown, the rest is listed as
-missing.
+Scores and trained networks are stored under their own keys and are not computed again, so the same
+command resumes an interrupted evaluation. Without `train` nothing is trained: the report shows the
+networks that exist and lists the missing ones.
 """
 
 import time
@@ -24,24 +24,30 @@ from matting.errors import InputError
 from qc.evaluation.build import render
 from qc.evaluation.gather import gather_page
 from qc.evaluation.page import Picture
-from qc.evaluation.pictures import Drawn, Predicted, choose_nodules, draw_predicted, draw_release
+from qc.evaluation.pictures import (
+    NodulePrediction,
+    ReleasePictures,
+    choose_nodules,
+    draw_predicted,
+    draw_release,
+)
 from storage.recipe import Recipe
 from storage.releases.release import Release, open_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.results.experiments import write_facts, write_report, write_table
 from storage.results.scores import ALL
 from tasks.experiments.cost import measure_cost
-from tasks.experiments.diagnosis import Progress, diagnose
+from tasks.experiments.diagnosis import DiagnosisProgress, diagnose
 from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
 from tasks.experiments.networks import (
+    equivalent_network,
     find_networks,
     not_trained,
-    pairs,
-    partitions_of,
-    same_as,
+    open_partitions,
+    table_2_variants,
     trainings,
 )
-from tasks.experiments.summary import best_network, differences, facts_of, nodule_tables
+from tasks.experiments.summary import best_network, differences, experiment_facts, nodule_tables
 from tasks.experiments.summary import tabulate as tables_of
 from tasks.scoring.network import predict_nodules
 
@@ -49,83 +55,94 @@ PARTS = ("tables", "diagnosis", "figures")
 
 
 @dataclass(frozen=True, slots=True)
-class Experiments:
-    """What to try, on what."""
+class EvaluationJob:
+    """Which experiments to run, on which release."""
 
     store_url: str
     version: str
     """A published release."""
     recipe: Recipe = field(default_factory=Recipe)
-    """Its sections `training`, `evaluation` and `diagnosis` count; its name is where the results go."""
+    """Its sections `training`, `evaluation` and `diagnosis` are used; results are stored under its
+    name."""
     device: str = "auto"
     train: bool = False
-    """Train what is missing."""
+    """Train missing networks."""
     parts: tuple[str, ...] = PARTS
     cluster: Cluster = LOCAL
-    """Where the methods are measured."""
+    """Where the methods are scored."""
 
 
 @flow(name="evaluate")
-def evaluate(asked: Experiments) -> str:
-    """Repeat the paper's experiments; gives where the report lies."""
+def evaluate(job: EvaluationJob) -> str:
+    """Repeat the paper's experiments and return the place of the report, a folder or URL."""
     seconds: dict[str, float] = {}
     missing: dict[str, str] = {}
-    release = open_release(asked.store_url, asked.version)
-    if "tables" in asked.parts:
+    release = open_release(job.store_url, job.version)
+    if "tables" in job.parts:
         with _timed(seconds, "methods"):
-            measure_methods(release, ALL, asked.cluster)
+            measure_methods(release, ALL, job.cluster)
         with _timed(seconds, "training"):
-            train_networks(asked, release)
+            train_networks(job, release)
         with _timed(seconds, "networks"):
-            measure_networks(asked, release)
+            measure_networks(job, release)
         with _timed(seconds, "costs"):
-            measure_costs(asked, release)
-    if "diagnosis" in asked.parts and asked.train:
+            measure_costs(job, release)
+    if "diagnosis" in job.parts and job.train:
         with _timed(seconds, "diagnosis"):
-            missing |= diagnose_nodules(asked, release)
-    tabulate(asked, release, seconds)
-    drawn, network = draw(asked, release) if "figures" in asked.parts else (None, None)
-    return attach(asked, report(asked, release, drawn, network, missing))
+            missing |= diagnose_nodules(job, release)
+    tabulate(job, release, seconds)
+    drawn: ReleasePictures | None = None
+    network: Picture | None = None
+    if "figures" in job.parts:
+        drawn, network = draw(job, release)
+    place = report(job, release, drawn, network, missing)
+    create_report_artifact(job, place)
+    return place
 
 
-def train_networks(asked: Experiments, release: Release) -> None:
-    """Train the networks of Table 2 that are missing, if that is wanted."""
-    for order in trainings(release, asked.recipe, asked.device) if asked.train else ():
-        fit(order, resume=True)
+def train_networks(job: EvaluationJob, release: Release) -> None:
+    """Train the missing networks of Table 2, if the job asks for it."""
+    if not job.train:
+        return
+    for training_job in trainings(release, job.recipe, job.device):
+        fit(training_job, resume=True)
 
 
 @task(name="measure networks", cache_policy=NO_CACHE)
-def measure_networks(asked: Experiments, release: Release) -> None:
-    """Score all networks that were trained on the release, each on the test split of its own partition."""
-    store, at_most = release.store, asked.recipe.evaluation.test_nodules
-    readers = partitions_of(release, asked.recipe.evaluation.partitions)
-    for network in find_networks(release, asked.recipe):
+def measure_networks(job: EvaluationJob, release: Release) -> None:
+    """Score the networks trained on the release, each on the test split of its own partition."""
+    store = release.store
+    max_nodules = job.recipe.evaluation.test_nodules
+    readers = open_partitions(release, job.recipe.evaluation.partitions)
+    for network in find_networks(release, job.recipe):
         for partition, digest in network.digests.items():
             reader = readers.get(partition)
             if reader:
                 checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
-                score_missing(
-                    store, reader, checkpoint, network.nodules(reader, at_most), asked.device
-                )
+                nodules = network.nodules(reader, max_nodules)
+                score_missing(store, reader, checkpoint, nodules, job.device)
 
 
 @task(name="measure costs", cache_policy=NO_CACHE)
-def measure_costs(asked: Experiments, release: Release) -> None:
-    """Measure what each network costs on this machine, each in a process of its own."""
+def measure_costs(job: EvaluationJob, release: Release) -> None:
+    """Measure the time and memory of each network on this machine, each in its own process."""
     store = release.store
     costs = {}
-    for pair in dict.fromkeys(same_as(*pair) for pair in pairs(asked.recipe)):
-        with console.status(f"measuring what {pair[0]} costs"):
+    for pair in dict.fromkeys(equivalent_network(*pair) for pair in table_2_variants(job.recipe)):
+        with console.status(f"measuring the cost of {pair[0]}"):
             costs[pair] = measure_cost(
-                store, asked.version, *pair, asked.recipe.training.crop_zyx, asked.device
+                store, job.version, *pair, job.recipe.training.crop_zyx, job.device
             )
-    rows = [replace(costs[same_as(*pair)], variant=pair[0]) for pair in pairs(asked.recipe)]
-    write_table(store, asked.version, asked.recipe.name, 3, rows)
+    rows = [
+        replace(costs[equivalent_network(*pair)], variant=pair[0])
+        for pair in table_2_variants(job.recipe)
+    ]
+    write_table(store, job.version, job.recipe.name, 3, rows)
 
 
 @task(name="diagnose", cache_policy=NO_CACHE)
-def diagnose_nodules(asked: Experiments, release: Release) -> dict[str, str]:
-    """Train classifiers on each input of Figure 6; gives why that cannot be done, if so."""
+def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
+    """Train classifiers on each input of Figure 6; return by part why that is impossible."""
     columns = (
         TextColumn("{task.fields[what]}"),
         BarColumn(),
@@ -135,60 +152,61 @@ def diagnose_nodules(asked: Experiments, release: Release) -> dict[str, str]:
     with Bar(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("diagnosing", total=None, what="")
 
-        def after(progress: Progress) -> None:
+        def after(progress: DiagnosisProgress) -> None:
             bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
 
         try:
-            diagnose(release, asked.recipe.diagnosis, device=asked.device, after=after)
-        except InputError as refusal:
-            # The data may not be fit for this one experiment; the others stand.
-            return {"diagnosis": str(refusal)}
+            diagnose(release, job.recipe.diagnosis, device=job.device, after=after)
+        except InputError as error:
+            # The data may be unsuitable for this experiment only.
+            return {"diagnosis": str(error)}
     return {}
 
 
 @task(name="draw", cache_policy=NO_CACHE)
-def draw(asked: Experiments, release: Release) -> tuple[Drawn, Picture | None]:
-    """Draw the figures and videos of chosen nodules, and what the best network makes of some that it did not learn."""
+def draw(job: EvaluationJob, release: Release) -> tuple[ReleasePictures, Picture | None]:
+    """Draw figures and videos of selected nodules, and the best network's predictions."""
     with console.status("drawing figures and videos"):
-        drawn, best = draw_release(release), best_network(release, asked.recipe)
+        drawn = draw_release(release)
+        best = best_network(release, job.recipe)
         if best is None:
             return drawn, None
         label, digest = best
         ids = [choice.nodule_id for choice in choose_nodules(release, split="test")]
-        made = predict_nodules(release, digest, ids, asked.device)
+        made = predict_nodules(release, digest, ids, job.device)
         predicted = [
-            Predicted(name, one.alpha, one.union, one.overlap) for name, one in made.items()
+            NodulePrediction(name, one.alpha, one.union, one.overlap) for name, one in made.items()
         ]
         return drawn, draw_predicted(release, f"{label}, checkpoint {digest[:12]}", predicted)
 
 
 @task(name="tables", cache_policy=NO_CACHE)
-def tabulate(asked: Experiments, release: Release, seconds: dict[str, float]) -> None:
-    """Make Tables 1 and 2 from the stored scores of single nodules, and note what they stand on."""
-    store, name = release.store, asked.recipe.name
-    for number, rows in tables_of(release, asked.recipe).items():
-        write_table(store, asked.version, name, number, rows)
-    facts = facts_of(release, asked.recipe, asked.device, seconds)
-    write_facts(store, asked.version, name, facts)
+def tabulate(job: EvaluationJob, release: Release, seconds: dict[str, float]) -> None:
+    """Write Tables 1 and 2 from the stored scores of single nodules, and their facts."""
+    store = release.store
+    name = job.recipe.name
+    for number, rows in tables_of(release, job.recipe).items():
+        write_table(store, job.version, name, number, rows)
+    facts = experiment_facts(release, job.recipe, job.device, seconds)
+    write_facts(store, job.version, name, facts)
 
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(
-    asked: Experiments,
+    job: EvaluationJob,
     release: Release,
-    drawn: Drawn | None,
+    drawn: ReleasePictures | None,
     network: Picture | None,
     missing: dict[str, str],
 ) -> str:
-    """Make the page and the files beside it from what is stored; gives where they lie."""
-    recipe = asked.recipe
-    rows, untrained = stored_rows(release, recipe.diagnosis), not_trained(release, recipe)
-    to_do = {
-        "table_2": f"not trained: {', '.join(untrained)}. `halosign evaluate --train` trains them."
-        if untrained
-        else "",
-        "diagnosis": runs_to_do(rows, recipe.diagnosis),
-    }
+    """Render the report from the stored results, and return the place where it is written."""
+    recipe = job.recipe
+    rows = stored_rows(release, recipe.diagnosis)
+    untrained = not_trained(release, recipe)
+    unfinished = {"diagnosis": runs_to_do(rows, recipe.diagnosis)}
+    if untrained:
+        names = ", ".join(untrained)
+        unfinished["table_2"] = f"not trained: {names}. `halosign evaluate --train` trains them."
     page = gather_page(
         release,
         recipe.name,
@@ -196,37 +214,38 @@ def report(
         drawn=drawn,
         network=network,
         missing=missing,
-        unfinished={part: words for part, words in to_do.items() if words},
+        unfinished={part: text for part, text in unfinished.items() if text},
         attachments=nodule_tables(release, recipe),
     )
-    return write_report(release.store, asked.version, recipe.name, render(page))
+    return write_report(release.store, job.version, recipe.name, render(page))
 
 
-@task(name="attach", cache_policy=NO_CACHE)
-def attach(asked: Experiments, place: str) -> str:
-    """Leave word of the report where Prefect's users look."""
-    reduced = " In a **reduced** setting." if differences(asked.recipe) else ""
-    where = f"release **{asked.version}** of `{asked.store_url}`"
-    text = f"The paper's experiments on {where}: `{place}/report.html`.{reduced}"
+@task(name="create report artifact", cache_policy=NO_CACHE)
+def create_report_artifact(job: EvaluationJob, place: str) -> None:
+    """Create an artifact in Prefect that says where the report is."""
+    reduced = " In a **reduced** setting." if differences(job.recipe) else ""
+    release = f"release **{job.version}** of `{job.store_url}`"
     create_markdown_artifact(
-        markdown=text, key="experiments", description="The paper's experiments"
+        markdown=f"The paper's experiments on {release}: `{place}/report.html`.{reduced}",
+        key="experiments",
+        description="The paper's experiments",
     )
-    return place
 
 
 def check_parts(parts: tuple[str, ...]) -> None:
-    """Refuse parts that there are not."""
+    """Raise InputError where a part is unknown or none is selected."""
     if not parts or not set(parts) <= set(PARTS):
         raise InputError(
-            "there is no such part of the experiments",
+            "unknown part of the experiments",
             got=",".join(parts) or "none",
             expected=",".join(PARTS),
-            remedy="Name one or more of these, or leave --parts out for all.",
+            remedy="Use one or more of these, or omit --parts to run all.",
         )
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the wall time of a block to `seconds`, under a name."""
     begin = time.monotonic()
     yield
     seconds[name] = round(time.monotonic() - begin, 1)

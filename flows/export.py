@@ -1,4 +1,4 @@
-"""Exporting: check -> the release's own files -> nodule by nodule -> sums."""
+"""Exporting: check -> files of the release -> files of each nodule -> checksums."""
 
 from pathlib import Path
 
@@ -12,7 +12,18 @@ from tasks.export import export_nodule
 
 
 def export(store_url: str, version: str, format_: str, to: Path, dicom: Path | None = None) -> int:
-    """Write a release into a folder; gives the number of files. Run again, it goes on where it was."""
+    """Export a release to a folder; a second call resumes an interrupted export.
+
+    Args:
+        store_url: Folder or URL of the store.
+        version: A published version.
+        format_: zarr, nifti, npz or dicom-seg.
+        to: New folder, or one with an incomplete export of the same kind.
+        dicom: The curated scans, which dicom-seg refers to.
+
+    Returns:
+        The number of files.
+    """
     store = open_store(store_url)
     folder = open_export(store, version, format_, to, dicom)
     sums = {name: folder.write(name, data) for name, data in read_own_files(folder).items()}

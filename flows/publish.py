@@ -1,4 +1,4 @@
-"""Publishing: decided cases -> gates -> release."""
+"""Publishing: cases with a verdict -> checks -> release."""
 
 from dataclasses import replace
 
@@ -15,52 +15,68 @@ from storage.store import open_store
 from tasks.publish import draft_release
 
 FOLLOWS_RELEASE = "follows-release"
-"""Tag of the deployments that every new release queues; their flows take `store` and `version`."""
+"""Tag of the deployments that run after every new release; their flows take `store` and
+`version`."""
 
 
 @flow(name="publish")
 def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> Release:
-    """Publish the decided cases of a store as an immutable version."""
-    draft = picture(version, gather(store_url, version, recipe))
-    release = freeze(store_url, version, draft, publisher)
-    announce(release)
-    # The release stands, whatever becomes of what follows it.
-    queue_followers(store_url, version, return_state=True)
+    """Publish the cases with a verdict as an immutable version.
+
+    Args:
+        store_url: Folder or URL of the store.
+        version: The new version, MAJOR.MINOR.PATCH.
+        recipe: The recipe by which the cases were curated.
+        publisher: Name of the publisher.
+
+    Returns:
+        The release.
+
+    Raises:
+        InputError: A check failed; nothing was published.
+    """
+    draft = add_fingerprint_figure(version, draft_cases(store_url, version, recipe))
+    release = write_release(store_url, version, draft, publisher)
+    create_release_artifact(release)
+    # A failure here does not affect the release, which is published.
+    queue_follow_up_runs(store_url, version, return_state=True)
     return release
 
 
 @task(cache_policy=NO_CACHE)
-def gather(store_url: str, version: str, recipe: Recipe) -> Draft:
-    """Collect what was chosen and hold it against the gates."""
+def draft_cases(store_url: str, version: str, recipe: Recipe) -> Draft:
+    """Collect the chosen mattes and check them."""
     return draft_release(open_store(store_url), version, recipe)
 
 
 @task(cache_policy=NO_CACHE)
-def picture(version: str, draft: Draft) -> Draft:
-    """Add the fingerprint as a figure; a release never changes, so it is drawn before the manifest is made."""
-    note = ", stand-in data" if draft.synthetic else ""
-    drawn = draw_release_statistics(draft.own_files["fingerprint.csv"], f"Halosign {version}{note}")
-    return replace(draft, own_files={**draft.own_files, "fingerprint.png": drawn})
+def add_fingerprint_figure(version: str, draft: Draft) -> Draft:
+    """Add a figure of the fingerprint; the manifest, which is immutable, lists its checksum."""
+    note = ", synthetic data" if draft.synthetic else ""
+    figure = draw_release_statistics(
+        draft.own_files["fingerprint.csv"], f"Halosign {version}{note}"
+    )
+    return replace(draft, own_files={**draft.own_files, "fingerprint.png": figure})
 
 
 @task(cache_policy=NO_CACHE)
-def freeze(store_url: str, version: str, draft: Draft, publisher: str) -> Release:
-    """Write the release; the manifest last."""
+def write_release(store_url: str, version: str, draft: Draft, publisher: str) -> Release:
+    """Write the files of the release, and the manifest last."""
     return publish_release(open_store(store_url), version, draft, publisher=publisher)
 
 
 @task(cache_policy=NO_CACHE)
-def announce(release: Release) -> None:
-    """Leave a note where Prefect's users look."""
+def create_release_artifact(release: Release) -> None:
+    """Create a note about the release as an artifact in Prefect."""
     warning = " **Synthetic data.**" if release.manifest.synthetic else ""
     where = f"Release **{release.version}** of `{release.store.url}`"
     text = f"{where}: {len(release.members)} nodules.{warning}"
-    create_markdown_artifact(markdown=text, key="release", description="What was published")
+    create_markdown_artifact(markdown=text, key="release", description="Published release")
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=10)
-def queue_followers(store_url: str, version: str) -> list[str]:
-    """Queue what the server has deployed to follow a release, such as training, and wait for none of it."""
+def queue_follow_up_runs(store_url: str, version: str) -> list[str]:
+    """Queue the deployments that run after a release without waiting; return their names."""
     tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[FOLLOWS_RELEASE]))
     with get_client(sync_client=True) as client:
         followers = client.read_deployments(deployment_filter=tagged)

@@ -14,7 +14,7 @@ from storage.releases.release import Release
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
-from tasks.reproduce import Reproduction, compare_with_release, out_of_reach
+from tasks.reproduce import Reproduction, compare_with_release, find_unreproducible
 
 
 def reproduce(
@@ -24,37 +24,42 @@ def reproduce(
     to: str | None = None,
     cluster: Cluster = LOCAL,
 ) -> tuple[Reproduction, ...]:
-    """Compute a release's nodules anew, with its own recipe, and compare them with what was published.
+    """Recompute the nodules of a release with its own recipe and compare every byte.
 
     Args:
-        store_url: The store that holds the release; it is only read.
+        store_url: The store of the release; it is only read.
         version: The release.
-        source: The scans that it was made from.
-        to: Store to compute into, kept for another try; a scratch folder that is removed when left out.
-        cluster: Where nodules are worked on.
+        source: The scans from which it was computed.
+        to: Store to compute into, which is kept; a temporary store where None.
+        cluster: Where nodules are computed.
+
+    Returns:
+        One entry per nodule of the release, sorted by id.
 
     Raises:
-        InputError: There is no such release, this program does not know its recipe, or `to` is the store itself.
+        InputError: There is no such release, its recipe is invalid, or `to` is the same store.
     """
     store = open_store(store_url)
     release = Release.open(store, version)
     recipe = recipe_from(release.manifest.recipe, f"of release {version}")
-    hopeless = out_of_reach(release)
-    members = [member for nodule_id, member in release.members.items() if nodule_id not in hopeless]
+    unreproducible = find_unreproducible(release)
+    members = [
+        member for nodule_id, member in release.members.items() if nodule_id not in unreproducible
+    ]
     with _scratch(to) as scratch:
-        anew = open_store(scratch, create=True)
-        if anew.url == store.url:
+        recomputed = open_store(scratch, create=True)
+        if recomputed.url == store.url:
             raise InputError(
-                "a release is reproduced into another store",
-                got=f"--to {to}, which holds it",
+                "a release must be reproduced into another store",
+                got=f"--to {to}, which contains the release",
                 expected="a new store",
-                remedy="Give another --to, or none.",
+                remedy="Use another store, or omit --to to use a temporary one.",
             )
         if members:
             patients = frozenset(member.patient_id for member in members)
             with prefect_server():
                 curate(CurationJob(source, scratch, recipe), patients, cluster)
-        return tuple(compare_with_release(release, anew))
+        return tuple(compare_with_release(release, recomputed))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Measuring: the mattes of a release -> how far the methods and the networks are from them, nodule by nodule.
+"""Scoring: methods and networks compared with the mattes of a release, nodule by nodule.
 
-The scores of a nodule are a key of their own, so what was measured once is never measured again, whatever asks for it.
+The scores of each nodule are stored under their own key, so nothing is scored twice.
 """
 
 from collections.abc import Iterable
@@ -30,12 +30,12 @@ from storage.results.scores import (
     side_of,
     write_scores,
 )
-from storage.store import Store, open_store
+from storage.store import Store
 from tasks.scoring.mattes import score_methods, trimap_prior
 from tasks.scoring.network import load_network, score_network
 
-WORTH_A_CLUSTER = 32
-"""Nodules for fewer of which starting processes takes longer than the work."""
+MIN_NODULES_FOR_CLUSTER = 32
+"""For fewer nodules, starting worker processes takes longer than scoring."""
 
 
 @flow(name="measure")
@@ -46,21 +46,42 @@ def measure(
     split: str = "test",
     device: str = "auto",
 ) -> list[Line]:
-    """Measure the methods and one network, or all that were measured before; gives the table's lines."""
+    """Score the methods and one network, or all networks that were scored before.
+
+    Args:
+        store_url: Folder or URL of the store.
+        version: A published version.
+        checkpoint: Digest of the network; None for all that have scores.
+        split: train, validation or test.
+        device: Where a network is applied, e.g. auto or cuda:1.
+
+    Returns:
+        The means over nodules, one line per matte, ground truth and region.
+    """
     release = open_release(store_url, version)
     lines = measure_methods(release, split)
-    known = list_measured(release.store, version, split)
-    networks = [checkpoint] if checkpoint else [name for name in known if name != METHOD_SCORES]
+    measured = list_measured(release.store, version, split)
+    networks = [checkpoint] if checkpoint else [name for name in measured if name != METHOD_SCORES]
     for digest in networks:
         lines = lines + measure_network(release, digest, split, device)
-    attach_scores(store_url, version, lines)
+    create_scores_artifact(release, lines)
     return lines
 
 
 @task(name="measure methods", cache_policy=NO_CACHE)
 def measure_methods(release: Release, side: str, cluster: Cluster = LOCAL) -> list[Line]:
-    """Score the eight methods and the trivial mattes on a split, or on all nodules; once a release."""
-    store, version = release.store, release.version
+    """Score the eight methods and the baselines on a split.
+
+    Args:
+        release: The release.
+        side: A split, or `ALL`.
+        cluster: Where nodules are scored, if there are many.
+
+    Returns:
+        The means over nodules, read from the store where they exist.
+    """
+    store = release.store
+    version = release.version
     known = find_summary(store, version, side, METHOD_SCORES)
     if known:
         return list(known.lines)
@@ -82,28 +103,39 @@ def _prior(reader: ReleaseReader) -> float:
 
 
 def _score_methods(release: Release, nodules: list[str], prior: float, cluster: Cluster) -> None:
-    """Score nodules on the cluster; a few are done here and now."""
+    """Score nodules on the cluster; a small number is scored in this process."""
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("measuring methods", total=len(nodules))
-        if len(nodules) < WORTH_A_CLUSTER:
+        bar = progress.add_task("scoring methods", total=len(nodules))
+        if len(nodules) < MIN_NODULES_FOR_CLUSTER:
             for nodule in nodules:
                 score_methods(release, nodule, prior)
                 progress.advance(bar)
             return
         with dask_client(cluster) as client:
-            under_way = [
+            futures = [
                 client.submit(score_methods, release, nodule, prior, pure=False)
                 for nodule in nodules
             ]
-            for future in as_completed(under_way):
+            for future in as_completed(futures):
                 future.result()
                 progress.advance(bar)
 
 
 @task(name="measure network", cache_policy=NO_CACHE)
 def measure_network(release: Release, digest: str, split: str, device: str) -> list[Line]:
-    """Score a network on a split of the partition that it was trained on; once a release."""
-    store, version = release.store, release.version
+    """Score a network on a split of the partition that it was trained on.
+
+    Args:
+        release: The release.
+        digest: Digest of the network's checkpoint.
+        split: train, validation or test.
+        device: Where the network is applied.
+
+    Returns:
+        The means over nodules, read from the store where they exist.
+    """
+    store = release.store
+    version = release.version
     checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
     partition = checkpoint.config.partition
     side = side_of(split, partition)
@@ -129,30 +161,40 @@ def measure_network(release: Release, digest: str, split: str, device: str) -> l
 def score_missing(
     store: Store, reader: ReleaseReader, checkpoint: Checkpoint, nodules: Iterable[str], device: str
 ) -> None:
-    """Score a network on those nodules on which it was not scored yet."""
+    """Score a network on the nodules that have no scores of it yet.
+
+    Args:
+        store: Where the scores are stored.
+        reader: The release.
+        checkpoint: The network.
+        nodules: Ids of the nodules.
+        device: Where the network is applied.
+    """
     done = list_scored_nodules(store, reader.version, checkpoint.digest)
     missing = [nodule for nodule in nodules if nodule not in done]
     if not missing:
         return
     network = load_network(checkpoint, pick_device(device))
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(f"measuring {checkpoint.label}", total=len(missing))
+        bar = progress.add_task(f"scoring {checkpoint.label}", total=len(missing))
         for nodule in missing:
             score_network(store, reader, nodule, checkpoint, network)
             progress.advance(bar)
 
 
-@task(name="attach", cache_policy=NO_CACHE)
-def attach_scores(store_url: str, version: str, lines: list[Line]) -> None:
-    """Leave the table where Prefect's users look."""
-    place = scores_url(open_store(store_url), version)
+@task(name="create scores artifact", cache_policy=NO_CACHE)
+def create_scores_artifact(release: Release, lines: list[Line]) -> None:
+    """Create the table of means as an artifact in Prefect."""
+    place = scores_url(release.store, release.version)
     create_table_artifact(
-        table=table_rows(lines), key="metrics", description=f"Means over nodules; all in {place}"
+        table=table_rows(lines),
+        key="metrics",
+        description=f"Means over nodules; scores per nodule in {place}",
     )
 
 
 def table_rows(lines: list[Line]) -> list[dict[str, Any]]:
-    """Give one flat row for each line, in the raw units of matting.measures.metrics."""
+    """Return one flat row per line, in the units of matting.measures.metrics."""
     return [
         {
             "matte": line.matte,

@@ -1,4 +1,4 @@
-"""Training: released crops -> the network, epoch by epoch -> checkpoint -> its metrics, attached to the release."""
+"""Training: released crops -> network -> checkpoint -> scores on the test split."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flows.cli.printing import console
 from flows.score import measure_methods, measure_network, table_rows
-from qc.report.training import draw_curves, draw_samples, losses_csv, view
+from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
 from storage.records import Line
 from storage.releases.release import open_release
 from storage.results.checkpoints import preview_url, write_preview
 from tasks.learning.train import StepInfo, TrainingJob, TrainingSnapshot, learn, training_id_of
 
-MEASURED_ON = "test"
-"""Split on which a trained network is measured: patients that training never saw."""
+TEST_SPLIT = "test"
+"""Split on which a trained network is scored: patients that training does not see."""
 
 
 @flow(name="train")
@@ -31,16 +31,30 @@ def train(
     epochs: int | None = None,
     resume: bool = True,
 ) -> str:
-    """Train a network on a release and measure it on the test split; gives the checkpoint's digest."""
-    order = make_order(store_url, version, variant, auxiliary, recipe, device, epochs)
-    digest = fit(order, resume)
-    lines = measure_methods(order.release, MEASURED_ON)
-    lines = lines + measure_network(order.release, digest, MEASURED_ON, device)
-    announce(order, digest, lines)
+    """Train a network on a release and score it on the test split.
+
+    Args:
+        store_url: Folder or URL of the store.
+        version: A published version.
+        variant: 3dmm, 3dmm-m or 3dmm-mg.
+        auxiliary: Train with the auxiliary masks.
+        recipe: YAML file or name of a recipe; its section `training` is used.
+        device: Where to train, e.g. auto, cpu or cuda:1.
+        epochs: Number of epochs, in place of the recipe's.
+        resume: Resume an interrupted training.
+
+    Returns:
+        The digest of the checkpoint.
+    """
+    job = make_training_job(store_url, version, variant, auxiliary, recipe, device, epochs)
+    digest = fit(job, resume)
+    lines = measure_methods(job.release, TEST_SPLIT)
+    lines = lines + measure_network(job.release, digest, TEST_SPLIT, device)
+    create_training_artifacts(job, digest, lines)
     return digest
 
 
-def make_order(
+def make_training_job(
     store_url: str,
     version: str,
     variant: str,
@@ -49,16 +63,17 @@ def make_order(
     device: str,
     epochs: int | None,
 ) -> TrainingJob:
-    """Read the recipe's training, with another number of epochs where one is given."""
+    """Combine the options of a training with the settings of a recipe."""
     training = load_recipe(recipe, training={"epochs": epochs} if epochs else {}).training
     release = open_release(store_url, version)
     return TrainingJob(release, variant, auxiliary, training, device)
 
 
 @task(name="fit", cache_policy=NO_CACHE)
-def fit(order: TrainingJob, resume: bool) -> str:
-    """Train, with a bar to watch and something to look at after every epoch."""
-    store, name = order.release.store, training_id_of(order)
+def fit(job: TrainingJob, resume: bool) -> str:
+    """Train, write curves and sample mattes after every epoch, and return the digest."""
+    store = job.release.store
+    name = training_id_of(job)
     console.print(
         f"training {name}: curves and sample mattes in {preview_url(store, name)}", markup=False
     )
@@ -71,39 +86,44 @@ def fit(order: TrainingJob, resume: bool) -> str:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("training", total=None, epoch="-")
 
-        def after_step(step: StepInfo) -> None:
+        def on_step(step: StepInfo) -> None:
             progress.update(
                 bar, completed=step.step, total=step.steps, epoch=f"{step.epoch}/{step.epochs}"
             )
 
-        def after_epoch(look: TrainingSnapshot) -> None:
-            write_preview(store, name, early_look(look))
+        def on_epoch(snapshot: TrainingSnapshot) -> None:
+            write_preview(store, name, snapshot_files(snapshot))
 
-        return learn(order, resume=resume, after_step=after_step, after_epoch=after_epoch).digest
+        return learn(job, resume=resume, on_step=on_step, on_epoch=on_epoch).digest
 
 
-def early_look(look: TrainingSnapshot) -> dict[str, bytes]:
-    """Draw what there is to look at after an epoch: files by name."""
-    last: dict[str, Any] = look.rows[-1]
-    views = [view(s.nodule_id, s.image_hu, s.truth, s.predicted, s.union) for s in look.samples]
-    title = f"epoch {last['epoch']}, {look.split} split"
+def snapshot_files(snapshot: TrainingSnapshot) -> dict[str, bytes]:
+    """Return the loss table, the curves and the sample mattes after an epoch, by file name."""
+    last: dict[str, Any] = snapshot.rows[-1]
+    views = [
+        sample_view(s.nodule_id, s.image_hu, s.truth, s.predicted, s.union)
+        for s in snapshot.samples
+    ]
+    title = f"epoch {last['epoch']}, {snapshot.split} split"
+    curves = draw_curves(snapshot.rows, split=snapshot.split, synthetic=snapshot.synthetic)
+    samples = draw_samples(views, title, synthetic=snapshot.synthetic)
     return {
-        "losses.csv": losses_csv(look.rows),
-        "curves.png": draw_curves(look.rows, split=look.split, synthetic=look.synthetic),
-        f"samples/epoch-{last['epoch']:04d}.png": draw_samples(
-            views, title, synthetic=look.synthetic
-        ),
+        "losses.csv": losses_csv(snapshot.rows),
+        "curves.png": curves,
+        f"samples/epoch-{last['epoch']:04d}.png": samples,
     }
 
 
-@task(name="announce", cache_policy=NO_CACHE)
-def announce(order: TrainingJob, digest: str, lines: list[Line]) -> None:
-    """Leave a note and the table of metrics where Prefect's users look."""
+@task(name="create training artifacts", cache_policy=NO_CACHE)
+def create_training_artifacts(job: TrainingJob, digest: str, lines: list[Line]) -> None:
+    """Create a note and the table of metrics as artifacts in Prefect."""
     create_table_artifact(
         table=table_rows(lines),
         key="metrics",
-        description=f"Release {order.release.version}, {MEASURED_ON}",
+        description=f"Release {job.release.version}, {TEST_SPLIT}",
     )
-    where = f"release **{order.release.version}** of `{order.release.store.url}`"
-    text = f"**{order.variant}** trained on {where}: checkpoint `{digest}`"
-    create_markdown_artifact(markdown=text, key="training", description="What was trained")
+    text = (
+        f"**{job.variant}** trained on release **{job.release.version}** of "
+        f"`{job.release.store.url}`: checkpoint `{digest}`"
+    )
+    create_markdown_artifact(markdown=text, key="training", description="Trained network")

@@ -1,8 +1,8 @@
-"""The eight methods as functions on arrays: checks, the region they work on, and the solve.
+"""The eight methods as functions on arrays: checks, the domain they work on, and the solve.
 
-Four ways to say which voxels belong together (closed form, KNN, learning based, information flow), each with known
-foreground held at 1 (cf, knn, lb, if) or at its radiodensity target of Eq. 28 (cf+, knn+, lb+, if+). Both forms of a
-method share its operator and are solved together.
+Four definitions of which voxels belong together (closed form, KNN, learning based, information
+flow), each with known foreground at 1 (cf, knn, lb, if) or at its radiodensity target of Eq. 28
+(cf+, knn+, lb+, if+). Both forms of a method share its operator and are solved together.
 """
 
 import difflib
@@ -16,34 +16,34 @@ from matting.geometry.grid import Vector
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.methods import closed_form, information_flow, knn, learning_based
 from matting.parameters import Parameters
-from matting.solvers.coarse_correction import CoarseBasis, blocks_of
+from matting.solvers.coarse_correction import CoarseBasis, coarse_basis
 from matting.solvers.conjugate_gradient import (
     KnownValues,
     LinearSystem,
     RhsSolution,
     Solution,
     Status,
-    solve_problem,
+    solve_system,
 )
 from matting.solvers.foreground_target import foreground_target
-from matting.solvers.region import SolveDomain, region_around
+from matting.solvers.solve_domain import SolveDomain, solve_domain_around
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 """The eight, in the order in which they are stored."""
 SMALLEST_SIDE = 3
-"""Voxels a volume needs along each axis: less holds no window of 3 x 3 x 3."""
-SETTLED = (Status.CONVERGED, 0, 0.0, 0.0)
+"""Voxels that a volume needs along each axis to hold a window of 3 x 3 x 3."""
+NOTHING_TO_SOLVE = (Status.CONVERGED, 0, 0.0, 0.0)
 """Status, iterations, residual and clipped amount where nothing is unknown."""
 _BUILDERS: dict[str, Callable[[SolveDomain, Parameters, KnownValues], LinearSystem]] = {
-    "cf": lambda region, parameters, targets: closed_form.build(
-        region, parameters.closed_form, targets
+    "cf": lambda domain, parameters, known_values: closed_form.build(
+        domain, parameters.closed_form, known_values
     ),
-    "knn": lambda region, parameters, _: knn.build(region, parameters.knn),
-    "lb": lambda region, parameters, targets: learning_based.build(
-        region, parameters.learning_based, targets
+    "knn": lambda domain, parameters, _: knn.build(domain, parameters.knn),
+    "lb": lambda domain, parameters, known_values: learning_based.build(
+        domain, parameters.learning_based, known_values
     ),
-    "if": lambda region, parameters, targets: information_flow.build(
-        region, parameters.information_flow, targets
+    "if": lambda domain, parameters, known_values: information_flow.build(
+        domain, parameters.information_flow, known_values
     ),
 }
 
@@ -59,29 +59,30 @@ def estimate_alphas(
     """Estimate the mattes of one volume by several methods.
 
     Args:
-        volume_hu: (z, y, x), radiodensity in HU.
+        volume_hu: (z, y, x), radiodensity in HU, finite, at least 3 voxels along each axis.
         trimap: (z, y, x), uint8: BACKGROUND, UNKNOWN or FOREGROUND.
-        spacing_mm: Voxel spacing along (z, y, x).
+        spacing_mm: Voxel spacing along (z, y, x), above 0.
         methods: Names from METHODS.
-        parameters: Everything that can be turned; the defaults if None.
+        parameters: All settings; the defaults if None.
 
     Returns:
-        For each method, in the order asked for, its matte with status and numbers; one that did not converge is
-        returned with its status, not raised. Without unknown voxels the matte is the known values themselves.
+        For each method, in the order asked for, its matte with status and numbers. A method that
+        did not converge is returned with its status, not raised. Without unknown voxels the matte
+        is the known values themselves.
 
     Raises:
-        InputError: Shapes differ, a value is not finite, a label or method is unheard of, a spacing is not positive, or
-            foreground or background is missing.
+        InputError: Shapes differ, a value is not finite, a label or method is unknown, a spacing is
+            not positive, or foreground or background is missing.
     """
     parameters = parameters or Parameters()
     _check_methods(methods)
     _check_volume(volume_hu, trimap, spacing_mm)
     if not (trimap == UNKNOWN).any():
         return {
-            name: Solution(_known(name, volume_hu, trimap, parameters), *SETTLED)
+            name: Solution(_known_matte(name, volume_hu, trimap, parameters), *NOTHING_TO_SOLVE)
             for name in methods
         }
-    region = region_around(
+    domain = solve_domain_around(
         volume_hu,
         trimap,
         spacing_mm=spacing_mm,
@@ -89,22 +90,22 @@ def estimate_alphas(
         mean_reach_mm=_mean_reach_mm(parameters),
         position_scale_mm=parameters.solver.position_scale_mm,
         range_hu=parameters.solver.intensity_range_hu,
-        curve=parameters.solver.intensity_curve,
+        intensity_curve=parameters.solver.intensity_curve,
     )
     solved: dict[str, Solution] = {}
-    blocks = blocks_of(region.unknown, region.intensity)
+    basis = coarse_basis(domain.unknown, domain.intensity)
     for family in dict.fromkeys(name.removesuffix("+") for name in methods):
         names = [name for name in (family, family + "+") if name in methods]
         within = [
-            _known(name, volume_hu[region.box], trimap[region.box], parameters) for name in names
+            _known_matte(name, volume_hu[domain.box], trimap[domain.box], parameters)
+            for name in names
         ]
-        columns = _solve_family(
-            family, region, blocks, parameters, np.stack(within, axis=-1).reshape(-1, len(names))
-        )
-        for name, known, column in zip(names, within, columns, strict=True):
-            alpha = _beyond(region, name, volume_hu, trimap, parameters)
-            known.ravel()[column.voxels] = column.values
-            alpha[region.box] = known
+        known = np.stack(within, axis=-1).reshape(-1, len(names))
+        columns = _solve_family(family, domain, basis, parameters, known)
+        for name, inner, column in zip(names, within, columns, strict=True):
+            alpha = _known_outside(domain, name, volume_hu, trimap, parameters)
+            inner.ravel()[column.voxels] = column.values
+            alpha[domain.box] = inner
             solved[name] = Solution(
                 alpha, column.status, column.iterations, column.residual, column.clipped
             )
@@ -119,7 +120,21 @@ def solve(
     spacing_mm: Vector,
     parameters: Parameters | None = None,
 ) -> Solution:
-    """Estimate the matte of one volume by one method; see `estimate_alphas`."""
+    """Estimate the matte of one volume by one method.
+
+    Args:
+        method: One of METHODS.
+        volume_hu: (z, y, x), radiodensity in HU.
+        trimap: (z, y, x), uint8: BACKGROUND, UNKNOWN or FOREGROUND.
+        spacing_mm: Voxel spacing along (z, y, x), above 0.
+        parameters: All settings; the defaults if None.
+
+    Returns:
+        The matte with status and numbers.
+
+    Raises:
+        InputError: As `estimate_alphas`.
+    """
     return estimate_alphas(
         volume_hu, trimap, spacing_mm=spacing_mm, methods=(method,), parameters=parameters
     )[method]
@@ -127,25 +142,25 @@ def solve(
 
 def _solve_family(
     family: str,
-    region: SolveDomain,
-    blocks: CoarseBasis,
+    domain: SolveDomain,
+    basis: CoarseBasis,
     parameters: Parameters,
     known: NDArray[np.float64],
 ) -> list[RhsSolution]:
-    """Solve the forms asked for; `known` gives S for (voxels of the region, forms)."""
+    """Solve the forms of a method; `known` is S, (voxels of the domain, forms)."""
 
-    def targets(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
+    def known_values(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
         return known[voxels]
 
     with np.errstate(all="raise", under="ignore"):
-        problem = _BUILDERS[family](region, parameters, targets)
-    return solve_problem(problem, targets, parameters.solver, blocks)
+        system = _BUILDERS[family](domain, parameters, known_values)
+    return solve_system(system, known_values, parameters.solver, basis)
 
 
-def _known(
+def _known_matte(
     method: str, volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], parameters: Parameters
 ) -> NDArray[np.float64]:
-    """Give S: 0 but on known foreground, there 1 or the radiodensity target."""
+    """Return S: 1 or the radiodensity target on known foreground, 0 elsewhere."""
     foreground = trimap == FOREGROUND
     known: NDArray[np.float64] = foreground.astype(np.float64, order="C")
     if method.endswith("+"):
@@ -153,21 +168,24 @@ def _known(
     return known
 
 
-def _beyond(
-    region: SolveDomain,
+def _known_outside(
+    domain: SolveDomain,
     method: str,
     volume_hu: NDArray[np.floating],
     trimap: NDArray[np.uint8],
     parameters: Parameters,
 ) -> NDArray[np.float64]:
-    """Give S on the whole patch where foreground lies beyond the region, else zeros, which take no memory yet."""
-    if np.count_nonzero(trimap == FOREGROUND) > np.count_nonzero(region.foreground):
-        return _known(method, volume_hu, trimap, parameters)
+    """Return S on the whole patch if there is foreground outside the domain, else zeros.
+
+    Zeros take no memory until they are written.
+    """
+    if np.count_nonzero(trimap == FOREGROUND) > np.count_nonzero(domain.foreground):
+        return _known_matte(method, volume_hu, trimap, parameters)
     return np.zeros(trimap.shape)
 
 
 def _mean_reach_mm(parameters: Parameters) -> float:
-    """Give how far any method's second channel looks."""
+    """Return the largest reach of any method's second channel."""
     return max(
         parameters.closed_form.mean_reach_mm,
         parameters.learning_based.mean_reach_mm,
@@ -202,7 +220,7 @@ def _check_volume(
             "the trimap does not fit the volume",
             got=trimap.shape,
             expected=volume_hu.shape,
-            remedy="Give both on one lattice.",
+            remedy="Resample both to one grid.",
         )
     if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
         raise InputError(

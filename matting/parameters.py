@@ -73,7 +73,7 @@ class SolverSettings:
     intensity_range_hu: tuple[float, float] = (-1000.0, 400.0)
     """HU mapped linearly to intensities 0..1 and clipped."""
     intensity_curve: float = 1.0
-    """How much the methods then bend intensities in favour of faint rims (`matting.solvers.region.bent`); 0: not at all."""
+    """How much the methods then bend intensities in favour of faint rims (`matting.solvers.solve_domain.bent`); 0: not at all."""
     search_margin_mm: float = 10.0
     """The methods that search neighbours look this far beyond the unknown region's box."""
     position_scale_mm: float = 34.0

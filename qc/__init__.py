@@ -1,1 +1,1 @@
-"""Eyes: figures and reports."""
+"""What people look at: figures, reports and the review page."""

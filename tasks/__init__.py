@@ -1,1 +1,1 @@
-"""One step each: read by key, call a pure function, write by key, return a small record."""
+"""Steps of the pipeline: read by key, call a pure function, write by key, return a small record."""

@@ -1,4 +1,4 @@
-"""The automatic pick: the best-ranked matte of every nodule, recorded as automatic."""
+"""Automatic selection: the best-ranked matte of every nodule without a verdict of a reviewer."""
 
 from storage.cases.case import read_case
 from storage.cases.outcomes import read_outcomes
@@ -10,20 +10,17 @@ REVIEWER = "auto"
 
 
 def pick_automatically(store: Store) -> list[Verdict]:
-    """Decide every finished nodule that no person decided; gives the verdicts that were added."""
+    """Add a verdict for every finished nodule without one of a reviewer; return those added."""
     added = []
     for outcome in read_outcomes(store):
         if outcome.state != "done" or outcome.digest is None:
             continue
-        said = [
-            d
-            for d in effective_verdicts(read_verdicts(store, outcome.nodule_id))
-            if d.choice is not None
-        ]
-        if any(d.digest == outcome.digest and not d.automatic for d in said):
+        effective = effective_verdicts(read_verdicts(store, outcome.nodule_id))
+        verdicts = [verdict for verdict in effective if verdict.choice is not None]
+        if any(v.digest == outcome.digest and not v.automatic for v in verdicts):
             continue
         pick = _pick(store, outcome.nodule_id, outcome.digest)
-        if not said or not pick.equals_apart_from_id(said[-1]):
+        if not verdicts or not pick.equals_apart_from_id(verdicts[-1]):
             added.append(record_verdict(store, pick))
     return added
 

@@ -1,4 +1,4 @@
-"""What computed a result: versions and commit of the code."""
+"""Versions and commit of the code, recorded with results."""
 
 import subprocess
 from importlib.metadata import version
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def code_facts() -> dict[str, str | None]:
-    """Give the versions of Halosign and torch, and the commit."""
+    """Return the versions of Halosign and torch, and the commit."""
     return {"halosign": version("halosign"), "torch": version("torch"), "commit": _commit()}
 
 
 def _commit() -> str | None:
-    """Give the commit of the code where it runs from a checkout, marked where files differ from it."""
+    """Return the commit of the checkout, `-dirty` where files differ; None outside a checkout."""
     command = [
         "git",
         "-C",

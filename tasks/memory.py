@@ -1,4 +1,4 @@
-"""How much memory this process holds and has held, as the kernel says."""
+"""Memory of this process, as the kernel reports it."""
 
 import re
 import resource
@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """Give the most memory that this process has held. On Linux `ru_maxrss` also counts the process that began it."""
+    """Return the peak memory of this process in bytes."""
+    # On Linux `ru_maxrss` includes the parent at the time of the fork, so VmHWM comes first.
     try:
         return status_bytes("VmHWM")
     except OSError:
@@ -17,8 +18,8 @@ def peak_bytes() -> int:
 
 
 def status_bytes(name: str) -> int:
-    """Give one of the kernel's marks, e.g. VmRSS or VmHWM; raises OSError where it has none."""
+    """Return a value of `/proc/self/status` in bytes, e.g. VmHWM; raises OSError if missing."""
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     if found is None:
-        raise OSError(f"the kernel does not tell {name}")
+        raise OSError(f"no {name} in /proc/self/status")
     return int(found.group(1)) * 1024

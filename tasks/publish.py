@@ -1,4 +1,4 @@
-"""From decisions to a release: gather what was chosen, hold it against the gates, publish."""
+"""Draft of a release: the chosen mattes, checked for publication."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,22 +24,30 @@ from storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One finished nodule with the verdict on it."""
+    """One finished nodule with its verdict."""
 
     outcome: Outcome
-    decision: Verdict
+    verdict: Verdict
     case: Case
 
 
 def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
-    """Gather the decided cases and hold each against the gates.
+    """Collect the cases with a verdict and check each of them.
+
+    Args:
+        store: Holds cases and verdicts.
+        version: The version to publish.
+        recipe: The recipe by which the cases were curated.
+
+    Returns:
+        What the release will contain.
 
     Raises:
-        InputError: Any gate is not passed; the message names the first nodules and what to do.
+        InputError: A check failed; the message names the first nodules and the remedy.
     """
     check_version(version)
     decided = _decided(store, recipe)
-    chosen = [one for one in decided if one.decision.verdict == "choose"]
+    chosen = [one for one in decided if one.verdict.verdict == "choose"]
     _refuse_if(
         "every nodule was discarded",
         [] if chosen else ["all"],
@@ -58,13 +66,13 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
         "Delete the cases' .done marks and curate again.",
     )
     _refuse_if(
-        "mattes are not fit to be released",
+        "mattes are unfit for release",
         list(_unfit(chosen)),
-        "Choose another method or discard them.",
+        "Choose another method for these nodules, or discard them.",
     )
     members = tuple(_member(one, recipe) for one in chosen)
     discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
-    decided_at = max(one.decision.decided_at for one in chosen)
+    decided_at = max(one.verdict.decided_at for one in chosen)
     whole = ReleaseContents(
         version, store.url, members, discarded, facts, recipe.content_key(), decided_at
     )
@@ -77,7 +85,7 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     sides = {member.nodule_id: member.split for member in members}
     own |= statistics_files(
         [
-            nodule_statistics(one.case, str(one.decision.method), sides[one.case.nodule_id])
+            nodule_statistics(one.case, str(one.verdict.method), sides[one.case.nodule_id])
             for one in chosen
         ]
     )
@@ -92,50 +100,56 @@ def _changes(store: Store, version: str, members: tuple[Member, ...]) -> bytes:
 
 
 def _decided(store: Store, recipe: Recipe) -> list[Decided]:
-    """Give every finished nodule with the verdict that stands, which is on the very case that was looked at."""
+    """Return every finished nodule with the consensus of the verdicts on its current case."""
     finished = {o.nodule_id: o for o in read_outcomes(store) if o.state == "done" and o.digest}
     _refuse_if(
-        "the store holds no finished nodule",
+        "the store has no finished nodule",
         [] if finished else ["none"],
         "Run `halosign curate` first.",
     )
-    stand = {
+    consensus = {
         name: find_consensus(read_verdicts(store, name), str(outcome.digest), recipe.review)
         for name, outcome in finished.items()
     }
     undecided = sorted(
-        name for name, one in stand.items() if one.verdict is None and not one.is_disputed
+        name for name, one in consensus.items() if one.verdict is None and not one.is_disputed
     )
     _refuse_if(
-        "nodules are undecided", undecided, "Decide them: `halosign review auto` or a reviewer."
+        "nodules have no verdict",
+        undecided,
+        "Review them, or choose automatically with `halosign review auto`.",
     )
-    disputed = sorted(name for name, one in stand.items() if one.verdict is None)
+    disputed = sorted(name for name, one in consensus.items() if one.verdict is None)
     _refuse_if(
-        "reviewers differ", disputed, f"Settle them: the recipe's rule is `{recipe.review.rule}`."
+        "reviewers disagree",
+        disputed,
+        f"Settle the disputes; the consensus rule of the recipe is `{recipe.review.rule}`.",
     )
     return [
         Decided(outcome, one.verdict, read_case(store, name, str(outcome.digest)))
         for name, outcome in finished.items()
-        if (one := stand[name]).verdict is not None
+        if (one := consensus[name]).verdict is not None
     ]
 
 
 def _check_facts(cases: list[Case], recipe: Recipe) -> None:
-    """Refuse cases of another recipe, which a run that was not finished leaves, and facts that may not be public."""
+    """Raise InputError for cases of another recipe, and for attributes that are not public."""
     content_key = recipe.content_key()
     others = [case.nodule_id for case in cases if case.facts.recipe != content_key]
-    remedy = "Give the --recipe of `halosign curate`, or run that to its end with this one."
-    _refuse_if(f"cases were made by another recipe than {recipe.name}", others, remedy)
-    unheard = sorted({name for case in cases for name in case.unknown_facts})
+    remedy = "Use the recipe of `halosign curate`, or finish a curation with this one."
+    _refuse_if(f"cases were computed with another recipe than {recipe.name}", others, remedy)
+    unpublishable = sorted({name for case in cases for name in case.unknown_facts})
     _refuse_if(
-        "cases hold facts that may not leave", unheard, "Curate them again with this version."
+        "cases have attributes that must not be published",
+        unpublishable,
+        "Curate them again with this version of Halosign.",
     )
 
 
 def _unfit(chosen: list[Decided]) -> Iterator[str]:
-    """Name the chosen mattes that are none: missing, not finite, out of range, constant."""
+    """Yield the chosen mattes that are missing, not finite, out of range or constant."""
     for one in chosen:
-        method = str(one.decision.method)
+        method = str(one.verdict.method)
         name = f"{one.outcome.nodule_id} ({method})"
         if method not in one.case.methods:
             yield f"{name}: no such matte"
@@ -155,9 +169,9 @@ def _member(one: Decided, recipe: Recipe) -> Member:
         nodule_id=one.outcome.nodule_id,
         patient_id=one.outcome.patient_id,
         digest=one.case.digest,
-        method=str(one.decision.method),
-        reviewer=one.decision.reviewer,
-        automatic=one.decision.automatic,
+        method=str(one.verdict.method),
+        reviewer=one.verdict.reviewer,
+        automatic=one.verdict.automatic,
         split=assign_split(one.outcome.patient_id, recipe.release),
         synthetic=one.outcome.synthetic,
     )

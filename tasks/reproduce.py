@@ -1,4 +1,4 @@
-"""Whether a release's recipe still gives its bytes: what was computed anew, held against the manifest."""
+"""Comparison of a release with the same nodules computed again by its recipe."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,66 +14,88 @@ from storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What became of one released nodule when it was computed anew."""
+    """The result of recomputing one released nodule."""
 
     nodule_id: str
     difference: str
-    """Why it is not what was released; empty where every byte is."""
+    """How it differs from what was released; empty where every byte is equal."""
 
 
-def out_of_reach(release: Release) -> dict[str, str]:
-    """Name the nodules that this program cannot reproduce, with the reason: another algorithm made them."""
-    found = {}
+def find_unreproducible(release: Release) -> dict[str, str]:
+    """Return the nodules that another version of the algorithm computed, with the reason, by id."""
+    unreproducible = {}
     for nodule_id, member in release.members.items():
         try:
             algorithm = read_case(release.store, nodule_id, member.digest).facts.algorithm
         except StoreError:
-            continue  # the manifest alone knows what it was; that is enough to compare with
+            continue  # A lost case is compared by the checksums in the manifest.
         if algorithm != ALGORITHM_VERSION:
-            found[nodule_id] = (
+            unreproducible[nodule_id] = (
                 f"algorithm {algorithm} -> {ALGORITHM_VERSION}; use the Halosign that published it"
             )
-    return found
+    return unreproducible
 
 
-def compare_with_release(release: Release, anew: Store) -> Iterator[Reproduction]:
-    """Hold every nodule of a release against the one that was computed into another store."""
-    known = out_of_reach(release)
+def compare_with_release(release: Release, recomputed: Store) -> Iterator[Reproduction]:
+    """Compare every nodule of a release with the one recomputed into another store.
+
+    Args:
+        release: The release.
+        recomputed: The other store.
+
+    Yields:
+        One result per nodule, sorted by id.
+    """
+    unreproducible = find_unreproducible(release)
     for nodule_id in sorted(release.members):
-        difference = known.get(nodule_id) or _difference(release, anew, nodule_id)
+        difference = unreproducible.get(nodule_id)
+        if difference is None:
+            difference = _difference(release, recomputed, nodule_id)
         yield Reproduction(nodule_id, difference)
 
 
-def _difference(release: Release, anew: Store, nodule_id: str) -> str:
+def _difference(release: Release, recomputed: Store, nodule_id: str) -> str:
     store = release.store
     digest = release.members[nodule_id].digest
-    outcome = find_outcome(anew, nodule_id)
+    outcome = find_outcome(recomputed, nodule_id)
     if outcome is None:
-        return "the source does not hold it"
+        return "not in the source"
     if outcome.state != "done":
         return f"{outcome.state} at {outcome.stage}: {outcome.reason}"
     if outcome.digest != digest:
-        return "; ".join(case_changes(nodule_id, (store, digest), (anew, str(outcome.digest))))
+        return "; ".join(
+            case_changes(nodule_id, (store, digest), (recomputed, str(outcome.digest)))
+        )
     prefix = f"{case_prefix(nodule_id, digest)}/"
     before = {
         key: entry.sha256
         for key, entry in release.manifest.case_files.items()
         if key.startswith(prefix)
     }
-    files = read_case_files(anew, nodule_id, digest)
+    files = read_case_files(recomputed, nodule_id, digest)
     after = {key: entry.sha256 for key, entry in files.items()}
-    other = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    if not other:
+    different = sorted(
+        key for key in before.keys() | after.keys() if before.get(key) != after.get(key)
+    )
+    if not different:
         return ""
-    first = f"{other[0]} and {len(other) - 1} more" if len(other) > 1 else other[0]
-    return f"same digest, other bytes in {first}{_libraries(store, nodule_id, digest, outcome.versions)}"
+    names = different[0]
+    if len(different) > 1:
+        names += f" and {len(different) - 1} more"
+    libraries = _changed_libraries(store, nodule_id, digest, outcome.versions)
+    return f"same digest, different bytes in {names}{libraries}"
 
 
-def _libraries(store: Store, nodule_id: str, digest: str, now: Mapping[str, str]) -> str:
-    """Name the libraries that have another version than when the case was made, as far as the store knows."""
-    made = find_outcome(store, nodule_id)
-    if made is None or made.digest != digest:
+def _changed_libraries(
+    store: Store, nodule_id: str, digest: str, current: Mapping[str, str]
+) -> str:
+    """Return the libraries whose version changed since the case was computed, in parentheses."""
+    computed = find_outcome(store, nodule_id)
+    if computed is None or computed.digest != digest:
         return ""
-    changed = [f"{name} {made.versions.get(name)} -> {number}" for name, number in sorted(now.items())
-               if made.versions.get(name) != number]  # fmt: skip
+    changed = [
+        f"{name} {computed.versions.get(name)} -> {version}"
+        for name, version in sorted(current.items())
+        if computed.versions.get(name) != version
+    ]
     return f" ({', '.join(changed)})" if changed else ""

@@ -1,4 +1,4 @@
-"""Slow, obvious twins of what matting/ does fast: dense matrices straight from the papers' formulas."""
+"""Slow, plain versions of what matting/ does fast: dense matrices from the papers' formulas."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scene:
-    """A small volume with its labels, all in one region."""
+    """A small volume with its labels, all in one domain."""
 
     intensity: Floats
     unknown: NDArray[np.bool_]
@@ -41,12 +41,15 @@ class Scene:
         return self.intensity * 1400.0 - 1000.0
 
     @property
-    def steps(self) -> Floats:
+    def voxel_pitch(self) -> Floats:
         return np.array(self.spacing_mm) / self.position_scale_mm
 
 
 def random_scene(seed: int, *, ties: bool = False) -> Scene:
-    """Random intensities and labels; with ties, a third of the voxels is clipped air or clipped bone."""
+    """Random intensities and labels.
+
+    With ties, a third of the voxels is clipped air or clipped bone.
+    """
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(3, 7, 3))
     intensity = rng.random(shape)
@@ -68,7 +71,10 @@ def windows(shape: tuple[int, ...]) -> list[list[int]]:
 
 
 def channels(scene: Scene, mean_reach_mm: float) -> Floats:
-    """(2, voxels): intensity, and the mean of the box around each voxel less its own; borders are repeated."""
+    """(2, voxels): intensity, and the mean of the box around each voxel less its own.
+
+    Borders are repeated.
+    """
     reach = [round(mean_reach_mm / spacing) for spacing in scene.spacing_mm]
     padded = np.pad(scene.intensity, [(far, far) for far in reach], mode="edge")
     boxes = np.lib.stride_tricks.sliding_window_view(padded, [2 * far + 1 for far in reach])
@@ -77,42 +83,46 @@ def channels(scene: Scene, mean_reach_mm: float) -> Floats:
     )
 
 
-def count(values: Floats, trusted_variance: float | None) -> float:
-    """How much a window of these intensities counts."""
+def window_weight(values: Floats, trusted_variance: float | None) -> float:
+    """The weight of a window of these intensities."""
     return 1.0 if trusted_variance is None else trusted_variance / (values.var() + trusted_variance)
 
 
 def closed_form(
     scene: Scene, epsilon: float, mean_reach_mm: float = 0.0, trusted_variance: float | None = None
 ) -> Floats:
-    seen, unknown = channels(scene, mean_reach_mm), scene.unknown.ravel()
+    channel_values = channels(scene, mean_reach_mm)
+    unknown = scene.unknown.ravel()
     intensity = scene.intensity.ravel()
     total = np.zeros((intensity.size, intensity.size))
     for window in windows(scene.intensity.shape):
         if unknown[window].any():
-            apart = seen[:, window] - seen[:, window].mean(axis=1, keepdims=True)
-            spread = apart @ apart.T / 27.0 + epsilon / 27.0 * np.eye(2)
-            local = np.eye(27) - (1.0 + apart.T @ np.linalg.solve(spread, apart)) / 27.0
-            total[np.ix_(window, window)] += count(intensity[window], trusted_variance) * local
+            values = channel_values[:, window]
+            centred = values - values.mean(axis=1, keepdims=True)
+            covariance = centred @ centred.T / 27.0 + epsilon / 27.0 * np.eye(2)
+            local = np.eye(27) - (1.0 + centred.T @ np.linalg.solve(covariance, centred)) / 27.0
+            total[np.ix_(window, window)] += (
+                window_weight(intensity[window], trusted_variance) * local
+            )
     return total
 
 
 def learning_based(scene: Scene, parameters: LearningBasedSettings) -> Floats:
-    seen = channels(scene, parameters.mean_reach_mm)
+    channel_values = channels(scene, parameters.mean_reach_mm)
     intensity, unknown = scene.intensity.ravel(), scene.unknown.ravel()
     total = np.zeros((intensity.size, intensity.size))
     for window in windows(scene.intensity.shape):
         if parameters.windows == "touching":
-            wanted = unknown[window].any()
+            included = unknown[window].any()
         else:
-            wanted = any(
+            included = any(
                 window == nearest_window(scene.intensity.shape, voxel)
                 for voxel in np.flatnonzero(unknown)
             )
-        if wanted:
+        if included:
             values = intensity[window]
             if parameters.kernel == "linear":
-                design = np.stack([*seen[:, window], np.ones(27)], axis=1)
+                design = np.stack([*channel_values[:, window], np.ones(27)], axis=1)
                 kernel = design @ design.T
             else:
                 kernel = np.exp(
@@ -121,7 +131,7 @@ def learning_based(scene: Scene, parameters: LearningBasedSettings) -> Floats:
             predicted = kernel @ np.linalg.inv(kernel + parameters.ridge * np.eye(27))
             misfit = np.eye(27) - predicted
             total[np.ix_(window, window)] += (
-                count(values, parameters.trusted_variance) * misfit.T @ misfit
+                window_weight(values, parameters.trusted_variance) * misfit.T @ misfit
             )
     return total
 
@@ -143,7 +153,7 @@ def nearest(
 ) -> list[int]:
     """The nearest candidates of one voxel, by distance and then by index."""
     squares = np.zeros(scene.intensity.size)
-    for axis, step in enumerate(position_weight * scene.steps):
+    for axis, step in enumerate(position_weight * scene.voxel_pitch):
         index = np.indices(scene.intensity.shape)[axis].ravel()
         squares += ((index - index[voxel]) * step) ** 2
     squares += (intensity_weight * (scene.intensity.ravel() - scene.intensity.ravel()[voxel])) ** 2
@@ -157,7 +167,9 @@ def affinity(
     intensity = scene.intensity.ravel()
     apart = [intensity_weight * abs(intensity[i] - intensity[j])]
     ends = zip(
-        *(np.unravel_index(n, scene.intensity.shape) for n in (i, j)), scene.steps, strict=True
+        *(np.unravel_index(n, scene.intensity.shape) for n in (i, j)),
+        scene.voxel_pitch,
+        strict=True,
     )
     apart += [position_weight * step * abs(int(a) - int(b)) for a, b, step in ends]
     return max(0.0, 1.0 - float(np.mean(apart)))
@@ -180,7 +192,9 @@ def knn(scene: Scene, parameters: KnnSettings) -> Floats:
 
 
 def rebuilding(scene: Scene, voxel: int, others: list[int], ridge: float) -> Floats:
-    """Weights w, summing to one, that minimise (I_p - w.n)^2 + ridge |w|^2, from their conditions of optimality:
+    """Weights w, summing to one, that minimise (I_p - w.n)^2 + ridge |w|^2.
+
+    They follow from the conditions of optimality
 
     (d d^T + ridge Id) w + multiplier 1 = d (I_p - m) and 1.w = 1, with d = n - m.
     """
@@ -197,11 +211,11 @@ def rebuilding(scene: Scene, voxel: int, others: list[int], ridge: float) -> Flo
 def information_flow(
     scene: Scene, p: InformationFlowSettings, known: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """L, and for all voxels the pull and its target, given S (voxels, columns)."""
+    """L, and for all voxels the term and its target, given S (voxels, columns)."""
     size = scene.intensity.size
     everywhere = np.ones(scene.intensity.shape, bool)
     mixing, intra = np.zeros((size, size)), np.zeros((size, size))
-    pull, target = np.zeros(size), np.zeros((size, known.shape[1]))
+    term, target = np.zeros(size), np.zeros((size, known.shape[1]))
     intensity = scene.intensity.ravel()
     for i in np.flatnonzero(scene.unknown):
         others = nearest(scene, everywhere, i, p.mixture_neighbours, 1.0, p.mixture_position_weight)
@@ -209,26 +223,28 @@ def information_flow(
         mixing[i, others] -= rebuilding(scene, i, others, p.mixture_ridge)
         for j in nearest(scene, scene.unknown, i, p.intra_neighbours, 1.0, p.intra_position_weight):
             intra[i, j] = affinity(scene, i, j, 1.0, p.intra_position_weight)
-        lesion = nearest(
+        foreground = nearest(
             scene, scene.foreground, i, p.known_neighbours, 1.0, p.known_position_weight
         )
         around = nearest(
             scene, scene.background, i, p.known_neighbours, 1.0, p.known_position_weight
         )
-        w = rebuilding(scene, i, lesion + around, p.mixture_ridge)
-        mine, theirs = w[: len(lesion)], w[len(lesion) :]
-        pull[i] = p.known_strength * (mine @ intensity[lesion] - theirs @ intensity[around]) ** 2
-        target[i] = np.clip(mine @ known[lesion], 0.0, known[lesion].max(axis=0))
+        w = rebuilding(scene, i, foreground + around, p.mixture_ridge)
+        mine, theirs = w[: len(foreground)], w[len(foreground) :]
+        term[i] = (
+            p.known_strength * (mine @ intensity[foreground] - theirs @ intensity[around]) ** 2
+        )
+        target[i] = np.clip(mine @ known[foreground], 0.0, known[foreground].max(axis=0))
     local = closed_form(scene, p.local_epsilon, p.local_mean_reach_mm, p.local_trusted_variance)
     operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
-    more, there = drawn(scene, known, p)
-    both = np.maximum(pull + more, 1e-300)[:, None]
-    target = (pull[:, None] * target + more[:, None] * there) / both
-    return operator + p.local_strength * local, pull + more, target
+    geometric, there = geometric_term(scene, known, p)
+    both = np.maximum(term + geometric, 1e-300)[:, None]
+    target = (term[:, None] * target + geometric[:, None] * there) / both
+    return operator + p.local_strength * local, term + geometric, target
 
 
 def ramp_and_rim(scene: Scene, rim_mm: float) -> tuple[Floats, Floats]:
-    """(voxels,) each: d^2 / (min(d_F, r)^2 + d^2) with d = max(0, d_B - r / 2), and max(0, 1 - d_B / r)^2."""
+    """d^2 / (min(d_F, r)^2 + d^2), d = max(0, d_B - r / 2), and max(0, 1 - d_B / r)^2."""
     places = np.argwhere(np.ones(scene.intensity.shape)) * np.array(scene.spacing_mm)
 
     def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
@@ -243,34 +259,34 @@ def ramp_and_rim(scene: Scene, rim_mm: float) -> tuple[Floats, Floats]:
     return ramp, np.where(from_rest < rim_mm, (1 - from_rest / rim_mm) ** 2, 0.0)
 
 
-def drawn(
+def geometric_term(
     scene: Scene,
     known: Floats,
     p: ClosedFormSettings | LearningBasedSettings | InformationFlowSettings,
 ) -> tuple[Floats, Floats]:
-    """The pull and its target of the methods that follow the ramp, for all voxels."""
-    lesion, (ramp, rim) = (
+    """The term and its target of the methods that follow the ramp, for all voxels."""
+    foreground, (ramp, rim) = (
         known[scene.foreground.ravel()].mean(axis=0),
         ramp_and_rim(scene, p.rim_mm),
     )
     weight = (p.ramp_strength + p.rim_strength * rim) * scene.unknown.ravel()
-    return weight, (p.ramp_strength * ramp / np.maximum(weight, 1e-300))[:, None] * lesion
+    return weight, (p.ramp_strength * ramp / np.maximum(weight, 1e-300))[:, None] * foreground
 
 
 def solve(
     operator: Floats,
     scene: Scene,
     known: Floats,
-    pull: Floats | None = None,
+    term: Floats | None = None,
     target: Floats | None = None,
 ) -> Floats:
     """Eliminate known voxels exactly (Eq. 15)."""
     unknown = scene.unknown.ravel()
     system = operator[np.ix_(unknown, unknown)]
     right = -operator[np.ix_(unknown, ~unknown)] @ known[~unknown]
-    if pull is not None and target is not None:
-        system = system + np.diag(pull[unknown])
-        right = right + (pull[:, None] * target)[unknown]
+    if term is not None and target is not None:
+        system = system + np.diag(term[unknown])
+        right = right + (term[:, None] * target)[unknown]
     alpha = known.copy()
     alpha[unknown] = np.linalg.solve(system, right)
     return np.clip(alpha, 0.0, 1.0)
@@ -281,22 +297,22 @@ def solve_weighted(
     scene: Scene,
     known: Floats,
     weight: float,
-    pull: Floats | None = None,
+    term: Floats | None = None,
     target: Floats | None = None,
 ) -> Floats:
     """Pull known voxels by a weight (Eq. 18)."""
-    held = weight * np.diag((~scene.unknown.ravel()).astype(float))
-    right = held @ known
-    if pull is not None and target is not None:
-        operator = operator + np.diag(pull)
-        right = right + pull[:, None] * target
-    return np.clip(np.linalg.solve(operator + held, right), 0.0, 1.0)
+    penalty = weight * np.diag((~scene.unknown.ravel()).astype(float))
+    right = penalty @ known
+    if term is not None and target is not None:
+        operator = operator + np.diag(term)
+        right = right + term[:, None] * target
+    return np.clip(np.linalg.solve(operator + penalty, right), 0.0, 1.0)
 
 
 def system(
     family: str, scene: Scene, known: Floats, parameters: Parameters
 ) -> tuple[Floats, Floats | None, Floats | None]:
-    """The dense operator of one method, its pull and its target."""
+    """The dense operator of one method, its term and its target."""
     curve = parameters.solver.intensity_curve
     scene = replace(scene, intensity=(1 + curve) * scene.intensity / (1 + curve * scene.intensity))
     if family == "if":
@@ -304,8 +320,8 @@ def system(
     if family == "cf":
         p = parameters.closed_form
         operator = closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance)
-        return operator, *drawn(scene, known, p)
+        return operator, *geometric_term(scene, known, p)
     if family == "lb":
         q = parameters.learning_based
-        return learning_based(scene, q), *drawn(scene, known, q)
+        return learning_based(scene, q), *geometric_term(scene, known, q)
     return knn(scene, parameters.knn), None, None

@@ -1,4 +1,4 @@
-"""`python -m flows.cli` is `halosign`."""
+"""`python -m flows.cli` runs `halosign`."""
 
 from flows.cli.main import main
 

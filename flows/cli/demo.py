@@ -1,4 +1,4 @@
-"""The whole sentence on one machine: stand-in scans -> curate -> pick -> release -> train -> metrics -> report."""
+"""The whole pipeline on one machine: synthetic scans -> curate -> release -> train -> report."""
 
 import shutil
 import sys
@@ -32,50 +32,53 @@ VERSION = "0.1.0"
 
 
 def run_demo(out: Path, workers: int) -> int:
-    """Run the main job on stand-in scans in a folder of its own; run again, it goes on where it stopped.
+    """Run the pipeline on synthetic scans; a second call resumes an interrupted one.
 
     Args:
         out: Folder for ``dicom/``, ``store/`` and ``report.html``.
-        workers: Processes to curate with.
+        workers: Number of worker processes.
 
     Returns:
         The exit code.
     """
-    # Torch takes its time to load; the processes that curate import this module too and need none of it.
+    # Importing torch is slow, and the worker processes that import this module do not need it.
     from flows.train import train
 
-    started, begin = datetime.now(UTC), time.monotonic()
-    dicom, store_url = out / "dicom", str(out / "store")
-    order = CurationJob(SourceSpec("lidc", str(dicom.resolve())), store_url, load_recipe("demo"))
+    started = datetime.now(UTC)
+    begin = time.monotonic()
+    dicom = out / "dicom"
+    store_url = str(out / "store")
+    job = CurationJob(SourceSpec("lidc", str(dicom.resolve())), store_url, load_recipe("demo"))
     console.print(
-        f"[1/6] stand-in scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: real annotations, simulated CT"
+        f"[1/6] synthesize scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: "
+        "real annotations, simulated CT"
     )
     write_synthetic(dicom, DEMO_PATIENTS, SEED)
     store = open_store(store_url, create=True)
     with prefect_server():
         console.print("[2/6] curate: crop, resample, trimap, eight mattes, Zarr case")
-        result = curate(order, cluster=Cluster(workers=workers))
+        result = curate(job, cluster=Cluster(workers=workers))
         show_result(result)
-        console.print("[3/6] automatic pick")
+        console.print("[3/6] choose mattes automatically")
         pick_automatically(store)
-        console.print(f"[4/6] release {VERSION}")
+        console.print(f"[4/6] publish release {VERSION}")
         if not is_published(store, VERSION):
-            publish(store_url, VERSION, order.recipe, "halosign demo")
-        console.print("[5/6] train 3DMM-MG for a short while, measure it")
+            publish(store_url, VERSION, job.recipe, "halosign demo")
+        console.print("[5/6] train 3DMM-MG for a minute and score it")
         network = train(store_url, VERSION, recipe="demo", device="cpu")
-    console.print("[6/6] verify the release, write the report")
+    console.print("[6/6] verify the release and write the report")
     complaints = verify_release(store, VERSION)
     run = RunSummary(
         started.isoformat(timespec="seconds"),
         time.monotonic() - begin,
         workers,
         store_url,
-        order.recipe.name,
+        job.recipe.name,
     )
     members = Release.open(store, VERSION).members
     training = _training(store, network)
     _write_report(store, out / "report.html", run, members, training, verified=not complaints)
-    _say_what_next(out, min(members), complaints)
+    _print_next_steps(out, min(members), complaints)
     return 0 if result.is_clean and not complaints else 1
 
 
@@ -106,7 +109,7 @@ def _write_report(
     )
 
 
-def _say_what_next(out: Path, nodule_id: str, complaints: list[str]) -> None:
+def _print_next_steps(out: Path, nodule_id: str, complaints: list[str]) -> None:
     store = out / "store"
     for complaint in complaints:
         console.print(complaint, markup=False)

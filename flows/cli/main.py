@@ -1,6 +1,7 @@
 """The command line: `halosign`.
 
-Exit codes: 0 done, 1 some nodules failed (the rest is safe), 2 wrong use or refused input.
+Exit codes: 0 success, 1 some nodules have invalid input or failed (all others are stored), 2 wrong
+usage or invalid input.
 """
 
 import json
@@ -19,13 +20,13 @@ from flows.cli.review import review
 from matting.errors import InputError
 from storage.errors import StoreError
 
-# What a command needs is loaded when it runs: `halosign --help` answers at once.
+# Commands import what they need when they run, so that `halosign --help` is fast.
 if TYPE_CHECKING:
     from storage.sources.registry import SourceSpec
     from tasks.curation.context import CurationJob
 
 INTERRUPTED = 130
-"""The shell's convention for a command that Ctrl-C ended."""
+"""The exit code by which shells report a command that Ctrl-C ended."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,57 +34,63 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From annotated CT scans to a released, versioned data set of 3D alpha mattes.",
 )
-release = typer.Typer(no_args_is_help=True, help="Publish and check versions of the data set.")
-store_commands = typer.Typer(no_args_is_help=True, help="Look after a store.")
+release = typer.Typer(
+    no_args_is_help=True, help="Publish, verify, compare and export versions of the data set."
+)
+store_commands = typer.Typer(no_args_is_help=True, help="Maintain a store.")
 app.add_typer(store_commands, name="store")
 app.add_typer(review, name="review")
 app.add_typer(release, name="release")
 
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="YAML file, or `paper` or `demo`; the paper's when left out."),
+    typer.Option("--recipe", help="YAML file, or `paper` or `demo`.", show_default="paper"),
 ]
 DicomOption = Annotated[
-    Path | None, typer.Option("--dicom", help="Folder that holds LIDC-IDRI-xxxx folders of DICOM.")
+    Path | None, typer.Option("--dicom", help="Folder with LIDC-IDRI-xxxx folders of DICOM files.")
 ]
 FilesOption = Annotated[
-    Path | None, typer.Option("--files", help="CSV table of volumes and readers' masks.")
+    Path | None,
+    typer.Option("--files", help="CSV table of volumes and readers' masks (docs/sources.md)."),
 ]
 PatientsOption = Annotated[
-    str | None, typer.Option("--patients", help="Only these, separated by commas.")
+    str | None, typer.Option("--patients", help="Only these patients, comma-separated.")
 ]
 
 
 @app.command(epilog="Example: halosign demo --out ./halosign-demo")
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", help="New folder for scans, store and report.")
-    ] = Path("halosign-demo"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes to curate with.")] = 2,
+    out: Annotated[Path, typer.Option("--out", help="Folder for scans, store and report.")] = Path(
+        "halosign-demo"
+    ),
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 2,
 ) -> None:
-    """Run the whole job on LIDC's real annotations with stand-in CT, and write a report to look at."""
+    """Run the whole pipeline on synthetic CT with real LIDC annotations, and write a report."""
     from flows.cli.demo import run_demo
 
     raise typer.Exit(run_demo(out, workers))
 
 
 @app.command(
-    epilog="Example: halosign standin --dicom ./dicom --patients LIDC-IDRI-0078,LIDC-IDRI-0100"
+    epilog="Example: halosign synthesize --dicom ./dicom --patients LIDC-IDRI-0078,LIDC-IDRI-0100"
 )
-def standin(
-    dicom: Annotated[Path, typer.Option("--dicom", help="Folder to write into.")],
+def synthesize(
+    dicom: Annotated[Path, typer.Option("--dicom", help="Folder to write to.")],
     patients: Annotated[
-        str, typer.Option("--patients", help="LIDC patients, separated by commas.")
+        str, typer.Option("--patients", help="LIDC-IDRI patient ids, comma-separated.")
     ],
     seed: Annotated[
-        int, typer.Option(help="Another seed gives other scans of the same nodules.")
+        int,
+        typer.Option(
+            help="Seed of the simulation; another seed gives other scans of the same nodules."
+        ),
     ] = 20221011,
 ) -> None:
-    """Write stand-in DICOM: real LIDC annotations, simulated CT, known alpha."""
+    """Write synthetic DICOM scans: simulated CT with known alpha, at real LIDC annotations."""
     from storage.sources.synthetic import write_synthetic
 
     for series in write_synthetic(dicom, _names(patients) or (), seed):
-        typer.echo(f"stand-in data: {series}")
+        typer.echo(f"synthetic scan: {series}")
 
 
 @app.command(epilog="Example: halosign plan --dicom ./dicom --store ./store")
@@ -94,15 +101,15 @@ def plan(
     recipe: RecipeOption = None,
     patients: PatientsOption = None,
 ) -> None:
-    """Say what would run and why, and what it would cost; runs nothing."""
+    """Show what `curate` would compute and why, with estimates of time, size and memory."""
     from flows.cli.printing import show_plan
     from storage.store import open_store, store_exists
     from tasks.curation.inventory import take_inventory
     from tasks.curation.plan import make_plan
 
-    order = _order(store, dicom, files, recipe)
-    known = open_store(store) if store_exists(store) else None
-    show_plan(make_plan(known, order, take_inventory(order, _names(patients))))
+    job = _curation_job(store, dicom, files, recipe)
+    opened = open_store(store) if store_exists(store) else None
+    show_plan(make_plan(opened, job, take_inventory(job, _names(patients))))
 
 
 @app.command(epilog="Example: halosign curate --dicom ./dicom --store ./store --workers 2")
@@ -113,23 +120,24 @@ def curate(
     recipe: RecipeOption = None,
     patients: PatientsOption = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")
+        str | None, typer.Option(help="Address of a running Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Local processes; one a core when left out.")
+        int | None,
+        typer.Option(min=1, help="Number of local worker processes.", show_default="one per core"),
     ] = None,
     cluster: Annotated[
-        Path | None, typer.Option(help="YAML file of a Dask cluster: docs/cluster.md.")
+        Path | None, typer.Option(help="YAML file that describes a Dask cluster (docs/cluster.md).")
     ] = None,
     log_format: Annotated[
         Literal["text", "json"],
         typer.Option(
             envvar="HALOSIGN_LOG_FORMAT",
-            help="A bar for people, or one JSON line an event on stderr.",
+            help="A progress bar, or one JSON line per event on stderr.",
         ),
     ] = "text",
 ) -> None:
-    """Bring a store up to date: compute what is missing, keep what is done. Run it again to resume."""
+    """Bring a store up to date: compute the missing cases. Run it again to resume."""
     from flows.cli.printing import show_result
     from flows.curate import curate as curate_flow
     from flows.engine.cluster import Cluster, load_cluster
@@ -139,19 +147,20 @@ def curate(
 
     if sum(map(bool, (scheduler, workers, cluster))) > 1:
         raise typer.BadParameter(
-            "give one of --scheduler, --workers and --cluster: each says where the workers are"
+            "use only one of --scheduler, --workers and --cluster: each of them selects the workers"
         )
-    where = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
+    selected = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
     if log_format == "json":
         log_json()
-    order = _order(store, dicom, files, recipe)
+    job = _curation_job(store, dicom, files, recipe)
     open_store(store, create=True)
     with prefect_server():
-        result = curate_flow(order, _names(patients), where)
+        result = curate_flow(job, _names(patients), selected)
     show_result(result)
-    if not result.stopped:
+    if not result.aborted:
         typer.echo(
-            f"next: halosign review serve --store {store}  (or: halosign review auto --store {store})"
+            f"next: halosign review serve --store {store}  "
+            f"(or: halosign review auto --store {store})"
         )
     raise typer.Exit(0 if result.is_clean else 1)
 
@@ -159,9 +168,9 @@ def curate(
 @app.command(epilog="Example: halosign status --store ./store --json")
 def status(
     store: StoreOption,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count nodules by state, with the reasons of refusals and failures, and say how the last run went."""
+    """Show the number of nodules by state, why nodules are not done, and how the last run went."""
     from flows.cli.printing import show_status, status_facts
     from storage.cases.outcomes import read_outcomes
     from storage.cases.runs import find_last_run
@@ -185,36 +194,41 @@ def why(
     files: FilesOption = None,
     recipe: RecipeOption = None,
 ) -> None:
-    """Say what the store knows of a nodule and, given a source, whether it would be recomputed."""
+    """Show the latest outcome of a nodule and, given a source, whether it would be recomputed."""
     from flows.cli.printing import show_why
     from storage.store import open_store
 
-    order = _order(store, dicom, files, recipe) if dicom or files else None
-    show_why(open_store(store), nodule, order)
+    job = _curation_job(store, dicom, files, recipe) if dicom or files else None
+    show_why(open_store(store), nodule, job)
 
 
-@app.command(epilog="Example: halosign gc --store ./store")
+@app.command(
+    help="List (or, with --delete, remove) unreferenced cases and incomplete files left by "
+    "interrupted runs.",
+    epilog="Example: halosign gc --store ./store",
+)
 def gc(
     store: StoreOption,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Remove it; without this it is only listed.")
+        bool,
+        typer.Option("--delete", help="Remove them; without this option they are only counted."),
     ] = False,
 ) -> None:
-    """Find rubbish: what killed runs left half written and cases that nothing refers to."""
-    from flows.cli.printing import show_rubbish
+    """List or remove what nothing refers to."""
+    from flows.cli.printing import show_garbage
     from storage.maintenance.gc import find_garbage, remove_garbage
     from storage.store import open_store
 
     opened = open_store(store)
-    rubbish = find_garbage(opened)
+    garbage = find_garbage(opened)
     if delete:
-        remove_garbage(opened, rubbish)
-    show_rubbish(rubbish, delete)
+        remove_garbage(opened, garbage)
+    show_garbage(garbage, delete)
 
 
 @store_commands.command("check", epilog="Example: halosign store check --store ./store")
 def store_check(store: StoreOption) -> None:
-    """Read every file of every finished case and compare it with its mark. Mends nothing, says what would."""
+    """Verify every file of every finished case against its SHA-256; print how to repair damage."""
     from rich.console import Console
     from rich.progress import track
 
@@ -224,26 +238,27 @@ def store_check(store: StoreOption) -> None:
 
     opened = open_store(store)
     nodules = list_nodules(opened)
-    checked = track(
-        verify_nodules(opened, nodules), "checking", len(nodules), console=Console(stderr=True)
+    verified = track(
+        verify_nodules(opened, nodules), "verifying", len(nodules), console=Console(stderr=True)
     )
-    complaints = [complaint for found in checked for complaint in found]
+    complaints = [complaint for found in verified for complaint in found]
+    damaged = {complaint.nodule_id for complaint in complaints}
     for complaint in complaints:
         console.print(str(complaint), markup=False)
-    console.print(
-        f"{len(nodules)} nodules checked, {len({c.nodule_id for c in complaints})} damaged"
-    )
+    console.print(f"{len(nodules)} nodules verified, {len(damaged)} damaged")
     raise typer.Exit(1 if complaints else 0)
 
 
 @release.command("publish", epilog="Example: halosign release publish 0.1.0 --store ./store")
 def release_publish(
-    version: Annotated[str, typer.Argument(help="A new version, e.g. 0.1.0.")],
+    version: Annotated[str, typer.Argument(help="New version, e.g. 0.1.0.")],
     store: StoreOption,
     recipe: RecipeOption = None,
-    publisher: Annotated[str, typer.Option(help="Who publishes.", envvar="USER")] = "unknown",
+    publisher: Annotated[
+        str, typer.Option(help="Name of the publisher.", envvar="USER")
+    ] = "unknown",
 ) -> None:
-    """Publish the decided cases as an immutable version, if every gate is passed."""
+    """Publish the cases with a verdict as an immutable version, if they pass all checks."""
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
     from storage.recipe import load_recipe
@@ -251,10 +266,10 @@ def release_publish(
 
     open_store(store)
     with prefect_server():
-        published = publish(store, version, load_recipe(recipe), publisher).manifest
-    typer.echo(
-        f"published {version}: {len(published.members)} nodules, {len(published.case_files)} files"
-    )
+        manifest = publish(store, version, load_recipe(recipe), publisher).manifest
+    nodules = len(manifest.members)
+    files = len(manifest.case_files)
+    typer.echo(f"published {version}: {nodules} nodules, {files} files")
 
 
 @release.command("list", epilog="Example: halosign release list --store ./store")
@@ -268,9 +283,9 @@ def release_list(store: StoreOption) -> None:
 
 @release.command("show", epilog="Example: halosign release show 0.1.0 --store ./store")
 def release_show(
-    version: Annotated[str, typer.Argument(help="A published version.")], store: StoreOption
+    version: Annotated[str, typer.Argument(help="Published version.")], store: StoreOption
 ) -> None:
-    """Show a release's nodules, chosen mattes and splits."""
+    """Show the nodules of a release with their chosen mattes and splits."""
     from flows.cli.printing import show_release, warn_if_withdrawn
     from storage.releases.release import Release
     from storage.store import open_store
@@ -282,9 +297,9 @@ def release_show(
 
 @release.command("verify", epilog="Example: halosign release verify 0.1.0 --store ./store")
 def release_verify(
-    version: Annotated[str, typer.Argument(help="A published version.")], store: StoreOption
+    version: Annotated[str, typer.Argument(help="Published version.")], store: StoreOption
 ) -> None:
-    """Read every file of a release and compare it with its SHA-256."""
+    """Verify every file of a release against its SHA-256."""
     from flows.cli.printing import warn_if_withdrawn
     from storage.releases.release import Release, verify_release
     from storage.store import open_store
@@ -296,8 +311,8 @@ def release_verify(
         typer.echo(complaint)
     if complaints:
         raise typer.Exit(1)
-    files = Release.open(opened, version).manifest.case_files
-    typer.echo(f"{version}: {len(files)} files of cases and its own are as published")
+    files = len(Release.open(opened, version).manifest.case_files)
+    typer.echo(f"{version}: {files} case files and the release's own files verified")
 
 
 @release.command(
@@ -305,14 +320,12 @@ def release_verify(
     epilog="Example: halosign release withdraw 0.1.0 --store ./store --reason mislabelled",
 )
 def release_withdraw(
-    version: Annotated[str, typer.Argument(help="A published version.")],
+    version: Annotated[str, typer.Argument(help="Published version.")],
     store: StoreOption,
-    reason: Annotated[
-        str, typer.Option(help="Why it should not be used any more; stored for good.")
-    ],
-    by: Annotated[str, typer.Option(help="Who withdraws it.", envvar="USER")] = "unknown",
+    reason: Annotated[str, typer.Option(help="Why it must not be used; stored permanently.")],
+    by: Annotated[str, typer.Option(help="Name of who withdraws it.", envvar="USER")] = "unknown",
 ) -> None:
-    """Mark a release as not to be used any more. Its files stay, its version is never used again."""
+    """Mark a release as withdrawn. Its files are kept, and its version is never reused."""
     from storage.releases.release import withdraw_release
     from storage.store import open_store
 
@@ -321,11 +334,11 @@ def release_withdraw(
 
 @release.command("diff", epilog="Example: halosign release diff 0.1.0 0.2.0 --store ./store")
 def release_diff(
-    before: Annotated[str, typer.Argument(help="A published version.")],
-    after: Annotated[str, typer.Argument(help="Another one.")],
+    before: Annotated[str, typer.Argument(help="Published version.")],
+    after: Annotated[str, typer.Argument(help="Version to compare with.")],
     store: StoreOption,
 ) -> None:
-    """Say which nodules were added, removed or changed, and why."""
+    """List the nodules that were added, removed or changed between two releases, and why."""
     from storage.releases.diff import describe, diff_releases
     from storage.releases.release import Release
     from storage.store import open_store
@@ -341,21 +354,22 @@ def release_diff(
     epilog="Example: halosign release export 0.1.0 --store ./store --format nifti --to ./export",
 )
 def release_export(
-    version: Annotated[str, typer.Argument(help="A published version.")],
+    version: Annotated[str, typer.Argument(help="Published version.")],
     store: StoreOption,
     format_: Annotated[str, typer.Option("--format", help="zarr, nifti, npz or dicom-seg.")],
     to: Annotated[
-        Path, typer.Option("--to", help="New folder to write into, or one that was begun.")
+        Path,
+        typer.Option("--to", help="New folder, or one with an incomplete export of the same kind."),
     ],
     dicom: Annotated[
-        Path | None, typer.Option("--dicom", help="The curated scans; dicom-seg refers to them.")
+        Path | None, typer.Option("--dicom", help="The curated scans, which dicom-seg refers to.")
     ] = None,
 ) -> None:
-    """Write a release as files that need nothing of ours. Run it again to resume."""
+    """Export a release to files that other software reads. Run it again to resume."""
     from flows.export import export
 
     typer.echo(
-        f"{to}: {export(store, version, format_, to, dicom)} files, sums in checksums.sha256"
+        f"{to}: {export(store, version, format_, to, dicom)} files, checksums in checksums.sha256"
     )
 
 
@@ -363,45 +377,54 @@ def release_export(
     "reproduce", epilog="Example: halosign release reproduce 0.1.0 --store ./store --dicom ./dicom"
 )
 def release_reproduce(
-    version: Annotated[str, typer.Argument(help="A published version.")],
+    version: Annotated[str, typer.Argument(help="Published version.")],
     store: StoreOption,
     dicom: DicomOption = None,
     files: FilesOption = None,
     to: Annotated[
-        str | None, typer.Option("--to", help="Store to compute into and keep; else a scratch one.")
+        str | None,
+        typer.Option(
+            "--to", help="Store to compute into and keep.", show_default="a temporary store"
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Local processes; one a core when left out.")
+        int | None,
+        typer.Option(min=1, help="Number of local worker processes.", show_default="one per core"),
     ] = None,
 ) -> None:
-    """Compute a release anew with its own recipe and compare every byte with what was published."""
+    """Recompute a release with its own recipe and compare every byte with what was published."""
     from flows.cli.printing import show_reproduction
     from flows.engine.cluster import Cluster
     from flows.reproduce import reproduce
 
-    found = reproduce(store, version, _source(dicom, files), to, Cluster(workers=workers))
-    show_reproduction(version, found)
-    raise typer.Exit(1 if any(one.difference for one in found) else 0)
+    reproductions = reproduce(store, version, _source(dicom, files), to, Cluster(workers=workers))
+    show_reproduction(version, reproductions)
+    raise typer.Exit(1 if any(one.difference for one in reproductions) else 0)
 
 
-# Last, as it comes last on the data's way
+# Last, as in the pipeline overview
 network.register(app)
 
 
 def main() -> NoReturn:
-    """Run the command line; refusals end with exit code 2 and one clear paragraph, never a traceback."""
+    """Run the command line.
+
+    An error in usage or input ends with exit code 2 and one message, without a traceback.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     # The terminal shows our own progress and summary; the engine's chatter stays one setting away.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     try:
         app()
     except (InputError, StoreError) as error:
-        typer.secho(f"refused: {error}", fg="red", err=True)
+        typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.secho(
-                "What is stored stays. Run the same command again to go on.", fg="yellow", err=True
+                "interrupted: stored cases are kept. Run the same command again to resume.",
+                fg="yellow",
+                err=True,
             )
         raise
     sys.exit(0)
@@ -415,7 +438,9 @@ def _names(text: str | None) -> frozenset[str] | None:
     return frozenset(name.strip() for name in text.split(",") if name.strip()) if text else None
 
 
-def _order(store: str, dicom: Path | None, files: Path | None, recipe: str | None) -> "CurationJob":
+def _curation_job(
+    store: str, dicom: Path | None, files: Path | None, recipe: str | None
+) -> "CurationJob":
     from storage.recipe import load_recipe
     from tasks.curation.context import CurationJob
 
@@ -426,7 +451,9 @@ def _source(dicom: Path | None, files: Path | None) -> "SourceSpec":
     from storage.sources.registry import SourceSpec, open_source
 
     if (dicom is None) == (files is None):
-        raise typer.BadParameter("give exactly one source: --dicom FOLDER or --files TABLE.csv")
+        raise typer.BadParameter(
+            "exactly one source is required: --dicom FOLDER or --files TABLE.csv"
+        )
     source = (
         SourceSpec("lidc", str(dicom.resolve()))
         if dicom
@@ -434,7 +461,3 @@ def _source(dicom: Path | None, files: Path | None) -> "SourceSpec":
     )
     open_source(source)
     return source
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Options that commands of several groups share."""
+"""Options shared by commands of several groups."""
 
 from typing import Annotated
 

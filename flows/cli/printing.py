@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, facts for programs."""
+"""Output of the commands: text and tables for people, JSON for programs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.engine.result import CurationResult
+from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
 from qc.review.agreement import Estimate
 from storage.cases.outcomes import find_outcome
@@ -17,6 +17,7 @@ from storage.releases.release import Release, find_withdrawal, read_manifests
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
 from storage.results.scores import scores_url
+from storage.sources.base import Exclusion
 from storage.store import Store
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
@@ -26,69 +27,81 @@ from tasks.reproduce import Reproduction
 if TYPE_CHECKING:
     from qc.review.pages import AgreementPage
 
+STATES = ("done", "refused", "failed")
 REGIONS = {
-    "whole": "all that was measured",
-    "near": "what any reader marked and 5 mm",
-    "unknown": "the unknown voxels",
+    "whole": "the whole patch",
+    "near": "the union of the readers' masks and 5 mm around it",
+    "unknown": "the unknown voxels of the trimap",
 }
+TRUTHS = {"released": "the released matte", "known": "the known alpha of the simulation"}
 TABLE_SCALES = {"sad": 0.1, "mse": 1000.0, "grad": 0.1, "conn": 0.1}
-"""From the raw figures to those that tables print."""
+"""Factors from raw metrics to the units of the tables."""
 
 console = Console(soft_wrap=True, highlight=False)
 
 
 def show_plan(plan: Plan) -> None:
-    """Print what would run and why, grouped by reason, and what it would cost."""
-    todo, kept = plan.to_compute, len(plan.choices) - len(plan.to_compute)
+    """Print what would run and why, grouped by reason, with estimates of time, size and memory."""
+    to_compute = len(plan.to_compute)
+    unchanged = len(plan.actions) - to_compute
     console.print(
-        f"{len(todo)} nodules to compute, {kept} to keep, {len(plan.exclusions)} left out by the selection"
+        f"{to_compute} nodules to compute, {unchanged} unchanged, {_excluded(plan.exclusions)}",
+        markup=False,
     )
-    _reasons("why", Counter(choice.reason for choice in plan.choices))
-    _reasons("left out", Counter(one.reason for one in plan.exclusions))
-    basis = f"{plan.going_by} finished nodules" if plan.going_by else "typical nodules"
-    size_mb = plan.expected_bytes / 1e6
+    _print_reasons("reason", Counter(action.reason for action in plan.actions))
+    _print_reasons("excluded", Counter(exclusion.reason for exclusion in plan.exclusions))
+    basis = "typical nodules"
+    if plan.finished_nodules:
+        basis = f"{plan.finished_nodules} finished nodules"
     console.print(
-        f"expected: {plan.expected_seconds:,.0f} s on one worker, {size_mb:,.1f} MB (going by {basis})"
+        f"expected: {plan.expected_seconds:,.0f} s on one worker, "
+        f"{plan.expected_bytes / 1e6:,.1f} MB (estimated from {basis})"
     )
-    if todo:
-        console.print(
-            f"memory: up to {plan.expected_peak_bytes / 1e6:,.0f} MB for each nodule worked on at a time"
-        )
+    if to_compute:
+        console.print(f"memory: up to {plan.expected_peak_bytes / 1e6:,.0f} MB per worker")
 
 
 def show_result(result: CurationResult) -> None:
-    """Print what a run did and what it could not do."""
-    words = ", ".join(f"{count} {state}" for state, count in result.states.items())
-    kept, left_out = len(result.plan.kept), len(result.plan.exclusions)
+    """Print what a run did, and the nodules with invalid input, failed or excluded."""
+    counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
     console.print(
-        f"{words}; {kept} kept as they were, {left_out} left out by the selection; {result.wall_s} s"
+        f"{counts}; {len(result.plan.unchanged)} unchanged, "
+        f"{_excluded(result.plan.exclusions)}; {result.wall_s} s",
+        markup=False,
     )
-    unfit = [
-        outcome for outcome in (*result.outcomes, *result.plan.kept) if outcome.state != "done"
-    ]
-    _nodules(
-        "refused or failed", [(o.nodule_id, f"{o.state} at {o.stage}", o.reason) for o in unfit]
+    outcomes = (*result.outcomes, *result.plan.unchanged)
+    _print_nodules(
+        "invalid input or failed",
+        [
+            (o.nodule_id, f"{STATE_LABELS[o.state]} at {o.stage}", o.reason)
+            for o in outcomes
+            if o.state != "done"
+        ],
     )
-    _nodules(
-        "left out by the selection",
-        [(one.nodule_id, "", one.reason) for one in result.plan.exclusions],
+    _print_nodules(
+        "excluded",
+        [(exclusion.nodule_id, "", exclusion.reason) for exclusion in result.plan.exclusions],
     )
-    if result.stopped:
-        console.print(result.stopped, style="yellow")
+    if result.aborted:
+        console.print(result.aborted, style="yellow", markup=False)
 
 
 def status_facts(outcomes: list[Outcome], run: Run | None = None) -> dict[str, Any]:
-    """Give a store's state for programs: counts, why nodules are not done, and how the last run went."""
-    judged = [outcome for outcome in outcomes if not outcome.is_selection]
-    unfit = [outcome for outcome in judged if outcome.state != "done"]
+    """Return the state of a store as JSON: counts, reasons, and how the last run went.
+
+    Args:
+        outcomes: The latest outcome of every nodule.
+        run: The last run; None where there was none.
+    """
+    included = [outcome for outcome in outcomes if not outcome.is_selection]
+    unfit = [outcome for outcome in included if outcome.state != "done"]
     excluded = [outcome for outcome in outcomes if outcome.is_selection]
+    counts: Counter[str] = Counter(outcome.state for outcome in included)
     return {
-        "states": {
-            state: sum(o.state == state for o in judged) for state in ("done", "refused", "failed")
-        },
+        "states": {state: counts[state] for state in STATES},
         "left_out": len(excluded),
         "stand_in": any(outcome.synthetic for outcome in outcomes),
-        "stored_bytes": sum(outcome.stored_bytes for outcome in judged),
+        "stored_bytes": sum(outcome.stored_bytes for outcome in included),
         "unfit": [
             {"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason}
             for o in unfit
@@ -99,69 +112,86 @@ def status_facts(outcomes: list[Outcome], run: Run | None = None) -> dict[str, A
 
 
 def show_status(facts: dict[str, Any]) -> None:
-    """Print a store's state for people."""
-    words = ", ".join(f"{count} {state}" for state, count in facts["states"].items())
+    """Print the state of a store, as `status_facts` returns it, for people."""
+    counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in facts["states"].items())
     console.print(
-        f"{words}, {facts['left_out']} left out by the selection; {facts['stored_bytes'] / 1e6:,.1f} MB"
+        f"{counts}, {facts['left_out']} excluded; {facts['stored_bytes'] / 1e6:,.1f} MB stored"
     )
     if facts["stand_in"]:
-        console.print("stand-in data: simulated scans", style="yellow")
-    if run := facts["last_run"]:
-        ending = run["stopped"] or {"none": "still going on, or killed"}.get(
-            run["ending"], run["ending"]
-        )
-        speed = (
-            f", {run['nodules_per_hour']:,.0f} nodules an hour" if run["nodules_per_hour"] else ""
-        )
-        console.print(
-            f"last run: begun {run['started']} on {run['host']}, {ending}{speed}", markup=False
-        )
-    _nodules(
-        "refused or failed",
-        [(o["nodule"], f"{o['state']} at {o['stage']}", o["reason"]) for o in facts["unfit"]],
+        console.print("synthetic data: some or all scans are simulated", style="yellow")
+    if facts["last_run"]:
+        _print_run(facts["last_run"])
+    _print_nodules(
+        "invalid input or failed",
+        [
+            (o["nodule"], f"{STATE_LABELS[o['state']]} at {o['stage']}", o["reason"])
+            for o in facts["unfit"]
+        ],
     )
-    _nodules(
-        "left out by the selection", [(o["nodule"], "", o["reason"]) for o in facts["excluded"]]
+    _print_nodules("excluded", [(o["nodule"], "", o["reason"]) for o in facts["excluded"]])
+
+
+def _print_run(run: dict[str, Any]) -> None:
+    ending = run["stopped"] or run["ending"]
+    if ending == "none":
+        ending = "running, or killed"
+    speed = ""
+    if run["nodules_per_hour"]:
+        speed = f", {run['nodules_per_hour']:,.0f} nodules per hour"
+    console.print(
+        f"last run: started {run['started']} on {run['host']}, {ending}{speed}", markup=False
     )
 
 
-def show_why(store: Store, nodule_id: str, order: CurationJob | None) -> None:
-    """Print what the store knows of a nodule and, given a source, what a run would do with it."""
-    before = find_outcome(store, nodule_id)
-    if before is None:
-        console.print(f"{nodule_id}: the store has no outcome of it")
+def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
+    """Print the latest outcome of a nodule and, given a source, whether a run would compute it.
+
+    Args:
+        store: The store.
+        nodule_id: The nodule.
+        job: The source and the recipe; None where only the store is asked.
+
+    Raises:
+        InputError: The source has no such nodule.
+    """
+    previous = find_outcome(store, nodule_id)
+    if previous is None:
+        console.print(f"{nodule_id}: not in this store", markup=False)
     else:
-        console.print(f"{nodule_id}: {before.state} at {before.stage} {before.reason}".rstrip())
-        console.print(f"case: {before.digest or 'none'}")
-    if order is None:
-        console.print("give --dicom or --files to learn what a run would do with it")
+        state = STATE_LABELS[previous.state]
+        console.print(
+            f"{nodule_id}: {state} at {previous.stage} {previous.reason}".rstrip(), markup=False
+        )
+        console.print(f"case: {previous.digest or 'none'}")
+    if job is None:
+        console.print("with --dicom or --files, this also says whether a run would compute it")
         return
-    inventory = take_inventory(order, None)
-    for one in inventory.exclusions:
-        if one.nodule_id == nodule_id:
-            console.print(f"would be left out: {one.reason}")
+    inventory = take_inventory(job, None)
+    for exclusion in inventory.exclusions:
+        if exclusion.nodule_id == nodule_id:
+            console.print(f"would be excluded: {exclusion.reason}", markup=False)
             return
     for nodule in inventory.nodules:
         if nodule.id == nodule_id:
-            choice = plan_nodule(store, order, nodule, before)
-            console.print(
-                f"would {'be computed' if choice.compute else 'not be computed'}: {choice.reason}"
-            )
+            action = plan_nodule(store, job, nodule, previous)
+            decision = "be computed" if action.compute else "not be computed"
+            console.print(f"would {decision}: {action.reason}", markup=False)
             return
     raise InputError(
         "the source has no such nodule",
         got=nodule_id,
-        expected=f"one of the {len(inventory.nodules)} that `halosign plan` counts",
-        remedy="Check the id; `halosign status --json` lists them.",
+        expected=f"one of its {len(inventory.nodules)} nodules",
+        remedy="Check the id; `halosign status --json` lists the ids.",
     )
 
 
-def show_rubbish(rubbish: Garbage, deleted: bool) -> None:
-    """Print what a store holds without need."""
-    verb = "removed" if deleted else "found (--delete removes it)"
+def show_garbage(garbage: Garbage, deleted: bool) -> None:
+    """Print how much a store holds that nothing refers to."""
+    verb = "removed" if deleted else "found (--delete removes them)"
     console.print(
-        f"{verb}: {len(rubbish.unfinished)} keys of unfinished cases, {len(rubbish.orphans)} keys of finished cases "
-        f"that nothing refers to, {len(rubbish.fragments)} fragments of interrupted writes"
+        f"{verb}: {len(garbage.unfinished)} files of incomplete cases, "
+        f"{len(garbage.orphans)} files of unreferenced cases, "
+        f"{len(garbage.fragments)} incomplete files of interrupted writes"
     )
 
 
@@ -169,27 +199,26 @@ def show_releases(store: Store) -> None:
     """Print the published versions, and which of them were withdrawn."""
     for manifest in read_manifests(store):
         note = " (synthetic data)" if manifest.synthetic else ""
-        count = len(manifest.members)
-        line = f"{manifest.version}  {manifest.published_at}  {count} nodules{note}"
-        tombstone = find_withdrawal(store, manifest.version)
-        console.print(
-            line + (f"  withdrawn: {tombstone.reason}" if tombstone else ""), markup=False
-        )
+        nodules = len(manifest.members)
+        line = f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}"
+        withdrawal = find_withdrawal(store, manifest.version)
+        if withdrawal:
+            line += f"  withdrawn: {withdrawal.reason}"
+        console.print(line, markup=False)
 
 
 def warn_if_withdrawn(store: Store, version: str) -> None:
-    """Print the tombstone of a release that was withdrawn."""
-    tombstone = find_withdrawal(store, version)
-    if tombstone:
-        console.print(str(tombstone), style="yellow", markup=False)
+    """Print when and why a release was withdrawn, if it was."""
+    withdrawal = find_withdrawal(store, version)
+    if withdrawal:
+        console.print(str(withdrawal), style="yellow", markup=False)
 
 
-def show_reproduction(version: str, found: Sequence[Reproduction]) -> None:
-    """Print which nodules of a release came out as they were published, and why others did not."""
-    different = [one for one in found if one.difference]
-    console.print(
-        f"{version}: {len(found) - len(different)} nodules are as published, {len(different)} are not"
-    )
+def show_reproduction(version: str, reproductions: Sequence[Reproduction]) -> None:
+    """Print how many nodules of a release were reproduced byte for byte, and how others differ."""
+    different = [one for one in reproductions if one.difference]
+    reproduced = len(reproductions) - len(different)
+    console.print(f"{version}: {reproduced} nodules reproduced, {len(different)} different")
     for one in different:
         console.print(f"{one.nodule_id}  {one.difference}", markup=False)
 
@@ -210,8 +239,8 @@ def show_release(manifest: Manifest) -> None:
 
 
 def show_agreement(page: "AgreementPage") -> None:
-    """Print where reviewers differ and how far they agree."""
-    console.print(f"{len(page.disputes)} nodules in dispute; the rule is `{page.rule}`")
+    """Print the nodules on which reviewers disagree, and how far reviewers agree overall."""
+    console.print(f"{len(page.disputes)} nodules in dispute; consensus rule: {page.rule}")
     for row in page.disputes:
         votes = sorted(row.consensus.verdicts, key=lambda vote: vote.reviewer)
         words = ", ".join(f"{vote.reviewer}: {vote.choice}" for vote in votes)
@@ -220,86 +249,117 @@ def show_agreement(page: "AgreementPage") -> None:
     for first, second, kappa in page.pairs:
         console.print(f"Cohen's kappa, {first} and {second}: {_estimate(kappa)}", markup=False)
     if page.joint:
-        console.print(f"Fleiss' kappa, everybody: {_estimate(page.joint)}")
+        console.print(f"Fleiss' kappa, all reviewers: {_estimate(page.joint)}")
 
 
 def _estimate(kappa: Estimate) -> str:
     over = f"over {kappa.nodules} nodules"
     if kappa.value is None:
-        return f"not defined {over}"
+        return f"undefined {over}"
     interval = "" if kappa.low is None else f" ({kappa.low:.2f} to {kappa.high:.2f})"
     return f"{kappa.value:.2f}{interval} {over}"
 
 
 def show_scores(store: Store, version: str, split: str, lines: list[Line]) -> None:
-    """Print means over the nodules of a split, region by region, in the units of the literature's tables."""
-    note = "synthetic data, " if Release.open(store, version).manifest.synthetic else ""
+    """Print mean scores over the nodules of a split, in the units of the literature's tables.
+
+    Args:
+        store: Holds the release, and the scores of every nodule.
+        version: The release.
+        split: The split, for the title.
+        lines: The means, one line per matte, ground truth and region.
+    """
+    note = _synthetic_note(store, version)
     for truth, region in dict.fromkeys((line.truth, line.region) for line in lines):
-        against = (
-            "the released matte" if truth == "released" else "the known alpha of the simulation"
-        )
-        table = Table(title=f"{version}, {note}{split}: against {against}, {REGIONS[region]}")
-        for column in ("", "nodules", "SAD / 10", "MSE x 1000", "Grad / 10", "Conn / 10"):
-            table.add_column(column, justify="right" if column else "left")
+        title = f"{version}, {note}{split}: against {TRUTHS[truth]}, {REGIONS[region]}"
+        table = _score_table(title)
         for line in lines:
             if (line.truth, line.region) == (truth, region):
-                figures = [
-                    f"{line.means[name] * scale:.2f}" for name, scale in TABLE_SCALES.items()
-                ]
-                table.add_row(line.matte, str(line.nodules), *figures)
+                values = [f"{line.means[name] * scale:.2f}" for name, scale in TABLE_SCALES.items()]
+                table.add_row(line.matte, str(line.nodules), *values)
         console.print(table)
-    console.print(f"every nodule: {scores_url(store, version)}/{split}", markup=False)
-
-
-def _reasons(title: str, reasons: Counter[str]) -> None:
-    for reason, count in reasons.most_common():
-        console.print(f"  {count:5d}  {title}: {reason}", markup=False)
-
-
-def _nodules(title: str, rows: list[tuple[str, str, str]]) -> None:
-    if rows:
-        console.print(f"{title}:")
-    for nodule_id, state, reason in rows:
-        console.print(f"  {nodule_id}  {state}  {reason}", markup=False)
+    console.print(f"scores per nodule: {scores_url(store, version)}/{split}", markup=False)
 
 
 def show_experiments(store: Store, version: str, recipe: str, region: str = "whole") -> None:
-    """Print Tables 1 to 3 as they are stored, over one region, in the units of the literature's tables."""
-    note = "synthetic data, " if Release.open(store, version).manifest.synthetic else ""
-    for number, what in ((1, "mattes"), (2, "variants of the network")):
+    """Print Tables 1 to 3 as they are stored, in the units of the literature's tables.
+
+    Args:
+        store: Holds the release and its experiments.
+        version: The release.
+        recipe: Name of the recipe.
+        region: Region of Tables 1 and 2, a key of `REGIONS`.
+    """
+    note = _synthetic_note(store, version)
+    for number, subject in ((1, "mattes"), (2, "variants of the network")):
         rows = [row for row in read_table(store, version, recipe, number) if row.region == region]
         for truth in dict.fromkeys(row.truth for row in rows):
-            against = (
-                "the released matte" if truth == "released" else "the known alpha of the simulation"
+            table = _score_table(
+                f"Table {number}, {note}recipe {recipe}: {subject} against {TRUTHS[truth]}, "
+                f"{REGIONS[region]}"
             )
-            title = f"Table {number}, {note}recipe {recipe}: {what} against {against}, {REGIONS[region]}"
-            table = Table(title=title)
-            for column in ("", "nodules", "SAD / 10", "MSE x 1000", "Grad / 10", "Conn / 10"):
-                table.add_column(column, justify="right" if column else "left")
             for row in rows:
                 if row.truth == truth:
-                    table.add_row(
-                        row.matte,
-                        row.nodules,
-                        *(_with_deviation(row, name) for name in TABLE_SCALES),
-                    )
+                    values = [_with_deviation(row, name) for name in TABLE_SCALES]
+                    table.add_row(row.matte, row.nodules, *values)
             console.print(table)
-    costs = read_costs(store, version, recipe)
-    table = Table(title=f"Table 3, recipe {recipe}: what a pass at 1 x 96^3 costs")
-    for column in ("", "parameters", "multiply-adds, G", "seconds", "memory, MB", "device"):
-        table.add_column(column, justify="left" if column in {"", "device"} else "right")
-    for cost in costs:
-        label = network_label(cost.variant, cost.auxiliary)
-        counts = f"{cost.parameters:,}", f"{cost.multiply_adds / 1e9:,.3f}"
-        table.add_row(label, *counts, f"{cost.latency_s:.3f}", f"{cost.peak_mb:,.0f}", cost.device)
-    if costs:
-        console.print(table)
+    _print_costs(store, version, recipe)
     console.print(
         f"other regions: {store.url}/{experiment_prefix(version, recipe)}/table-1.csv", markup=False
     )
 
 
+def _print_costs(store: Store, version: str, recipe: str) -> None:
+    costs = read_costs(store, version, recipe)
+    if not costs:
+        return
+    table = Table(title=f"Table 3, recipe {recipe}: cost of a forward pass at 1 x 96^3")
+    for column in ("", "parameters", "multiply-adds, G", "seconds", "memory, MB", "device"):
+        table.add_column(column, justify="left" if column in {"", "device"} else "right")
+    for cost in costs:
+        table.add_row(
+            network_label(cost.variant, cost.auxiliary),
+            f"{cost.parameters:,}",
+            f"{cost.multiply_adds / 1e9:,.3f}",
+            f"{cost.latency_s:.3f}",
+            f"{cost.peak_mb:,.0f}",
+            cost.device,
+        )
+    console.print(table)
+
+
+def _score_table(title: str) -> Table:
+    table = Table(title=title)
+    for column in ("", "nodules", "SAD / 10", "MSE x 1000", "Grad / 10", "Conn / 10"):
+        table.add_column(column, justify="right" if column else "left")
+    return table
+
+
 def _with_deviation(row: Averages, name: str) -> str:
     scale = TABLE_SCALES[name]
-    mean, deviation = getattr(row, name) * scale, getattr(row, f"{name}_deviation")
+    mean = getattr(row, name) * scale
+    deviation = getattr(row, f"{name}_deviation")
     return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation * scale:.2f}"
+
+
+def _synthetic_note(store: Store, version: str) -> str:
+    return "synthetic data, " if Release.open(store, version).manifest.synthetic else ""
+
+
+def _excluded(exclusions: Sequence[Exclusion]) -> str:
+    """Return the number of excluded nodules, with the reason where all share one."""
+    reasons = {exclusion.reason for exclusion in exclusions}
+    reason = f" ({reasons.pop()})" if len(reasons) == 1 else ""
+    return f"{len(exclusions)} excluded{reason}"
+
+
+def _print_reasons(title: str, reasons: Counter[str]) -> None:
+    for reason, count in reasons.most_common():
+        console.print(f"  {count:5d}  {title}: {reason}", markup=False)
+
+
+def _print_nodules(title: str, rows: list[tuple[str, str, str]]) -> None:
+    if rows:
+        console.print(f"{title}:")
+    for nodule_id, state, reason in rows:
+        console.print(f"  {nodule_id}  {state}  {reason}", markup=False)

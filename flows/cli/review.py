@@ -1,4 +1,4 @@
-"""The command line of the human half: `halosign review`."""
+"""The commands of the review: `halosign review`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +7,19 @@ import typer
 
 from flows.cli.options import StoreOption
 
-review = typer.Typer(no_args_is_help=True, help="Decide which matte of each nodule is released.")
+review = typer.Typer(no_args_is_help=True, help="Choose the matte of each nodule that is released.")
 study = typer.Typer(
     no_args_is_help=True,
-    help="Let clinicians judge the mattes against the readers' masks, blinded.",
+    help="Run a blinded study in which raters compare mattes with readers' masks.",
 )
 review.add_typer(study, name="study")
 
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "--recipe", help="Whose `review` section joins verdicts; the paper's when left out."
+        "--recipe",
+        help="YAML file, or `paper` or `demo`; its section `review` is used.",
+        show_default="paper",
     ),
 ]
 StudyArgument = Annotated[str, typer.Argument(help="Name of the study.")]
@@ -28,38 +30,44 @@ def serve(
     store: StoreOption,
     recipe: RecipeOption = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but this machine's own needs --tokens.")
-    ] = ("127.0.0.1"),
+        str,
+        typer.Option(
+            help="Address to listen on; any other than a loopback address requires --tokens."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8790,
     tokens: Annotated[
-        Path | None, typer.Option(help="File of reviewers and their tokens' SHA-256.")
+        Path | None, typer.Option(help="File with the reviewers and the SHA-256 of their tokens.")
     ] = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="TLS certificate (PEM); without it, put TLS in front.")
-    ] = (None),
-    key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
+        Path | None, typer.Option(help="TLS certificate (PEM); without it, use a TLS proxy.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key of the certificate (PEM).")] = None,
     blind: Annotated[
-        bool, typer.Option("--blind", help="Hide names and shuffle candidates for everybody.")
+        bool,
+        typer.Option("--blind", help="Hide the names of the methods and shuffle the candidates."),
     ] = False,
 ) -> None:
-    """Serve the review page: reviewers look at each nodule's mattes and choose one, or none."""
+    """Serve the review page, on which reviewers choose the matte of each nodule or discard it."""
     from qc.review.server import ServerAddress
     from qc.review.server import serve as serve_page
     from storage.recipe import load_recipe
     from storage.store import open_store
 
-    place = ServerAddress(host, port, tokens, certificate, key)
-    serve_page(open_store(store), load_recipe(recipe).review, place, blind=blind, tell=typer.echo)
+    address = ServerAddress(host, port, tokens, certificate, key)
+    serve_page(
+        open_store(store), load_recipe(recipe).review, address, blind=blind, on_ready=typer.echo
+    )
 
 
 @review.command("token", epilog="Example: halosign review token ann --tokens ./reviewers.txt")
 def token(
-    name: Annotated[str, typer.Argument(help="The reviewer's name.")],
+    name: Annotated[str, typer.Argument(help="Name of the reviewer.")],
     tokens: Annotated[
-        Path, typer.Option(help="File to add the token's SHA-256 to; made where there is none.")
+        Path, typer.Option(help="File to add the SHA-256 of the token to; created if missing.")
     ],
 ) -> None:
-    """Let one more reviewer in: prints a new token, which is shown only this once."""
+    """Create a token for a reviewer. It is printed once and not stored."""
     from qc.review.auth import add_token
 
     typer.echo(add_token(tokens, name))
@@ -67,12 +75,12 @@ def token(
 
 @review.command("auto", epilog="Example: halosign review auto --store ./store")
 def auto(store: StoreOption) -> None:
-    """Pick the best-ranked matte of every nodule that no person decided; recorded as automatic."""
+    """Choose the best-ranked matte of every nodule without a reviewer's verdict."""
     from storage.store import open_store
     from tasks.auto_select import pick_automatically
 
     added = pick_automatically(open_store(store))
-    typer.echo(f"{len(added)} nodules decided automatically")
+    typer.echo(f"{len(added)} verdicts added automatically")
 
 
 @review.command(
@@ -82,10 +90,10 @@ def export(
     store: StoreOption,
     to: Annotated[Path, typer.Option("--to", help="File to write: .csv or .json.")],
     study_name: Annotated[
-        str, typer.Option("--study", help="The verdicts of a study instead.")
+        str, typer.Option("--study", help="Export the verdicts of this study instead.")
     ] = "",
 ) -> None:
-    """Write every verdict, those that were taken back included."""
+    """Export all verdicts to a file, including those that were undone."""
     from storage.reviews.studies import read_study
     from storage.reviews.verdict_files import export_verdicts, read_all_verdicts
     from storage.store import open_store
@@ -99,27 +107,25 @@ def export(
 @review.command("import", epilog="Example: halosign review import ./decisions.csv --store ./store")
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="CSV or JSON as `halosign review export` writes it.")
+        Path, typer.Argument(help="CSV or JSON file written by `halosign review export`.")
     ],
     store: StoreOption,
 ) -> None:
-    """Take in verdicts that were given elsewhere; those that are here already are not added again."""
+    """Import verdicts from a file; verdicts that the store has already are not added again."""
     from storage.reviews.verdict_files import import_verdicts
     from storage.store import open_store
 
     taken = import_verdicts(open_store(store), file)
-    typer.echo(f"{taken.added} verdicts added, {taken.known} known already")
+    typer.echo(f"{taken.added} verdicts added, {taken.known} already present")
     if taken.stale:
-        typer.echo(
-            f"on cases that changed since, so they count for nothing: {', '.join(taken.stale)}"
-        )
+        typer.echo(f"ignored, because their cases have changed since: {', '.join(taken.stale)}")
 
 
 @review.command(
     "disputes", epilog="Example: halosign review disputes --store ./store --recipe ./recipe.yaml"
 )
 def disputes(store: StoreOption, recipe: RecipeOption = None) -> None:
-    """List the nodules on which reviewers differ, and how far reviewers agree."""
+    """List the nodules on which reviewers disagree, with the agreement of the reviewers."""
     from flows.cli.printing import show_agreement
     from qc.review.service import ReviewService
     from storage.recipe import load_recipe
@@ -139,18 +145,21 @@ def disputes(store: StoreOption, recipe: RecipeOption = None) -> None:
 def study_create(
     name: StudyArgument,
     store: StoreOption,
-    nodules: Annotated[int, typer.Option(min=1, help="How many nodules are drawn.")] = 100,
-    raters: Annotated[int, typer.Option(min=1, help="How many people take part.")] = 2,
+    nodules: Annotated[int, typer.Option(min=1, help="Number of nodules to sample.")] = 100,
+    raters: Annotated[int, typer.Option(min=1, help="Number of raters.")] = 2,
     seed: Annotated[
-        int, typer.Option(help="Decides the draw and the order of what is shown.")
+        int, typer.Option(help="Seed of the sample and of the order of presentation.")
     ] = 20221011,
     release: Annotated[
-        str, typer.Option(help="Take the mattes of this version; else those that stand now.")
+        str,
+        typer.Option(help="Use the mattes of this version.", show_default="the current verdicts"),
     ] = "",
     recipe: RecipeOption = None,
-    by: Annotated[str, typer.Option(help="Who makes the study.", envvar="USER")] = "unknown",
+    by: Annotated[
+        str, typer.Option(help="Name of who creates the study.", envvar="USER")
+    ] = "unknown",
 ) -> None:
-    """Draw nodules at random and fix what raters will see."""
+    """Sample nodules at random and fix what each rater will see."""
     from storage.recipe import load_recipe
     from storage.reviews.studies import create_study, plan_study
     from storage.store import open_store
@@ -182,7 +191,7 @@ def study_report(
         Path, typer.Option("--to", help="Folder for report.md, figure.png and answers.csv.")
     ],
 ) -> None:
-    """Report shares per rater with intervals and their agreement; draw the paper's Figure 3."""
+    """Write the report of a study: shares per rater with intervals, agreement, and Figure 3."""
     from qc.review.study_report import write_study_report
     from storage.store import open_store
 

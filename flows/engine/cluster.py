@@ -1,4 +1,4 @@
-"""The Dask cluster that nodules fan out over: our own on this machine, one that stands, or one that a file names."""
+"""The Dask cluster that computes nodules: local, already running, or described by a YAML file."""
 
 import importlib
 import logging
@@ -20,27 +20,28 @@ from matting.errors import InputError
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
-"""A worker computes on one core; libraries that start threads of their own only get in each other's way."""
+"""A worker computes on one core, so libraries must not start threads of their own."""
 
 OWN_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": ONE_THREAD,
-    # One death makes a suspect; it is then tried alone, so more would only cost time.
+    # A nodule whose worker died is run again alone, so retries by Dask would only take time.
     "distributed.scheduler.allowed-failures": 0,
-    # A worker holds one nodule a thread, so nobody else's goes down with it.
+    # A worker holds one nodule per thread, so its death affects no others.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.daemon": True,
-    # Workers keep nothing that could be spilled, and one that paused between nodules would never go on.
+    # Workers hold nothing that could be spilled, and one that paused between nodules would never
+    # resume.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
 }
-"""Dask's settings wherever the scheduler is ours."""
+"""Dask settings for schedulers that Halosign starts."""
 
 _OPTIONS = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Adapt(BaseModel):
-    """How many workers a cluster may have as work comes and goes."""
+    """Bounds for the number of workers of an adaptive cluster."""
 
     model_config = _OPTIONS
 
@@ -49,30 +50,31 @@ class Adapt(BaseModel):
 
 
 class ClusterFile(BaseModel):
-    """A cluster as a YAML file names it: an address, or a class with its arguments."""
+    """Content of a cluster file: an address, or a class with its arguments."""
 
     model_config = _OPTIONS
 
     address: str | None = None
-    """Of a scheduler that stands, e.g. ``tcp://host:8786``."""
+    """Of a running scheduler, e.g. ``tcp://host:8786``."""
     class_: str | None = Field(None, alias="class")
     """Dotted path of a class derived from ``distributed.deploy.Cluster``."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """What the class is called with."""
+    """Keyword arguments of the class."""
     workers: int | None = Field(None, ge=1)
-    """Scale to so many."""
+    """Scale the cluster to this number of workers."""
     adapt: Adapt | None = None
-    """Or let the number follow the work."""
+    """Or adapt the number of workers to the queue."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Dask's own settings by dotted name, e.g. ``distributed.scheduler.worker-ttl``."""
+    """Dask settings by dotted name, e.g. ``distributed.scheduler.worker-ttl``."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_combination(self) -> Self:
         if (self.address is None) == (self.class_ is None):
             raise ValueError("give exactly one of `address` and `class`")
         if self.address and (self.arguments or self.workers or self.adapt):
             raise ValueError(
-                "a scheduler at an `address` brings its own workers: no arguments, workers or adapt"
+                "a scheduler at an `address` has its own workers: "
+                "remove arguments, workers and adapt"
             )
         if self.workers and self.adapt:
             raise ValueError("give `workers` or `adapt`, not both")
@@ -81,71 +83,88 @@ class ClusterFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where nodules are worked on."""
+    """Where nodules are computed."""
 
     scheduler: str | None = None
-    """Address such as ``tcp://host:8786``; None for a cluster of our own on this machine."""
+    """Address such as ``tcp://host:8786``; None for a local cluster."""
     workers: int | None = None
-    """Processes of our own cluster; None for one a core."""
+    """Processes of the local cluster; None for one per core."""
     file: ClusterFile | None = None
-    """What a file said; it goes before the other two."""
+    """Content of a cluster file; it takes precedence over the other two."""
 
 
 LOCAL = Cluster()
 
 
 def load_cluster(path: Path) -> Cluster:
-    """Read a cluster from a YAML file; raises InputError where it is not there or says what cannot be."""
+    """Read a cluster file; raises InputError where it is missing or invalid."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Cluster(file=ClusterFile.model_validate(content))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _bad_file(path, " ".join(str(error).split()), "a readable YAML file") from error
+        raise _invalid_file(path, " ".join(str(error).split()), "a readable YAML file") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _bad_file(
-            path, f"{where}: {first['msg']}".removeprefix(": "), "docs/cluster.md's names"
-        ) from error
+        got = f"{where}: {first['msg']}".removeprefix(": ")
+        raise _invalid_file(path, got, "the settings of docs/cluster.md") from error
 
 
 @contextmanager
 def dask_client(cluster: Cluster) -> Iterator[Client]:
-    """Connect to a scheduler, or start a cluster for the time of the run.
+    """Yield a client of a running scheduler, or of a cluster started for the context.
 
     Raises:
-        InputError: No scheduler answers at the address, or the file's class cannot be had or started.
+        InputError: No scheduler responds at the address, or the cluster of the file cannot be
+            started.
     """
     file = cluster.file
     address = file.address if file else cluster.scheduler
-    settings = {**({} if address else OWN_SETTINGS), **(file.settings if file else {})}
+    settings = {} if address else dict(OWN_SETTINGS)
+    if file:
+        settings |= file.settings
+    _detach_dask_logger()
     with dask.config.set(settings):
         if address is not None:
-            with _connected(address) as client:
+            with _connect(address) as client:
                 yield client
         else:
             with (
-                _named(file) if file else _local(cluster.workers) as started,
+                _start_cluster(file) if file else _start_local_cluster(cluster.workers) as started,
                 Client(started) as client,
             ):
                 yield client
 
 
-def _local(workers: int | None) -> LocalCluster:
+def _detach_dask_logger() -> None:
+    """Install a handler on Dask's logger, as `distributed` does if it is imported before Prefect.
+
+    Imported after Prefect, it would write every INFO line to the handler that Prefect installs on
+    the root logger, where `silence_logs` has no effect.
+    """
+    dask_logger = logging.getLogger("distributed")
+    if not dask_logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(dask.config.get("distributed.admin.log-format")))
+        dask_logger.addHandler(handler)
+        dask_logger.propagate = False
+
+
+def _start_local_cluster(workers: int | None) -> LocalCluster:
     return LocalCluster(
         n_workers=workers or os.cpu_count(),
         threads_per_worker=1,
         dashboard_address="127.0.0.1:0",
-        # A worker that takes its time to leave is ended; it has nothing to lose, so nobody need read of it.
+        # A worker that is slow to exit is killed. It holds nothing, so the warning is of no use.
         silence_logs=logging.ERROR,
     )
 
 
-def _named(file: ClusterFile) -> AnyCluster:
-    """Start the cluster of a file's class."""
-    kind = _cluster_class(str(file.class_))
+def _start_cluster(file: ClusterFile) -> AnyCluster:
+    """Start the cluster that a file describes."""
+    cluster_class = _cluster_class(str(file.class_))
     try:
-        started = kind(**file.arguments)
+        started = cluster_class(**file.arguments)
         if file.workers:
             started.scale(file.workers)
         elif file.adapt:
@@ -154,14 +173,14 @@ def _named(file: ClusterFile) -> AnyCluster:
         raise InputError(
             "the cluster cannot be started",
             got=f"{type(error).__name__}: {error}",
-            expected=f"arguments that {file.class_} takes, and what it needs on this machine",
-            remedy="Mend the cluster file; docs/cluster.md has an example of each kind.",
+            expected=f"valid arguments of {file.class_}, and what it needs on this machine",
+            remedy="Correct the cluster file; docs/cluster.md has an example of each kind.",
         ) from error
     return started
 
 
 def _cluster_class(path: str) -> type[AnyCluster]:
-    """Import a class by its dotted path; only a Dask cluster may be named."""
+    """Import a Dask cluster class by its dotted path; raises InputError for anything else."""
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -170,35 +189,37 @@ def _cluster_class(path: str) -> type[AnyCluster]:
             "the cluster's class cannot be imported",
             got=f"{path}: {error}",
             expected="the dotted path of an installed class, e.g. dask_jobqueue.SLURMCluster",
-            remedy="Install its package beside Halosign, or mend `class` in the cluster file.",
+            remedy="Install its package beside Halosign, or correct `class` in the cluster file.",
         ) from error
     if not (isinstance(found, type) and issubclass(found, AnyCluster)):
         raise InputError(
-            "what the cluster file names is no Dask cluster",
+            "the class in the cluster file is not a Dask cluster",
             got=path,
             expected="a class derived from distributed.deploy.Cluster",
-            remedy="Name such a class, or start the scheduler yourself and give its `address`.",
+            remedy="Use such a class, or start the scheduler yourself and set its `address`.",
         )
     return found
 
 
 @contextmanager
-def _connected(scheduler: str) -> Iterator[Client]:
+def _connect(scheduler: str) -> Iterator[Client]:
     try:
         client = Client(scheduler)
     except (OSError, ValueError) as error:
         raise InputError(
-            "the Dask scheduler does not answer",
+            "the Dask scheduler does not respond",
             got=f"{scheduler}: {error}",
             expected="a running scheduler, e.g. tcp://host:8786",
-            remedy="Start it with `dask scheduler`, or leave --scheduler out for a local cluster.",
+            remedy="Start it with `dask scheduler`, or omit --scheduler to use a local cluster.",
         ) from error
     with client:
         yield client
 
 
-def _bad_file(path: Path, got: str, expected: str) -> InputError:
-    remedy = "Mend the file; docs/cluster.md has an example of each kind."
+def _invalid_file(path: Path, got: str, expected: str) -> InputError:
     return InputError(
-        f"the cluster file {path} cannot be used", got=got, expected=expected, remedy=remedy
+        f"the cluster file {path} is invalid",
+        got=got,
+        expected=expected,
+        remedy="Correct the file; docs/cluster.md has an example of each kind.",
     )

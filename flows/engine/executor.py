@@ -1,16 +1,17 @@
-"""Nodules over workers: batches as Prefect tasks, visible and retried; inside a batch one Dask future a nodule.
+"""Execution of a run: batches of nodules as retried Prefect tasks, one Dask future per nodule.
 
-Only keys and small records travel. Hardly more nodules are under way than there are threads to work on them: a few wait
-at the scheduler, so that no worker waits for this process, the rest here, where it costs nothing. A worker holds one
-nodule a thread, so its death costs at most those.
+Only keys and small records travel between processes. The number of nodules in flight is bounded by
+the number of threads of the cluster: a few more are queued at the scheduler, so that no worker
+waits for this process. A worker holds one nodule per thread, so its death affects at most those.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError
+from contextlib import closing
 
 from distributed import Client, Future
 from distributed.comm.core import CommClosedError
@@ -30,215 +31,268 @@ from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob
 
-BATCHES_AT_ONCE = 2
-"""The next batch begins while the last nodules of one are finishing."""
+CONCURRENT_BATCHES = 2
+"""The next batch begins while the last nodules of the previous one are finishing."""
 
-WORKER = "worker"
-"""The stage of an outcome that a worker's death left behind."""
+WORKER_STAGE = "worker"
+"""The stage of an outcome whose worker died."""
 
-_AHEAD = 4
-"""One nodule waits at the scheduler for so many threads, and at least one."""
+_THREADS_PER_QUEUED_NODULE = 4
+"""One nodule is queued at the scheduler for this many threads, and at least one."""
 
-_COUNT_AGAIN_S = 1.0
-"""Workers come and go; asking the scheduler for every nodule would cost more than it is worth."""
+_THREAD_COUNT_TTL_S = 1.0
+"""Workers come and go, but asking the scheduler before every nodule would be too expensive."""
 
-Work = Callable[[Nodule, CurationJob], Outcome]
-"""What is done with one nodule, on one worker."""
+NoduleFunction = Callable[[Nodule, CurationJob], Outcome]
+"""What a worker runs for one nodule."""
 
 
 class TransientFailures(Exception):
-    """Some nodules of a batch failed for reasons that may pass."""
+    """Some nodules of a batch failed for reasons that may disappear on a retry."""
 
 
 class SchedulerLostError(RunAborted):
-    """The Dask scheduler went away, and with it all that was under way."""
+    """The Dask scheduler is gone, and with it every nodule that was in flight."""
 
 
-def fan_out(
-    work: Work, nodules: tuple[Nodule, ...], order: CurationJob, cluster: Cluster
+def run_nodules(
+    function: NoduleFunction, nodules: tuple[Nodule, ...], job: CurationJob, cluster: Cluster
 ) -> tuple[tuple[Outcome, ...], str]:
-    """Do the work for every nodule on the cluster; gives the outcomes by id, and why it stopped early if it did."""
-    at_least = cluster.file.adapt.maximum if cluster.file and cluster.file.adapt else 1
+    """Run a function for every nodule on a cluster.
+
+    Args:
+        function: Called as `function(nodule, job)` on a worker.
+        nodules: The nodules to run.
+        job: Shared by all of them; its recipe sets batch size, retries and failure budget.
+        cluster: Where the workers are.
+
+    Returns:
+        The outcomes sorted by nodule id, and why the run was aborted (empty where it was not).
+    """
+    min_in_flight = cluster.file.adapt.maximum if cluster.file and cluster.file.adapt else 1
     with (
         dask_client(cluster) as client,
-        ProgressTracker(len(nodules), order.recipe.run.failure_budget) as tally,
+        ProgressTracker(len(nodules), job.recipe.run.failure_budget) as progress,
     ):
         log_on_workers(client)
-        fan = BatchExecutor(work, order, tally, client, at_least)
-        # Two batches have to keep every thread busy.
-        size = max(order.recipe.run.nodules_per_task, fan.threads())
-        stopped = _work_off(
-            fan, [nodules[start : start + size] for start in range(0, len(nodules), size)]
-        )
-        # Dask blames a worker's death on all that it held, culprit and bystander. Alone, the blame is a nodule's own.
-        fan.alone = True
-        for suspect in [
-            nodule
-            for nodule in nodules
-            if not stopped and tally.outcomes[nodule.id].stage == WORKER
-        ]:
-            tally.forget(suspect.id)
-            stopped = stopped or _work_off(fan, [(suspect,)])
-    return tuple(tally.outcomes[key] for key in sorted(tally.outcomes)), stopped
+        executor = BatchExecutor(function, job, progress, client, min_in_flight)
+        # The concurrent batches have to keep every thread busy.
+        size = max(job.recipe.run.nodules_per_task, executor.count_threads())
+        batches = [nodules[start : start + size] for start in range(0, len(nodules), size)]
+        aborted = _run_batches(executor, batches)
+        if not aborted:
+            aborted = _retry_suspects(executor, nodules)
+    return tuple(progress.outcomes[key] for key in sorted(progress.outcomes)), aborted
+
+
+def _retry_suspects(executor: "BatchExecutor", nodules: tuple[Nodule, ...]) -> str:
+    """Run the nodules whose worker died once more, one at a time.
+
+    Dask blames the death of a worker on everything that the worker held. A nodule that runs alone
+    and loses its worker again is the culprit; the others succeed.
+    """
+    outcomes = executor.progress.outcomes
+    suspects = [nodule for nodule in nodules if outcomes[nodule.id].stage == WORKER_STAGE]
+    executor.one_at_a_time = True
+    for suspect in suspects:
+        executor.progress.discard(suspect.id)
+        aborted = _run_batches(executor, [(suspect,)])
+        if aborted:
+            return aborted
+    return ""
 
 
 class BatchExecutor:
-    """What the batches of a run share: the work, the count, the cluster, and how much of it is busy."""
+    """Executor of nodules on a Dask cluster, shared by the concurrent batches of a run."""
 
     def __init__(
         self,
-        work: Work,
-        order: CurationJob,
-        tally: ProgressTracker,
+        function: NoduleFunction,
+        job: CurationJob,
+        progress: ProgressTracker,
         client: Client,
-        at_least: int = 1,
+        min_in_flight: int = 1,
     ) -> None:
-        self.work, self.order, self.tally, self.client = work, order, tally, client
-        self.at_least = at_least
-        """Nodules to have under way however few workers there are: a cluster that adapts grows with what waits."""
-        self.alone = False
-        """True while nothing but one nodule is under way."""
-        self.lost = False
-        """True once the scheduler went away."""
-        self._busy = 0
+        self.function = function
+        self.job = job
+        self.progress = progress
+        self.client = client
+        self.min_in_flight = min_in_flight
+        """Nodules in flight however few workers there are: an adaptive cluster grows with the
+        queue."""
+        self.one_at_a_time = False
+        """True while a single nodule is in flight, so that a dead worker has one possible
+        culprit."""
+        self.scheduler_is_lost = False
+        self._in_flight = 0
         self._changed = threading.Condition()
-        self._threads, self._counted_at = 0, -_COUNT_AGAIN_S
+        self._threads = 0
+        self._counted_at = -_THREAD_COUNT_TTL_S
 
-    def threads(self) -> int:
-        """Count the threads that the cluster has to work with; raises SchedulerLostError."""
-        if time.monotonic() - self._counted_at >= _COUNT_AGAIN_S:
+    def as_completed(self, nodules: Iterable[Nodule]) -> Generator[Outcome, None, None]:
+        """Run nodules and yield outcomes in the order of completion; closing it cancels the rest.
+
+        Raises:
+            SchedulerLostError: The scheduler went away.
+        """
+        pending = deque(nodules)
+        futures: dict[Future[Outcome], Nodule] = {}
+        completed: deque[Future[Outcome]] = deque()
+        try:
+            while pending or futures:
+                if self.scheduler_is_lost:
+                    raise self.lose_scheduler(CancelledError())
+                while pending and (future := self._submit(pending[0], completed)):
+                    futures[future] = pending.popleft()
+                self._wait(completed)
+                while completed:
+                    future = completed.popleft()
+                    yield self._result(future, futures.pop(future))
+        finally:
+            if not self.scheduler_is_lost:
+                self.client.cancel(list(futures))
+
+    def count_threads(self) -> int:
+        """Return the number of threads in the cluster; raises SchedulerLostError."""
+        if time.monotonic() - self._counted_at >= _THREAD_COUNT_TTL_S:
             try:
                 self._threads = sum(self.client.nthreads().values())
             except (OSError, ValueError, RuntimeError, CancelledError) as error:
-                raise self.scheduler_lost(error) from error
+                raise self.lose_scheduler(error) from error
             self._counted_at = time.monotonic()
             if self._threads == 0:
-                self.tally.say("waiting for workers")
+                self.progress.show_message("waiting for workers")
         return self._threads
 
-    def submit(self, nodule: Nodule, finished: deque[Future[Outcome]]) -> Future[Outcome] | None:
-        """Send a nodule to the cluster; it is put into `finished` when it is. None when enough are under way."""
-        threads = self.threads()
-        room = max(self.at_least, threads + max(1, threads // _AHEAD))
+    def lose_scheduler(self, error: BaseException) -> SchedulerLostError:
+        """Mark the scheduler as lost and return the error to raise."""
+        if not self.scheduler_is_lost:
+            logger.error("scheduler lost", extra={"reason": str(error)})
+            # Dask's client logs every request that it can no longer make; our message is the useful
+            # one.
+            for name in list(logging.root.manager.loggerDict):
+                if name.startswith("distributed"):
+                    logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.scheduler_is_lost = True
+        return SchedulerLostError(
+            "run aborted: the connection to the Dask scheduler was lost "
+            f"({type(error).__name__}). Stored cases are kept; when the scheduler is available "
+            "again, run the same command again."
+        )
+
+    def _submit(self, nodule: Nodule, completed: deque[Future[Outcome]]) -> Future[Outcome] | None:
+        """Submit a nodule, whose future is appended to `completed` when done.
+
+        Returns None where enough nodules are in flight.
+        """
+        threads = self.count_threads()
+        queued = max(1, threads // _THREADS_PER_QUEUED_NODULE)
+        limit = max(self.min_in_flight, threads + queued)
         with self._changed:
-            if self._busy >= room:
+            if self._in_flight >= limit:
                 return None
-            self._busy += 1
+            self._in_flight += 1
         try:
-            future = self.client.submit(self.work, nodule, self.order, pure=False)
+            future = self.client.submit(self.function, nodule, self.job, pure=False)
         except (OSError, ValueError, RuntimeError) as error:
-            raise self.scheduler_lost(error) from error
+            raise self.lose_scheduler(error) from error
 
         def done(future: Future[Outcome]) -> None:
             with self._changed:
-                self._busy -= 1
-                finished.append(future)
+                self._in_flight -= 1
+                completed.append(future)
                 self._changed.notify_all()
 
         future.add_done_callback(done)
         return future
 
-    def wait(self, finished: deque[Future[Outcome]]) -> None:
-        """Wait until something finished, here or in another batch, or workers may have come."""
+    def _wait(self, completed: deque[Future[Outcome]]) -> None:
+        """Wait until a nodule of any batch completes, or until workers may have joined."""
         with self._changed:
-            if not finished:
-                self._changed.wait(timeout=_COUNT_AGAIN_S)
+            if not completed:
+                self._changed.wait(timeout=_THREAD_COUNT_TTL_S)
 
-    def scheduler_lost(self, error: BaseException) -> SchedulerLostError:
-        """Note that the scheduler is gone; gives what to raise."""
-        if not self.lost:
-            logger.error("scheduler lost", extra={"reason": str(error)})
-            # The client now tells at length what it can no longer do; ours is the message that helps.
-            for name in list(logging.root.manager.loggerDict):
-                if name.startswith("distributed"):
-                    logging.getLogger(name).setLevel(logging.CRITICAL)
-        self.lost = True
-        return SchedulerLostError(
-            f"stopped early: the Dask scheduler went away ({type(error).__name__}). What is stored stays: when it is "
-            "back, run the same command again."
+    def _result(self, future: Future[Outcome], nodule: Nodule) -> Outcome:
+        """Return the outcome of a future; the death of its worker is a failure, and stored."""
+        try:
+            returned: Outcome = future.result()
+            return returned
+        except (CancelledError, CommClosedError) as error:
+            # Futures are cancelled only when nobody waits for them any more.
+            raise self.lose_scheduler(error) from error
+        except KilledWorker as error:
+            name = type(error).__name__
+            reason = f"{name}: the worker process died, possibly out of memory ({error})"
+        outcome = Outcome(
+            nodule.id,
+            nodule.patient_id,
+            "failed",
+            WORKER_STAGE,
+            reason,
+            transient=not self.one_at_a_time,
         )
+        try:
+            write_outcome(open_store(self.job.store_url), outcome)
+        except StoreError:
+            logger.exception("cannot write the outcome of %s", nodule.id)
+        return outcome
 
 
-def work_off_batch(fan: BatchExecutor, nodules: tuple[Nodule, ...]) -> None:
-    """Do the work for the open nodules of a batch; raises TransientFailures so that Prefect tries it again."""
-    outcomes = fan.tally.outcomes
-    todo = deque(nodule for nodule in nodules if _is_open(outcomes.get(nodule.id)))
-    under_way: dict[Future[Outcome], Nodule] = {}
-    finished: deque[Future[Outcome]] = deque()
-    try:
-        while todo or under_way:
-            if fan.lost:
-                raise fan.scheduler_lost(CancelledError())
-            while todo and (future := fan.submit(todo[0], finished)):
-                under_way[future] = todo.popleft()
-            fan.wait(finished)
-            while finished:
-                future = finished.popleft()
-                fan.tally.check_budget()
-                fan.tally.add(_outcome_of(future, under_way.pop(future), fan))
-    finally:
-        if not fan.lost:
-            fan.client.cancel(list(under_way))
-    transient = [nodule.id for nodule in nodules if _is_open(outcomes[nodule.id])]
+def run_batch(executor: BatchExecutor, nodules: tuple[Nodule, ...]) -> None:
+    """Run the nodules of a batch that have no final outcome yet.
+
+    Raises:
+        TransientFailures: Some failed for transient reasons; Prefect retries the batch.
+        RunAborted: The failure budget is exceeded, or the scheduler is lost.
+    """
+    progress = executor.progress
+    pending = [nodule for nodule in nodules if _is_pending(progress.outcomes.get(nodule.id))]
+    with closing(executor.as_completed(pending)) as outcomes:
+        for outcome in outcomes:
+            progress.check_failure_budget()
+            progress.add(outcome)
+    transient = [nodule.id for nodule in nodules if _is_pending(progress.outcomes[nodule.id])]
     if transient:
         raise TransientFailures(
-            f"{len(transient)} nodules failed for a passing reason, first {transient[0]}"
+            f"{len(transient)} nodules failed for transient reasons, the first is {transient[0]}"
         )
 
 
-def _work_off(fan: BatchExecutor, batches: list[tuple[Nodule, ...]]) -> str:
-    """Work off batches, some at once; gives why it stopped early, if it did."""
-    stopped = ""
-    for future in _batch_task(fan).map(batches):
+def _run_batches(executor: BatchExecutor, batches: list[tuple[Nodule, ...]]) -> str:
+    """Run batches, some concurrently, and return why the run was aborted, if it was."""
+    aborted = ""
+    for future in _batch_task(executor).map(batches):
         future.wait()
-        ending = future.state.result(raise_on_failure=False)
-        if isinstance(ending, RunAborted):
-            stopped = str(ending)
-        elif isinstance(ending, BaseException) and not isinstance(ending, TransientFailures):
-            raise ending
-    return stopped
+        result = future.state.result(raise_on_failure=False)
+        if isinstance(result, RunAborted):
+            aborted = str(result)
+        elif isinstance(result, BaseException) and not isinstance(result, TransientFailures):
+            raise result
+    return aborted
 
 
-def _batch_task(fan: BatchExecutor) -> Task[[tuple[Nodule, ...]], None]:
-    # Prefect walks through a task's arguments; what the batches share changes meanwhile, so it is no argument.
-    run = fan.order.recipe.run
+def _batch_task(executor: BatchExecutor) -> Task[[tuple[Nodule, ...]], None]:
+    # Prefect traverses the arguments of a task. The executor changes meanwhile, so it is bound here
+    # instead.
+    run = executor.job.recipe.run
 
     @task(
         name="curate batch",
         cache_policy=NO_CACHE,
         retries=run.retries,
         retry_delay_seconds=exponential_backoff(backoff_factor=run.retry_delay_s),
-        retry_condition_fn=_is_passing,
+        retry_condition_fn=_is_transient,
     )
     def curate_batch(nodules: tuple[Nodule, ...]) -> None:
-        work_off_batch(fan, nodules)
+        run_batch(executor, nodules)
 
     return curate_batch
 
 
-def _is_passing(_: Task[..., object], __: TaskRun, state: State[object]) -> bool:
+def _is_transient(_: Task[..., object], __: TaskRun, state: State[object]) -> bool:
     return isinstance(state.result(raise_on_failure=False), TransientFailures)
 
 
-def _is_open(outcome: Outcome | None) -> bool:
-    """Tell whether a batch has still to see to a nodule; one that a worker died with waits until it can go alone."""
-    return outcome is None or (outcome.transient and outcome.stage != WORKER)
-
-
-def _outcome_of(future: Future[Outcome], nodule: Nodule, fan: BatchExecutor) -> Outcome:
-    """Give what a future came to; a worker that died with it leaves a failure of that nodule alone."""
-    try:
-        returned: Outcome = future.result()
-        return returned
-    except (CancelledError, CommClosedError) as error:  # we cancel nothing that we still wait for
-        raise fan.scheduler_lost(error) from error
-    except KilledWorker as error:
-        reason = f"{type(error).__name__}: the worker died under this nodule, perhaps for want of memory ({error})"
-    outcome = Outcome(
-        nodule.id, nodule.patient_id, "failed", WORKER, reason, transient=not fan.alone
-    )
-    try:
-        write_outcome(open_store(fan.order.store_url), outcome)
-    except StoreError:
-        logger.exception("the store does not take the outcome of %s", nodule.id)
-    return outcome
+def _is_pending(outcome: Outcome | None) -> bool:
+    """Return whether a batch has to run a nodule; one whose worker died is run alone later."""
+    return outcome is None or (outcome.transient and outcome.stage != WORKER_STAGE)

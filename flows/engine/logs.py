@@ -1,4 +1,4 @@
-"""What a run says while it goes on: a bar for people, or one JSON line an event for machines; on every worker too."""
+"""Logs of a run: a progress bar for people, or one JSON line per event for machines."""
 
 import logging
 import sys
@@ -9,26 +9,26 @@ from pythonjsonlogger.json import JsonFormatter
 
 LogFormat = Literal["text", "json"]
 FORMAT_VARIABLE = "HALOSIGN_LOG_FORMAT"
-"""Environment variable that stands for ``--log-format``."""
+"""Environment variable in place of ``--log-format``."""
 
 logger = logging.getLogger("halosign")
 
 
 class JsonLogsOnWorker(WorkerPlugin):
-    """Make a worker log as the client does; Dask brings it to every worker, those that come later too."""
+    """Plugin that makes workers log JSON lines; Dask installs it on workers that join later too."""
 
     name = "halosign-json-logs"
 
     def setup(self, worker: Worker) -> None:
-        """Begin to log; called by Dask."""
+        """Configure the worker's logger; called by Dask."""
         log_json({"worker": worker.address})
 
 
-def log_json(always: dict[str, Any] | None = None) -> None:
-    """Write one JSON line an event to standard error, from now on in this process.
+def log_json(static_fields: dict[str, Any] | None = None) -> None:
+    """Write one JSON line per event to standard error, from now on in this process.
 
     Args:
-        always: Fields that every line has.
+        static_fields: Fields to add to every line.
     """
     handler = logging.StreamHandler(sys.stderr)
     formatter = JsonFormatter(
@@ -41,7 +41,7 @@ def log_json(always: dict[str, Any] | None = None) -> None:
             "message": "event",
             "exc_info": "error",
         },
-        static_fields=always or {},
+        static_fields=static_fields or {},
     )
     handler.setFormatter(formatter)
     logger.handlers[:] = [handler]
@@ -49,17 +49,15 @@ def log_json(always: dict[str, Any] | None = None) -> None:
     logger.propagate = False
 
 
-def logs_json() -> bool:
-    """Tell whether this process writes JSON lines."""
+def is_json_logging() -> bool:
+    """Return whether this process logs JSON lines."""
     return any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers)
 
 
 def log_on_workers(client: Client) -> None:
-    """Make every worker log as this process does."""
-    if logs_json():
+    """Make every worker log in the format of this process."""
+    if is_json_logging():
         try:
             client.register_plugin(JsonLogsOnWorker())
-        except (
-            Exception
-        ):  # whatever a worker answers; those that did not take it say less, and work as well
-            logger.warning("some workers do not log", exc_info=True)
+        except Exception:  # A worker without the plugin logs less, but computes the same.
+            logger.warning("cannot configure logging on some workers", exc_info=True)

@@ -1,4 +1,4 @@
-"""Prefect's server for the time of one run, where none is configured."""
+"""A Prefect server for the duration of one run, where none is configured."""
 
 import ctypes
 import os
@@ -16,21 +16,25 @@ from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, te
 from matting.errors import InputError
 
 START_TIMEOUT_S = 120.0
-"""A first start creates the database; on a slow disk that takes most of a minute."""
+"""The first start creates the database, which takes most of a minute on a slow disk."""
+
+CONFIGURED_TIMEOUT_S = 10.0
+"""A configured server is running already, so it responds at once or not at all."""
 
 _PR_SET_PDEATHSIG = 1
+"""Option of Linux's `prctl`: the signal to send when the parent dies."""
 
 
 @contextmanager
 def prefect_server() -> Iterator[str]:
-    """Give the URL of a Prefect API: the configured one, or one of our own that lives as long as the run.
+    """Yield the URL of a Prefect API: the configured one, or that of a temporary server.
 
     Raises:
-        InputError: The configured server, or our own, does not answer.
+        InputError: The server does not respond.
     """
     configured = PREFECT_API_URL.value()
     if configured:
-        _wait_until_healthy(configured, timeout_s=10.0, process=None)
+        _wait_until_healthy(configured, CONFIGURED_TIMEOUT_S, process=None)
         yield configured
         return
     port = _free_port()
@@ -72,15 +76,15 @@ def _start(port: int) -> subprocess.Popen[bytes]:
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel to end the server when the run is killed, however it is killed."""
+    """Ask the kernel to terminate the server when its parent dies, even by SIGKILL."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and what it started; it leads a session of its own."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
+    """Terminate the server and its children; it leads its own process group."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.killpg(process.pid, how)
+            os.killpg(process.pid, signal_number)
             process.wait(timeout=10)
         except ProcessLookupError:
             return
@@ -98,13 +102,16 @@ def _wait_until_healthy(
                 return
         except httpx.HTTPError:
             time.sleep(0.2)
-    ended = process.poll() if process else None
+    got = f"no response from {url}"
+    exit_code = process.poll() if process else None
+    if exit_code is not None:
+        got += f"; its process exited with code {exit_code}"
     raise InputError(
-        "the Prefect server does not answer",
-        got=f"no answer from {url}"
-        + (f", its process ended with {ended}" if ended is not None else ""),
+        "the Prefect server does not respond",
+        got=got,
         expected=f"a healthy server within {timeout_s:.0f} s",
-        remedy="Check PREFECT_API_URL, or unset it so that Halosign starts its own; `prefect server start` shows why.",
+        remedy="Check PREFECT_API_URL, or unset it so that Halosign starts its own server; "
+        "`prefect server start` shows why one does not start.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Counting outcomes while they come in: the progress bar or the log, the failure budget, the summary."""
+"""Progress of a run: outcomes counted as they arrive, progress bar or log, failure budget."""
 
 import threading
 from collections import Counter
@@ -16,32 +16,35 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from flows.engine.logs import logger, logs_json
+from flows.engine.logs import is_json_logging, logger
+from flows.engine.result import STATE_LABELS
 from storage.records import Outcome
 
-FEWEST_FOR_BUDGET = 10
-"""Nodules to have seen before their share of failures says anything."""
+MIN_NODULES_FOR_BUDGET = 10
+"""The failure budget is checked once this many nodules have an outcome; a share of fewer means
+little."""
 
 
 class RunAborted(Exception):
-    """A run ends before its last nodule; the message says why and what to do."""
+    """A run stopped before its last nodule; the message says why and what to do."""
 
 
 class FailureBudgetExceeded(RunAborted):
-    """More nodules failed than the recipe allows."""
+    """More nodules failed than the recipe's failure budget allows."""
 
 
 @dataclass(slots=True)
 class ProgressTracker:
-    """What a run has seen so far; shared by the threads that collect outcomes."""
+    """The outcomes of a run so far; shared by the threads that collect them."""
 
     total: int
     budget: float
-    """Share of nodules that may be refused or fail."""
+    """Share of nodules that may have invalid input or fail."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     states: Counter[str] = field(default_factory=Counter)
     """Nodules by state."""
-    _bad: int = 0
+    _unfit: int = 0
+    """Nodules that count against the budget."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _bar: Progress = field(init=False)
 
@@ -54,7 +57,7 @@ class ProgressTracker:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=logs_json(),
+            disable=is_json_logging(),
         )
 
     def __enter__(self) -> Self:
@@ -71,15 +74,14 @@ class ProgressTracker:
         self._bar.stop()
 
     def add(self, outcome: Outcome) -> None:
-        """Count one outcome, the latest of its nodule."""
+        """Count an outcome, in place of an earlier one of the same nodule."""
         with self._lock:
             self._count(self.outcomes.pop(outcome.nodule_id, None), -1)
             self.outcomes[outcome.nodule_id] = outcome.brief
             self._count(outcome, 1)
-            self._show(
-                ", ".join(
-                    f"{count} {state}" for state, count in sorted(self.states.items()) if count
-                )
+            present = {state: count for state, count in self.states.items() if count}
+            self._update_bar(
+                ", ".join(f"{n} {STATE_LABELS[s]}" for s, n in sorted(present.items()))
             )
         facts = {
             "state": outcome.state,
@@ -96,29 +98,32 @@ class ProgressTracker:
             },
         )
 
-    def forget(self, nodule_id: str) -> None:
-        """Take a nodule's outcome back: it goes again."""
+    def discard(self, nodule_id: str) -> None:
+        """Remove a nodule's outcome, because the nodule will run again."""
         with self._lock:
             self._count(self.outcomes.pop(nodule_id), -1)
 
-    def say(self, words: str) -> None:
-        """Show what the run is waiting for, until the next outcome."""
+    def show_message(self, text: str) -> None:
+        """Show a message beside the bar until the next outcome, e.g. what the run waits for."""
         with self._lock:
-            self._show(words)
+            self._update_bar(text)
 
-    def check_budget(self) -> None:
-        """Raise BudgetSpent when too large a share failed."""
-        if len(self.outcomes) >= FEWEST_FOR_BUDGET and self._bad > self.budget * self.total:
+    def check_failure_budget(self) -> None:
+        """Raise FailureBudgetExceeded where too many nodules have invalid input or failed."""
+        if len(self.outcomes) < MIN_NODULES_FOR_BUDGET:
+            return
+        if self._unfit > self.budget * self.total:
             raise FailureBudgetExceeded(
-                f"stopped early: {self._bad} of {len(self.outcomes)} nodules were refused or failed, more than "
-                f"{self.budget:.0%} of {self.total} (run.failure_budget). See `halosign status`; what is stored stays."
+                f"run aborted: {self._unfit} of {len(self.outcomes)} nodules have invalid input or "
+                f"failed, more than {self.budget:.0%} of {self.total} (run.failure_budget). "
+                "`halosign status` lists the reasons; stored cases are kept."
             )
 
     def _count(self, outcome: Outcome | None, step: int) -> None:
         if outcome is not None:
             self.states[outcome.state] += step
-            # What may pass is tried again and counts when it did not.
-            self._bad += step * (outcome.state != "done" and not outcome.transient)
+            # A transient failure is retried, and counts only where the retries fail too.
+            self._unfit += step * (outcome.state != "done" and not outcome.transient)
 
-    def _show(self, words: str) -> None:
-        self._bar.update(self._bar.task_ids[0], completed=len(self.outcomes), description=words)
+    def _update_bar(self, text: str) -> None:
+        self._bar.update(self._bar.task_ids[0], completed=len(self.outcomes), description=text)

@@ -1,4 +1,4 @@
-"""What a run did: the client's account of it."""
+"""The result of a run, as the client sees it."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,28 +6,36 @@ from dataclasses import dataclass
 from storage.records import Outcome
 from tasks.curation.plan import Plan
 
+STATE_LABELS = {
+    "done": "done",
+    "computed": "computed",
+    "found stored": "up to date",
+    "refused": "invalid input",
+    "failed": "failed",
+}
+"""What people read for each state of a nodule; run records and JSON output keep the keys."""
+
 
 @dataclass(frozen=True, slots=True)
 class CurationResult:
-    """What a run did."""
+    """The plan of a run and what became of it."""
 
     plan: Plan
     outcomes: tuple[Outcome, ...]
-    """Of the nodules that were computed now."""
+    """Of the nodules that the plan asked to compute."""
     wall_s: float
-    stopped: str = ""
-    """Why it stopped early; empty when it went to the end."""
+    aborted: str = ""
+    """Why the run was aborted; empty where it was not."""
 
     @property
     def is_clean(self) -> bool:
-        """True when no nodule is refused or failed, the selection apart."""
-        return not self.stopped and all(
-            o.state == "done" for o in (*self.outcomes, *self.plan.kept)
-        )
+        """True where the run was not aborted and every nodule that was not excluded is done."""
+        outcomes = (*self.outcomes, *self.plan.unchanged)
+        return not self.aborted and all(outcome.state == "done" for outcome in outcomes)
 
     @property
     def states(self) -> dict[str, int]:
-        """Nodules by what this run made of them."""
+        """Number of nodules by what this run did: computed, found stored, refused, failed."""
         count = Counter("computed" if o.computed else o.state for o in self.outcomes)
         count["found stored"] = count.pop("done", 0)
         return {state: count[state] for state in ("computed", "found stored", "refused", "failed")}

@@ -1,4 +1,4 @@
-"""Telling how a run went to whoever watches: the store's record, the log, Prefect's pages."""
+"""Reports of a run: its record in the store, the log, and the artifacts in Prefect."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from flows.engine.logs import logger
-from flows.engine.result import CurationResult
+from flows.engine.result import STATE_LABELS, CurationResult
 from storage.cases.runs import write_run
 from storage.errors import StoreError
 from storage.records import Ending, Run
@@ -15,26 +15,30 @@ from storage.store import open_store
 from tasks.curation.context import CurationJob
 from tasks.curation.plan import Plan
 
-ROWS_AT_MOST = 1000
-"""Of the table that Prefect shows; those that did not end well come first. The store has every outcome."""
+MAX_ROWS = 1000
+"""Rows of the table in Prefect; nodules that are not done come first. The store has every
+outcome."""
 
 
-def begin_run(order: CurationJob, plan: Plan) -> Run:
-    """Record that a run begins."""
-    computes, kept, left_out = len(plan.to_compute), len(plan.kept), len(plan.exclusions)
-    run = Run(order.source.location, order.recipe.name, computes, kept, left_out)
-    logger.info(
-        "run begins", extra={"store": order.store_url, "to_compute": computes, "kept": kept}
+def begin_run(job: CurationJob, plan: Plan) -> Run:
+    """Write the record of a run that begins, and log it."""
+    to_compute = len(plan.to_compute)
+    unchanged = len(plan.unchanged)
+    run = Run(
+        job.source.location, job.recipe.name, to_compute, unchanged, excluded=len(plan.exclusions)
     )
-    write_run(open_store(order.store_url), run)
+    logger.info(
+        "run begins", extra={"store": job.store_url, "to_compute": to_compute, "kept": unchanged}
+    )
+    write_run(open_store(job.store_url), run)
     return run
 
 
-def end_run(order: CurationJob, run: Run, result: CurationResult) -> None:
-    """Record how a run ended."""
-    ending: Ending = "stopped early" if result.stopped else "complete"
+def end_run(job: CurationJob, run: Run, result: CurationResult) -> None:
+    """Write the record of a run that ended, and log it."""
+    ending: Ending = "stopped early" if result.aborted else "complete"
     run = replace(
-        run, ending=ending, states=result.states, wall_s=result.wall_s, stopped=result.stopped
+        run, ending=ending, states=result.states, wall_s=result.wall_s, stopped=result.aborted
     )
     facts = {
         "ending": ending,
@@ -42,20 +46,20 @@ def end_run(order: CurationJob, run: Run, result: CurationResult) -> None:
         "nodules_per_hour": run.nodules_per_hour,
         **result.states,
     }
-    logger.info("run ends", extra={**facts, "reason": result.stopped})
+    logger.info("run ends", extra={**facts, "reason": result.aborted})
     try:
-        write_run(open_store(order.store_url), run)
+        write_run(open_store(job.store_url), run)
     except StoreError:
-        logger.exception("the store does not take the record of this run")
+        logger.exception("cannot write the record of this run")
 
 
-def report(order: CurationJob, result: CurationResult) -> None:
-    """Leave the summary where Prefect's users look for it."""
-    kept, left_out = len(result.plan.kept), len(result.plan.exclusions)
+def create_run_artifacts(job: CurationJob, result: CurationResult) -> None:
+    """Create the artifacts of a run in Prefect: its summary, its outcomes, a link to the store."""
+    counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
     text = (
-        f"**Store** `{order.store_url}` · **source** `{order.source.location}` · **recipe** `{order.recipe.name}`\n\n"
-        f"{', '.join(f'{count} {state}' for state, count in result.states.items())}; {kept} kept, "
-        f"{left_out} left out by the selection; {result.wall_s} s. {result.stopped}"
+        f"**Store** `{job.store_url}` · **source** `{job.source.location}` · "
+        f"**recipe** `{job.recipe.name}`\n\n{counts}; {len(result.plan.unchanged)} unchanged, "
+        f"{len(result.plan.exclusions)} excluded; {result.wall_s} s. {result.aborted}"
     )
     unfit_first = sorted(result.outcomes, key=lambda outcome: outcome.state == "done")
     rows: list[dict[str, object]] = [
@@ -66,17 +70,16 @@ def report(order: CurationJob, result: CurationResult) -> None:
             "reason": o.reason,
             "seconds": sum(o.seconds.values()),
         }
-        for o in unfit_first[:ROWS_AT_MOST]
+        for o in unfit_first[:MAX_ROWS]
     ]
-    # Prefect walks through a task's arguments, so a result of many nodules is none.
-    show_in_prefect(order.store_url, rows, text)
+    # Prefect traverses the arguments of a task, so the result of many nodules must not be one.
+    _create_artifacts(job.store_url, rows, text)
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def show_in_prefect(store_url: str, rows: list[dict[str, object]], text: str) -> None:
-    """Make the artifacts of a run."""
+def _create_artifacts(store_url: str, rows: list[dict[str, object]], text: str) -> None:
     create_table_artifact(
         table=rows, key="nodules", description=f"Outcomes of this run in {store_url}"
     )
-    create_markdown_artifact(markdown=text, key="curation", description="What this run did")
+    create_markdown_artifact(markdown=text, key="curation", description="Summary of this run")
     create_link_artifact(link=open_store(store_url).link, link_text=store_url, key="store")

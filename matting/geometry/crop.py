@@ -1,7 +1,8 @@
 """The window around one nodule.
 
 Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 3.2: 128 x 128 in plane, centred on the nodule, and three
-        slices of padding at both ends. Where the window leaves the scan it is padded with air, never shrunk.
+        slices of padding at both ends. Where the window leaves the scan it is padded with air,
+        never shrunk.
 """
 
 from typing import TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matting.errors import InputError
+from matting.geometry.box import box_around
 from matting.geometry.grid import Shape
 from matting.geometry.patch import AIR_HU, Patch
 from matting.parameters import CropSettings
@@ -18,34 +20,38 @@ T = TypeVar("T", bound=np.generic)
 
 
 def crop_to_nodule(patch: Patch, parameters: CropSettings) -> Patch:
-    """Cut the window around the readers' union.
+    """Cut out the window around the readers' union.
 
     Args:
-        patch: Any piece of the scan that holds the whole union.
+        patch: Any part of the scan that holds the whole union.
         parameters: Side of the window in voxels, padding in slices.
 
     Returns:
-        A patch of ``(extent + 2 padding, side, side)`` voxels on the same lattice; what lay outside is air, not valid.
+        A patch of ``(extent + 2 padding, side, side)`` voxels at the same spacing; voxels outside
+        the scan are air and not valid.
 
     Raises:
-        InputError: Nobody marked anything, or the union is wider than the window.
+        InputError: No reader marked anything, or the union is wider than the window.
     """
-    low, high = _bounding_box(np.asarray(patch.readers.any(axis=0)))
+    marked = np.asarray(patch.readers.any(axis=0))
+    _check_marked(marked)
+    z, y, x = box_around(marked, (0, 0, 0))
     side = parameters.in_plane_voxels
-    if max(high[1:] - low[1:]) > side:
+    height = y.stop - y.start
+    width = x.stop - x.start
+    if max(height, width) > side:
         raise InputError(
             "the nodule is wider than the crop",
-            got=f"{high[1] - low[1]} x {high[2] - low[2]} voxels",
+            got=f"{height} x {width} voxels",
             expected=f"at most {side} x {side}",
             remedy="Raise crop.in_plane_voxels in the recipe, or check the masks for stray marks.",
         )
-    centre = (low + high) // 2
     start = (
-        int(low[0]) - parameters.padding_slices,
-        int(centre[1]) - side // 2,
-        int(centre[2]) - side // 2,
+        z.start - parameters.padding_slices,
+        (y.start + y.stop) // 2 - side // 2,
+        (x.start + x.stop) // 2 - side // 2,
     )
-    shape = (int(high[0] - low[0]) + 2 * parameters.padding_slices, side, side)
+    shape = (z.stop - z.start + 2 * parameters.padding_slices, side, side)
     return Patch(
         grid=patch.grid.window(start, shape),
         image_hu=_window(patch.image_hu, start, shape, AIR_HU),
@@ -57,7 +63,7 @@ def crop_to_nodule(patch: Patch, parameters: CropSettings) -> Patch:
     )
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _check_marked(mask: NDArray[np.bool_]) -> None:
     if not mask.any():
         raise InputError(
             "no reader marked anything",
@@ -65,15 +71,10 @@ def _bounding_box(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np
             expected="a marked nodule",
             remedy="Check the masks' files.",
         )
-    spans = [
-        np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        for axis in range(3)
-    ]
-    return np.array([s[0] for s in spans]), np.array([s[-1] + 1 for s in spans])
 
 
 def _window(volume: NDArray[T], start: Shape, shape: Shape, fill: float) -> NDArray[T]:
-    """Cut a box that may reach beyond the volume; `fill` stands where it does."""
+    """Return a box of a volume; voxels of the box outside the volume are `fill`."""
     out = np.full(shape, fill, volume.dtype)
     inside = [
         (max(s, 0), min(s + n, size)) for s, n, size in zip(start, shape, volume.shape, strict=True)

@@ -1,4 +1,4 @@
-"""What travels along the chain: a piece of CT around one nodule with its readers' masks."""
+"""A part of a CT around one nodule with its readers' masks."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,15 @@ from matting.errors import InputError
 from matting.geometry.grid import Grid
 
 AIR_HU = -1000.0
-"""Radiodensity of air; stands wherever the scanner measured nothing."""
+"""Radiodensity of air, and of all voxels that the scanner did not measure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A piece of CT, its readers' masks and where it lies; every array has the grid's shape (z, y, x)."""
+    """A part of a CT, its readers' masks and its grid.
+
+    Every array has the grid's shape (z, y, x).
+    """
 
     grid: Grid
     image_hu: NDArray[np.float32]
@@ -24,10 +27,10 @@ class Patch:
     readers: NDArray[np.bool_]
     """(readers, z, y, x): what each reader marked."""
     known_alpha: NDArray[np.float32] | None = None
-    """The true matte in 0..1 where the data is simulated, else None."""
+    """The true matte in 0..1 if the data is simulated, else None."""
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not lie on the grid."""
+        """Raise InputError for arrays that do not have the grid's shape."""
         for name in ("image_hu", "valid", "known_alpha"):
             array = getattr(self, name)
             if array is not None and array.shape != self.grid.shape:
@@ -35,12 +38,12 @@ class Patch:
                     f"{name} does not fit its grid",
                     got=array.shape,
                     expected=self.grid.shape,
-                    remedy="Give both on one lattice.",
+                    remedy="Resample both to one grid.",
                 )
         if self.readers.shape[1:] != self.grid.shape:
             raise InputError(
                 "the readers' masks do not fit the image",
                 got=self.readers.shape,
                 expected=("readers", *self.grid.shape),
-                remedy="Give every mask on the image's own lattice.",
+                remedy="Resample every mask to the image's grid.",
             )

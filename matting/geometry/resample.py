@@ -1,9 +1,10 @@
-"""From the scanner's lattice to an isotropic one.
+"""Resampling from the scanner's grid to an isotropic one.
 
 Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 3.2: 0.5 mm in each dimension.
-Ours    The image linearly (or by B-splines); each reader's mask through its signed distance, so that the outline is
-        smooth across slices. The distance is edt(inside) - edt(outside): zero lies midway between voxels, where an
-        outline belongs. A voxel is valid only where every sample that made it was.
+Ours    The image linearly (or by B-splines); each reader's mask through its signed distance, so
+        that the outline is smooth across slices. The distance is edt(inside) - edt(outside): zero
+        is midway between voxels, where the outline is. A voxel is valid only if every sample that
+        contributed to it was.
 """
 
 from typing import Literal
@@ -24,18 +25,19 @@ _INTERPOLATORS = {
 }
 
 ALL_SAMPLES_VALID = 0.999
-"""An interpolated validity above this means that no sample with weight was invalid; below 1 for rounding."""
+"""Interpolated validity above which no sample with weight was invalid; below 1 for rounding."""
 
 
 def resample_patch(patch: Patch, parameters: ResampleSettings) -> Patch:
-    """Bring a patch to isotropic voxels.
+    """Resample a patch to isotropic voxels.
 
     Args:
         patch: A patch at native spacing, air where it is not valid.
         parameters: Spacing in mm, interpolation of image and masks.
 
     Returns:
-        A patch with the same first voxel; HU rounded to whole numbers, so that an int16 image holds what is solved.
+        A patch with the same first voxel. HU are rounded to whole numbers, so that the stored int16
+        image is exactly what is solved.
     """
     spacing_mm = (parameters.spacing_mm,) * 3
     grid = patch.grid.with_spacing(spacing_mm)
@@ -56,9 +58,9 @@ def resample_patch(patch: Patch, parameters: ResampleSettings) -> Patch:
             resampled(signed_distance_mm(mask, patch.grid.spacing_mm), "linear") > 0
             for mask in patch.readers
         ]
-    alpha = (
-        None if patch.known_alpha is None else np.clip(resampled(patch.known_alpha, "linear"), 0, 1)
-    )
+    alpha = None
+    if patch.known_alpha is not None:
+        alpha = np.clip(resampled(patch.known_alpha, "linear"), 0, 1)
     return Patch(grid, image_hu, valid, np.stack(readers), alpha)
 
 
@@ -68,37 +70,41 @@ def resample_image(
     grid: Grid,
     parameters: ResampleSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
-    """Bring a CT without readers to isotropic voxels, as `resample_patch` brings one with them.
+    """Resample a CT without readers to isotropic voxels, as `resample_patch` does with readers.
 
     Args:
         image_hu: (z, y, x) on `grid`, air where not valid.
         valid: (z, y, x): True where the scanner measured.
-        grid: Where it lies.
+        grid: The CT's grid.
         parameters: Spacing in mm, interpolation of the image.
 
     Returns:
-        The image in whole HU, what of it is valid, and its grid, which shares the first voxel with `grid`.
+        The image in whole HU, its validity, and its grid, which shares the first voxel with `grid`.
     """
-    nobody = np.zeros((1, *grid.shape), bool)
-    patch = resample_patch(Patch(grid, image_hu.astype(np.float32), valid, nobody), parameters)
+    no_readers = np.zeros((1, *grid.shape), bool)
+    patch = resample_patch(Patch(grid, image_hu.astype(np.float32), valid, no_readers), parameters)
     return patch.image_hu, patch.valid, patch.grid
 
 
 def resample_back(
     values: NDArray[np.floating], spacing_mm: Vector, grid: Grid
 ) -> NDArray[np.float32]:
-    """Bring what was computed on isotropic voxels back to the lattice that they were made from, linearly.
+    """Resample values on isotropic voxels linearly to the grid that these were made from.
 
     Args:
         values: (z, y, x) at `spacing_mm`, sharing the first voxel with `grid`.
-        spacing_mm: Of the values, along (z, y, x).
-        grid: The lattice that is wanted; its outermost voxels may lie up to a voxel beyond the values and repeat them.
+        spacing_mm: Spacing of the values along (z, y, x).
+        grid: The grid to resample to. Its outermost voxels may be up to a voxel beyond the values,
+            whose edge they repeat.
+
+    Returns:
+        Values of the grid's shape.
     """
     return _resample(values.astype(np.float32), spacing_mm, grid, "linear", beyond="edge")
 
 
 def signed_distance_mm(mask: NDArray[np.bool_], spacing_mm: Vector) -> NDArray[np.float32]:
-    """Measure how far each voxel lies inside (positive) or outside (negative) a mask, in mm."""
+    """Return the distance of each voxel to the border of a mask, in mm; positive inside."""
     if not mask.any():
         return np.full(mask.shape, -np.inf, np.float32)
     inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
@@ -114,7 +120,7 @@ def _resample(
     how: Literal["linear", "bspline", "nearest"],
     beyond: Literal["zero", "edge"] = "zero",
 ) -> NDArray[np.float32]:
-    # Both lattices share their first voxel and axes, so the patient's frame cancels out.
+    # Both grids share their first voxel and axes, so position and orientation cancel out.
     image = sitk.GetImageFromArray(values.astype(np.float32))
     image.SetSpacing(spacing_mm[::-1])
     resampler = sitk.ResampleImageFilter()

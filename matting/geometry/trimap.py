@@ -1,10 +1,11 @@
 """Known foreground, known background and the unknown band between them, from the readers' masks.
 
-Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 3.2: the intersection of the masks is foreground, the
-        complement of their union is background, the rest is unknown and is dilated.
-Ours    The band grows by a Euclidean ball in mm, outward from the union and inward into the intersection, also where
-        all readers agree. Inward it stops early where it would eat the foreground: the largest radius up to the
-        recipe's that leaves a connected core. What the scanner did not measure is background.
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 3.2: the intersection of the masks is
+        foreground, the complement of their union is background, the rest is unknown and is dilated.
+Ours    The band is dilated by a Euclidean ball in mm, outward from the union and inward into the
+        intersection, also where all readers agree. The inward radius is reduced where it would
+        remove the foreground: the largest radius up to the recipe's that leaves a connected core.
+        Voxels that the scanner did not measure are background.
 """
 
 from dataclasses import dataclass
@@ -24,14 +25,14 @@ FOREGROUND = 255
 
 @dataclass(frozen=True, slots=True)
 class Trimap:
-    """The labels and how they came about."""
+    """The labels, and what determined them."""
 
     labels: NDArray[np.uint8]
     """(z, y, x): BACKGROUND, UNKNOWN or FOREGROUND."""
     inward_mm: float
-    """How far the unknown band grew into the readers' intersection; less than asked where the core was small."""
+    """Inward radius of the unknown band; less than the recipe's where the core is small."""
     core_voxels: int
-    """Size of the largest 6-connected piece of foreground."""
+    """Size of the largest 6-connected component of the foreground."""
 
 
 def build_trimap(
@@ -46,8 +47,11 @@ def build_trimap(
     Args:
         readers: (readers, z, y, x), what each reader marked.
         valid: (z, y, x), False where nothing was measured.
-        spacing_mm: Voxel spacing along (z, y, x).
+        spacing_mm: Voxel spacing along (z, y, x), above 0.
         parameters: Radius of the band and size of the core.
+
+    Returns:
+        Labels of the readers' shape (z, y, x), the inward radius and the core's size.
 
     Raises:
         InputError: A reader marked nothing, the readers share no voxel, or no background is left.
@@ -74,7 +78,7 @@ def build_trimap(
             expected=f"voxels more than {parameters.dilation_mm} mm outside the readers' union",
             remedy="Use a wider crop or a smaller dilation.",
         )
-    return Trimap(labels, inward_mm, _largest_piece(labels == FOREGROUND))
+    return Trimap(labels, inward_mm, _largest_component(labels == FOREGROUND))
 
 
 def _check_marks(readers: NDArray[np.bool_]) -> None:
@@ -89,20 +93,23 @@ def _check_marks(readers: NDArray[np.bool_]) -> None:
 
 
 def _distance_inside(mask: NDArray[np.bool_], spacing_mm: Vector) -> NDArray[np.float64]:
-    """Give each voxel of a mask its distance to the nearest voxel outside, mm; 0 outside."""
+    """Return the distance in mm of each voxel of a mask to the nearest voxel outside; 0 outside."""
     distance_mm: NDArray[np.float64] = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
     return distance_mm
 
 
 def _largest_inward_radius(depth_mm: NDArray[np.float64], parameters: TrimapSettings) -> float:
-    """Find the largest radius up to the recipe's that leaves a connected core of the wanted size; 0 if none does."""
+    """Return the largest radius up to the recipe's that leaves a core of the size required.
+
+    The core only changes at distances that occur, so those are the radii to try. 0 if none will do.
+    """
     radii_mm = np.unique(depth_mm[(depth_mm > 0) & (depth_mm < parameters.dilation_mm)])
     for radius_mm in [parameters.dilation_mm, *radii_mm[::-1].tolist()]:
-        if _largest_piece(depth_mm > radius_mm) >= parameters.min_core_voxels:
+        if _largest_component(depth_mm > radius_mm) >= parameters.min_core_voxels:
             return float(radius_mm)
     return 0.0
 
 
-def _largest_piece(mask: NDArray[np.bool_]) -> int:
-    pieces, count = ndimage.label(mask)
-    return int(np.bincount(pieces.ravel())[1:].max()) if count else 0
+def _largest_component(mask: NDArray[np.bool_]) -> int:
+    components, count = ndimage.label(mask)
+    return int(np.bincount(components.ravel())[1:].max()) if count else 0

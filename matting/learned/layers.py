@@ -1,9 +1,11 @@
-"""Layers that torch computes slowly on a CPU, computed fast there; anywhere else, and in half precision, torch's own.
+"""Layers that torch computes slowly on a CPU, with kernels of our own there.
 
-Depthwise convolutions, 1x1x1 convolutions of few channels and PReLUs are what a ghost network consists of. torch has
-no good kernels for their gradients on a CPU: a step of 3dmm-mg takes a fraction of the time with these
-(docs/3dmm.md). They are the same mathematics, have the same parameters under the same names, and give the same bits
-whatever the number of threads: each channel is one thread's.
+Ghost networks consist of depthwise convolutions, 1 x 1 x 1 convolutions of few channels, and
+PReLUs. torch has no fast kernels for their gradients on a CPU: a training step of 3dmm-mg takes a
+fraction of the time with these (docs/3dmm.md). On any other device, and in half precision, the
+layers are torch's own. They have the same parameters under the same names and compute the same
+mathematics, with the same bits whatever the number of threads: each channel is computed by one
+thread.
 """
 
 import os
@@ -22,21 +24,21 @@ from matting.learned import cpu_kernels
 
 
 class Depthwise(nn.Conv3d):
-    """A 3x3x3 convolution of each channel by itself."""
+    """A 3 x 3 x 3 convolution of each channel by itself."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, 3, padding=1, groups=width, bias=False)
 
 
 class Pointwise(nn.Conv3d):
-    """A 1x1x1 convolution."""
+    """A 1 x 1 x 1 convolution, on a CPU as one matrix product."""
 
-    def __init__(self, wide: int, out: int, *, bias: bool = True) -> None:
-        super().__init__(wide, out, 1, bias=bias)
+    def __init__(self, channels_in: int, channels_out: int, *, bias: bool = True) -> None:
+        super().__init__(channels_in, channels_out, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give `out` channels."""
-        if not _ours(x):
+        """Mix the channels of (n, channels, z, y, x)."""
+        if not _use_cpu_kernels(x):
             return super().forward(x)
         mixed = torch.matmul(self.weight.flatten(1), x.flatten(2))
         if self.bias is not None:
@@ -45,31 +47,33 @@ class Pointwise(nn.Conv3d):
 
 
 class ConvNormAct(nn.Sequential):
-    """A convolution, its instance norm and, where there is a third part, a PReLU."""
+    """A convolution, its instance norm and, optionally, a PReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give what the last part gives."""
-        convolution, norm, *rest = self
-        if not _ours(x) or x.shape[-1] < 2:
+        """Apply all parts to (n, channels, z, y, x)."""
+        convolution, norm, *activation = self
+        # The kernels handle the first and last column apart, so there must be two.
+        if not _use_cpu_kernels(x) or x.shape[-1] < 2:
             return cast(Tensor, super().forward(x))  # type: ignore[no-untyped-call]
-        slope = rest[0].weight if rest else x.new_ones(1)
+        # Slope 1 is the identity: the layer without activation needs no kernel of its own.
+        slope = activation[0].weight if activation else x.new_ones(1)
         if isinstance(convolution, Depthwise):
-            return _applied(_Cheap, x, convolution.weight, slope, norm.eps)
-        return _applied(_Activation, convolution(x), slope, norm.eps)
+            return _apply(_DepthwiseNormPReLU, x, convolution.weight, slope, norm.eps)
+        return _apply(_NormPReLU, convolution(x), slope, norm.eps)
 
 
 class PReLU(nn.PReLU):
     """Slope 1 above 0, a learned one below; one for all channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep shape and width."""
-        if not _ours(x):
+        """Activate (n, channels, z, y, x)."""
+        if not _use_cpu_kernels(x):
             return super().forward(x)
-        return _applied(_PReLU, x, self.weight)
+        return _apply(_PReLU, x, self.weight)
 
 
-def _ours(x: Tensor) -> bool:
-    """Tell whether the kernels can take this tensor."""
+def _use_cpu_kernels(x: Tensor) -> bool:
+    """Return True if the kernels can take this tensor."""
     single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return (
         x.device.type == "cpu"
@@ -79,90 +83,125 @@ def _ours(x: Tensor) -> bool:
     )
 
 
-def _applied(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+def _apply(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
     return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
-class _Cheap(torch.autograd.Function):
-    """Depthwise convolution, norm and PReLU, channel by channel: a channel stays in the processor's cache meanwhile."""
+class _DepthwiseNormPReLU(torch.autograd.Function):
+    """Depthwise convolution, instance norm and PReLU.
+
+    All three run channel by channel, so that a channel stays in the processor's cache meanwhile.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, slope: Tensor, epsilon: float) -> Tensor:
-        convolved, result = torch.empty_like(x), torch.empty_like(x)
-        seen, middle, out = _channels(x), _channels(convolved), _channels(result)
-        weights, below = _weights(weight), slope.item()
+    def forward(ctx: Any, x: Tensor, weight: Tensor, slope: Tensor, eps: float) -> Tensor:
+        convolved = torch.empty_like(x)
+        out = torch.empty_like(x)
+        x_channels = _channels(x)
+        convolved_channels = _channels(convolved)
+        out_channels = _channels(out)
+        weights = _weights(weight)
+        negative_slope = slope.item()
 
-        def work(c: int) -> tuple[float, float]:
-            cpu_kernels.convolve(seen[c], weights[c % len(weights)], middle[c])
-            return cpu_kernels.activate(middle[c], epsilon, below, out[c])
+        def compute(c: int) -> tuple[float, float]:
+            # Channels of all samples follow each other; they share the weights.
+            kernel = weights[c % len(weights)]
+            cpu_kernels.depthwise_convolution(x_channels[c], kernel, convolved_channels[c])
+            return cpu_kernels.instance_norm_prelu(
+                convolved_channels[c], eps, negative_slope, out_channels[c]
+            )
 
-        ctx.facts = _share(work, len(seen))
+        ctx.statistics = _for_each_channel(compute, len(x_channels))
         ctx.save_for_backward(x, weight, slope, convolved)
-        return result
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, slope, convolved = ctx.saved_tensors
-        result, each = torch.empty_like(x), np.empty((*x.shape[:2], 3, 3, 3), np.float32)
-        seen, middle, wanted, out = (
-            _channels(t) for t in (x, convolved, gradient.contiguous(), result)
-        )
-        slots, mirrored, below = (
-            each.reshape(-1, 3, 3, 3),
-            _weights(weight.flip(2, 3, 4)),
-            slope.item(),
-        )
+        grad_x = torch.empty_like(x)
+        # One gradient a sample, added up in the end: threads never add to the same weights.
+        grad_weights = np.empty((*x.shape[:2], 3, 3, 3), np.float32)
+        x_channels = _channels(x)
+        convolved_channels = _channels(convolved)
+        grad_out_channels = _channels(grad_out.contiguous())
+        grad_x_channels = _channels(grad_x)
+        grad_weight_slots = grad_weights.reshape(-1, 3, 3, 3)
+        # The gradient by the input is the convolution with the mirrored kernel.
+        mirrored = _weights(weight.flip(2, 3, 4))
+        negative_slope = slope.item()
 
-        def work(c: int) -> float:
-            inner, (mean, scale) = np.empty_like(middle[c]), ctx.facts[c]
-            sloped = cpu_kernels.activate_back(middle[c], mean, scale, below, wanted[c], inner)
-            cpu_kernels.weight_gradient(seen[c], inner, slots[c])
-            cpu_kernels.convolve(inner, mirrored[c % len(mirrored)], out[c])
-            return sloped
+        def compute(c: int) -> float:
+            mean, rstd = ctx.statistics[c]
+            grad_convolved = np.empty_like(convolved_channels[c])
+            grad_slope = cpu_kernels.instance_norm_prelu_backward(
+                convolved_channels[c],
+                mean,
+                rstd,
+                negative_slope,
+                grad_out_channels[c],
+                grad_convolved,
+            )
+            cpu_kernels.depthwise_weight_gradient(
+                x_channels[c], grad_convolved, grad_weight_slots[c]
+            )
+            kernel = mirrored[c % len(mirrored)]
+            cpu_kernels.depthwise_convolution(grad_convolved, kernel, grad_x_channels[c])
+            return grad_slope
 
-        sloped = sum(_share(work, len(seen)))
-        return result, torch.from_numpy(each.sum(axis=0)[:, None]), slope.new_tensor([sloped]), None
+        grad_slope = sum(_for_each_channel(compute, len(x_channels)))
+        grad_weight = torch.from_numpy(grad_weights.sum(axis=0)[:, None])
+        return grad_x, grad_weight, slope.new_tensor([grad_slope]), None
 
 
 def _weights(weight: Tensor) -> NDArray[np.float32]:
-    """Give (channels, 3, 3, 3)."""
+    """Return depthwise weights as (channels, 3, 3, 3)."""
     values: NDArray[np.float32] = weight.detach().contiguous().numpy()[:, 0]
     return values
 
 
-class _Activation(torch.autograd.Function):
+class _NormPReLU(torch.autograd.Function):
+    """Instance norm and PReLU, channel by channel."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: Tensor, epsilon: float) -> Tensor:
-        result = torch.empty_like(x)
-        seen, out, below = _channels(x), _channels(result), slope.item()
-        ctx.facts = _share(
-            lambda c: cpu_kernels.activate(seen[c], epsilon, below, out[c]), len(seen)
-        )
+    def forward(ctx: Any, x: Tensor, slope: Tensor, eps: float) -> Tensor:
+        out = torch.empty_like(x)
+        x_channels = _channels(x)
+        out_channels = _channels(out)
+        negative_slope = slope.item()
+
+        def compute(c: int) -> tuple[float, float]:
+            return cpu_kernels.instance_norm_prelu(
+                x_channels[c], eps, negative_slope, out_channels[c]
+            )
+
+        ctx.statistics = _for_each_channel(compute, len(x_channels))
         ctx.save_for_backward(x, slope)
-        return result
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, None]:
         x, slope = ctx.saved_tensors
-        result = torch.empty_like(x)
-        seen, wanted, out, below = (
-            _channels(x),
-            _channels(gradient.contiguous()),
-            _channels(result),
-            slope.item(),
-        )
+        grad_x = torch.empty_like(x)
+        x_channels = _channels(x)
+        grad_out_channels = _channels(grad_out.contiguous())
+        grad_x_channels = _channels(grad_x)
+        negative_slope = slope.item()
 
-        def work(c: int) -> float:
-            mean, scale = ctx.facts[c]
-            return cpu_kernels.activate_back(seen[c], mean, scale, below, wanted[c], out[c])
+        def compute(c: int) -> float:
+            mean, rstd = ctx.statistics[c]
+            return cpu_kernels.instance_norm_prelu_backward(
+                x_channels[c], mean, rstd, negative_slope, grad_out_channels[c], grad_x_channels[c]
+            )
 
-        slopes = _share(work, len(seen))
-        return result, slope.new_tensor([sum(slopes)]), None
+        grad_slopes = _for_each_channel(compute, len(x_channels))
+        return grad_x, slope.new_tensor([sum(grad_slopes)]), None
 
 
 class _PReLU(torch.autograd.Function):
+    """PReLU: torch's forward pass, which is fast, and a backward pass of our own."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(x, slope)
@@ -170,30 +209,42 @@ class _PReLU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
-        result = torch.empty_like(x)
-        seen, wanted, out = _channels(x), _channels(gradient.contiguous()), _channels(result)
-        by = slope.item()
-        slopes = _share(lambda c: cpu_kernels.slope_back(seen[c], by, wanted[c], out[c]), len(seen))
-        return result, slope.new_tensor([sum(slopes)])
+        grad_x = torch.empty_like(x)
+        x_channels = _channels(x)
+        grad_out_channels = _channels(grad_out.contiguous())
+        grad_x_channels = _channels(grad_x)
+        negative_slope = slope.item()
+
+        def compute(c: int) -> float:
+            return cpu_kernels.prelu_backward(
+                x_channels[c], negative_slope, grad_out_channels[c], grad_x_channels[c]
+            )
+
+        grad_slopes = _for_each_channel(compute, len(x_channels))
+        return grad_x, slope.new_tensor([sum(grad_slopes)])
 
 
 def _channels(x: Tensor) -> NDArray[np.float32]:
-    """Give (n * channels, z, y, x), sharing the tensor's memory."""
+    """Return (n * channels, z, y, x), sharing the tensor's memory."""
     volumes: NDArray[np.float32] = x.detach().flatten(0, 1).numpy()
     return volumes
 
 
-def _share(work: Callable[[int], Any], channels: int) -> list[Any]:
-    """Do every channel's work, on as many threads as torch may use; gives the results in the channels' order."""
+def _for_each_channel(compute: Callable[[int], Any], channels: int) -> list[Any]:
+    """Call `compute` for every channel, on as many threads as torch may use.
+
+    The kernels release the interpreter's lock. Results come in the order of the channels, so sums
+    over them do not depend on which thread was done first.
+    """
     threads = torch.get_num_threads()
     if threads == 1:
-        return [work(channel) for channel in range(channels)]
-    return list(_pool(threads, os.getpid()).map(work, range(channels)))
+        return [compute(channel) for channel in range(channels)]
+    return list(_pool(threads, os.getpid()).map(compute, range(channels)))
 
 
 @cache
 def _pool(threads: int, _process: int) -> ThreadPoolExecutor:
-    """Give this process's threads; those of the process that it was forked from are not there."""
+    """Return this process's threads; after a fork those of the parent do not exist."""
     return ThreadPoolExecutor(threads, "layers")

@@ -9,9 +9,10 @@
         mass_outside          sum of a outside the readers' union / sum of a                        share
         clipped               how far the solve left 0..1 at worst                                  opacity
 
-Low is good in all of them. F and B, the colours of lesion and surroundings, are smooth: constant within a box that
-reaches SMOOTHNESS_MM to every side, so that I is a line in a there, fitted by least squares. None of the figures is
-the error; together they order the candidates for whoever has to choose, and `rank` chooses where nobody does.
+Low is good in all of them. F and B, the colours of lesion and surroundings, are smooth: constant
+within a box that reaches SMOOTHNESS_MM to every side, so that I is a line in a there, fitted by
+least squares. None of the figures is the error; together they order the candidates for whoever has
+to choose, and `rank` chooses where nobody does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +36,11 @@ SMOOTHNESS_MM = 3.0
 FLAT = 1e-6
 """Variance of alpha below which a neighbourhood shows one colour only."""
 CERTAINTY = 1e-3
-"""Alpha is kept this far from 0 and 1 in the cross-entropy, which is infinite at a wrong certainty."""
+"""Alpha is kept this far from 0 and 1 in the cross-entropy, which is infinite at a wrong certainty.
+"""
 TIED = 0.005
-"""Candidates whose mattes differ by less than this on average are tied: a reviewer need not look at both."""
+"""Candidates whose mattes differ by less than this on average are tied: a reviewer need not look at
+both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +123,9 @@ def pairwise_differences(solutions: Mapping[str, Solution], unknown: Mask) -> li
 def rank(figures: Sequence[CandidateMetrics]) -> list[str]:
     """Order candidates best first: the automatic pick is the first.
 
-    Agreement with the readers decides, then the compositing residual, then the order given. The other figures warn
-    but do not rank: on simulated nodules with known mattes they favour candidates that are too small or too blurred,
-    and mixing them in made the pick worse.
+    Agreement with the readers decides, then the compositing residual, then the order given. The
+    other figures warn but do not rank: on simulated nodules with known mattes they favour
+    candidates that are too small or too blurred, and mixing them in made the pick worse.
     """
     return [
         f.method for f in sorted(figures, key=lambda f: (f.cross_entropy, f.compositing_residual))

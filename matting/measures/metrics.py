@@ -3,25 +3,32 @@
 Paper   Wang et al., 3D Matting, arXiv 2210.05104, Eq. 31-33; C. Rhemann et al., A Perceptually Motivated Online
         Benchmark for Image Matting, CVPR 2009, doi:10.1109/CVPR.2009.5206503.
 
-        figure               formula                              unit                       range
-        absolute_difference  SAD = sum |a^ - a|                   voxels of full opacity     0 .. voxels
-        squared_error        MSE = mean (a^ - a)^2                opacity squared            0 .. 1
-        mean_absolute_error  mean |a^ - a|                        opacity                    0 .. 1
-        gradient_error       Grad = sum (|grad a^| - |grad a|)^2  opacity squared per voxel  0 ..
-        connectivity_error   Conn = sum |phi(a^) - phi(a)|        voxels of full opacity     0 .. voxels
+        metric               formula                              unit
+        sad                  SAD = sum |a^ - a|                   voxels of full opacity
+        mse                  MSE = mean (a^ - a)^2                opacity squared
+        mean_absolute_error  mean |a^ - a|                        opacity
+        gradient_error       Grad = sum (|grad a^| - |grad a|)^2  opacity squared per voxel
+        connectivity_error   Conn = sum |phi(a^) - phi(a)|        voxels of full opacity
 
-a^ is the prediction, a the truth; sum and mean run over a region. Nothing is rescaled or rounded before. Tables in the
-literature print MSE times 1e3 and the sums divided by 10.
+a^ is the prediction, a the truth; sum and mean run over a region. All are 0 or more, and 0 for the
+truth itself. Nothing is rescaled or rounded before. Tables in the literature print MSE times 1e3
+and the sums divided by 10.
+
+`matte_errors` computes SAD, MSE, Grad and Conn over several regions at once. What each voxel adds
+to a metric is defined once, in `_absolute_errors`, `_squared_errors`, `_gradient_errors` and
+`_connectivity_errors`.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from matting.errors import InputError
-from matting.geometry.box import Box, box_around
+from matting.geometry.box import box_around
 
 GradientMode = Literal["clean", "dim", "vector"]
 GRADIENT_SIGMA = 1.4
@@ -29,7 +36,7 @@ GRADIENT_SIGMA = 1.4
 GRADIENT_REACH = 4
 """Half-width in voxels of its kernel."""
 CONNECTIVITY_STEPS = 10
-"""Thresholds at which connectivity is looked at: 1/10, 2/10, ... 10/10."""
+"""Number of thresholds of the connectivity error: 1/10, 2/10, ... 10/10."""
 CONNECTIVITY_SLACK = 0.15
 """Opacity by which a voxel may exceed its connected level without counting as unconnected."""
 
@@ -37,7 +44,7 @@ CONNECTIVITY_SLACK = 0.15
 def sad(
     alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]
 ) -> float:
-    """Give SAD over a region, in voxels of full opacity (Eq. 31).
+    """Return SAD over a region, in voxels of full opacity (Eq. 31).
 
     Args:
         alpha: (z, y, x), the prediction, 0..1.
@@ -47,13 +54,14 @@ def sad(
     Raises:
         InputError: The arrays' shapes differ.
     """
-    return float(np.abs(_differences(alpha, truth, region)).sum())
+    _check_shapes(alpha.shape, truth.shape, region.shape)
+    return float(_absolute_errors(alpha[region], truth[region]).sum())
 
 
 def mse(
     alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]
 ) -> float:
-    """Give MSE over a region (Eq. 32).
+    """Return MSE over a region (Eq. 32).
 
     Args:
         alpha: (z, y, x), the prediction, 0..1.
@@ -63,13 +71,15 @@ def mse(
     Raises:
         InputError: The arrays' shapes differ or the region is empty.
     """
-    return float((_differences(alpha, truth, _filled(region)) ** 2).mean())
+    _check_shapes(alpha.shape, truth.shape, region.shape)
+    _check_not_empty(region)
+    return float(_squared_errors(alpha[region], truth[region]).mean())
 
 
 def mean_absolute_error(
     alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]
 ) -> float:
-    """Give the mean absolute difference over a region: SAD for each voxel.
+    """Return the mean absolute difference over a region: SAD per voxel.
 
     Args:
         alpha: (z, y, x), the prediction, 0..1.
@@ -79,7 +89,9 @@ def mean_absolute_error(
     Raises:
         InputError: The arrays' shapes differ or the region is empty.
     """
-    return float(np.abs(_differences(alpha, truth, _filled(region))).mean())
+    _check_shapes(alpha.shape, truth.shape, region.shape)
+    _check_not_empty(region)
+    return float(_absolute_errors(alpha[region], truth[region]).mean())
 
 
 def gradient_error(
@@ -89,15 +101,15 @@ def gradient_error(
     *,
     mode: GradientMode = "clean",
 ) -> float:
-    """Give Grad over a region: the squared difference of the gradients' lengths (Rhemann et al.).
+    """Return Grad over a region: squared differences of the gradients' lengths (Rhemann et al.).
 
     Args:
         alpha: (z, y, x), the prediction, 0..1.
         truth: (z, y, x), 0..1.
         region: (z, y, x), where to sum.
-        mode: "clean": a ramp of 1 per voxel has gradient 1. "dim": the kernel has unit norm, as in widely used
-            evaluation code. "vector": the difference of the gradients themselves, as Eq. 33 prints it, with the clean
-            kernel.
+        mode: "clean": a ramp of 1 per voxel has gradient 1. "dim": the kernel has unit norm, as in
+            widely used evaluation code. "vector": the difference of the gradients themselves, as
+            Eq. 33 prints it, with the clean kernel.
 
     Raises:
         InputError: The arrays' shapes differ.
@@ -106,22 +118,23 @@ def gradient_error(
     if not region.any():
         return 0.0
     box = box_around(region, (GRADIENT_REACH,) * 3)
-    predicted, true = _gradient(alpha[box], mode), _gradient(truth[box], mode)
-    apart = predicted - true
-    squares = (
-        (apart**2).sum(axis=0) if mode == "vector" else (_length(predicted) - _length(true)) ** 2
-    )
-    return float(squares[region[box]].sum())
+    predicted = _gradient(alpha[box], mode)
+    true = _gradient(truth[box], mode)
+    if mode == "vector":
+        errors = ((predicted - true) ** 2).sum(axis=0)
+    else:
+        errors = _gradient_errors(_length(predicted), _length(true))
+    return float(errors[region[box]].sum())
 
 
 def connectivity_error(
     alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]
 ) -> float:
-    """Give Conn over a region: how differently the two mattes hang together with their common body (Rhemann et al.).
+    """Return Conn over a region: differences in connectivity to a common body (Rhemann et al.).
 
-    For thresholds k/10 the body is the largest 6-connected piece where both mattes reach k/10. A voxel's level l is the
-    last threshold up to which it has belonged to every body; phi(a) = 1 - (a - l) where a - l is at least
-    CONNECTIVITY_SLACK, else 1.
+    At each threshold k/10 the body is the largest 6-connected component where both mattes reach
+    k/10. A voxel's level l is the last threshold up to which it belonged to every body;
+    phi(a) = 1 - (a - l) if a - l is at least CONNECTIVITY_SLACK, else 1.
 
     Args:
         alpha: (z, y, x), the prediction, 0..1.
@@ -132,42 +145,129 @@ def connectivity_error(
         InputError: The arrays' shapes differ.
     """
     _check_shapes(alpha.shape, truth.shape, region.shape)
-    return float(connectivity_errors(alpha, truth)[region].sum())
+    return float(_connectivity_errors(alpha, truth)[region].sum())
 
 
-def connectivity_errors(
+class MatteErrors(NamedTuple):
+    """The four metrics of the paper's tables over one region."""
+
+    sad: float
+    mse: float
+    grad: float
+    conn: float
+
+
+@dataclass(frozen=True, slots=True)
+class MatteWithGradient:
+    """A matte with the length of its gradient, which is computed once for all comparisons."""
+
+    matte: NDArray[np.floating]
+    """(z, y, x), 0..1."""
+    gradient_length: NDArray[np.float64]
+    """(z, y, x), in the mode "clean"."""
+
+    @classmethod
+    def of(cls, matte: NDArray[np.floating]) -> "MatteWithGradient":
+        """Compute the gradient of a matte."""
+        return cls(matte, _gradient_length(matte))
+
+
+def matte_errors(
+    alpha: MatteWithGradient, truth: MatteWithGradient, regions: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, MatteErrors]:
+    """Compute SAD, MSE, Grad (in the mode "clean") and Conn over several regions.
+
+    Where both mattes are 0 every error is 0, so only the box of the other voxels is looked at.
+
+    Args:
+        alpha: The prediction.
+        truth: The truth, of the same shape.
+        regions: (z, y, x) each, by name; an empty region has errors of 0.
+
+    Returns:
+        The metrics by name of the region.
+
+    Raises:
+        InputError: The arrays' shapes differ.
+    """
+    for region in regions.values():
+        _check_shapes(alpha.matte.shape, truth.matte.shape, region.shape)
+    nonzero = (alpha.matte != 0) | (truth.matte != 0)
+    box = box_around(nonzero, (GRADIENT_REACH,) * 3) if nonzero.any() else (slice(0, 0),) * 3
+    maps = (
+        _absolute_errors(alpha.matte[box], truth.matte[box]),
+        _squared_errors(alpha.matte[box], truth.matte[box]),
+        _gradient_errors(alpha.gradient_length[box], truth.gradient_length[box]),
+        _connectivity_errors(alpha.matte[box], truth.matte[box]),
+    )
+    errors = {}
+    for name, region in regions.items():
+        inside = region[box]
+        absolute, squared, grad, conn = (float(values[inside].sum()) for values in maps)
+        # The mean is over the whole region, also where it extends beyond the box.
+        errors[name] = MatteErrors(absolute, squared / max(int(region.sum()), 1), grad, conn)
+    return errors
+
+
+def _absolute_errors(
     alpha: NDArray[np.floating], truth: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Give what every voxel adds to `connectivity_error`: (z, y, x), 0..1."""
+    """Return |a^ - a| of each voxel, in double precision."""
+    errors: NDArray[np.float64] = np.abs(alpha.astype(np.float64) - truth.astype(np.float64))
+    return errors
+
+
+def _squared_errors(
+    alpha: NDArray[np.floating], truth: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return (a^ - a)^2 of each voxel, in double precision."""
+    errors: NDArray[np.float64] = (alpha.astype(np.float64) - truth.astype(np.float64)) ** 2
+    return errors
+
+
+def _gradient_errors(
+    predicted: NDArray[np.float64], true: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (|grad a^| - |grad a|)^2 of each voxel from the lengths of the gradients."""
+    errors: NDArray[np.float64] = (predicted - true) ** 2
+    return errors
+
+
+def _connectivity_errors(
+    alpha: NDArray[np.floating], truth: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return |phi(a^) - phi(a)| of each voxel (z, y, x), 0..1."""
     level = _connected_level(np.minimum(alpha, truth).astype(np.float64))
-    predicted, true = (_connectedness(matte.astype(np.float64) - level) for matte in (alpha, truth))
+    predicted = _phi(alpha.astype(np.float64) - level)
+    true = _phi(truth.astype(np.float64) - level)
     errors: NDArray[np.float64] = np.abs(predicted - true)
     return errors
 
 
-def gradient_length(matte: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give the length of a matte's gradient, in the mode "clean", at every voxel (z, y, x).
+def _gradient_length(matte: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the length of a matte's gradient at every voxel (z, y, x), in the mode "clean".
 
-    Where a matte is 0 as far as the kernel reaches nothing is computed, so a small matte in a large volume is quick.
+    Nothing is computed where the matte is 0 as far as the kernel reaches: a small matte in a large
+    volume takes little time.
     """
     length = np.zeros(matte.shape)
-    inked = matte != 0
-    if inked.any():
-        # Replicating a border of zeros is what lies there, so the box knows all that it needs.
-        box = box_around(inked, (GRADIENT_REACH,) * 3)
+    nonzero = matte != 0
+    if nonzero.any():
+        # The border of the box is 0, and so is what lies beyond it: replicating it is exact.
+        box = box_around(nonzero, (GRADIENT_REACH,) * 3)
         length[box] = _length(_gradient(matte[box], "clean"))
     return length
 
 
 def _length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the lengths of vectors (3, z, y, x), summed in the order of the axes."""
+    """Return the lengths of vectors (3, z, y, x), summed in the order of the axes."""
     z, y, x = vectors
     length: NDArray[np.float64] = np.sqrt(z * z + y * y + x * x)
     return length
 
 
 def _gradient(matte: NDArray[np.floating], mode: GradientMode) -> NDArray[np.float64]:
-    """Give (3, z, y, x), the derivatives along each axis under a Gaussian, with replicated borders."""
+    """Return (3, z, y, x), the derivatives along each axis under a Gaussian, borders replicated."""
     place = np.arange(-GRADIENT_REACH, GRADIENT_REACH + 1, dtype=np.float64)
     smooth = np.exp(-0.5 * (place / GRADIENT_SIGMA) ** 2)
     slope = place * smooth
@@ -176,7 +276,7 @@ def _gradient(matte: NDArray[np.floating], mode: GradientMode) -> NDArray[np.flo
     else:
         smooth, slope = smooth / smooth.sum(), slope / (place * slope).sum()
     derivatives = np.empty((3, *matte.shape))
-    # Two of the three begin with the same smoothing along z.
+    # The derivatives along y and x begin with the same smoothing along z.
     smoothed = _along(matte.astype(np.float64), smooth, 0)
     _along(_along(smoothed, slope, 1), smooth, 2, derivatives[1])
     _along(_along(smoothed, smooth, 1), slope, 2, derivatives[2])
@@ -195,36 +295,32 @@ def _along(
 
 
 def _connected_level(common: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give each voxel's level l from the lower of both mattes."""
+    """Return each voxel's level l from the lower of both mattes."""
     level = np.zeros(common.shape)
     belongs = np.ones(common.shape, bool)
     for k in range(1, CONNECTIVITY_STEPS + 1):
-        belongs &= _largest_piece(common >= k / CONNECTIVITY_STEPS)
+        belongs &= _largest_component(common >= k / CONNECTIVITY_STEPS)
         level[belongs] = k / CONNECTIVITY_STEPS
     return level
 
 
-def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Give the largest 6-connected piece of a mask, the first of equals; nothing where there is none."""
+def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest 6-connected component of a mask, the first of equals.
+
+    Empty if there is none.
+    """
     if not mask.any():
         return mask
-    piece = np.zeros_like(mask)
-    box: Box = box_around(mask, (0, 0, 0))
+    component = np.zeros_like(mask)
+    box = box_around(mask, (0, 0, 0))
     labels, _ = ndimage.label(mask[box])
     sizes = np.bincount(labels.ravel())
-    piece[box] = labels == 1 + int(sizes[1:].argmax())
-    return piece
+    component[box] = labels == 1 + int(sizes[1:].argmax())
+    return component
 
 
-def _connectedness(excess: NDArray[np.float64]) -> NDArray[np.float64]:
+def _phi(excess: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(excess >= CONNECTIVITY_SLACK, 1.0 - excess, 1.0)
-
-
-def _differences(
-    alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    _check_shapes(alpha.shape, truth.shape, region.shape)
-    return alpha[region].astype(np.float64) - truth[region].astype(np.float64)
 
 
 def _check_shapes(alpha: tuple[int, ...], truth: tuple[int, ...], region: tuple[int, ...]) -> None:
@@ -233,11 +329,11 @@ def _check_shapes(alpha: tuple[int, ...], truth: tuple[int, ...], region: tuple[
             "prediction, truth and region do not fit each other",
             got=f"{alpha}, {truth} and {region}",
             expected="one shape",
-            remedy="Give all three on one lattice.",
+            remedy="Resample all three to one grid.",
         )
 
 
-def _filled(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _check_not_empty(region: NDArray[np.bool_]) -> None:
     if not region.any():
         raise InputError(
             "a mean needs voxels",
@@ -245,4 +341,3 @@ def _filled(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
             expected="at least one voxel",
             remedy="Widen the region.",
         )
-    return region

@@ -1,18 +1,22 @@
 """KNN matting.
 
-Paper     Q. Chen, D. Li, C.-K. Tang, KNN Matting, IEEE TPAMI 35(9), 2013, doi:10.1109/TPAMI.2013.18.
-Assumes   Voxels alike in intensity and place have like alpha, wherever they lie (the nonlocal principle).
-Equation  L = diag(W 1) - W,   W_ij = max(w_ij, w_ji),   w_ij = max(0, 1 - mean over features |f_i - f_j|)
+Paper     Q. Chen, D. Li, C.-K. Tang, KNN Matting, IEEE TPAMI 35(9), 2013,
+          doi:10.1109/TPAMI.2013.18.
+Assumes   Voxels alike in intensity and position have similar alpha, wherever they are (the nonlocal
+          principle).
+Equation  L = diag(W 1) - W,   W_ij = max(w_ij, w_ji),
+          w_ij = max(0, 1 - mean over features |f_i - f_j|)
           for each unknown i and its nearest neighbours j
 
-Symbols   f_i = (intensity_weight I_i, level position_i): features, four of them    level: one of `position_weights`
-          I: intensity    position: mm over solver.position_scale_mm
+Symbols   f_i = (intensity_weight I_i, level position_i): features, four of them
+          level: one of `position_weights`    I: intensity
+          position: mm over solver.position_scale_mm
 
-Ours      Position has three parts and is in mm, so that thick slices count as far as they are; over a fixed length, so
-          that the size of the searched box does not decide how far is far. Searches at several
-          levels of position against intensity are joined. Only unknown voxels search, and an edge counts for both its
-          ends: the matrix is symmetric, as conjugate gradients require. Ties among equally near neighbours go to the
-          lower voxel index.
+Ours      Position has three parts and is in mm, so that thick slices count as far as they are; over
+          a fixed length, so that the size of the searched box does not decide how far is far.
+          Searches at several levels of position against intensity are joined. Only unknown voxels
+          search, and an edge counts for both its ends: the matrix is symmetric, as conjugate
+          gradients require. Ties among equally near neighbours go to the lower voxel index.
 """
 
 import numpy as np
@@ -26,27 +30,27 @@ from matting.solvers.graph_laplacian import (
     laplacian,
     number_nodes,
 )
-from matting.solvers.knn_search import Metric, affinity, nearest
-from matting.solvers.region import SolveDomain
+from matting.solvers.knn_search import FeatureMetric, affinity, nearest_neighbours
+from matting.solvers.solve_domain import SolveDomain
 
 
-def build(region: SolveDomain, parameters: KnnSettings) -> LinearSystem:
-    """Set up KNN matting on a region."""
-    unknown = np.flatnonzero(region.unknown)
-    everywhere = np.ones(region.shape, bool)
+def build(domain: SolveDomain, parameters: KnnSettings) -> LinearSystem:
+    """Set up KNN matting on a domain; its system has no data term."""
+    unknown = np.flatnonzero(domain.unknown)
+    everywhere = np.ones(domain.shape, bool)
     sources: list[NDArray[np.int64]] = []
     targets: list[NDArray[np.int64]] = []
     weights: list[NDArray[np.float64]] = []
     for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True):
-        metric = Metric(parameters.intensity_weight, level * region.steps)
-        found = nearest(region.intensity, everywhere, unknown, count, metric)
+        metric = FeatureMetric(parameters.intensity_weight, level * domain.voxel_pitch)
+        found = nearest_neighbours(domain.intensity, everywhere, unknown, count, metric)
         sources.append(np.repeat(np.arange(len(unknown)), found.shape[1]))
         targets.append(found.ravel())
-        weights.append(affinity(region.intensity, unknown, found, metric).ravel())
+        weights.append(affinity(domain.intensity, unknown, found, metric).ravel())
     voxels, target_nodes = number_nodes(unknown, np.concatenate(targets))
     matrix = laplacian(len(voxels), np.concatenate(sources), target_nodes, np.concatenate(weights))
     return LinearSystem(
         SparseOperator(voxels, matrix),
         len(unknown),
-        stranded=count_disconnected(matrix, len(unknown)),
+        disconnected=count_disconnected(matrix, len(unknown)),
     )

@@ -1,13 +1,20 @@
-"""The coarse half of the preconditioner, so that large regions take as few steps as small ones.
+"""The coarse half of the preconditioner, which keeps iterations few on large domains.
 
-All four Laplacians charge next to nothing for an alpha that is a line in intensity (and in the second channel, where a
-method has one) over some stretch, which the diagonal alone cannot see. So the unknown voxels are put into blocks of the
-lattice, and within each block alpha may be corrected by a + b (I - m), m the block's mean intensity, and so for the
-second channel. With B these functions and D the diagonal,
+All four Laplacians charge next to nothing for an alpha that is linear in the intensity (and in the
+second channel, for methods that have one) over some distance. The diagonal alone cannot see such
+errors, and conjugate gradients would remove them a few voxels per iteration. So the unknown voxels
+are divided into blocks of BLOCK^3, and within each block alpha may be corrected by a + b (I - m),
+m the block's mean intensity, and likewise for the second channel. With B these functions as columns
+and D the diagonal, the preconditioner is
 
-    z = D^-1 r + B (B^T (L + P) B)^-1 B^T r
+    z = D^-1 r + B (B^T (L + P) B)^-1 B^T r                                              (1)
 
-The coarse matrix is small and sparse; its factors come from SuperLU without pivoting, in one thread.
+a two-level additive method. The coarse matrix B^T (L + P) B is small and sparse, since a window
+reaches neighbouring blocks only. It is symmetric positive definite, so SuperLU factors it without
+pivoting, in one thread: the same factors on every machine.
+
+Symbols  r  residual    z  preconditioned residual    L, P  operator and data term of
+         matting/solvers/conjugate_gradient.py    X, M  of matting/solvers/window_laplacian.py
 """
 
 from dataclasses import dataclass
@@ -23,134 +30,171 @@ from matting.jit import kernel
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
 BLOCK = 5
-"""Voxels along each side of a block; found by measuring: 4 takes a sixth fewer steps, but factors that grow faster than
-the region cost more than they save."""
-RIDGE = 1e-12
-"""Share added to the coarse diagonal, since an intensity nearly flat in a block gives a row of rounding errors."""
-FLAT = 1e-6
-"""A block whose intensities spread less than this is corrected by a constant only."""
+"""Voxels along each side of a block, found by measuring: 4 takes a sixth fewer iterations, but on
+large domains the factors grow faster than that saves."""
+RELATIVE_RIDGE = 1e-12
+"""Share added to the coarse diagonal: an intensity nearly flat in a block gives a row of rounding
+errors."""
+FLAT_DEVIATION = 1e-6
+"""A block whose intensities deviate from their mean by less than this has no linear function."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoarseBasis:
-    """The unknown voxels, block by block."""
+    """The matrix B: functions of the unknown voxels, each 0 outside one block."""
 
-    corner: Voxels
-    """(blocks, 3): place of each block among all blocks along (z, y, x)."""
-    member: Voxels
-    """(unknown,): the block of each."""
+    block_index: Voxels
+    """(blocks, 3): index of each block among all blocks along (z, y, x)."""
+    block_of: Voxels
+    """(unknown,): the block of each unknown voxel."""
     functions: Floats
-    """(functions, unknown): 1, then each channel less its mean in the block, scaled to at most 1; 0 in flat blocks."""
+    """(functions, unknown): 1, then each channel minus its mean in the block, scaled to at most 1;
+    0 in flat blocks."""
 
     @property
     def size(self) -> int:
         """Columns of B."""
-        return len(self.corner) * len(self.functions)
+        return len(self.block_index) * len(self.functions)
 
     @property
-    def basis(self) -> Any:
+    def matrix(self) -> Any:
         """B, (unknown, size), scipy.sparse.csr_matrix: the functions of each block side by side."""
         count = len(self.functions)
-        columns = count * self.member[:, None] + np.arange(count)
+        columns = count * self.block_of[:, None] + np.arange(count)
         starts = np.arange(0, self.functions.size + 1, count)
         return sparse.csr_matrix(
             (self.functions.T.ravel(), columns.ravel(), starts), shape=(len(columns), self.size)
         )
 
-    def weigh(self, weight: Floats) -> Any:
-        """Give B^T diag(weight) B for (unknown,) weights."""
-        count, blocks = len(self.functions), len(self.corner)
+    def weighted_gram(self, weight: Floats) -> Any:
+        """Return B^T diag(weight) B, scipy.sparse.csr_matrix, for (unknown,) weights.
+
+        It is block diagonal, since every voxel is in one block.
+        """
+        count = len(self.functions)
+        blocks = len(self.block_index)
         first = count * np.arange(blocks)
-        entries, rows, columns = [], [], []
+        entries = []
+        rows = []
+        columns = []
         for f, one in enumerate(self.functions):
             for g, other in enumerate(self.functions):
-                entries.append(np.bincount(self.member, weight * one * other, blocks))
+                entries.append(np.bincount(self.block_of, weight * one * other, blocks))
                 rows.append(first + f)
                 columns.append(first + g)
-        places = (np.concatenate(rows), np.concatenate(columns))
-        return sparse.csr_matrix((np.concatenate(entries), places), shape=(self.size, self.size))
+        indices = (np.concatenate(rows), np.concatenate(columns))
+        return sparse.csr_matrix((np.concatenate(entries), indices), shape=(self.size, self.size))
 
-    def lines_in(self, channels: Floats) -> "CoarseBasis":
-        """Give the same blocks with lines in other channels, (channels, unknown)."""
-        return CoarseBasis(self.corner, self.member, _functions(self.member, channels))
+    def with_channels(self, channels: Floats) -> "CoarseBasis":
+        """Return the same blocks with linear functions of other channels, (channels, unknown)."""
+        return CoarseBasis(self.block_index, self.block_of, _functions(self.block_of, channels))
 
 
-def blocks_of(unknown: NDArray[np.bool_], intensity: Floats) -> CoarseBasis:
-    """Put the unknown voxels, in raster order, into blocks counted from their own corner, whatever lies around."""
-    places = np.argwhere(unknown)
-    places = (places - places.min(axis=0)) // BLOCK
-    keys = np.ravel_multi_index(tuple(places.T), tuple(side // BLOCK + 1 for side in unknown.shape))
-    _, first, member = np.unique(keys, return_index=True, return_inverse=True)
-    member = member.astype(np.int64)
-    return CoarseBasis(
-        places[first].astype(np.int64), member, _functions(member, intensity[unknown][None])
+def coarse_basis(unknown: NDArray[np.bool_], intensity: Floats) -> CoarseBasis:
+    """Divide the unknown voxels into blocks.
+
+    Blocks are counted from the corner of the unknown voxels' own bounding box, so that they do not
+    depend on how far the solve domain extends.
+
+    Args:
+        unknown: (z, y, x), at least one voxel.
+        intensity: (z, y, x), the channel of the linear functions, 0..1.
+
+    Returns:
+        The basis, its voxels in raster order.
+    """
+    indices = np.argwhere(unknown)
+    indices = (indices - indices.min(axis=0)) // BLOCK
+    keys = np.ravel_multi_index(
+        tuple(indices.T), tuple(side // BLOCK + 1 for side in unknown.shape)
     )
+    _, first, block_of = np.unique(keys, return_index=True, return_inverse=True)
+    block_of = block_of.astype(np.int64)
+    functions = _functions(block_of, intensity[unknown][None])
+    return CoarseBasis(indices[first].astype(np.int64), block_of, functions)
 
 
-def _functions(member: Voxels, channels: Floats) -> Floats:
-    functions = np.ones((1 + len(channels), len(member)))
-    held = np.bincount(member)
+def _functions(block_of: Voxels, channels: Floats) -> Floats:
+    functions = np.ones((1 + len(channels), len(block_of)))
+    voxels = np.bincount(block_of)
     for function, values in zip(functions[1:], channels, strict=True):
-        apart = values - (np.bincount(member, values) / held)[member]
-        spread = np.zeros(len(held))
-        np.maximum.at(spread, member, np.abs(apart))
-        function[:] = np.where(spread[member] > FLAT, apart / np.maximum(spread, FLAT)[member], 0.0)
+        centred = values - (np.bincount(block_of, values) / voxels)[block_of]
+        largest = np.zeros(len(voxels))
+        np.maximum.at(largest, block_of, np.abs(centred))
+        # Scaled, so that all entries of the coarse matrix have one magnitude whatever the contrast
+        scaled = centred / np.maximum(largest, FLAT_DEVIATION)[block_of]
+        function[:] = np.where(largest[block_of] > FLAT_DEVIATION, scaled, 0.0)
     return functions
 
 
 @dataclass(frozen=True, slots=True)
 class CoarseCorrection:
-    """The coarse matrix, factored."""
+    """The second term of Eq. (1), factored."""
 
-    blocks: CoarseBasis
+    basis: CoarseBasis
     factors: Any
     """scipy.sparse.linalg.SuperLU of B^T (L + P) B."""
 
-    def correct(self, residue: Floats, z: Floats) -> None:
-        """Add B (B^T (L + P) B)^-1 B^T r to z, each column by itself."""
-        summed = np.zeros((residue.shape[1], self.blocks.size))
-        _restrict(residue, self.blocks.member, self.blocks.functions, summed)
-        for column in range(len(summed)):
-            summed[column] = self.factors.solve(summed[column])
-        _prolong(summed, self.blocks.member, self.blocks.functions, z)
+    def add_to(self, z: Floats, residual: Floats) -> None:
+        """Add B (B^T (L + P) B)^-1 B^T r to z in place, both (unknown, columns)."""
+        restricted = np.zeros((residual.shape[1], self.basis.size))
+        _restrict(residual, self.basis.block_of, self.basis.functions, restricted)
+        for column in range(len(restricted)):
+            restricted[column] = self.factors.solve(restricted[column])
+        _prolong(restricted, self.basis.block_of, self.basis.functions, z)
 
 
-def factor(blocks: CoarseBasis, matrix: Any) -> CoarseCorrection | None:
-    """Factor B^T (L + P) B; None where it holds what is no number, which the solve then reports."""
+def factor(basis: CoarseBasis, matrix: Any) -> CoarseCorrection | None:
+    """Factor B^T (L + P) B.
+
+    Args:
+        basis: B.
+        matrix: (size, size), scipy.sparse matrix, symmetric positive semi-definite.
+
+    Returns:
+        The correction. None if the matrix has entries that are not finite or is singular: the
+        solve then runs on the diagonal alone and reports what is wrong with the system.
+    """
     diagonal = matrix.diagonal()
     if not np.isfinite(matrix.data).all():
         return None
-    ridge = np.where(diagonal > 0, RIDGE * diagonal, 1.0)
+    # A flat block has a zero function, hence an empty row; 1 on its diagonal makes it harmless.
+    ridge = np.where(diagonal > 0, RELATIVE_RIDGE * diagonal, 1.0)
     matrix = (matrix + sparse.diags(ridge)).tocsc()
     try:
         factors = linalg.splu(
             matrix, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
         )
-    except RuntimeError:  # singular, as the whole system then is: the diagonal alone will show it
+    except RuntimeError:
         return None
-    return CoarseCorrection(blocks, factors)
+    return CoarseCorrection(basis, factors)
 
 
 @kernel
-def _restrict(residue: Floats, member: Voxels, functions: Floats, summed: Floats) -> None:
+def _restrict(residual: Floats, block_of: Voxels, functions: Floats, restricted: Floats) -> None:
+    """Add B^T r to `restricted`, (columns, size).
+
+    Voxels are the outer loop: B is never formed, and the voxels of a block add up in raster order.
+    """
     count = len(functions)
-    for n in range(len(member)):
-        for column in range(residue.shape[1]):
+    for n in range(len(block_of)):
+        for column in range(residual.shape[1]):
             for f in range(count):
-                summed[column, count * member[n] + f] += functions[f, n] * residue[n, column]
+                restricted[column, count * block_of[n] + f] += functions[f, n] * residual[n, column]
 
 
 @kernel
-def _prolong(summed: Floats, member: Voxels, functions: Floats, z: Floats) -> None:
+def _prolong(coarse: Floats, block_of: Voxels, functions: Floats, z: Floats) -> None:
+    """Add B times (columns, size) coefficients to z, (unknown, columns)."""
     count = len(functions)
-    for n in range(len(member)):
+    for n in range(len(block_of)):
         for column in range(z.shape[1]):
             for f in range(count):
-                z[n, column] += functions[f, n] * summed[column, count * member[n] + f]
+                z[n, column] += functions[f, n] * coarse[column, count * block_of[n] + f]
 
 
 def sum_windows(
-    blocks: CoarseBasis,
+    basis: CoarseBasis,
     centres: Voxels,
     offsets: Voxels,
     nodes: Voxels,
@@ -158,129 +202,165 @@ def sum_windows(
     mean: Floats,
     fit: Floats,
 ) -> Any:
-    """Give the sum over windows of (X^T B)^T M (X^T B) with the X, and `fit` the entries of the M, of windows.py."""
-    count, functions = len(blocks.corner), len(blocks.functions)
-    place_of = np.full(channels.shape[1], -1, np.int64)
-    place_of[nodes] = np.arange(len(nodes))
-    beside, sums = np.full((count, 14), -1, np.int64), np.zeros((count, 14, functions, functions))
+    """Return the sum over windows of (X^T B)^T M (X^T B), the second part of B^T L B.
+
+    X, M and the window arrays are those of matting/solvers/window_laplacian.py. A window reaches at
+    most two blocks along each axis, so every block has entries with itself and its 26 neighbours.
+    One half of them is summed, and the other half follows by symmetry.
+
+    Args:
+        basis: B, on the unknown nodes.
+        centres: (windows,), flat index in the box of each window's centre.
+        offsets: (27,), flat index of each voxel of a window minus that of its centre.
+        nodes: (unknown,), flat index in the box of each unknown voxel.
+        channels: (2, voxels of the box).
+        mean: (2, windows), the channels' means.
+        fit: (6, windows), M_00, M_01, M_02, M_11, M_12, M_22.
+
+    Returns:
+        (size, size), scipy.sparse.csr_matrix.
+    """
+    blocks = len(basis.block_index)
+    functions = len(basis.functions)
+    node_of = np.full(channels.shape[1], -1, np.int64)
+    node_of[nodes] = np.arange(len(nodes))
+    # Direction 0 is the block itself, 1 to 13 the neighbours that follow it in raster order.
+    neighbour = np.full((blocks, 14), -1, np.int64)
+    sums = np.zeros((blocks, 14, functions, functions))
     _sum_windows(
-        blocks.corner,
-        blocks.member,
-        blocks.functions,
+        basis.block_index,
+        basis.block_of,
+        basis.functions,
         centres,
         offsets,
-        place_of,
+        node_of,
         channels,
         mean,
         fit,
-        beside,
+        neighbour,
         sums,
     )
-    one, way = np.nonzero(beside >= 0)
-    entries, f = sums[one, way], np.arange(functions)
-    rows = np.broadcast_to(functions * one[:, None, None] + f[:, None], entries.shape)
-    columns = np.broadcast_to(functions * beside[one, way][:, None, None] + f, entries.shape)
-    # the other half by symmetry
-    away = way > 0
-    row, column = np.append(rows, columns[away]), np.append(columns, rows[away])
-    shape = (blocks.size, blocks.size)
-    return sparse.csr_matrix((np.append(entries, entries[away]), (row, column)), shape=shape)
+    block, direction = np.nonzero(neighbour >= 0)
+    entries = sums[block, direction]
+    f = np.arange(functions)
+    rows = np.broadcast_to(functions * block[:, None, None] + f[:, None], entries.shape)
+    columns = np.broadcast_to(
+        functions * neighbour[block, direction][:, None, None] + f, entries.shape
+    )
+    off_diagonal = direction > 0
+    row = np.append(rows, columns[off_diagonal])
+    column = np.append(columns, rows[off_diagonal])
+    shape = (basis.size, basis.size)
+    return sparse.csr_matrix(
+        (np.append(entries, entries[off_diagonal]), (row, column)), shape=shape
+    )
 
 
 @kernel
 def _sum_windows(
-    corner: Voxels,
-    member: Voxels,
+    block_index: Voxels,
+    block_of: Voxels,
     functions: Floats,
     centres: Voxels,
     offsets: Voxels,
-    place_of: Voxels,
+    node_of: Voxels,
     channels: Floats,
     mean: Floats,
     fit: Floats,
-    beside: Voxels,
+    neighbour: Voxels,
     sums: Floats,
 ) -> None:
-    # a window reaches at most two blocks along each axis
-    held, x, y = (
-        np.empty(8, np.int64),
-        np.empty((8, len(functions), 3)),
-        np.empty((8, len(functions), 3)),
-    )
+    """Add up x^T M x' for every pair of blocks (x, x' rows of X^T B) that share a window.
+
+    Window by window, because a window's X^T B has at most 8 blocks and stays in registers and
+    cache: 27 voxels are read once for all pairs of blocks.
+    """
+    blocks = np.empty(8, np.int64)
+    x = np.empty((8, len(functions), 3))
+    mx = np.empty((8, len(functions), 3))
     for w in range(len(centres)):
-        count = _sum_window(
+        count = _restrict_window(
             centres[w],
             offsets,
-            place_of,
-            member,
+            node_of,
+            block_of,
             functions,
             channels,
             mean[0, w],
             mean[1, w],
-            held,
+            blocks,
             x,
         )
-        for at in range(count):
+        for n in range(count):
             for f in range(len(functions)):
-                a, b, c = x[at, f, 0], x[at, f, 1], x[at, f, 2]
-                y[at, f, 0] = fit[0, w] * a + fit[1, w] * b + fit[2, w] * c
-                y[at, f, 1] = fit[1, w] * a + fit[3, w] * b + fit[4, w] * c
-                y[at, f, 2] = fit[2, w] * a + fit[4, w] * b + fit[5, w] * c
-        for at in range(count):
-            for to in range(at, count):
-                way = _way(corner, held[at], held[to])
-                one, other = (at, to) if way >= 0 else (to, at)
-                beside[held[one], abs(way)] = held[other]
-                _add_pair(x[one], y[other], sums[held[one], abs(way)])
+                a = x[n, f, 0]
+                b = x[n, f, 1]
+                c = x[n, f, 2]
+                mx[n, f, 0] = fit[0, w] * a + fit[1, w] * b + fit[2, w] * c
+                mx[n, f, 1] = fit[1, w] * a + fit[3, w] * b + fit[4, w] * c
+                mx[n, f, 2] = fit[2, w] * a + fit[4, w] * b + fit[5, w] * c
+        for n in range(count):
+            for m in range(n, count):
+                direction = _direction(block_index, blocks[n], blocks[m])
+                # Each pair is stored once, with the block that comes first in raster order.
+                first, second = (n, m) if direction >= 0 else (m, n)
+                neighbour[blocks[first], abs(direction)] = blocks[second]
+                _add_products(x[first], mx[second], sums[blocks[first], abs(direction)])
 
 
 @kernel
-def _sum_window(
+def _restrict_window(
     centre: int,
     offsets: Voxels,
-    place_of: Voxels,
-    member: Voxels,
+    node_of: Voxels,
+    block_of: Voxels,
     functions: Floats,
     channels: Floats,
     mean0: float,
     mean1: float,
-    held: Voxels,
+    blocks: Voxels,
     x: Floats,
 ) -> int:
-    """Find the blocks that a window reaches and X^T B of each; give their number."""
+    """Find the blocks that a window reaches and X^T B of each; return their number."""
     count = 0
     for offset in offsets:
         voxel = centre + offset
-        place = place_of[voxel]
-        if place < 0:
+        node = node_of[voxel]
+        if node < 0:
             continue
-        at = 0
-        while at < count and held[at] != member[place]:
-            at += 1
-        if at == count:
-            held[at] = member[place]
-            x[at] = 0.0
+        # At most 8 blocks: a linear search is faster than any table.
+        n = 0
+        while n < count and blocks[n] != block_of[node]:
+            n += 1
+        if n == count:
+            blocks[n] = block_of[node]
+            x[n] = 0.0
             count += 1
-        a, b = channels[0, voxel] - mean0, channels[1, voxel] - mean1
+        a = channels[0, voxel] - mean0
+        b = channels[1, voxel] - mean1
         for f in range(len(functions)):
-            value = functions[f, place]
-            x[at, f, 0] += a * value
-            x[at, f, 1] += b * value
-            x[at, f, 2] += value
+            value = functions[f, node]
+            x[n, f, 0] += a * value
+            x[n, f, 1] += b * value
+            x[n, f, 2] += value
     return count
 
 
 @kernel
-def _way(corner: Voxels, one: int, other: int) -> int:
-    """0 for a block itself, 1 to 13 for the neighbours that come later in raster order, negative for the earlier."""
-    way = 0
+def _direction(block_index: Voxels, one: int, other: int) -> int:
+    """Number the direction from one block to another, each of its three steps -1, 0 or 1.
+
+    Read as a number to base 3 the steps give 0 for the block itself, 1 to 13 for the neighbours
+    that follow in raster order, and the negative of these for the neighbours that precede.
+    """
+    direction = 0
     for axis in range(3):
-        way = 3 * way + corner[other, axis] - corner[one, axis]
-    return way
+        direction = 3 * direction + block_index[other, axis] - block_index[one, axis]
+    return direction
 
 
 @kernel
-def _add_pair(x: Floats, y: Floats, sums: Floats) -> None:
+def _add_products(x: Floats, mx: Floats, sums: Floats) -> None:
     for f in range(x.shape[0]):
-        for g in range(y.shape[0]):
-            sums[f, g] += x[f, 0] * y[g, 0] + x[f, 1] * y[g, 1] + x[f, 2] * y[g, 2]
+        for g in range(mx.shape[0]):
+            sums[f, g] += x[f, 0] * mx[g, 0] + x[f, 1] * mx[g, 1] + x[f, 2] * mx[g, 2]

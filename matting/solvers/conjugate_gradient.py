@@ -1,17 +1,19 @@
 """The one constrained solver of all eight methods.
 
 Paper   Wang et al., 3D Matting, arXiv 2210.05104, Eq. 2 and 15-18.
-Solves  L_UU a_U = -L_UK S_K with a_K = S_K (Eq. 15), U the unknown and K the known voxels; or, with a finite
-        constraint weight w, a = (L + w D)^-1 w D S with D = 1 on known voxels (Eq. 18).
+Solves  L_UU a_U = -L_UK S_K with a_K = S_K (Eq. 15), U the unknown and K the known voxels; or, with
+        a finite constraint weight w, a = (L + w D)^-1 w D S with D = 1 on known voxels (Eq. 18).
 How     Written for the deviation e = a - S from the known values (0 where unknown), both read
 
-            (L + P) e = -L S + P (t - S)    on the voxels that may move,
+            (L + P) e = -L S + P (t - S)    on the free voxels
 
-        where the diagonal P holds w on known voxels and the pull of methods that have one (towards t). Conjugate
-        gradients, with the diagonal and a coarse correction (matting/solvers/coarse_correction.py) as preconditioner; several right-hand
-        sides at once, each with its own scalars.
+        U in the first case, all voxels in the second. The diagonal P holds w on known voxels and
+        the data term of methods that have one (towards t). Preconditioned conjugate gradients, with
+        the diagonal and a coarse correction (matting/solvers/coarse_correction.py); several
+        right-hand sides at once, each with its own scalars.
 
-Symbols  L  operator    S  known    P  pull.weight    t  pull.target    e  deviation    r  residue    p  direction
+Symbols  L  operator    S  known values    P  data_term.weight    t  data_term.target
+         e  deviation    r  residual    z  preconditioned residual    p  direction
 """
 
 from collections.abc import Callable
@@ -30,9 +32,9 @@ from matting.solvers.coarse_correction import CoarseBasis, CoarseCorrection, fac
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
 THREADS = ThreadpoolController()
-"""Holds the libraries below SciPy to one thread: the order of their sums then never changes."""
+"""Limits the libraries below SciPy to one thread: the order of their sums then never changes."""
 KnownValues = Callable[[Voxels], Floats]
-"""Gives the known values S, (voxels, columns), of known voxels of the region."""
+"""Returns the known values S, (voxels, columns), of known voxels of the solve domain."""
 
 
 class Status(Enum):
@@ -40,24 +42,26 @@ class Status(Enum):
 
     CONVERGED = "The solver reached its tolerance and the matte lies within 0..1."
     OUT_OF_ITERATIONS = (
-        "The solver used up its iterations before it reached its tolerance; the unknown region may be very large or the"
-        " tolerance too strict: raise solver.max_iterations or solver.tolerance."
+        "The solver used up its iterations before it reached its tolerance; the unknown region "
+        "may be very large or the tolerance too strict: raise solver.max_iterations or "
+        "solver.tolerance."
     )
     BROKEN_DOWN = (
-        "The system has a direction that costs nothing, so its answer is not determined; part of the unknown region is"
-        " probably linked to nothing known: look at the trimap and at the method's neighbours."
+        "The system has a direction that costs nothing, so its answer is not determined; part of "
+        "the unknown region is probably linked to nothing known: look at the trimap and at the "
+        "method's neighbours."
     )
-    STRANDED = (
-        "Some unknown voxels are linked, however far one goes, only to unknown ones; the method looks at too few"
-        " neighbours: raise its number of neighbours or the weight of position."
+    DISCONNECTED = (
+        "Some unknown voxels are linked, however far one goes, only to unknown ones; the method "
+        "looks at too few neighbours: raise its number of neighbours or the weight of position."
     )
     NOT_FINITE = (
-        "The matte holds values that are no numbers; a weight in the parameters is probably out of proportion: go back"
-        " to the defaults and change one at a time."
+        "The matte holds values that are no numbers; a weight in the parameters is probably out "
+        "of proportion: go back to the defaults and change one at a time."
     )
     OUT_OF_RANGE = (
-        "The matte leaves 0..1 by more than solver.range_tolerance; the local models overshoot, probably at an abrupt"
-        " edge of intensity: look at the image, or raise the method's ridge."
+        "The matte leaves 0..1 by more than solver.range_tolerance; the local models overshoot, "
+        "probably at an abrupt edge of intensity: look at the image, or raise the method's ridge."
     )
 
 
@@ -66,19 +70,19 @@ class Solution:
     """A matte, or why there is none."""
 
     alpha: Floats
-    """(z, y, x), within 0..1 if converged; else the last iterate as it stands, for diagnosis only."""
+    """(z, y, x), within 0..1 if converged; else the last iterate as it is, for diagnosis only."""
     status: Status
     """How the solve ended."""
     iterations: int
-    """Steps of conjugate gradients taken."""
+    """Iterations of conjugate gradients."""
     residual: float
-    """Norm of what is left of the equations over the norm of their right-hand side, recomputed at the end."""
+    """Norm of the residual over that of the right-hand side, recomputed at the end."""
     clipped: float
-    """How far the matte left 0..1 at worst, before it was clipped."""
+    """Largest distance of the matte from 0..1 before it was clipped."""
 
     @property
     def converged(self) -> bool:
-        """True where the matte may be used."""
+        """True if the matte may be used."""
         return self.status is Status.CONVERGED
 
 
@@ -87,7 +91,7 @@ class Operator(Protocol):
 
     @property
     def voxels(self) -> Voxels:
-        """(nodes,): the nodes as voxels of the region."""
+        """(nodes,): the nodes as flat indices in the solve domain."""
 
     @property
     def diagonal(self) -> Floats:
@@ -96,16 +100,19 @@ class Operator(Protocol):
     def apply(self, p: Floats) -> Floats:
         """Multiply (nodes, columns) by L."""
 
-    def coarsen(self, blocks: CoarseBasis) -> Any:
-        """Give B^T L B, scipy.sparse.csr_matrix, with B the functions of the blocks on the unknown nodes."""
+    def multiplier(self) -> Callable[[Floats], Floats]:
+        """Return `apply` with scratch memory of its own, for many products in one thread."""
+
+    def coarsen(self, basis: CoarseBasis) -> Any:
+        """Return B^T L B, scipy.sparse.csr_matrix, with B the basis on the unknown nodes."""
 
     def leading(self, size: int) -> "Operator":
-        """Give the block of the first `size` nodes."""
+        """Return the block of the first `size` nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataTerm:
-    """What draws each unknown voxel to a value of its own."""
+    """A quadratic penalty that draws each unknown voxel to a value of its own."""
 
     weight: Floats
     """(unknown,), on the scale of the operator's entries."""
@@ -113,25 +120,27 @@ class DataTerm:
     """(unknown, columns)."""
 
     def __add__(self, other: "DataTerm") -> "DataTerm":
-        """Give the pull that does what both do together."""
+        """Return the term with the same minimiser and curvature as both together."""
         weight = self.weight + other.weight
         moment = self.weight[:, None] * self.target + other.weight[:, None] * other.target
+        # Where neither has weight any target will do; 1 avoids dividing by 0.
         return DataTerm(weight, moment / np.where(weight > 0, weight, 1.0)[:, None])
 
 
 @dataclass(frozen=True, slots=True)
 class LinearSystem:
-    """What a method asks of the solver."""
+    """The operator and data term of a method."""
 
     operator: Operator
     unknown: int
-    """How many of the operator's nodes are unknown."""
-    pull: DataTerm | None = None
-    """None for methods without such a term."""
+    """Number of the operator's nodes that are unknown."""
+    data_term: DataTerm | None = None
+    """None for methods without one."""
     channels: Floats | None = None
-    """(channels, unknown): what else than the intensity alpha may be a line in; None for methods without such."""
-    stranded: int = 0
-    """Unknown voxels without any way to a known one."""
+    """(channels, unknown): what alpha may be a linear function of at no cost, for the coarse
+    correction; None for the intensity alone."""
+    disconnected: int = 0
+    """Unknown voxels that no path of links joins to a known one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,65 +148,75 @@ class SumOperator:
     """A weighted sum of operators whose nodes differ beyond the unknown ones."""
 
     voxels: Voxels
-    """(nodes,): the nodes of all parts as voxels of the region, the unknown ones first."""
+    """(nodes,): the nodes of all parts as flat indices in the solve domain, the unknown first."""
     parts: tuple[Operator, ...]
     weights: tuple[float, ...]
-    places: tuple[Voxels, ...]
+    node_maps: tuple[Voxels, ...]
     """For each part the node in the sum of each of its nodes."""
 
     @property
     def diagonal(self) -> Floats:
         """(nodes,): weighted sum of the diagonals."""
         total = np.zeros(len(self.voxels))
-        for part, weight, place in zip(self.parts, self.weights, self.places, strict=True):
-            total[place] += weight * part.diagonal
+        for part, weight, nodes in zip(self.parts, self.weights, self.node_maps, strict=True):
+            total[nodes] += weight * part.diagonal
         return total
 
     def apply(self, p: Floats) -> Floats:
         """Multiply (nodes, columns) by the sum."""
-        total = np.zeros_like(p)
-        for part, weight, place in zip(self.parts, self.weights, self.places, strict=True):
-            if len(place) == len(p):
-                total += weight * part.apply(p)
-            else:
-                total[place] += weight * part.apply(p[place])
-        return total
+        return self.multiplier()(p)
 
-    def coarsen(self, blocks: CoarseBasis) -> Any:
-        """Give B^T L B with B the functions of the blocks on the unknown nodes."""
+    def multiplier(self) -> Callable[[Floats], Floats]:
+        """Return `apply` with scratch memory of its own, for many products in one thread."""
+        multipliers = [part.multiplier() for part in self.parts]
+
+        def multiply(p: Floats) -> Floats:
+            total = np.zeros_like(p)
+            terms = zip(multipliers, self.weights, self.node_maps, strict=True)
+            for multiply_part, weight, nodes in terms:
+                # A part that has all nodes numbers them as the sum does: nothing to gather.
+                if len(nodes) == len(p):
+                    total += weight * multiply_part(p)
+                else:
+                    total[nodes] += weight * multiply_part(p[nodes])
+            return total
+
+        return multiply
+
+    def coarsen(self, basis: CoarseBasis) -> Any:
+        """Return B^T L B, scipy.sparse.csr_matrix, with B the basis on the unknown nodes."""
         parts = [
-            weight * part.coarsen(blocks)
+            weight * part.coarsen(basis)
             for part, weight in zip(self.parts, self.weights, strict=True)
         ]
         return sum(parts[1:], start=parts[0])
 
     def leading(self, size: int) -> "SumOperator":
-        """Give the block of the first `size` nodes, which every part must number first and alike."""
+        """Return the block of the first `size` nodes, which every part numbers first and alike."""
         parts = tuple(part.leading(size) for part in self.parts)
-        return SumOperator(
-            self.voxels[:size], parts, self.weights, tuple(place[:size] for place in self.places)
-        )
+        node_maps = tuple(nodes[:size] for nodes in self.node_maps)
+        return SumOperator(self.voxels[:size], parts, self.weights, node_maps)
 
 
 def sum_operators(unknown: int, *terms: tuple[float, Operator]) -> SumOperator:
-    """Add operators that agree in their first `unknown` nodes."""
+    """Return the weighted sum of operators that agree in their first `unknown` nodes."""
     parts = tuple(part for _, part in terms)
     known = np.unique(np.concatenate([part.voxels[unknown:] for part in parts]))
     leading = np.arange(unknown)
-    places = tuple(
+    node_maps = tuple(
         np.concatenate([leading, unknown + np.searchsorted(known, part.voxels[unknown:])])
         for part in parts
     )
     voxels = np.concatenate([parts[0].voxels[:unknown], known])
-    return SumOperator(voxels, parts, tuple(weight for weight, _ in terms), places)
+    return SumOperator(voxels, parts, tuple(weight for weight, _ in terms), node_maps)
 
 
 @dataclass(frozen=True, slots=True)
 class RhsSolution:
-    """One right-hand side's answer on the nodes that may move."""
+    """The solution for one right-hand side, on the free voxels."""
 
     voxels: Voxels
-    """(nodes,), as voxels of the region."""
+    """(nodes,), as flat indices in the solve domain."""
     values: Floats
     """(nodes,)"""
     status: Status
@@ -206,37 +225,41 @@ class RhsSolution:
     clipped: float
 
 
-def solve_problem(
-    problem: LinearSystem,
-    targets: KnownValues,
-    parameters: SolverSettings,
-    blocks: CoarseBasis | None = None,
+def solve_system(
+    system: LinearSystem,
+    known_values: KnownValues,
+    settings: SolverSettings,
+    basis: CoarseBasis | None = None,
 ) -> list[RhsSolution]:
-    """Solve for every column of the targets at once.
+    """Solve for every column of the known values at once.
 
     Args:
-        problem: The method's operator and pull.
-        targets: The known values.
-        parameters: Tolerance, iterations, constraint weight and range tolerance.
-        blocks: Of the unknown voxels, to reach the tolerance in fewer steps.
+        system: The method's operator and data term.
+        known_values: S.
+        settings: Tolerance, iterations, constraint weight and range tolerance.
+        basis: Coarse basis on the unknown voxels, to need fewer iterations; None for the diagonal
+            alone.
+
+    Returns:
+        One solution a column. A column that did not converge has its status and is not clipped.
     """
     with np.errstate(all="raise", under="ignore"), THREADS.limit(limits=1):
-        known = _known_values(problem, targets)
-        operator, pull, rhs = _assemble(problem, known, parameters.constraint_weight)
+        known = _known_on_nodes(system, known_values)
+        operator, penalty, rhs = _assemble(system, known, settings.constraint_weight)
         deviation, iterations, residual, broken = conjugate_gradients(
-            lambda p: operator.apply(p) + pull[:, None] * p if pull.any() else operator.apply(p),
-            operator.diagonal + pull,
+            _with_penalty(operator, penalty),
+            operator.diagonal + penalty,
             rhs,
-            tolerance=parameters.tolerance,
-            max_iterations=parameters.max_iterations,
-            coarse=_coarse(problem, pull, blocks),
+            tolerance=settings.tolerance,
+            max_iterations=settings.max_iterations,
+            coarse=_coarse_correction(system, penalty, basis),
         )
-        values = known[: len(pull)] + deviation
+        values = known[: len(penalty)] + deviation
     columns = []
     for n in range(values.shape[1]):
         alpha = values[:, n]
         clipped = float(np.abs(alpha - np.clip(alpha, 0.0, 1.0)).max(initial=0.0))
-        status = _judge(problem, alpha, bool(broken[n]), float(residual[n]), clipped, parameters)
+        status = _status(system, alpha, bool(broken[n]), float(residual[n]), clipped, settings)
         if status is Status.CONVERGED:
             alpha = np.clip(alpha, 0.0, 1.0)
         columns.append(
@@ -247,62 +270,71 @@ def solve_problem(
     return columns
 
 
-def _coarse(
-    problem: LinearSystem, pull: Floats, blocks: CoarseBasis | None
+def _with_penalty(operator: Operator, penalty: Floats) -> Callable[[Floats], Floats]:
+    """Return the product with L + P; its scratch memory lives as long as the solve."""
+    multiply = operator.multiplier()
+    if not penalty.any():
+        return multiply
+    return lambda p: multiply(p) + penalty[:, None] * p
+
+
+def _coarse_correction(
+    system: LinearSystem, penalty: Floats, basis: CoarseBasis | None
 ) -> CoarseCorrection | None:
     """Factor B^T (L + P) B."""
-    if blocks is None:
+    if basis is None:
         return None
-    if problem.channels is not None:
-        blocks = blocks.lines_in(problem.channels)
-    matrix = problem.operator.coarsen(blocks)
-    return factor(
-        blocks, matrix if problem.pull is None else matrix + blocks.weigh(pull[: problem.unknown])
-    )
+    if system.channels is not None:
+        basis = basis.with_channels(system.channels)
+    matrix = system.operator.coarsen(basis)
+    if system.data_term is not None:
+        matrix = matrix + basis.weighted_gram(penalty[: system.unknown])
+    return factor(basis, matrix)
 
 
-def _known_values(problem: LinearSystem, targets: KnownValues) -> Floats:
-    """S on all nodes: 0 where unknown."""
-    known = targets(problem.operator.voxels[problem.unknown :])
-    return np.concatenate([np.zeros((problem.unknown, known.shape[1])), known])
+def _known_on_nodes(system: LinearSystem, known_values: KnownValues) -> Floats:
+    """Return S on all nodes, (nodes, columns): 0 where unknown."""
+    known = known_values(system.operator.voxels[system.unknown :])
+    return np.concatenate([np.zeros((system.unknown, known.shape[1])), known])
 
 
 def _assemble(
-    problem: LinearSystem, known: Floats, constraint_weight: float | None
+    system: LinearSystem, known: Floats, constraint_weight: float | None
 ) -> tuple[Operator, Floats, Floats]:
-    """Give the operator on the voxels that may move, P, and the right-hand side."""
-    size = problem.unknown if constraint_weight is None else len(known)
-    pull = np.zeros(size)
-    rhs = -problem.operator.apply(known)[:size]
+    """Return L on the free voxels, the diagonal of P, and the right-hand side."""
+    size = system.unknown if constraint_weight is None else len(known)
+    penalty = np.zeros(size)
+    rhs = -system.operator.apply(known)[:size]
     if constraint_weight is not None:
-        pull[problem.unknown :] = constraint_weight
-    if problem.pull is not None:
-        pull[: problem.unknown] = problem.pull.weight
-        rhs[: problem.unknown] += problem.pull.weight[:, None] * problem.pull.target
-    return problem.operator.leading(size), pull, rhs
+        penalty[system.unknown :] = constraint_weight
+    if system.data_term is not None:
+        penalty[: system.unknown] = system.data_term.weight
+        rhs[: system.unknown] += system.data_term.weight[:, None] * system.data_term.target
+    return system.operator.leading(size), penalty, rhs
 
 
-def _judge(
-    problem: LinearSystem,
+def _status(
+    system: LinearSystem,
     alpha: Floats,
     broken: bool,
     residual: float,
     clipped: float,
-    parameters: SolverSettings,
+    settings: SolverSettings,
 ) -> Status:
-    if problem.stranded:
-        return Status.STRANDED
+    """Return the first cause that applies: what is wrong with the system before what followed."""
+    if system.disconnected:
+        return Status.DISCONNECTED
     if not np.isfinite(alpha).all() or not np.isfinite(residual):
         return Status.NOT_FINITE
     if broken:
         return Status.BROKEN_DOWN
-    if residual > parameters.tolerance:
+    if residual > settings.tolerance:
         return Status.OUT_OF_ITERATIONS
-    return Status.OUT_OF_RANGE if clipped > parameters.range_tolerance else Status.CONVERGED
+    return Status.OUT_OF_RANGE if clipped > settings.range_tolerance else Status.CONVERGED
 
 
 def conjugate_gradients(
-    apply: Callable[[Floats], Floats],
+    multiply: Callable[[Floats], Floats],
     diagonal: Floats,
     rhs: Floats,
     *,
@@ -312,65 +344,81 @@ def conjugate_gradients(
 ) -> tuple[Floats, NDArray[np.int64], Floats, NDArray[np.bool_]]:
     """Solve A x = rhs for a symmetric positive definite A, each column by itself, from x = 0.
 
-    A column that has arrived by the recurrence is checked against the recomputed residue, and restarted from it if
-    rounding has led the recurrence astray.
+    The residual of the recurrence drifts from the true one by rounding. A column whose recurrence
+    reached the tolerance is therefore checked against the recomputed residual, and restarted from
+    it if it is not there yet.
 
     Args:
-        apply: Multiplies (n, columns) by A.
+        multiply: Product of A with (n, columns).
         diagonal: (n,), A's diagonal, the preconditioner.
         rhs: (n, columns).
-        tolerance: Norm of the residue over that of the right-hand side at which a column has arrived.
-        max_iterations: Steps at most.
+        tolerance: Norm of the residual over that of the right-hand side at which a column has
+            converged.
+        max_iterations: Upper limit of iterations.
         coarse: What the preconditioner adds to the diagonal.
 
     Returns:
-        x (n, columns), and per column: steps taken, final relative residual, whether it broke down.
+        x (n, columns), and per column: iterations, final relative residual, whether it broke down.
     """
-    x, residue = np.zeros_like(rhs), rhs.copy()
-    scale = np.sqrt(_dots(rhs, rhs))
-    goal = tolerance * scale
-    moving = scale > 0
-    iterations, broken = np.zeros(len(scale), np.int64), np.zeros(len(scale), bool)
+    x = np.zeros_like(rhs)
+    residual = rhs.copy()
+    rhs_norm = np.sqrt(_dots(rhs, rhs))
+    threshold = tolerance * rhs_norm
+    # A right-hand side of 0 has the solution 0.
+    active = rhs_norm > 0
+    iterations = np.zeros(len(rhs_norm), np.int64)
+    broken = np.zeros(len(rhs_norm), bool)
+    # A voxel without any link has a zero row; its preconditioner is 0, so that it stays where it
+    # is.
     inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-    direction = _precondition(residue, inverse, coarse)
-    energy = _dots(residue, direction)
-    while moving.any() and iterations.max() < max_iterations:
-        image = apply(direction)
-        curvature = _dots(direction, image)
-        broken |= moving & ~(curvature > 0)
-        moving &= ~broken
-        step = np.divide(energy, curvature, out=np.zeros_like(energy), where=moving)
-        square = _advance(x, residue, direction, image, step)
-        iterations += moving
-        arrived = moving & (np.sqrt(square) <= goal)
-        if arrived.any():
-            residue[:, arrived] = (rhs - apply(x))[:, arrived]
-            moving &= ~(arrived & (np.sqrt(_dots(residue, residue)) <= goal))
-            if not moving.any():
+    direction = _precondition(residual, inverse, coarse)
+    rho = _dots(residual, direction)
+    while active.any() and iterations.max() < max_iterations:
+        product = multiply(direction)
+        curvature = _dots(direction, product)
+        # p.Ap must be positive; `not >` also catches values that are not numbers.
+        broken |= active & ~(curvature > 0)
+        active &= ~broken
+        # Inactive columns take steps of 0: they are carried along unchanged, which is cheaper than
+        # to compact the arrays and keeps every column's arithmetic independent of the others.
+        step = np.divide(rho, curvature, out=np.zeros_like(rho), where=active)
+        square = _step_along(x, residual, direction, product, step)
+        iterations += active
+        reached = active & (np.sqrt(square) <= threshold)
+        if reached.any():
+            residual[:, reached] = (rhs - multiply(x))[:, reached]
+            active &= ~(reached & (np.sqrt(_dots(residual, residual)) <= threshold))
+            if not active.any():
                 break
-        corrected = _precondition(residue, inverse, coarse)
-        fresh = _dots(residue, corrected)
-        turn = np.divide(fresh, energy, out=np.zeros_like(energy), where=moving & ~arrived)
-        _turn(direction, corrected, turn)
-        energy = fresh
-    left = rhs - apply(x)
-    residual = np.divide(
-        np.sqrt(_dots(left, left)), scale, out=np.zeros_like(scale), where=scale != 0
+        z = _precondition(residual, inverse, coarse)
+        new_rho = _dots(residual, z)
+        # beta = 0 restarts a reached column from its recomputed residual: the old direction is not
+        # conjugate to it.
+        beta = np.divide(new_rho, rho, out=np.zeros_like(rho), where=active & ~reached)
+        _update_direction(direction, z, beta)
+        rho = new_rho
+    final = rhs - multiply(x)
+    relative = np.divide(
+        np.sqrt(_dots(final, final)), rhs_norm, out=np.zeros_like(rhs_norm), where=rhs_norm != 0
     )
-    return x, iterations, residual, broken
+    return x, iterations, relative, broken
 
 
-def _precondition(residue: Floats, inverse: Floats, coarse: CoarseCorrection | None) -> Floats:
-    """z, from the residue."""
-    corrected: Floats = inverse[:, None] * residue
+def _precondition(residual: Floats, inverse: Floats, coarse: CoarseCorrection | None) -> Floats:
+    """Return z of the residual."""
+    z: Floats = inverse[:, None] * residual
     if coarse is not None:
-        coarse.correct(residue, corrected)
-    return corrected
+        coarse.add_to(z, residual)
+    return z
+
+
+# The kernels below visit voxel by voxel and within it column by column: (n, columns) arrays are
+# read in order once, and each column is summed in raster order, whatever the number of columns.
 
 
 @kernel
 def _dots(a: Floats, b: Floats) -> Floats:
-    """Inner product of each column, summed in raster order."""
+    """Return the inner product of each column, summed in raster order."""
     out = np.zeros(a.shape[1])
     for n in range(a.shape[0]):
         for column in range(a.shape[1]):
@@ -379,21 +427,26 @@ def _dots(a: Floats, b: Floats) -> Floats:
 
 
 @kernel
-def _advance(x: Floats, residue: Floats, direction: Floats, image: Floats, step: Floats) -> Floats:
-    """One step, x += step p and r -= step A p; give r.r, summed as `_dots`."""
+def _step_along(
+    x: Floats, residual: Floats, direction: Floats, product: Floats, step: Floats
+) -> Floats:
+    """Update x += step p and r -= step A p in place; return r.r, summed as in `_dots`.
+
+    One pass instead of three: the arrays exceed the cache, and reading them is what takes time.
+    """
     square = np.zeros(x.shape[1])
     for n in range(x.shape[0]):
         for column in range(x.shape[1]):
             x[n, column] += step[column] * direction[n, column]
-            left = residue[n, column] - step[column] * image[n, column]
-            residue[n, column] = left
-            square[column] += left * left
+            r = residual[n, column] - step[column] * product[n, column]
+            residual[n, column] = r
+            square[column] += r * r
     return square
 
 
 @kernel
-def _turn(direction: Floats, corrected: Floats, turn: Floats) -> None:
-    """The next direction, p = z + turn p."""
+def _update_direction(direction: Floats, z: Floats, beta: Floats) -> None:
+    """Set the next direction, p = z + beta p, in place."""
     for n in range(direction.shape[0]):
         for column in range(direction.shape[1]):
-            direction[n, column] = corrected[n, column] + turn[column] * direction[n, column]
+            direction[n, column] = z[n, column] + beta[column] * direction[n, column]

@@ -1,15 +1,17 @@
 """The radiodensity target of the four optimised methods.
 
-Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 4.2, Eq. 28. A ground-glass lesion lets air through: its
-        core is not "all lesion" as a photograph's foreground is, so known foreground is held at a value that follows
-        its radiodensity instead of at 1.
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 4.2, Eq. 28. A ground-glass lesion lets
+        air through: its core is not "all lesion" as a photograph's foreground is, so the known
+        value of foreground follows its radiodensity instead of being 1.
 
             S_i = q(HU_i)   below l_low
                   1         within [l_low, l_high]
                   p(HU_i)   above l_high
 
-Symbols q: rises linearly from 0 to 1 over the observation window [lo, hi];  l_low = hi, as in the paper;
-        l_high: `high_hu`, None as in the paper: no fall;  p: falls linearly from 1 to 0 over `fall_hu`.
+Symbols q       rises linearly from 0 to 1 over the observation window [lo, hi]
+        l_low   hi, as in the paper
+        l_high  `high_hu`; None as in the paper: no fall
+        p       falls linearly from 1 to 0 over `fall_hu`
 Ours    The paper leaves p open; a linear fall, off by default, keeps the target continuous.
 """
 
@@ -22,7 +24,7 @@ from matting.parameters import DensitySettings
 def foreground_target(
     volume_hu: NDArray[np.floating], density: DensitySettings
 ) -> NDArray[np.float64]:
-    """Give S of Eq. 28 for voxels of known foreground.
+    """Return S of Eq. 28 for voxels of known foreground.
 
     Args:
         volume_hu: Radiodensities in HU, any shape.

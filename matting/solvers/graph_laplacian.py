@@ -1,9 +1,10 @@
-"""Operators over voxels that are linked wherever they lie: sparse matrices, their squares and weighted sums.
+"""Operators over voxels that are linked wherever they are: sparse matrices and their squares.
 
-All of them number their voxels ("nodes") with the unknown ones first, in raster order, so that the part of the
-system that is solved is a leading block.
+They number their voxels ("nodes") with the unknown ones first, in raster order, so that the part of
+the system that is solved is a leading block.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class SparseOperator:
     """A symmetric matrix over nodes."""
 
     voxels: Voxels
-    """(nodes,): the nodes as voxels of the region."""
+    """(nodes,): the nodes as flat indices in the solve domain."""
     matrix: Any
     """(nodes, nodes), scipy.sparse.csr_matrix of float64."""
 
@@ -37,22 +38,27 @@ class SparseOperator:
         """Multiply (nodes, columns) by the matrix."""
         return multiply(self.matrix, p)
 
-    def coarsen(self, blocks: CoarseBasis) -> Any:
-        """Give B^T L B with B the functions of the blocks on the unknown nodes."""
-        size, basis = len(blocks.member), blocks.basis
-        return (basis.T @ (self.matrix[:size, :size] @ basis)).tocsr()
+    def multiplier(self) -> Callable[[Floats], Floats]:
+        """Return `apply`, which needs no scratch memory."""
+        return self.apply
+
+    def coarsen(self, basis: CoarseBasis) -> Any:
+        """Return B^T L B, scipy.sparse.csr_matrix, with B the basis on the unknown nodes."""
+        size = len(basis.block_of)
+        b = basis.matrix
+        return (b.T @ (self.matrix[:size, :size] @ b)).tocsr()
 
     def leading(self, size: int) -> "SparseOperator":
-        """Give the block of the first `size` nodes."""
+        """Return the block of the first `size` nodes."""
         return SparseOperator(self.voxels[:size], self.matrix[:size, :size].tocsr())
 
 
 @dataclass(frozen=True, slots=True)
 class SquareOperator:
-    """R^T R for a sparse R with a row for each equation that should hold."""
+    """R^T R for a sparse R with a row for each equation that should be satisfied."""
 
     voxels: Voxels
-    """(nodes,): the nodes as voxels of the region."""
+    """(nodes,): the nodes as flat indices in the solve domain."""
     rows: Any
     """(equations, nodes), R as scipy.sparse.csr_matrix of float64."""
 
@@ -73,13 +79,17 @@ class SquareOperator:
         )
         return out
 
-    def coarsen(self, blocks: CoarseBasis) -> Any:
-        """Give B^T R^T R B with B the functions of the blocks on the unknown nodes."""
-        rows = (self.rows[:, : len(blocks.member)] @ blocks.basis).tocsr()
+    def multiplier(self) -> Callable[[Floats], Floats]:
+        """Return `apply`, which needs no scratch memory."""
+        return self.apply
+
+    def coarsen(self, basis: CoarseBasis) -> Any:
+        """Return B^T R^T R B, scipy.sparse.csr_matrix, with B the basis on the unknown nodes."""
+        rows = (self.rows[:, : len(basis.block_of)] @ basis.matrix).tocsr()
         return (rows.T @ rows).tocsr()
 
     def leading(self, size: int) -> "SquareOperator":
-        """Give the block of the first `size` nodes."""
+        """Return the block of the first `size` nodes."""
         return SquareOperator(self.voxels[:size], self.rows[:, :size].tocsr())
 
 
@@ -87,35 +97,44 @@ def number_nodes(unknown: Voxels, others: Voxels) -> tuple[Voxels, Voxels]:
     """Number voxels with the unknown ones first.
 
     Args:
-        unknown: (unknown,), ascending voxels.
-        others: Any shape: voxels, known or not, repeated or not.
+        unknown: (unknown,), flat indices, ascending.
+        others: Any shape: flat indices, known or not, repeated or not.
 
     Returns:
-        (nodes,) voxels: the unknown, then the other known ones ascending; and the node of each of `others`.
+        (nodes,) flat indices: the unknown voxels, then the known ones among `others`, ascending;
+        and the node of each of `others`, in their shape.
     """
     span = 1 + int(max(unknown.max(initial=0), others.max(initial=0)))
     node_of = np.full(span, -1, np.int64)
     node_of[unknown] = np.arange(len(unknown))
-    mentioned = np.zeros(span, bool)
-    mentioned[others.ravel()] = True
-    known = np.flatnonzero(mentioned & (node_of < 0))
+    occurs = np.zeros(span, bool)
+    occurs[others.ravel()] = True
+    known = np.flatnonzero(occurs & (node_of < 0))
     node_of[known] = len(unknown) + np.arange(len(known))
     return np.concatenate([unknown, known]), node_of[others]
 
 
 def laplacian(nodes: int, sources: Voxels, targets: Voxels, weights: Floats) -> Any:
-    """Build diag(W 1) - W with W_ij = max(w_ij, w_ji) from directed edges between nodes; several may repeat.
+    """Build diag(W 1) - W with W_ij = max(w_ij, w_ji) from directed edges between nodes.
+
+    Args:
+        nodes: Number of nodes.
+        sources: (edges,), the node at the beginning of each edge; edges may repeat.
+        targets: (edges,), the node at its end.
+        weights: (edges,), w, 0 or more; edges of weight 0 are dropped.
 
     Returns:
         (nodes, nodes), scipy.sparse.csr_matrix of float64, symmetric, rows summing to zero.
     """
     linked = weights > 0
-    low, high = np.minimum(sources, targets)[linked], np.maximum(sources, targets)[linked]
+    low = np.minimum(sources, targets)[linked]
+    high = np.maximum(sources, targets)[linked]
     keys = low * nodes + high
     order = np.argsort(keys, kind="stable")
     first = np.flatnonzero(np.diff(keys[order], prepend=-1))
     strongest = np.maximum.reduceat(weights[linked][order], first) if len(first) else np.empty(0)
-    low, high = low[order][first], high[order][first]
+    low = low[order][first]
+    high = high[order][first]
     degree = np.bincount(low, strongest, nodes) + np.bincount(high, strongest, nodes)
     diagonal = np.arange(nodes)
     return sparse.csr_matrix(
@@ -128,13 +147,21 @@ def laplacian(nodes: int, sources: Voxels, targets: Voxels, weights: Floats) -> 
 
 
 def count_disconnected(matrix: Any, unknown: int) -> int:
-    """Count the unknown nodes from which no link, however long the way, leads to a known one."""
+    """Count the unknown nodes that no path of links joins to a known one.
+
+    Args:
+        matrix: (nodes, nodes), scipy.sparse matrix whose entries are the links.
+        unknown: Number of unknown nodes, which come first.
+    """
     _, label = csgraph.connected_components(matrix, directed=False)
     return int((~np.isin(label[:unknown], label[unknown:])).sum())
 
 
 def multiply(matrix: Any, p: Floats) -> Floats:
-    """Multiply (columns of the matrix, c) by a scipy.sparse.csr_matrix, term by term in stored order."""
+    """Multiply (columns of the matrix, c) by a scipy.sparse.csr_matrix, term by term as stored.
+
+    Two columns, the usual number, have a kernel of their own: the indices are read once for both.
+    """
     out = np.empty((matrix.shape[0], p.shape[1]))
     if p.shape[1] == 2:
         _multiply_pair(matrix.data, matrix.indices, matrix.indptr, np.ascontiguousarray(p), out)
@@ -148,7 +175,8 @@ def _multiply_pair(
     data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
 ) -> None:
     for row in range(len(out)):
-        sum0, sum1 = 0.0, 0.0
+        sum0 = 0.0
+        sum1 = 0.0
         for n in range(indptr[row], indptr[row + 1]):
             sum0 += data[n] * p[indices[n], 0]
             sum1 += data[n] * p[indices[n], 1]
@@ -160,9 +188,14 @@ def _multiply_pair(
 def _square_pair(
     data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
 ) -> None:
-    # one row after the other, R p and at once its share of R^T (R p), while the row is at hand
+    """Add R^T (R p) to `out`.
+
+    Row by row: (R p) of a row is multiplied by the same row of R again, while it is in the cache,
+    so R is read once and R^T is never formed. Rows add to shared entries of `out`, in their order.
+    """
     for row in range(len(indptr) - 1):
-        sum0, sum1 = 0.0, 0.0
+        sum0 = 0.0
+        sum1 = 0.0
         for n in range(indptr[row], indptr[row + 1]):
             sum0 += data[n] * p[indices[n], 0]
             sum1 += data[n] * p[indices[n], 1]

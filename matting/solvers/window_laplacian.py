@@ -1,18 +1,39 @@
-"""Local models on windows of 3 x 3 x 3 voxels, and the Laplacian they give, without ever forming its matrix.
+"""The Laplacian of local linear models on windows of 3 x 3 x 3 voxels, without its matrix.
 
-In a window w of n = 27 voxels, alpha is fitted by a line in two channels: the intensity I, and J, the mean intensity
-around the voxel less its own (0 everywhere where no reach is given: a line in intensity alone). A scanner blurs; a line
-in both can undo some of that. With X = [I - m_I, J - m_J, 1], m the channels' means over the window, M a symmetric
-3 x 3 matrix that says how the line is fitted and c how much the window counts, the Laplacian is
+In a window w of n = 27 voxels alpha is fitted by a linear function of two channels: the intensity
+I, and J, the mean intensity around the voxel minus its own intensity (0 everywhere if no reach is
+given, which leaves a function of the intensity alone). A scanner blurs, and a function of both
+channels can undo part of the blur. With
 
-    L = sum over windows of  c Id - X M X^T
+    X = [I - m_I, J - m_J, 1]    (n x 3), m_I and m_J the channels' means over the window
+    M                            symmetric 3 x 3 matrix that defines the fit
+    c                            weight of the window
 
-and its product with p needs two passes of sums over windows: (slopes, level) = M X^T p for each window, then
-c p_i - slopes (I_i - m_I, J_i - m_J) - level, summed over the windows that hold voxel i. Both passes first add the nine
-rows of windows that lie side by side, which serves three windows at once and reads memory in order. Closed-form matting
-and learning-based matting differ in M and in the choice of windows.
+the Laplacian is
+
+    L = sum over windows of  c Id - X M X^T                                                     (1)
+
+and its product with p takes two passes of sums over windows:
+
+    (slope_I, slope_J, level) = M X^T p                                     for each window     (2)
+    (L p)_i = sum over windows holding i of
+              c p_i - slope_I (I_i - m_I) - slope_J (J_i - m_J) - level     for each voxel      (3)
+
+Closed-form and learning-based matting differ in M and in the choice of windows.
+
+How it is computed
+
+Both passes are sums over the 27 voxels of a window, taken for every window. Neighbouring windows
+share most of their voxels, so each sum is split: first the nine rows of a window are added at every
+position along x (`_add_nine_rows`), then three neighbouring positions (`_add_three`). Each nine-row
+sum serves three windows, and memory is read in order. Windows and nodes are therefore visited in
+runs of consecutive voxels along x.
+
+The order of additions is fixed by these loops and does not depend on the size of the box or the
+number of threads. Products are the same to the last bit wherever they are computed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,251 +45,349 @@ from matting.geometry.box import Box, box_around
 from matting.geometry.grid import Shape
 from matting.jit import kernel
 from matting.solvers.coarse_correction import CoarseBasis, sum_windows
-from matting.solvers.region import WINDOW_REACH, SolveDomain, reach_voxels
+from matting.solvers.solve_domain import WINDOW_REACH, SolveDomain, reach_voxels
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
 WINDOW_SIZE = 27
 """Voxels of a window."""
+ROWS_PER_COLUMN = 3
+"""Volumes of a workspace for one column of p: p, I p and J p, or two slopes and the level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of a region, on the smallest box that holds them."""
+    """Windows of a solve domain, on the smallest box that holds them."""
 
     shape: Shape
     """Voxels of the box along (z, y, x)."""
     offsets: Voxels
-    """(27,): differences between the voxels of a window and its centre, in raster order."""
+    """(27,): flat index of each voxel of a window minus that of its centre, in raster order."""
     channels: Floats
     """(2, voxels of the box): I and J."""
     centres: Voxels
-    """(windows,): the centre of each, as voxel of the box, ascending."""
+    """(windows,): flat index in the box of each centre, ascending."""
     runs: Voxels
-    """(runs + 1,): where runs of consecutive centres begin, and the end of the last: they are summed row by row."""
+    """(runs + 1,): positions in `centres` at which runs of consecutive centres begin, and the end
+    of the last."""
     mean: Floats
     """(2, windows): means of I and J."""
     covariance: Floats
     """(3, windows): population variance of I, covariance of I and J, variance of J."""
     nodes: Voxels
-    """(nodes,): the voxels that lie in any window, as voxels of the box: unknown ones first, each part ascending."""
+    """(nodes,): flat index in the box of each voxel that lies in any window: unknown ones first,
+    each part ascending."""
     voxels: Voxels
-    """(nodes,): the same as voxels of the region."""
+    """(nodes,): the same voxels as flat indices in the solve domain."""
     unknown: int
-    """How many nodes are unknown."""
+    """Number of unknown nodes."""
 
     @property
     def unknown_channels(self) -> Floats:
-        """(1 or 2, unknown): the channels of the unknown voxels, without J where it is 0 everywhere."""
+        """The channels of the unknown voxels, (1 or 2, unknown).
+
+        Without J if it is 0 everywhere.
+        """
         return self.channels[: 1 + int(self.channels[1].any()), self.nodes[: self.unknown]]
 
 
-def windows_touching(region: SolveDomain, mean_reach_mm: float = 0.0) -> Windows:
-    """Give the windows inside the region that hold at least one unknown voxel.
+def find_touching_windows(domain: SolveDomain, mean_reach_mm: float = 0.0) -> Windows:
+    """Return the windows inside the domain that hold at least one unknown voxel.
 
     Args:
-        region: Where to look.
-        mean_reach_mm: How far the mean of the second channel reaches, mm; 0 makes that channel 0.
+        domain: The voxels to solve and their surroundings.
+        mean_reach_mm: Reach in mm of the mean in the second channel, 0 or more; 0 sets that channel
+            to 0.
+
+    Returns:
+        The windows, in raster order of their centres.
     """
-    box = box_around(region.unknown, (WINDOW_REACH,) * 3)
-    unknown = region.unknown[box]
+    box = box_around(domain.unknown, (WINDOW_REACH,) * 3)
+    unknown = domain.unknown[box]
     centres = np.zeros(unknown.shape, bool)
-    centres[1:-1, 1:-1, 1:-1] = _spread(unknown)[1:-1, 1:-1, 1:-1]
-    return _windows(region, box, np.flatnonzero(centres), mean_reach_mm)
+    centres[1:-1, 1:-1, 1:-1] = _dilate(unknown)[1:-1, 1:-1, 1:-1]
+    return _windows(domain, box, np.flatnonzero(centres), mean_reach_mm)
 
 
-def windows_centred(region: SolveDomain, mean_reach_mm: float = 0.0) -> Windows:
-    """Give the windows centred on unknown voxels; on the patch's border the nearest that lies inside.
+def find_centred_windows(domain: SolveDomain, mean_reach_mm: float = 0.0) -> Windows:
+    """Return the windows centred on unknown voxels.
 
-    Arguments as `windows_touching`.
+    At the border of the patch the nearest window inside it is taken instead.
+    Without that shift an unknown voxel on the border could be in no window at all, and the system
+    would be singular.
 
-    Without that shift an unknown voxel on the border could be in no window at all, and the system singular.
+    Args:
+        domain: The voxels to solve and their surroundings.
+        mean_reach_mm: Reach in mm of the mean in the second channel, 0 or more; 0 sets that channel
+            to 0.
+
+    Returns:
+        The windows, in raster order of their centres.
     """
-    box = box_around(region.unknown, (WINDOW_REACH,) * 3)
-    unknown = region.unknown[box]
-    places = [
-        np.clip(place, 1, size - 2)
-        for place, size in zip(np.nonzero(unknown), unknown.shape, strict=True)
+    box = box_around(domain.unknown, (WINDOW_REACH,) * 3)
+    unknown = domain.unknown[box]
+    indices = [
+        np.clip(index, 1, size - 2)
+        for index, size in zip(np.nonzero(unknown), unknown.shape, strict=True)
     ]
-    return _windows(
-        region, box, np.unique(np.ravel_multi_index(places, unknown.shape)), mean_reach_mm
-    )
+    centres = np.unique(np.ravel_multi_index(indices, unknown.shape))
+    return _windows(domain, box, centres, mean_reach_mm)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowLaplacian:
-    """The Laplacian of linear models on windows; a linear operator over their nodes."""
+    """The Laplacian of Eq. (1) as a linear operator over the nodes of its windows.
+
+    It holds no scratch memory: `multiplier` allocates a workspace for each caller, so that several
+    threads may use one operator, or an operator and its leading block, at the same time.
+    """
 
     windows: Windows
     fit: Floats
     """(6, windows): the entries M_00, M_01, M_02, M_11, M_12 and M_22 of each window's M."""
     size: int
-    """The operator acts on this many leading nodes, the others held at 0."""
-    held: Floats
-    """(nodes,): how much the windows count that hold each voxel, in all."""
-    weight: Floats
-    """(nodes,): the Laplacian's diagonal."""
-    field: Floats
-    """(6, voxels of the box): room for p, I p and J p of two columns, 0 wherever no leading node is."""
-    lines: Floats
-    """(6, reach + voxels of the box + reach): room for slopes and levels of two columns, 0 where no window is.
-
-    The rims are as long as the largest of the window's offsets, so that no reading needs a guard.
-    """
+    """The operator acts on this many leading nodes; p is 0 on the others."""
+    coverage: Floats
+    """(nodes,): sum of the weights c of the windows that hold each node."""
+    full_diagonal: Floats
+    """(nodes,): L_ii of all nodes."""
     node_runs: Voxels
-    """(runs + 1,): where runs of consecutive voxels begin among the leading nodes, and their end."""
+    """(runs + 1,): positions at which runs of consecutive voxels begin among the leading nodes, and
+    their end."""
 
     @property
     def voxels(self) -> Voxels:
-        """(size,): the nodes as voxels of the region."""
+        """(size,): the nodes as flat indices in the solve domain."""
         return self.windows.voxels[: self.size]
 
     @property
     def diagonal(self) -> Floats:
         """(size,): L_ii."""
-        return self.weight[: self.size]
+        return self.full_diagonal[: self.size]
 
     def apply(self, p: Floats) -> Floats:
         """Multiply (size, columns) by L."""
-        columns = p.shape[1]
-        pairs = [np.ascontiguousarray(p[:, first : first + 2]) for first in range(0, columns, 2)]
-        parts = [self._apply(pair) for pair in pairs]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return self.multiplier()(p)
 
-    def coarsen(self, blocks: CoarseBasis) -> Any:
-        """Give B^T L B with B the functions of the blocks on the unknown nodes."""
-        w, size = self.windows, len(blocks.member)
-        lines = sum_windows(
-            blocks, w.centres, w.offsets, w.nodes[:size], w.channels, w.mean, self.fit
+    def multiplier(self) -> Callable[[Floats], Floats]:
+        """Return a function that multiplies (size, columns) by L, with a workspace of its own.
+
+        Use one for each thread. Allocating the workspace once a solve, not once a product, saves
+        clearing it.
+        """
+        workspace = _new_workspace(self.windows)
+
+        def multiply(p: Floats) -> Floats:
+            # The kernels take one column or two at once, so that what they read of I and J serves
+            # both.
+            parts = [
+                _multiply(self, np.ascontiguousarray(p[:, first : first + 2]), workspace)
+                for first in range(0, p.shape[1], 2)
+            ]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+        return multiply
+
+    def coarsen(self, basis: CoarseBasis) -> Any:
+        """Return B^T L B, scipy.sparse.csr_matrix, with B the coarse basis on the unknown nodes.
+
+        The first part of Eq. (1) is diagonal and gives B^T diag(coverage) B.
+        """
+        windows = self.windows
+        size = len(basis.block_of)
+        fitted = sum_windows(
+            basis,
+            windows.centres,
+            windows.offsets,
+            windows.nodes[:size],
+            windows.channels,
+            windows.mean,
+            self.fit,
         )
-        return blocks.weigh(self.held[:size]) - lines
+        return basis.weighted_gram(self.coverage[:size]) - fitted
 
     def leading(self, size: int) -> "WindowLaplacian":
-        """Give the block of the first `size` nodes."""
-        return _with_room(self.windows, self.fit, size, self.held, self.weight, self.lines)
-
-    def _apply(self, p: Floats) -> Floats:
-        """Multiply one column or two; a column takes three rows of the room."""
-        windows, rows, nodes = (
-            self.windows,
-            self.windows.offsets[1::3],
-            self.windows.nodes[: self.size],
+        """Return the block of the first `size` nodes; all but the runs is shared."""
+        node_runs = _find_runs(self.windows.nodes[:size])
+        return WindowLaplacian(
+            self.windows, self.fit, size, self.coverage, self.full_diagonal, node_runs
         )
-        field, lines, out = (
-            self.field[: 3 * p.shape[1]],
-            self.lines[: 3 * p.shape[1]],
-            np.empty_like(p),
-        )
-        _place(p, nodes, windows.channels, field)
-        _fit_lines(field, windows.centres, windows.runs, windows.mean, self.fit, rows, lines)
-        _sum_misfits(p, nodes, self.node_runs, windows.channels, self.held, rows, lines, out)
-        return out
 
 
-def window_weight(windows: Windows, trusted_variance: float | None) -> Floats:
-    """Give how much each window counts, c = t / (v + t) with v the variance of its intensity; 1 without t.
+@dataclass(frozen=True, slots=True)
+class _Workspace:
+    """Volumes between the two passes of a product; room for two columns of p."""
 
-    Where intensity varies most, lesion, vessel and lung meet in one window, and no line fits all three.
+    scattered: Floats
+    """(6, voxels of the box): p, I p and J p of each column; 0 wherever there is no leading node.
+
+    Every product writes the same voxels, so the zeros stay and need no clearing.
+    """
+    models: Floats
+    """(6, margin + voxels of the box + margin): slopes and level of each column at the window's
+    centre, else 0.
+
+    The margins are as long as the largest window offset, so that no reading needs a bounds check.
+    """
+
+
+def _new_workspace(windows: Windows) -> _Workspace:
+    voxels = windows.channels.shape[1]
+    margin = int(windows.offsets[-1])
+    scattered = np.zeros((2 * ROWS_PER_COLUMN, voxels))
+    models = np.zeros((2 * ROWS_PER_COLUMN, voxels + 2 * margin))
+    return _Workspace(scattered, models)
+
+
+def _multiply(operator: WindowLaplacian, p: Floats, workspace: _Workspace) -> Floats:
+    """Multiply one column or two by L: Eq. (2), then Eq. (3)."""
+    windows = operator.windows
+    nodes = windows.nodes[: operator.size]
+    # The offset of the middle voxel of each of the nine rows of a window.
+    rows = windows.offsets[1::3]
+    used = ROWS_PER_COLUMN * p.shape[1]
+    scattered = workspace.scattered[:used]
+    models = workspace.models[:used]
+    out = np.empty_like(p)
+    _scatter(p, nodes, windows.channels, scattered)
+    _fit_windows(scattered, windows.centres, windows.runs, windows.mean, operator.fit, rows, models)
+    _sum_misfits(
+        p, nodes, operator.node_runs, windows.channels, operator.coverage, rows, models, out
+    )
+    return out
+
+
+def window_weights(windows: Windows, trusted_variance: float | None) -> Floats:
+    """Return the weight of each window, c = t / (v + t) with v the variance of its intensity.
+
+    Where intensity varies most, lesion, vessel and lung meet in one window and no linear model fits
+    all three.
+
+    Args:
+        windows: The windows.
+        trusted_variance: t, the variance at which a window counts half, above 0; None weighs all
+            windows alike.
+
+    Returns:
+        (windows,), in 0..1.
     """
     if trusted_variance is None:
         return np.ones(len(windows.centres))
-    count: Floats = trusted_variance / (windows.covariance[0] + trusted_variance)
-    return count
+    weights: Floats = trusted_variance / (windows.covariance[0] + trusted_variance)
+    return weights
 
 
-def ridge_fit(windows: Windows, ridge: float, count: Floats) -> Floats:
-    """Give M = c (diag(n cov_w + ridge Id, n))^-1 of each window, (6, windows): a line by least squares.
+def ridge_fit(windows: Windows, ridge: float, weights: Floats) -> Floats:
+    """Return M = c diag(n V + ridge Id, n)^-1 of each window.
 
-    The ridge weighs on the slopes only.
+    This is least squares with a ridge on the slopes only. X^T X is block diagonal because its first
+    two columns have mean 0: n V for the slopes, V the channels' covariance, and n for the level.
+    The 2 x 2 block is inverted by cofactors; the ridge keeps its determinant above 0.
+
+    Args:
+        windows: The windows.
+        ridge: Above 0; more makes alpha follow the intensity less.
+        weights: (windows,), c.
+
+    Returns:
+        (6, windows): M_00, M_01, M_02, M_11, M_12, M_22.
     """
     v00, v01, v11 = WINDOW_SIZE * windows.covariance
-    a, b, d = v00 + ridge, v01, v11 + ridge
-    scale = count / (a * d - b * b)
-    none = np.zeros_like(scale)
-    return np.stack([d * scale, -b * scale, none, a * scale, none, count / WINDOW_SIZE])
+    a = v00 + ridge
+    b = v01
+    d = v11 + ridge
+    scale = weights / (a * d - b * b)
+    zero = np.zeros_like(scale)
+    return np.stack([d * scale, -b * scale, zero, a * scale, zero, weights / WINDOW_SIZE])
 
 
-def window_laplacian(windows: Windows, fit: Floats, count: Floats) -> WindowLaplacian:
-    """Build the operator.
+def window_laplacian(windows: Windows, fit: Floats, weights: Floats) -> WindowLaplacian:
+    """Build the operator of Eq. (1).
 
     Args:
         windows: The windows.
         fit: (6, windows), the entries M_00, M_01, M_02, M_11, M_12 and M_22 of each window's M.
-        count: (windows,), how much each window counts, c.
+        weights: (windows,), c.
+
+    Returns:
+        The operator over all nodes of the windows.
     """
     voxels = windows.channels.shape[1]
-    diagonal, held = np.zeros(voxels), np.zeros(voxels)
+    diagonal = np.zeros(voxels)
+    coverage = np.zeros(voxels)
     _sum_diagonal(
-        windows.channels, windows.centres, windows.mean, fit, count, windows.offsets, diagonal, held
+        windows.channels,
+        windows.centres,
+        windows.mean,
+        fit,
+        weights,
+        windows.offsets,
+        diagonal,
+        coverage,
     )
-    return _with_room(
-        windows, fit, len(windows.nodes), held[windows.nodes], diagonal[windows.nodes]
-    )
-
-
-def _with_room(
-    windows: Windows,
-    fit: Floats,
-    size: int,
-    held: Floats,
-    weight: Floats,
-    lines: Floats | None = None,
-) -> WindowLaplacian:
-    """Give the operator on `size` leading nodes; `lines` may be another one's of the same windows."""
-    voxels = windows.channels.shape[1]
-    if lines is None:
-        lines = np.zeros((6, voxels + 2 * int(windows.offsets[-1])))
+    nodes = windows.nodes
     return WindowLaplacian(
-        windows, fit, size, held, weight, np.zeros((6, voxels)), lines, _runs(windows.nodes[:size])
+        windows, fit, len(nodes), coverage[nodes], diagonal[nodes], _find_runs(nodes)
     )
 
 
-def _runs(voxels: Voxels) -> Voxels:
-    """Give where runs of consecutive voxels begin, and the end of the last."""
+def _find_runs(voxels: Voxels) -> Voxels:
+    """Return the positions at which runs of consecutive voxels begin, and the end of the last."""
     begins = np.flatnonzero(np.diff(voxels) != 1) + 1
     return np.concatenate([np.zeros(1, np.int64), begins, np.array([len(voxels)])]).astype(np.int64)
 
 
-def _windows(region: SolveDomain, box: Box, centres: Voxels, mean_reach_mm: float) -> Windows:
-    channels = _channels(region, box, mean_reach_mm)
-    unknown = region.unknown[box].ravel()
+def _windows(domain: SolveDomain, box: Box, centres: Voxels, mean_reach_mm: float) -> Windows:
+    channels = _channels(domain, box, mean_reach_mm)
+    unknown = domain.unknown[box].ravel()
     depth, height, width = (side.stop - side.start for side in box)
     shape = (depth, height, width)
-    inside = np.zeros(shape, bool)
-    inside.ravel()[centres] = True
-    touched = _spread(inside).ravel()
+    is_centre = np.zeros(shape, bool)
+    is_centre.ravel()[centres] = True
+    touched = _dilate(is_centre).ravel()
     nodes = np.concatenate([np.flatnonzero(unknown), np.flatnonzero(touched & ~unknown)])
-    places = np.unravel_index(nodes, shape)
+    indices = np.unravel_index(nodes, shape)
     voxels = np.ravel_multi_index(
-        [place + side.start for place, side in zip(places, box, strict=True)], region.shape
+        [index + side.start for index, side in zip(indices, box, strict=True)], domain.shape
     )
-    mean, covariance = np.empty((2, len(centres))), np.empty((3, len(centres)))
+    mean = np.empty((2, len(centres)))
+    covariance = np.empty((3, len(centres)))
     offsets = _window_offsets(shape)
     _moments(channels, centres, offsets, mean, covariance)
-    unknowns = int(unknown.sum())
-    voxels = voxels.astype(np.int64)
     return Windows(
-        shape, offsets, channels, centres, _runs(centres), mean, covariance, nodes, voxels, unknowns
+        shape,
+        offsets,
+        channels,
+        centres,
+        _find_runs(centres),
+        mean,
+        covariance,
+        nodes,
+        voxels.astype(np.int64),
+        int(unknown.sum()),
     )
 
 
-def _channels(region: SolveDomain, box: Box, mean_reach_mm: float) -> Floats:
-    """Give I and J, (2, voxels of the box)."""
-    intensity = region.intensity[box]
+def _channels(domain: SolveDomain, box: Box, mean_reach_mm: float) -> Floats:
+    """Return I and J, (2, voxels of the box)."""
+    intensity = domain.intensity[box]
     channels = np.zeros((2, intensity.size))
     channels[0] = intensity.ravel()
-    reach = reach_voxels(mean_reach_mm, region.spacing_mm)
+    reach = reach_voxels(mean_reach_mm, domain.spacing_mm)
     if any(reach):
-        # summed over the same voxels, so to the same bytes, however far the region reaches
-        around, inner = [], []
+        # The filter runs over the same voxels however far the domain extends: a running sum over
+        # more of them would round differently and change the last bits of J.
+        around = []
+        inner = []
         for side, far, inset, size in zip(
-            box, reach, region.inset, region.surroundings.shape, strict=True
+            box, reach, domain.inset, domain.surroundings.shape, strict=True
         ):
-            first, last = side.start + inset.start, side.stop + inset.start
+            first = side.start + inset.start
+            last = side.stop + inset.start
             around.append(slice(max(0, first - far), min(size, last + far)))
             inner.append(slice(first - around[-1].start, last - around[-1].start))
         size = [2 * far + 1 for far in reach]
-        mean = ndimage.uniform_filter(region.surroundings[tuple(around)], size, mode="nearest")
+        mean = ndimage.uniform_filter(domain.surroundings[tuple(around)], size, mode="nearest")
         channels[1] = (mean[tuple(inner)] - intensity).ravel()
     return channels
 
@@ -279,8 +398,11 @@ def _window_offsets(shape: Shape) -> Voxels:
     return ((planes * shape[1] + rows) * shape[2] + columns).ravel().astype(np.int64)
 
 
-def _spread(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Grow a mask by one voxel in all 26 directions."""
+def _dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Grow a mask by one voxel in all 26 directions.
+
+    Axis by axis, since the structuring element is a cube.
+    """
     grown = mask.copy()
     for axis in range(3):
         source = np.moveaxis(grown.copy(), axis, 0)
@@ -294,24 +416,35 @@ def _spread(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _moments(
     channels: Floats, centres: Voxels, offsets: Voxels, mean: Floats, covariance: Floats
 ) -> None:
-    intensity, detail = channels[0], channels[1]
+    """Compute the means and population covariances of both channels in each window.
+
+    Two passes, not E[I^2] - E[I]^2: in a flat window the difference of two large sums would be
+    rounding errors only, and could be negative.
+    """
+    intensity = channels[0]
+    detail = channels[1]
     for w in range(len(centres)):
-        total0, total1 = 0.0, 0.0
+        total0 = 0.0
+        total1 = 0.0
         for k in range(WINDOW_SIZE):
             total0 += intensity[centres[w] + offsets[k]]
             total1 += detail[centres[w] + offsets[k]]
-        mean0, mean1 = total0 / WINDOW_SIZE, total1 / WINDOW_SIZE
-        spread00, spread01, spread11 = 0.0, 0.0, 0.0
+        mean0 = total0 / WINDOW_SIZE
+        mean1 = total1 / WINDOW_SIZE
+        square00 = 0.0
+        square01 = 0.0
+        square11 = 0.0
         for k in range(WINDOW_SIZE):
-            apart0 = intensity[centres[w] + offsets[k]] - mean0
-            apart1 = detail[centres[w] + offsets[k]] - mean1
-            spread00 += apart0 * apart0
-            spread01 += apart0 * apart1
-            spread11 += apart1 * apart1
-        mean[0, w], mean[1, w] = mean0, mean1
-        covariance[0, w] = spread00 / WINDOW_SIZE
-        covariance[1, w] = spread01 / WINDOW_SIZE
-        covariance[2, w] = spread11 / WINDOW_SIZE
+            centred0 = intensity[centres[w] + offsets[k]] - mean0
+            centred1 = detail[centres[w] + offsets[k]] - mean1
+            square00 += centred0 * centred0
+            square01 += centred0 * centred1
+            square11 += centred1 * centred1
+        mean[0, w] = mean0
+        mean[1, w] = mean1
+        covariance[0, w] = square00 / WINDOW_SIZE
+        covariance[1, w] = square01 / WINDOW_SIZE
+        covariance[2, w] = square11 / WINDOW_SIZE
 
 
 @kernel
@@ -320,51 +453,59 @@ def _sum_diagonal(
     centres: Voxels,
     mean: Floats,
     fit: Floats,
-    count: Floats,
+    weights: Floats,
     offsets: Voxels,
     diagonal: Floats,
-    held: Floats,
+    coverage: Floats,
 ) -> None:
+    """Add up L_ii = sum of c - x_i M x_i^T (Eq.
+
+    1), x_i = (a, b, 1) a row of X, and the sum of c.
+    """
     for w in range(len(centres)):
         for k in range(WINDOW_SIZE):
             voxel = centres[w] + offsets[k]
-            a, b = channels[0, voxel] - mean[0, w], channels[1, voxel] - mean[1, w]
-            along = a * (fit[0, w] * a + 2.0 * (fit[1, w] * b + fit[2, w])) + b * (
+            a = channels[0, voxel] - mean[0, w]
+            b = channels[1, voxel] - mean[1, w]
+            # x M x^T without M_22, grouped so that M_00 and M_11 each meet their square last
+            fitted = a * (fit[0, w] * a + 2.0 * (fit[1, w] * b + fit[2, w])) + b * (
                 fit[3, w] * b + 2.0 * fit[4, w]
             )
-            diagonal[voxel] += count[w] - along - fit[5, w]
-            held[voxel] += count[w]
+            diagonal[voxel] += weights[w] - fitted - fit[5, w]
+            coverage[voxel] += weights[w]
 
 
 @kernel
-def _place(p: Floats, nodes: Voxels, channels: Floats, field: Floats) -> None:
+def _scatter(p: Floats, nodes: Voxels, channels: Floats, scattered: Floats) -> None:
+    """Put p, I p and J p of each column at the places of their nodes in the box."""
     for column in range(p.shape[1]):
-        plain, slant0, slant1 = field[3 * column], field[3 * column + 1], field[3 * column + 2]
+        plain = scattered[3 * column]
+        times_intensity = scattered[3 * column + 1]
+        times_detail = scattered[3 * column + 2]
         for n in range(len(nodes)):
-            voxel, value = nodes[n], p[n, column]
+            voxel = nodes[n]
+            value = p[n, column]
             plain[voxel] = value
-            slant0[voxel] = channels[0, voxel] * value
-            slant1[voxel] = channels[1, voxel] * value
+            times_intensity[voxel] = channels[0, voxel] * value
+            times_detail[voxel] = channels[1, voxel] * value
 
 
 @kernel
-def _add_rows(values: Floats, first: int, rows: Voxels, out: Floats, count: int) -> None:
-    """Sum the nine rows of the windows along a run, `count` + 2 voxels from one before `first` on.
+def _add_nine_rows(values: Floats, first: int, rows: Voxels, out: Floats, count: int) -> None:
+    """Add the nine rows of windows along a run: `count` + 2 positions from one before `first`.
 
-    Unsigned places spare a check for negative ones at each reading, without which the loop runs four voxels at once.
+    The indices are unsigned. With signed ones numba checks each for a negative value (Python's
+    indexing from the end), and that branch keeps the loop from being vectorised.
     """
     start = np.uint64(first - 1 + rows[0])
-    r1, r2, r3 = (
-        np.uint64(rows[1] - rows[0]),
-        np.uint64(rows[2] - rows[0]),
-        np.uint64(rows[3] - rows[0]),
-    )
-    r4, r5, r6 = (
-        np.uint64(rows[4] - rows[0]),
-        np.uint64(rows[5] - rows[0]),
-        np.uint64(rows[6] - rows[0]),
-    )
-    r7, r8 = np.uint64(rows[7] - rows[0]), np.uint64(rows[8] - rows[0])
+    r1 = np.uint64(rows[1] - rows[0])
+    r2 = np.uint64(rows[2] - rows[0])
+    r3 = np.uint64(rows[3] - rows[0])
+    r4 = np.uint64(rows[4] - rows[0])
+    r5 = np.uint64(rows[5] - rows[0])
+    r6 = np.uint64(rows[6] - rows[0])
+    r7 = np.uint64(rows[7] - rows[0])
+    r8 = np.uint64(rows[8] - rows[0])
     for k in range(np.uint64(count + 2)):
         n = start + k
         top = values[n] + values[n + r1] + values[n + r2]
@@ -374,41 +515,59 @@ def _add_rows(values: Floats, first: int, rows: Voxels, out: Floats, count: int)
 
 @kernel
 def _add_three(values: Floats, count: int) -> None:
-    """Replace each of `count` values by its sum with the next two."""
-    one, two = np.uint64(1), np.uint64(2)
+    """Replace each of `count` values by its sum with the next two, which are not replaced yet."""
+    one = np.uint64(1)
+    two = np.uint64(2)
     for k in range(np.uint64(count)):
         values[k] += values[k + one] + values[k + two]
 
 
 @kernel
-def _fit_lines(
-    field: Floats,
+def _fit_windows(
+    scattered: Floats,
     centres: Voxels,
     runs: Voxels,
     mean: Floats,
     fit: Floats,
     rows: Voxels,
-    lines: Floats,
+    models: Floats,
 ) -> None:
+    """Compute slopes and level of every window, Eq. (2), run by run.
+
+    A run is short enough for its three sums to stay in the processor's cache until `_fit_run` reads
+    them.
+    """
     sums = np.empty((3, len(centres) + 2))
     for run in range(len(runs) - 1):
-        first, count = runs[run], runs[run + 1] - runs[run]
-        for column in range(0, len(field), 3):
+        first = runs[run]
+        count = runs[run + 1] - runs[run]
+        for column in range(0, len(scattered), 3):
             for part in range(3):
-                _add_rows(field[column + part], centres[first], rows, sums[part], count)
+                _add_nine_rows(scattered[column + part], centres[first], rows, sums[part], count)
                 _add_three(sums[part], count)
+            # rows[8] + 1 is the largest window offset, the length of the margin in front of the
+            # box.
             place = rows[8] + 1 + centres[first]
-            slopes0, slopes1, levels = lines[column], lines[column + 1], lines[column + 2]
             _fit_run(
-                sums[0], sums[1], sums[2], first, count, mean, fit, slopes0, slopes1, levels, place
+                sums[0],
+                sums[1],
+                sums[2],
+                first,
+                count,
+                mean,
+                fit,
+                models[column],
+                models[column + 1],
+                models[column + 2],
+                place,
             )
 
 
 @kernel
 def _fit_run(
-    total: Floats,
-    slant0: Floats,
-    slant1: Floats,
+    sum_p: Floats,
+    sum_ip: Floats,
+    sum_jp: Floats,
     first: int,
     count: int,
     mean: Floats,
@@ -418,19 +577,33 @@ def _fit_run(
     levels: Floats,
     place: int,
 ) -> None:
-    """(slopes, level) = M X^T p along a run, the level taken back to where both channels are 0."""
-    mean0, mean1 = mean[0], mean[1]
+    """Compute (slopes, level) = M X^T p along a run, Eq. (2).
+
+    X^T p follows from the plain sums: sum (I - m) p = sum I p - m sum p. The level stored is that
+    at I = J = 0, not at the window's mean: the second pass can then add up slopes and levels of
+    different windows before it multiplies by the voxel's own channels.
+    """
+    mean0 = mean[0]
+    mean1 = mean[1]
     m00, m01, m02, m11, m12, m22 = fit[0], fit[1], fit[2], fit[3], fit[4], fit[5]
-    start, shift = np.uint64(first), np.uint64(place)
+    start = np.uint64(first)
+    shift = np.uint64(place)
     for k in range(np.uint64(count)):
-        w, at = start + k, shift + k
-        level = total[k]
-        skew0, skew1 = slant0[k] - mean0[w] * level, slant1[k] - mean1[w] * level
-        slope0 = m00[w] * skew0 + m01[w] * skew1 + m02[w] * level
-        slope1 = m01[w] * skew0 + m11[w] * skew1 + m12[w] * level
-        slopes0[at], slopes1[at] = slope0, slope1
+        w = start + k
+        at = shift + k
+        total = sum_p[k]
+        moment0 = sum_ip[k] - mean0[w] * total
+        moment1 = sum_jp[k] - mean1[w] * total
+        slope0 = m00[w] * moment0 + m01[w] * moment1 + m02[w] * total
+        slope1 = m01[w] * moment0 + m11[w] * moment1 + m12[w] * total
+        slopes0[at] = slope0
+        slopes1[at] = slope1
         levels[at] = (
-            m02[w] * skew0 + m12[w] * skew1 + m22[w] * level - slope0 * mean0[w] - slope1 * mean1[w]
+            m02[w] * moment0
+            + m12[w] * moment1
+            + m22[w] * total
+            - slope0 * mean0[w]
+            - slope1 * mean1[w]
         )
 
 
@@ -440,25 +613,33 @@ def _sum_misfits(
     nodes: Voxels,
     runs: Voxels,
     channels: Floats,
-    held: Floats,
+    coverage: Floats,
     rows: Voxels,
-    lines: Floats,
+    models: Floats,
     out: Floats,
 ) -> None:
-    # beyond the end of a row the reading meets the box's border, where no window is centred
+    """Compute L p at every node, Eq. (3): coverage p minus the sum of the models there.
+
+    Window sums wrap around at the end of an image row. What they meet there is the border of the
+    box, where no window is centred and the models are 0.
+    """
     sums = np.empty((3, len(nodes) + 2))
-    slope0, slope1, level = sums[0], sums[1], sums[2]
-    intensity, detail = channels[0], channels[1]
+    slope0 = sums[0]
+    slope1 = sums[1]
+    level = sums[2]
+    intensity = channels[0]
+    detail = channels[1]
     for run in range(len(runs) - 1):
-        first, count = runs[run], runs[run + 1] - runs[run]
-        start, voxel = np.uint64(first), np.uint64(nodes[first])
+        first = runs[run]
+        count = runs[run + 1] - runs[run]
+        start = np.uint64(first)
+        voxel = np.uint64(nodes[first])
         for column in range(p.shape[1]):
             for part in range(3):
-                _add_rows(
-                    lines[3 * column + part], rows[8] + 1 + nodes[first], rows, sums[part], count
-                )
+                model = models[3 * column + part]
+                _add_nine_rows(model, rows[8] + 1 + nodes[first], rows, sums[part], count)
                 _add_three(sums[part], count)
             for k in range(np.uint64(count)):
                 n = start + k
-                line = slope0[k] * intensity[voxel + k] + slope1[k] * detail[voxel + k] + level[k]
-                out[n, column] = held[n] * p[n, column] - line
+                fitted = slope0[k] * intensity[voxel + k] + slope1[k] * detail[voxel + k] + level[k]
+                out[n, column] = coverage[n] * p[n, column] - fitted

@@ -1,7 +1,7 @@
-"""The page of the paper's experiments and all that lies beside it: one HTML file, its CSVs, pictures and videos.
+"""Build the report of the experiments: one HTML file with its CSVs, pictures and videos beside it.
 
-The page is readable alone and offline: pictures are inside, and its content policy tells the browser to load nothing.
-Its links lead to the files beside it, from which every number on it can be read again.
+The page is self-contained: pictures are embedded and its content security policy loads nothing. It
+links to the files beside it, which hold every number on the page.
 """
 
 import hashlib
@@ -11,10 +11,10 @@ from types import SimpleNamespace
 from qc.evaluation.diagnosis import diagnosis_csv
 from qc.evaluation.page import EvaluationPage, Picture
 from qc.evaluation.paper import NODULES, PATIENTS
-from qc.evaluation.tables import PAPERS_PLACE, table_1, table_2, table_3
+from qc.evaluation.tables import PAPER_COMPARISON, table_1, table_2, table_3
 from qc.evaluation.tradeoff import HEADINGS, draw_tradeoff
 from qc.figures.drawing import png
-from qc.figures.templating import fill, replace_file
+from qc.figures.templating import render_template, replace_file
 from storage.records import Cost
 from storage.results.csv_rows import to_csv
 from storage.results.experiments import Averages
@@ -27,7 +27,7 @@ FILES = {
     "diagnosis": "figure-6.csv",
     "study": "figure-3.csv",
 }
-"""The CSVs, by the field of the page that they hold."""
+"""Names of the CSVs, by the field of the page that they hold."""
 NAMES = {
     "table_1": "Table 1",
     "table_2": "Table 2",
@@ -40,28 +40,28 @@ NAMES = {
     "videos": "videos",
     "study": "Figure 3",
 }
-"""The parts of the page, in its order but for Figure 9, which follows from Tables 2 and 3."""
+"""Titles of the page's parts. Figure 9 is derived from Tables 2 and 3."""
 REASONS = {
-    "table_1": "nothing was measured. The command halosign evaluate measures the methods.",
-    "table_2": "no network was trained on this release. With --train, halosign evaluate trains them.",
-    "table_3": "costs were not measured. The command halosign evaluate measures them.",
-    "figure_9": "it needs a network of Table 2 together with its costs in Table 3.",
-    "diagnosis": "no classifier was trained. With --train, halosign evaluate trains them.",
-    "readers": "no pictures were drawn. The command halosign evaluate --parts figures draws them.",
-    "methods": "no pictures were drawn. The command halosign evaluate --parts figures draws them.",
+    "table_1": "the methods were not scored. Run halosign evaluate.",
+    "table_2": "no network was trained on this release. Run halosign evaluate --train.",
+    "table_3": "costs were not measured. Run halosign evaluate.",
+    "figure_9": "it needs a network in Table 2 and its cost in Table 3.",
+    "diagnosis": "no classifier was trained. Run halosign evaluate --train.",
+    "readers": "not drawn. Run halosign evaluate --parts figures.",
+    "methods": "not drawn. Run halosign evaluate --parts figures.",
     "network": "no network was trained on this release, or its outputs were not drawn.",
-    "videos": "no videos were made. The command halosign evaluate --parts figures makes them.",
-    "study": "the store holds no clinicians' study of this release with answers; halosign review study begins one.",
+    "videos": "not made. Run halosign evaluate --parts figures.",
+    "study": "there is no study of this release with verdicts. See halosign review study.",
 }
-"""Why a part is not there, unless the page knows better."""
+"""Why a part is missing, unless the page gives another reason."""
 
 
 def render(page: EvaluationPage) -> dict[str, bytes]:
-    """Make the page and every file beside it, by relative name; the same page gives the same bytes."""
+    """Return the page and every file beside it, by relative name; deterministic."""
     tradeoff = _tradeoff(page)
     missing = _missing(page, tradeoff)
     beside = _files(page, tradeoff)
-    html = fill(
+    html = render_template(
         "evaluation.html",
         page=page,
         missing=missing,
@@ -87,14 +87,14 @@ def render(page: EvaluationPage) -> dict[str, bytes]:
 
 
 def write_evaluation(page: EvaluationPage, folder: Path) -> None:
-    """Write the page and its files into a folder, each whole or not at all, the page last."""
+    """Write the page and its files into a folder, each atomically, the page last."""
     files = render(page)
     for name in (*sorted(files.keys() - {REPORT}), REPORT):
         replace_file(folder / name, files[name])
 
 
 def _missing(page: EvaluationPage, tradeoff: Picture | None) -> dict[str, str]:
-    """Say of every part that is not there why."""
+    """Return why each missing part is missing."""
     present = {name: tradeoff if name == "figure_9" else getattr(page, name) for name in NAMES}
     return {
         name: page.missing.get(name, REASONS[name]) for name, part in present.items() if not part
@@ -124,7 +124,7 @@ def _files(page: EvaluationPage, tradeoff: Picture | None) -> dict[str, bytes]:
 
 
 def _tradeoff(page: EvaluationPage) -> Picture | None:
-    truth, region = PAPERS_PLACE
+    truth, region = PAPER_COMPARISON
     rows = [row for row in page.table_2 if (row.truth, row.region) == (truth, region)]
     note = "reduced setting" if page.reduced else ""
     figure = draw_tradeoff(rows, page.table_3, synthetic=bool(page.data.synthetic), note=note)
@@ -133,7 +133,7 @@ def _tradeoff(page: EvaluationPage) -> Picture | None:
     return Picture(
         file="pictures/figure-9.png",
         data=png(figure),
-        alt=f"SAD, MSE, Grad and Conn against multiply-adds of {len(rows)} networks and of the paper's, a panel each.",
-        caption="Table units, smaller is better, multiply-adds on a logarithmic scale; bars: standard deviation over"
-        " partitions. From tables 2 and 3; the paper's points stand on other data.",
+        alt=f"SAD, MSE, Grad, Conn against multiply-adds: {len(rows)} networks and the paper's.",
+        caption="Table units, lower is better; logarithmic multiply-adds; bars: standard deviation"
+        " over partitions. From Tables 2 and 3; the paper's points were measured on other data.",
     )

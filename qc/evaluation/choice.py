@@ -1,4 +1,4 @@
-"""Which nodules the figures show: chosen by what they are like, from the release's fingerprint alone."""
+"""Choose the nodules that the figures show, from the statistics of the release alone."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,22 +11,24 @@ TISSUE_HU = 40.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A nodule that is shown, and why."""
+class ChosenNodule:
+    """A nodule that the figures show, and why."""
 
     nodule_id: str
     why: str
-    """In words, with the figure that decided."""
+    """In words, with the value that decided."""
 
 
-def choose(fingerprint_csv: bytes, among: Collection[str] | None = None) -> tuple[Choice, ...]:
-    """Choose up to three nodules: the one on which readers agree least, the faintest, and a solid one.
+def choose_from(
+    fingerprint_csv: bytes, among: Collection[str] | None = None
+) -> tuple[ChosenNodule, ...]:
+    """Return up to three nodules: of least reader agreement, of lowest and of solid density.
 
-    Only nodules of at least the median size count, so that there is something to see. Ties go to the smaller id.
+    Only nodules of at least the median size are considered. Ties go to the smaller id.
 
     Args:
-        fingerprint_csv: The release's ``fingerprint.csv``.
-        among: Choose from these nodules only.
+        fingerprint_csv: The release's ``fingerprint.csv``, one row per nodule.
+        among: Consider these nodules only.
     """
     rows = pd.read_csv(BytesIO(fingerprint_csv)).sort_values("nodule")
     if among is not None:
@@ -34,16 +36,16 @@ def choose(fingerprint_csv: bytes, among: Collection[str] | None = None) -> tupl
     rows = rows[rows["union_mm3"] >= rows["union_mm3"].median()]
     rows = rows.assign(from_tissue_hu=(rows["hu_median"] - TISSUE_HU).abs())
     wishes = {
-        "dice": "the readers agree least: Dice {dice:.2f}",
-        "hu_median": "the faintest, as ground glass is: median {hu_median:.0f} HU",
-        "from_tissue_hu": "nearest to soft tissue, as solid nodules are: median {hu_median:.0f} HU",
+        "dice": "lowest reader agreement: Dice {dice:.2f}",
+        "hu_median": "lowest density, as in ground glass: median {hu_median:.0f} HU",
+        "from_tissue_hu": "closest to soft tissue, as in solid nodules: median {hu_median:.0f} HU",
     }
-    chosen: list[Choice] = []
+    chosen: list[ChosenNodule] = []
     for column, words in wishes.items():
         left = rows[~rows["nodule"].isin([choice.nodule_id for choice in chosen])].dropna(
             subset=[column]
         )
         if len(left):
             best = left.sort_values(column, kind="stable").iloc[0]
-            chosen.append(Choice(str(best["nodule"]), words.format_map(best)))
+            chosen.append(ChosenNodule(str(best["nodule"]), words.format_map(best)))
     return tuple(chosen)

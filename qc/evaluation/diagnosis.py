@@ -1,4 +1,4 @@
-"""Figure 6: how well malignancy is told from each input alone, with intervals, one panel a backbone."""
+"""Figure 6: AUROC of malignancy from each input alone, with intervals, one panel per backbone."""
 
 import csv
 import io
@@ -14,14 +14,14 @@ BACKBONES = {"densenet121": "DenseNet-121", "resnet34": "ResNet-34", "resnet50":
 _BASELINES = ("HU linear",)
 _MASKS = ("Mean", "Rand", "Overlap", "Union")
 _GREY, _BLUE, _SKY, _GREEN, _ORANGE = "#666666", "#0072B2", "#56B4E9", "#009E73", "#E69F00"
-"""Okabe and Ito's colours, which colour-blind people tell apart; the markers differ as well."""
+"""From the palette of Okabe and Ito, safe for colour-blind readers; the markers differ too."""
 _KINDS = {
     "image": (_GREY, "s"),
     "readers' masks": (_ORANGE, "D"),
     "plain mattes": (_SKY, "o"),
     "optimised mattes": (_BLUE, "^"),
     "released matte": (_GREEN, "*"),
-    "honest baseline": ("#CC79A7", "X"),
+    "baseline (ours)": ("#CC79A7", "X"),
 }
 
 
@@ -31,13 +31,13 @@ def draw_diagnosis(
     """Draw Figure 6.
 
     Args:
-        rows: What `diagnose` gives: of each backbone and input one row a seed (drawn small) and one of their mean
-            (drawn with its interval); the row of volume alone becomes a line with a band.
-        synthetic: The CT is simulated; the figure says so.
-        note: More to say in the title, e.g. ``reduced setting``.
+        rows: For each backbone and input one row per seed (drawn small) and one of their mean
+            (drawn with its interval); the row of volume alone is drawn as a line with a band.
+        synthetic: Whether the CT is synthetic; the title then says so.
+        note: Added to the title, e.g. ``reduced setting``.
 
     Returns:
-        PNG.
+        A PNG.
     """
     backbones = list(dict.fromkeys(row.backbone for row in rows if row.backbone in BACKBONES))
     volume = next((row for row in rows if row.backbone not in BACKBONES), None)
@@ -82,7 +82,7 @@ def draw_diagnosis(
         axes.set_xlim(lowest - 0.02, 1.0)
     _explain(figure, rows, volume)
     title = " · ".join(
-        part for part in ("STAND-IN CT" if synthetic else "", _size(rows), note) if part
+        part for part in ("SYNTHETIC CT" if synthetic else "", _size(rows), note) if part
     )
     figure.suptitle(
         title, x=0.01, ha="left", fontsize=9, color="#9a6b00" if synthetic else "#222222"
@@ -93,7 +93,7 @@ def draw_diagnosis(
 
 
 def diagnosis_csv(rows: Sequence[DiagnosisRow]) -> bytes:
-    """Write the rows as CSV; the seed of a mean is empty."""
+    """Return the rows as CSV; the seed of a mean is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(
         text, [field.name for field in fields(DiagnosisRow)], lineterminator="\n"
@@ -120,7 +120,7 @@ def _explain(figure: Figure, rows: Sequence[DiagnosisRow], volume: DiagnosisRow 
 
 def _kind(name: str) -> str:
     if name in _BASELINES:
-        return "honest baseline"
+        return "baseline (ours)"
     if name == "Image":
         return "image"
     if name in _MASKS:
@@ -136,8 +136,7 @@ def _label(name: str) -> str:
 
 def _size(rows: Sequence[DiagnosisRow]) -> str:
     if not rows:
-        return "nothing was diagnosed"
+        return "no classifier was trained"
     seeds = len({row.seed for row in rows if row.seed is not None})
-    return (
-        f"{rows[0].nodules} nodules, {rows[0].malignant} malignant, {seeds} seeds, 95 % intervals"
-    )
+    counts = f"{rows[0].nodules} nodules, {rows[0].malignant} malignant, {seeds} seeds"
+    return f"{counts}, 95 % confidence intervals"

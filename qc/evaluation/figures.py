@@ -1,6 +1,6 @@
-"""Figures 1, 7 and 8 of the paper, of any nodules: readers against matte, the eight methods, the network's outputs.
+"""Figures 1, 7 and 8 of the paper: readers against matte, the eight methods, network outputs.
 
-Arrays in, figures out, in the way of `qc.figures.drawing`. A matte lies over the CT in red, the redder the more likely lesion.
+A matte is overlaid on the CT in yellow to red; deeper red means larger alpha.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,28 @@ from numpy.typing import NDArray
 from qc.figures.drawing import (
     INK,
     PLANES,
-    Subject,
+    DrawnNodule,
+    add_warning,
     colour_bar,
-    cut,
-    focus,
+    crop_upright,
     frame_panel,
+    middle_slice,
+    panel_grid,
     reader_style,
-    sheet,
     show,
     show_ct,
     show_matte,
-    warn,
 )
 
-STAND_IN = "STAND-IN CT, simulated"
+STAND_IN = "SYNTHETIC CT"
 SMALL_PANEL_INCHES = 1.5
 TICKS = [0, 0.25, 0.5, 0.75, 1]
-PAPERS_NAMES = {"cf": "CF", "knn": "KNN", "lb": "LB", "if": "IF"}
-"""The methods as the paper's figures call them; the calibrated ones have a plus sign as well."""
+NAMES_IN_PAPER = {"cf": "CF", "knn": "KNN", "lb": "LB", "if": "IF"}
+"""The plain methods as the paper's figures name them; the calibrated ones add a plus sign."""
 
 
 def _reds() -> ListedColormap:
-    """From nothing over yellow to deep red; lightness falls throughout, so that grey print reads it too."""
+    """Return a map from transparent over yellow to deep red, of monotonic lightness."""
     share = np.linspace(0, 1, 256)[:, None]
     low, high = np.array(to_rgb("#FFE08A")), np.array(to_rgb("#C40018"))
     return ListedColormap(np.hstack([low + (high - low) * share, np.clip(2.2 * share, 0, 0.85)]))
@@ -47,27 +47,27 @@ REDS = _reds()
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """What a network says of a nodule; every array is (z, y, x) in 0..1, on the nodule's grid."""
+class NoduleOutputs:
+    """A network's outputs for a nodule; every array is (z, y, x) in 0..1, on the nodule's grid."""
 
-    subject: Subject
-    """With the released matte picked."""
+    subject: DrawnNodule
+    """Its `picked` is the released matte."""
     name: str
-    """Of the nodule."""
+    """The nodule's id."""
     alpha: NDArray[np.float32]
     union: NDArray[np.float32] | None
-    """None from a network without auxiliary masks, as is `overlap`."""
+    """None for a network without auxiliary masks, as is `overlap`."""
     overlap: NDArray[np.float32] | None
 
 
-def draw_readers(subject: Subject) -> Figure:
-    """Draw Figure 1 of a nodule: in three planes the CT, each reader's mask, and the released matte in red.
+def draw_readers(subject: DrawnNodule) -> Figure:
+    """Draw Figure 1: the CT, each reader's mask and the released matte, in three planes.
 
     The released matte is `subject.picked`.
     """
-    near = focus(subject)
+    near = crop_upright(subject)
     readers = len(near.readers)
-    figure, panels = sheet(len(PLANES), readers + 2, foot_inches=0.04)
+    figure, panels = panel_grid(len(PLANES), readers + 2, foot_inches=0.04)
     drawn = None
     for row, plane in enumerate(PLANES):
         places = panels[row * (readers + 2) : (row + 1) * (readers + 2)]
@@ -81,20 +81,20 @@ def draw_readers(subject: Subject) -> Figure:
         places[-1].set_title(f"released matte ({near.picked})", color=INK, fontsize=9)
     if drawn is not None:
         colour_bar(figure, drawn, TICKS, "alpha")
-    _note_synthetic(figure, near)
+    _mark_synthetic(figure, near)
     return figure
 
 
-def draw_methods(subjects: Sequence[Subject], names: Sequence[str]) -> Figure:
-    """Draw Figure 7: of each nodule in a row the CT, the readers' mean mask and every method's matte, axial."""
+def draw_methods(subjects: Sequence[DrawnNodule], names: Sequence[str]) -> Figure:
+    """Draw Figure 7, one nodule per row: CT, readers' mean mask and every matte, axial."""
     methods = list(subjects[0].alphas)
     columns = len(methods) + 2
-    figure, panels = sheet(
+    figure, panels = panel_grid(
         len(subjects), columns, foot_inches=0.04, panel_inches=SMALL_PANEL_INCHES
     )
     drawn = None
     for row, (subject, name) in enumerate(zip(subjects, names, strict=True)):
-        near = focus(subject)
+        near = crop_upright(subject)
         places = panels[row * columns : (row + 1) * columns]
         _ct(places[0], near, name)
         drawn = _matte(places[1], near, near.readers.mean(axis=0, dtype=np.float32), "mean mask")
@@ -103,17 +103,17 @@ def draw_methods(subjects: Sequence[Subject], names: Sequence[str]) -> Figure:
                 panel,
                 near,
                 near.alphas[method],
-                papers_name(method),
+                name_in_paper(method),
                 released=method == near.picked,
             )
     if drawn is not None:
         colour_bar(figure, drawn, TICKS, "alpha")
-    _note_synthetic(figure, *subjects)
+    _mark_synthetic(figure, *subjects)
     return figure
 
 
-def draw_outputs(outputs: Sequence[Output]) -> Figure:
-    """Draw Figure 8: of each nodule in a row the CT, the true and the predicted union, overlap and matte, axial."""
+def draw_outputs(outputs: Sequence[NoduleOutputs]) -> Figure:
+    """Draw Figure 8, one nodule per row: CT, true and predicted union, overlap and matte, axial."""
     titles = (
         "true union",
         "true overlap",
@@ -123,7 +123,7 @@ def draw_outputs(outputs: Sequence[Output]) -> Figure:
         "predicted matte",
     )
     columns = len(titles) + 1
-    figure, panels = sheet(len(outputs), columns, foot_inches=0.04, panel_inches=2.0)
+    figure, panels = panel_grid(len(outputs), columns, foot_inches=0.04, panel_inches=2.0)
     drawn = None
     for row, output in enumerate(outputs):
         known = output.subject
@@ -136,7 +136,7 @@ def draw_outputs(outputs: Sequence[Output]) -> Figure:
             "predicted matte": output.alpha,
         }
         given = {title: volume for title, volume in volumes.items() if volume is not None}
-        near = focus(replace(known, alphas=given))
+        near = crop_upright(replace(known, alphas=given))
         places = panels[row * columns : (row + 1) * columns]
         _ct(places[0], near, output.name)
         for panel, title in zip(places[1:], titles, strict=True):
@@ -144,31 +144,40 @@ def draw_outputs(outputs: Sequence[Output]) -> Figure:
                 drawn = _matte(panel, near, near.alphas[title], title)
             else:
                 panel.set_axis_off()
-                panel.text(0.5, 0.5, f"no {title.split()[1]}:\nnetwork without\nmasks", color=INK, ha="center",
-                           va="center", fontsize=8, transform=panel.transAxes)  # fmt: skip
+                message = f"no {title.split()[1]}:\nnetwork without\nmasks"
+                _centred_text(panel, message)
     if drawn is not None:
         colour_bar(figure, drawn, TICKS, "share")
-    _note_synthetic(figure, *(output.subject for output in outputs))
+    _mark_synthetic(figure, *(output.subject for output in outputs))
     return figure
 
 
-def papers_name(method: str) -> str:
-    """Give a method's name as the paper writes it."""
+def name_in_paper(method: str) -> str:
+    """Return a method's name as the paper prints it."""
     plain = method.removesuffix("+")
-    return PAPERS_NAMES.get(plain, plain) + ("+" if method.endswith("+") else "")
+    return NAMES_IN_PAPER.get(plain, plain) + ("+" if method.endswith("+") else "")
 
 
-def show_overlay(panel: Axes, near: Subject, plane: str, alpha: NDArray[np.float32]) -> AxesImage:
-    """Lay a matte's plane over what the panel shows, in red."""
+def show_overlay(
+    panel: Axes, near: DrawnNodule, plane: str, alpha: NDArray[np.float32]
+) -> AxesImage:
+    """Overlay a matte's middle slice on a panel."""
     return show(
-        panel, near, plane, cut(np.nan_to_num(alpha), plane), cmap=REDS, vmin=0, vmax=1, zorder=2
+        panel,
+        near,
+        plane,
+        middle_slice(np.nan_to_num(alpha), plane),
+        cmap=REDS,
+        vmin=0,
+        vmax=1,
+        zorder=2,
     )
 
 
-def _mask(panel: Axes, near: Subject, plane: str, reader: int) -> None:
-    """Fill one reader's mask."""
+def _mask(panel: Axes, near: DrawnNodule, plane: str, reader: int) -> None:
+    """Draw one reader's mask, filled."""
     colour, _ = reader_style(reader)
-    shown = cut(near.readers[reader], plane)
+    shown = middle_slice(near.readers[reader], plane)
     fill = np.zeros((*shown.shape, 4))
     fill[shown] = (*to_rgb(colour), 0.35)
     show(panel, near, plane, fill, zorder=2)
@@ -177,31 +186,41 @@ def _mask(panel: Axes, near: Subject, plane: str, reader: int) -> None:
     panel.set_title(f"reader {reader + 1}", color=colour, fontsize=9)
 
 
-def _ct(panel: Axes, near: Subject, name: str) -> None:
+def _ct(panel: Axes, near: DrawnNodule, name: str) -> None:
     frame_panel(panel, near, "axial")
     show_ct(panel, near, "axial")
     panel.set_title(name, color=INK, fontsize=7)
 
 
 def _matte(
-    panel: Axes, near: Subject, alpha: NDArray[np.float32], title: str, *, released: bool = False
+    panel: Axes,
+    near: DrawnNodule,
+    alpha: NDArray[np.float32],
+    title: str,
+    *,
+    released: bool = False,
 ) -> AxesImage:
     frame_panel(panel, near, "axial")
     if np.isnan(alpha).all():
-        panel.text(
-            0.5,
-            0.5,
-            "no matte",
-            color=INK,
-            ha="center",
-            va="center",
-            zorder=5,
-            transform=panel.transAxes,
-        )
+        _centred_text(panel, "no matte")
     panel.set_title(title + (" (released)" if released else ""), color=INK, fontsize=8)
     return show_matte(panel, near, alpha)
 
 
-def _note_synthetic(figure: Figure, *subjects: Subject) -> None:
+def _centred_text(panel: Axes, message: str) -> None:
+    panel.text(
+        0.5,
+        0.5,
+        message,
+        color=INK,
+        fontsize=8,
+        ha="center",
+        va="center",
+        zorder=5,
+        transform=panel.transAxes,
+    )
+
+
+def _mark_synthetic(figure: Figure, *subjects: DrawnNodule) -> None:
     if any(subject.synthetic for subject in subjects):
-        warn(figure, STAND_IN)
+        add_warning(figure, STAND_IN)

@@ -1,11 +1,11 @@
-"""From what the store holds of a release's experiments to the page that shows them."""
+"""Read what the store holds of a release's experiments into the page that shows them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qc.evaluation.diagnosis import draw_diagnosis
 from qc.evaluation.page import DataFacts, EvaluationPage, Picture, Setting
-from qc.evaluation.pictures import Drawn, find_study
+from qc.evaluation.pictures import ReleasePictures, find_study
 from storage.errors import NotFoundError
 from storage.records import ExperimentFacts
 from storage.releases.release import Release
@@ -20,28 +20,29 @@ def gather_page(
     recipe: str,
     *,
     diagnosis: Sequence[DiagnosisRow] = (),
-    drawn: Drawn | None = None,
+    drawn: ReleasePictures | None = None,
     network: Picture | None = None,
     missing: Mapping[str, str] | None = None,
     unfinished: Mapping[str, str] | None = None,
     attachments: Mapping[str, bytes] | None = None,
 ) -> EvaluationPage:
-    """Gather the page of the experiments on a release; whatever was not stored is said to be missing.
+    """Return the page of the experiments on a release; what is not stored is listed as missing.
 
     Args:
-        release: The release.
+        release: The release; its store holds the experiments.
         recipe: Name of the recipe of the experiments.
         diagnosis: The rows of Figure 6.
         drawn: Figures 1 and 7 and the videos.
         network: Figure 8.
-        missing: Why a part is not there, where more is known than that it is not.
-        unfinished: What of a part that is there is still to be done.
-        attachments: More files beside the page.
+        missing: Why a part is missing, by its name, where that is known.
+        unfinished: What remains to be done for a part that is there, by its name.
+        attachments: Further files to put beside the page, by name.
 
     Raises:
         NotFoundError: The facts of the experiments are not stored yet.
     """
-    store, version = release.store, release.version
+    store = release.store
+    version = release.version
     facts = read_facts(store, version, recipe)
     settings = tuple(Setting(*row) for row in facts.differences)
     synthetic = facts.synthetic
@@ -99,6 +100,8 @@ def _diagnosis_figure(rows: Sequence[DiagnosisRow], synthetic: bool) -> Picture 
     return Picture(
         file="pictures/figure-6.png",
         data=draw_diagnosis(rows, synthetic=synthetic),
-        alt=f"Area under the ROC curve with intervals for each input: {inputs}. The numbers are in the table below.",
-        caption="Large marks: means over seeds with 95 % intervals; dots: single seeds; dashed: nodule volume alone.",
+        alt=f"Area under the ROC curve with intervals for each input: {inputs}. The values are in"
+        " the table below.",
+        caption="Large markers: means over seeds with 95 % confidence intervals; dots: single"
+        " seeds; dashed line: nodule volume alone.",
     )

@@ -1,8 +1,8 @@
-"""What the page of the paper's experiments is given: every value under a name, and nothing else.
+"""The values that the template of the experiments' report is filled with.
 
-Tables are the rows that the store holds, in raw units of `matting.measures.metrics`; `qc.evaluation.tables` says them in the
-paper's units beside the paper's own, `qc.evaluation.build` puts it all on one page. A part that was not done is empty
-or None, and `missing` says why; the page then says so too.
+Tables are the rows that the store holds, in the raw units of `matting.measures.metrics`;
+`qc.evaluation.tables` converts them to the paper's units, `qc.evaluation.build` renders the page. A
+part that was not done is empty or None, and `missing` gives the reason.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ class NetworkName(NamedTuple):
     variant: str
     """``3dmm``, ``3dmm-m`` or ``3dmm-mg``."""
     auxiliary: bool
-    """False for the paper's dagger: without the auxiliary masks."""
+    """False for the variants that the paper marks with a dagger: without the auxiliary masks."""
 
     @classmethod
     def of(cls, label: str) -> "NetworkName | None":
-        """Read a table's label; None for a method, a trivial matte or a network of another make."""
+        """Parse a table's label; return None for anything but a network of the paper."""
         return next((name for name in NETWORKS if network_label(*name) == label), None)
 
 
@@ -34,17 +34,17 @@ NETWORKS = tuple(
     for variant in ("3dmm", "3dmm-m", "3dmm-mg")
     for masks in (True, False)
 )
-"""In the paper's order."""
+"""In the order of the paper's Table 2."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """The data that every number stands on."""
+    """The data that every value was computed on."""
 
     release: str
     """Version."""
     manifest_sha256: str
-    """Names the release's very bytes."""
+    """SHA-256 of the release's manifest."""
     recipe: str
     """Name of the recipe that made its cases."""
     nodules: int
@@ -52,21 +52,21 @@ class DataFacts:
     patients: int
     """In the release."""
     synthetic: int
-    """Nodules whose CT is simulated; 0 for real data."""
+    """Nodules whose CT is synthetic; 0 for real data."""
     splits: Mapping[str, int] = field(default_factory=dict)
     """Nodules by split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One choice of the experiments beside the paper's."""
+    """One choice in which the experiments may differ from the paper's."""
 
     name: str
     """What was chosen."""
     ours: str
-    """As it was done here."""
+    """Our choice."""
     paper: str
-    """As the paper has it; empty where the paper is silent."""
+    """The paper's choice; empty where the paper does not give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +78,25 @@ class Picture:
     data: bytes
     """PNG."""
     alt: str
-    """The same in words, for who cannot see it."""
+    """Alternative text."""
     caption: str
     """What it shows and how to read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A moving picture, with a still one for paper and for who wants no motion."""
+    """An animation, with a still frame for print and for reduced motion."""
 
     file: str
     """Name of the GIF beside the report."""
     gif: bytes
-    """The moving picture."""
+    """The animation."""
     still_png: bytes
-    """One frame of it."""
+    """One of its frames."""
     mp4: bytes | None
     """The same as MP4; None where no ffmpeg was found."""
     alt: str
-    """The same in words."""
+    """Alternative text."""
     caption: str
     """What it shows."""
 
@@ -107,21 +107,21 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyPart:
-    """Figure 3: a clinicians' study with answers."""
+class StudySection:
+    """Figure 3: a clinicians' study with verdicts."""
 
     name: str
     """Of the study."""
     nodules: int
-    """Shown to each rater."""
+    """Number of nodules shown to each rater."""
     raters: int
-    """Who answered."""
+    """Number of raters with verdicts."""
     shares_csv: bytes
     """How often each option was chosen."""
     figure: Picture
     """The shares with intervals."""
     synthetic: int
-    """Nodules of the study whose CT is simulated."""
+    """Nodules of the study whose CT is synthetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +131,11 @@ class EvaluationPage:
     title: str
     """Its heading."""
     data: DataFacts
-    """What the numbers stand on."""
+    """What the values were computed on."""
     reduced: bool
-    """True where anything was done in less than the paper's setting."""
+    """Whether anything was reduced compared with the paper's setting."""
     settings: tuple[Setting, ...]
-    """Ours beside the paper's."""
+    """Where our choices differ from the paper's."""
     provenance: tuple[tuple[str, str], ...]
     """Digests, versions, devices: name and value."""
     table_1: tuple[Averages, ...] = ()
@@ -145,22 +145,22 @@ class EvaluationPage:
     table_3: tuple[Cost, ...] = ()
     """What they cost."""
     diagnosis: tuple[DiagnosisRow, ...] = ()
-    """Figure 6: a row for each run and one for the mean over seeds."""
+    """Rows of Figure 6: one per run and one for the mean over seeds."""
     diagnosis_figure: Picture | None = None
-    """Figure 6 as drawn by its own module."""
+    """Figure 6."""
     readers: tuple[Picture, ...] = ()
-    """Figure 1: readers against matte, one picture a nodule."""
+    """Figure 1: readers against matte, one picture per nodule."""
     methods: Picture | None = None
-    """Figure 7: the eight side by side, one row a nodule."""
+    """Figure 7: the eight side by side, one row per nodule."""
     network: Picture | None = None
-    """Figure 8: the network's outputs, one row a nodule."""
+    """Figure 8: the network's outputs, one row per nodule."""
     videos: tuple[Video, ...] = ()
-    """Slices and turns."""
-    study: StudyPart | None = None
+    """Slices and rotations."""
+    study: StudySection | None = None
     """Figure 3."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Why a part is not there, by the name of its field; a part without a reason gets a plain one."""
+    """Why a part is missing, by the name of its field; others get a general reason."""
     unfinished: Mapping[str, str] = field(default_factory=dict)
-    """What of a part that is there is still to be done, by the name of its field."""
+    """What remains to be done for a part that is there, by the name of its field."""
     attachments: Mapping[str, bytes] = field(default_factory=dict)
-    """More files beside the report, by name: the nodules' own scores and the like; the page lists them."""
+    """Further files beside the report, by name, such as the scores of single nodules."""

@@ -1,7 +1,8 @@
 """The numbers that the paper prints: Wang et al., 3D Matting, arXiv 2210.05104.
 
-Metrics are in the paper's table units: MSE times 1e3 (Eq. 32); SAD (Eq. 31), Grad (Eq. 33) and Conn "scaled by 1e-2",
-which at these sizes can only be said of sums divided by 1,000 already: a table's value times 10 is the raw sum.
+Metrics are in the paper's table units: MSE times 1e3 (Eq. 32); SAD (Eq. 31), Grad (Eq. 33) and Conn
+"scaled by 1e-2", which at these sizes can only be said of sums divided by 1,000 already: a table's
+value times 10 is the raw sum.
 """
 
 from dataclasses import dataclass

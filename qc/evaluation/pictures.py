@@ -1,4 +1,4 @@
-"""From a release in the store to the pictures and videos of its page: which nodules, and what is said of them."""
+"""Draw the pictures and videos of a release's experiments: which nodules, with what captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from qc.evaluation.choice import Choice, choose
-from qc.evaluation.figures import Output, draw_methods, draw_outputs, draw_readers
-from qc.evaluation.page import Picture, StudyPart, Video
+from qc.evaluation.choice import ChosenNodule, choose_from
+from qc.evaluation.figures import NoduleOutputs, draw_methods, draw_outputs, draw_readers
+from qc.evaluation.page import Picture, StudySection, Video
 from qc.evaluation.videos import (
     SLICE_MS,
     TURN_MS,
@@ -19,22 +19,22 @@ from qc.evaluation.videos import (
     still,
     turn_frames,
 )
-from qc.figures.drawing import Subject, png
+from qc.figures.drawing import DrawnNodule, png
 from qc.report.nodules import subject_of
-from qc.review.study_report import draw_shares, gather, shares_csv
+from qc.review.study_report import draw_shares, read_study_result, shares_csv
 from storage.cases.case import read_case
 from storage.layout import RELEASES
 from storage.releases.release import Release
 from storage.reviews.studies import list_studies
 from storage.store import Store
 
-VIDEOS_AT_MOST = 2
-"""Nodules with videos: each weighs about a megabyte on the page."""
+MAX_VIDEO_NODULES = 2
+"""Videos add about a megabyte per nodule to the page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What was drawn of a release."""
+class ReleasePictures:
+    """The pictures and videos of a release."""
 
     readers: tuple[Picture, ...]
     """Figure 1."""
@@ -45,76 +45,79 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
-    """What a network says of a nodule; every array is (z, y, x) in 0..1, on the case's grid."""
+class NodulePrediction:
+    """A network's outputs for a nodule; every array is (z, y, x) in 0..1, on the case's grid."""
 
     nodule_id: str
     alpha: NDArray[Any]
     union: NDArray[Any] | None
-    """None from a network without auxiliary masks, as is `overlap`."""
+    """None for a network without auxiliary masks, as is `overlap`."""
     overlap: NDArray[Any] | None
 
 
-def choose_nodules(release: Release, *, split: str | None = None) -> tuple[Choice, ...]:
-    """Choose the nodules that are shown, of one split or of all; the same release gives the same ones."""
+def choose_nodules(release: Release, *, split: str | None = None) -> tuple[ChosenNodule, ...]:
+    """Return the nodules to show, of one split or of all; deterministic."""
     members = release.members.items()
     among = [name for name, member in members if split in (None, member.split)]
     key = f"{RELEASES}/{release.version}/fingerprint.csv"
-    return choose(release.store.get(key), among)
+    return choose_from(release.store.get(key), among)
 
 
-def draw_release(release: Release) -> Drawn:
-    """Draw Figures 1 and 7 and make the videos of a release's chosen nodules."""
+def draw_release(release: Release) -> ReleasePictures:
+    """Draw Figures 1 and 7 and the videos of a release's chosen nodules."""
     choices = choose_nodules(release)
     ids = [choice.nodule_id for choice in choices]
     subjects = _subjects(release, ids)
     methods = Picture(
         file="pictures/figure-7.png",
         data=png(draw_methods(subjects, ids)),
-        alt=f"{_ct(subjects)} in one row a nodule, beside it the readers' mean mask and the eight mattes, axial: "
+        alt=f"{_ct(subjects)}, readers' mean mask and eight mattes, axial, one row per nodule: "
         + ", ".join(ids),
-        caption="Axial plane through the centre of what the readers marked; black 0 to pale yellow 1. The title of the"
-        " matte that was released says so.",
+        caption="Axial plane through the centre of the readers' union; black is 0, pale yellow"
+        " is 1. The released matte is marked in its title.",
     )
     readers = tuple(
         _readers(subject, choice) for subject, choice in zip(subjects, choices, strict=True)
     )
     videos = [_videos(subject, choice) for subject, choice in zip(subjects, choices, strict=True)][
-        :VIDEOS_AT_MOST
+        :MAX_VIDEO_NODULES
     ]
-    return Drawn(readers, methods, tuple(video for pair in videos for video in pair))
+    return ReleasePictures(readers, methods, tuple(video for pair in videos for video in pair))
 
 
 def draw_predicted(
-    release: Release, network: str, predicted: Sequence[Predicted]
+    release: Release, network: str, predicted: Sequence[NodulePrediction]
 ) -> Picture | None:
-    """Draw Figure 8: what a network says of some nodules of a release beside what is known of them.
+    """Draw Figure 8: a network's outputs for nodules of a release beside the truth.
 
     Args:
-        release: Which release.
-        network: The network's label and digest, for the caption.
-        predicted: What it says; None is given where there is none.
+        release: The release.
+        network: Label and digest of the network, for the caption.
+        predicted: Its outputs.
+
+    Returns:
+        The picture; None if there are no outputs.
     """
     if not predicted:
         return None
     subjects = _subjects(release, [one.nodule_id for one in predicted])
     outputs = [
-        Output(subject, one.nodule_id, one.alpha, one.union, one.overlap)
+        NoduleOutputs(subject, one.nodule_id, one.alpha, one.union, one.overlap)
         for subject, one in zip(subjects, predicted, strict=True)
     ]
     ids = ", ".join(output.name for output in outputs)
     return Picture(
         file="pictures/figure-8.png",
         data=png(draw_outputs(outputs)),
-        alt=f"{_ct([output.subject for output in outputs])} in one row a nodule, beside it the true and the predicted"
-        f" union, overlap and matte, axial: {ids}",
-        caption=f"Network {network}, on nodules that it did not learn from; axial, black 0 to pale yellow 1.",
+        alt=f"{_ct(subjects)}, true and predicted union, overlap and"
+        f" matte, axial, one row per nodule: {ids}",
+        caption=f"Network {network}, nodules of the test split; axial; black is 0, pale yellow 1.",
     )
 
 
-def find_study(store: Store, version: str) -> StudyPart | None:
-    """Give the study of a release with the most answers; None where nobody has answered."""
-    results = [gather(store, name) for name in sorted(list_studies(store))]
+def find_study(store: Store, version: str) -> StudySection | None:
+    """Return the study of a release with the most verdicts; None if there is none."""
+    results = [read_study_result(store, name) for name in sorted(list_studies(store))]
     answered = [
         one
         for one in results
@@ -126,10 +129,10 @@ def find_study(store: Store, version: str) -> StudyPart | None:
     figure = Picture(
         file="pictures/figure-3.png",
         data=png(draw_shares(result)),
-        alt=f"Bars: how often each of {len(result.raters)} raters chose each reader's mask or the matte.",
-        caption="Share of nodules for which a rater chose each option, with Wilson's 95 % intervals.",
+        alt=f"Bars: how often each of {len(result.raters)} raters chose each option.",
+        caption="Share of nodules for which a rater chose each option, with 95 % Wilson intervals.",
     )
-    return StudyPart(
+    return StudySection(
         name=result.study.name,
         nodules=len(result.study.items),
         raters=len(result.raters),
@@ -139,7 +142,7 @@ def find_study(store: Store, version: str) -> StudyPart | None:
     )
 
 
-def _subjects(release: Release, nodule_ids: Sequence[str]) -> list[Subject]:
+def _subjects(release: Release, nodule_ids: Sequence[str]) -> list[DrawnNodule]:
     members = [release.members[name] for name in nodule_ids]
     return [
         subject_of(read_case(release.store, member.nodule_id, member.digest), member.method)
@@ -147,32 +150,34 @@ def _subjects(release: Release, nodule_ids: Sequence[str]) -> list[Subject]:
     ]
 
 
-def _readers(subject: Subject, choice: Choice) -> Picture:
+def _readers(subject: DrawnNodule, choice: ChosenNodule) -> Picture:
     return Picture(
         file=f"pictures/figure-1-{choice.nodule_id}.png",
         data=png(draw_readers(subject)),
-        alt=f"{_ct([subject])} of {choice.nodule_id} in three planes, then each reader's mask on it, then the released"
-        f" matte on it in red.",
-        caption=f"{choice.nodule_id} ({choice.why}). Masks in each reader's colour; the redder the matte, the more"
-        " likely lesion.",
+        alt=f"{_ct([subject])} of {choice.nodule_id} in three planes, with each reader's mask, and"
+        " with the released matte in red.",
+        caption=f"{choice.nodule_id} ({choice.why}). Masks in each reader's colour; deeper red"
+        " means larger alpha.",
     )
 
 
-def _videos(subject: Subject, choice: Choice) -> tuple[Video, Video]:
+def _videos(subject: DrawnNodule, choice: ChosenNodule) -> tuple[Video, Video]:
     name = choice.nodule_id
     slices = _video(
         f"videos/slices-{name}.gif",
         slice_frames(subject),
         SLICE_MS,
-        alt=f"Axial slices of {name} from the feet up: readers' outlines on {_ct([subject])}, and the matte in red.",
+        alt=f"Axial slices of {name} from the feet up: readers' outlines on"
+        f" {_ct([subject])}, and the matte in red.",
         caption=f"{name}, slice by slice: readers' outlines and released matte",
     )
     turn = _video(
         f"videos/turn-{name}.gif",
         turn_frames(subject),
         TURN_MS,
-        alt=f"The released matte of {name} turns about the body's axis: largest alpha along each ray, and its surface.",
-        caption=f"{name}, turning: the released matte in three dimensions",
+        alt=f"The released matte of {name}, rotating about the body axis: maximum intensity"
+        " projection and surface.",
+        caption=f"{name}, rotating: the released matte in three dimensions",
     )
     return slices, turn
 
@@ -188,5 +193,5 @@ def _video(file: str, frames: Frames, frame_ms: int, *, alt: str, caption: str) 
     )
 
 
-def _ct(subjects: Sequence[Subject]) -> str:
-    return "Simulated CT" if any(subject.synthetic for subject in subjects) else "CT"
+def _ct(subjects: Sequence[DrawnNodule]) -> str:
+    return "Synthetic CT" if any(subject.synthetic for subject in subjects) else "CT"

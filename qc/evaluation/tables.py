@@ -1,4 +1,4 @@
-"""The rows of Tables 1 to 3 as a page shows them: in the paper's units, the paper's numbers beside, the best marked."""
+"""Tables 1 to 3 as the page shows them: in the paper's units, beside the paper's values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ from storage.records import Cost
 from storage.results.experiments import Averages
 from storage.results.scores import METRIC_NAMES
 
-TRUTHS = {"released": "the released matte", "known": "the known alpha of the simulation"}
+TRUTHS = {"released": "the released matte", "known": "the known alpha of the synthetic CT"}
 REGIONS = {
-    "whole": "all that was measured",
-    "near": "what any reader marked and 5 mm around",
+    "whole": "the whole patch",
+    "near": "the readers' union and 5 mm around it",
     "unknown": "the unknown voxels of the trimap",
 }
-PAPERS_PLACE = ("released", "whole")
-"""Against what and where the paper measures."""
+PAPER_COMPARISON = ("released", "whole")
+"""Truth and region of the paper's own tables."""
 TRIVIAL = ("readers' mean", "HU linear", "trimap prior")
-"""Mattes that need no method; ours, not the paper's."""
+"""Mattes that need no method; added by us."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One figure of one row."""
+class MetricCell:
+    """One metric of one matte."""
 
     mean: float
     """In table units."""
     std: float | None
     """The same; None over one partition."""
     raw_mean: float
-    """As the CSV has it."""
+    """In raw units, as in the CSV."""
     raw_std: float | None
-    """As the CSV has it."""
+    """In raw units, as in the CSV."""
     paper: tuple[float, float] | None
     """The paper's mean and deviation, in table units; None where it prints none."""
     best: bool
     """Smallest of its column."""
     behind_trivial: bool
-    """A method or network that loses to a trivial matte."""
+    """Whether a method or network is worse than a trivial matte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class ErrorRow:
     """Its name."""
     trivial: bool
     """True for a matte that needs no method."""
-    cells: tuple[Cell, ...]
+    cells: tuple[MetricCell, ...]
     """SAD, MSE, Grad and Conn."""
     nodules: str
-    """How many counted in each partition."""
+    """Number of nodules that counted, by partition."""
     partitions: int
-    """How many there are."""
+    """Number of partitions."""
     training: str
     """How a network was trained."""
     line: int
-    """Where it stands in the CSV, the header being line 1."""
+    """Its line in the CSV, the header being line 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class ErrorTable:
     region: str
     """In words."""
     prints_paper: bool
-    """True where the paper prints numbers of any row."""
+    """Whether the paper prints values for any row."""
     rows: tuple[ErrorRow, ...]
     """As stored."""
 
@@ -85,22 +85,22 @@ class CostRow:
     paper: tuple[int, float] | None
     """The paper's parameters and multiply-adds; None where it prints none."""
     line: int
-    """Where it stands in the CSV."""
+    """Its line in the CSV."""
 
 
 def table_1(rows: Sequence[Averages]) -> tuple[ErrorTable, ...]:
-    """Give Table 1, one part for each truth and region, the paper's first."""
+    """Return Table 1, one part for each truth and region, the paper's first."""
     return _tables(rows, TABLE_1)
 
 
 def table_2(rows: Sequence[Averages]) -> tuple[ErrorTable, ...]:
-    """Give Table 2 in the same way."""
+    """Return Table 2, one part for each truth and region, the paper's first."""
     printed = {row.matte: TABLE_2.get(name) for row in rows if (name := NetworkName.of(row.matte))}
     return _tables(rows, {name: found for name, found in printed.items() if found})
 
 
 def table_3(rows: Sequence[Cost]) -> tuple[CostRow, ...]:
-    """Give Table 3; the paper counts networks with auxiliary masks only."""
+    """Return Table 3; the paper counts networks with auxiliary masks only."""
     return tuple(
         CostRow(cost, TABLE_3.get(cost.variant) if cost.auxiliary else None, line)
         for line, cost in enumerate(rows, start=2)
@@ -118,7 +118,7 @@ def _tables(rows: Sequence[Averages], printed: Mapping[str, Printed]) -> tuple[E
 
 def _table(members: Sequence[tuple[int, Averages]], printed: Mapping[str, Printed]) -> ErrorTable:
     first = members[0][1]
-    same = (first.truth, first.region) == PAPERS_PLACE
+    same = (first.truth, first.region) == PAPER_COMPARISON
     smallest = {name: min(getattr(row, name) for _, row in members) for name in METRIC_NAMES}
     hurdle = {
         name: min(
@@ -156,9 +156,11 @@ def _table(members: Sequence[tuple[int, Averages]], printed: Mapping[str, Printe
 
 def _cell(
     row: Averages, name: str, printed: Printed | None, smallest: float, hurdle: float
-) -> Cell:
-    mean, deviation, unit = getattr(row, name), getattr(row, f"{name}_deviation"), TABLE_UNITS[name]
-    return Cell(
+) -> MetricCell:
+    mean = getattr(row, name)
+    deviation = getattr(row, f"{name}_deviation")
+    unit = TABLE_UNITS[name]
+    return MetricCell(
         mean=mean / unit,
         std=None if deviation is None else deviation / unit,
         raw_mean=mean,

@@ -1,4 +1,4 @@
-"""Figure 9: what a variant of the network costs against how well it does, the paper's points beside ours."""
+"""Figure 9: errors of the network's variants against their cost, beside the paper's points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from storage.results.scores import METRIC_NAMES
 
 HEADINGS = {"sad": "SAD", "mse": "MSE x 10³", "grad": "Grad", "conn": "Conn"}
 OURS, PAPERS = "#0072B2", "#D55E00"
-"""Okabe and Ito's, told apart also by colour-blind eyes; the markers differ as well."""
+"""From the palette of Okabe and Ito, safe for colour-blind readers; the markers differ too."""
 _MARKERS = {"3dmm": "o", "3dmm-m": "s", "3dmm-mg": "^"}
 DPI = 120
 
@@ -23,27 +23,29 @@ DPI = 120
 def draw_tradeoff(
     measured: Sequence[Averages], costs: Sequence[Cost], *, synthetic: bool = False, note: str = ""
 ) -> Figure | None:
-    """Draw SAD, MSE, Grad and Conn in table units against multiply-adds; filled with auxiliary masks, hollow without.
+    """Draw SAD, MSE, Grad and Conn in table units against multiply-adds.
+
+    Filled markers are networks with auxiliary masks, hollow ones without.
 
     Args:
         measured: Rows of Table 2 against one truth over one region.
         costs: Rows of Table 3.
-        synthetic: The CT is simulated; the figure says so.
-        note: More to say in the title, e.g. that the setting was reduced.
+        synthetic: Whether the CT is synthetic; the title then says so.
+        note: Added to the title, e.g. ``reduced setting``.
 
     Returns:
-        The figure; None where no network has both, measures and costs.
+        The figure; None if no network has both scores and a cost.
     """
     giga = {NetworkName(cost.variant, cost.auxiliary): cost.multiply_adds / 1e9 for cost in costs}
     rows = {name: row for row in measured if (name := NetworkName.of(row.matte)) and name in giga}
     if not rows:
         return None
     figure = Figure((12.4, 3.7), dpi=DPI, layout="constrained")
-    for panel, figure_name in zip(figure.subplots(1, len(METRIC_NAMES)), METRIC_NAMES, strict=True):
-        _papers(panel, figure_name)
-        _ours(panel, figure_name, rows, giga)
+    for panel, metric in zip(figure.subplots(1, len(METRIC_NAMES)), METRIC_NAMES, strict=True):
+        _papers(panel, metric)
+        _ours(panel, metric, rows, giga)
         panel.set_xscale("log")
-        panel.set_title(HEADINGS[figure_name], fontsize=10)
+        panel.set_title(HEADINGS[metric], fontsize=10)
         panel.set_xlabel("multiply-adds, x 10⁹", fontsize=8)
         panel.tick_params(labelsize=8)
         panel.set_ylim(bottom=0)
@@ -73,20 +75,18 @@ def draw_tradeoff(
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False
     )
-    words = " · ".join(
-        part for part in ("STAND-IN CT, simulated" if synthetic else "", note) if part
-    )
+    words = " · ".join(part for part in ("SYNTHETIC CT" if synthetic else "", note) if part)
     figure.suptitle(
         words, x=0.01, ha="left", fontsize=9, color="#B00020" if synthetic else "#222222"
     )
     return figure
 
 
-def _papers(panel: Axes, figure_name: str) -> None:
+def _papers(panel: Axes, metric: str) -> None:
     points = {pair: (TABLE_3[pair[0]][1] / 1e9, printed) for pair, printed in TABLE_2.items()}
     for auxiliary in (True, False):
         mine = [
-            (x, _printed(printed, figure_name))
+            (x, _printed(printed, metric))
             for pair, (x, printed) in points.items()
             if pair[1] is auxiliary
         ]
@@ -98,29 +98,29 @@ def _papers(panel: Axes, figure_name: str) -> None:
             linewidth=0.9,
         )
     for (variant, auxiliary), (x, printed) in points.items():
-        mean, deviation = _printed(printed, figure_name)
+        mean, deviation = _printed(printed, metric)
         _point(panel, variant, auxiliary, x, mean, deviation, PAPERS)
 
 
 def _ours(
     panel: Axes,
-    figure_name: str,
+    metric: str,
     rows: Mapping[NetworkName, Averages],
     giga: Mapping[NetworkName, float],
 ) -> None:
-    unit = TABLE_UNITS[figure_name]
+    unit = TABLE_UNITS[metric]
     for auxiliary in (True, False):
         mine = sorted(
-            (giga[n], getattr(row, figure_name) / unit)
+            (giga[n], getattr(row, metric) / unit)
             for n, row in rows.items()
             if n.auxiliary is auxiliary
         )
         if mine:
             panel.plot(*zip(*mine, strict=True), color=OURS, linewidth=0.9)
     for name, row in rows.items():
-        deviation = getattr(row, f"{figure_name}_deviation")
+        deviation = getattr(row, f"{metric}_deviation")
         spread = None if deviation is None else deviation / unit
-        _point(panel, *name, giga[name], getattr(row, figure_name) / unit, spread, OURS)
+        _point(panel, *name, giga[name], getattr(row, metric) / unit, spread, OURS)
 
 
 def _point(
@@ -145,6 +145,6 @@ def _point(
     )
 
 
-def _printed(printed: Printed, figure_name: str) -> tuple[float, float]:
-    found: tuple[float, float] = getattr(printed, figure_name)
+def _printed(printed: Printed, metric: str) -> tuple[float, float]:
+    found: tuple[float, float] = getattr(printed, metric)
     return found

@@ -1,7 +1,7 @@
-"""Moving pictures of one nodule: slice by slice from foot to head, and a matte that turns about the body's axis.
+"""Animations of one nodule: slice by slice from foot to head, and its matte rotating.
 
-GIF always; MP4 as well where an ffmpeg is found, on the PATH or from the package imageio-ffmpeg (extra ``video``). Its
-usual builds are under the GPL, so this package does not ask for one.
+Always as GIF; also as MP4 where ffmpeg is found, on the PATH or from the package imageio-ffmpeg
+(extra ``video``). Common builds of ffmpeg are under the GPL, so it is no requirement.
 """
 
 import shutil
@@ -22,50 +22,50 @@ from matting.errors import InputError
 from qc.evaluation.figures import STAND_IN, TICKS, show_overlay
 from qc.figures.drawing import (
     INK,
-    Subject,
+    DrawnNodule,
+    add_warning,
     colour_bar,
-    focus,
+    crop_upright,
     frame_panel,
     outline_readers,
-    sheet,
+    panel_grid,
     show_ct,
-    warn,
 )
 
-FRAMES_AT_MOST = 40
-"""Slices of a run; of more, every so many-th is shown."""
+MAX_SLICE_FRAMES = 40
+"""Where there are more slices, every second, third … is shown."""
 TURN_FRAMES = 36
-"""Of one whole turn."""
+"""Of one full rotation."""
 SLICE_MS, TURN_MS = 120, 80
-"""How long a frame stands."""
+"""Duration of a frame."""
 GIF_COLOURS = 96
 PANEL_INCHES = 2.2
 SURFACE = 0.5
-"""Where a matte's surface is drawn."""
+"""Alpha at which a matte's surface is drawn."""
 LIGHT = np.array([0.35, -0.85, -0.4])
-"""Towards the light, (z, y, x): from above, in front and the right."""
+"""Direction towards the light (z, y, x): above, in front and right."""
 Frames = list[NDArray[np.uint8]]
 
 
-def slice_frames(subject: Subject) -> Frames:
-    """Draw axial slices from the feet up: CT with the readers' outlines, CT with the released matte in red.
+def slice_frames(subject: DrawnNodule) -> Frames:
+    """Draw axial slices from the feet up, with the readers' outlines and with the released matte.
 
     Returns:
         Frames (rows, columns, 3), all of one size, the rows and columns even.
     """
-    near = focus(subject)
+    near = crop_upright(subject)
     inside = np.flatnonzero(_shown(near).any(axis=(1, 2)))
-    step = -(-(inside[-1] - inside[0] + 1) // FRAMES_AT_MOST)
+    step = -(-(inside[-1] - inside[0] + 1) // MAX_SLICE_FRAMES)
     return [_slice_frame(near, int(z)) for z in range(inside[0], inside[-1] + 1, step)]
 
 
-def turn_frames(subject: Subject) -> Frames:
-    """Draw the released matte turning once about the body's axis: brightest along each ray, and as a lit surface.
+def turn_frames(subject: DrawnNodule) -> Frames:
+    """Draw one rotation of the released matte: maximum intensity projection and lit surface.
 
     Returns:
-        Frames as of `slice_frames`.
+        Frames as from `slice_frames`.
     """
-    near = focus(subject)
+    near = crop_upright(subject)
     matte = np.nan_to_num(near.alphas[str(near.picked)]).astype(np.float32)
     spacing_mm = np.asarray(near.grid.spacing_mm)
     cube = ndimage.zoom(matte, spacing_mm / spacing_mm.min(), order=1)
@@ -76,7 +76,7 @@ def turn_frames(subject: Subject) -> Frames:
 
 
 def gif(frames: Sequence[NDArray[np.uint8]], frame_ms: int) -> bytes:
-    """Write frames as a GIF that runs for ever, all on one palette; the same frames give the same bytes."""
+    """Return the frames as a looping GIF with one palette; deterministic."""
     every = np.concatenate(frames[:: max(1, len(frames) // 8)])
     palette = Image.fromarray(every).quantize(GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
     pictures = [
@@ -98,25 +98,26 @@ def gif(frames: Sequence[NDArray[np.uint8]], frame_ms: int) -> bytes:
 
 
 def still(frames: Sequence[NDArray[np.uint8]], place: int) -> bytes:
-    """Write one frame as PNG."""
+    """Return one frame as PNG."""
     data = BytesIO()
     Image.fromarray(frames[place]).save(data, "PNG", optimize=True)
     return data.getvalue()
 
 
 def mp4(frames: Sequence[NDArray[np.uint8]], frame_ms: int) -> bytes | None:
-    """Write frames as MP4 (H.264); None where there is no ffmpeg.
+    """Return the frames as MP4 (H.264); None where there is no ffmpeg.
 
     Raises:
-        InputError: ffmpeg is there but cannot do it.
+        InputError: ffmpeg is installed but fails.
     """
     program = find_ffmpeg()
     if program is None:
         return None
     rows, columns = frames[0].shape[:2]
     source = f"-f rawvideo -pix_fmt rgb24 -s {columns}x{rows} -r {1000 / frame_ms:.4f} -i -".split()
-    # One thread and no time of writing: the same frames give the same bytes.
-    target = "-an -c:v libx264 -preset slow -crf 24 -pix_fmt yuv420p -threads 1 -fflags +bitexact -flags:v +bitexact"
+    # One thread and no time stamps: the same frames give the same bytes.
+    target = "-an -c:v libx264 -preset slow -crf 24 -pix_fmt yuv420p -threads 1"
+    target += " -fflags +bitexact -flags:v +bitexact"
     # A plain MP4 needs a file that can be rewound; a fragmented one can be piped.
     stream = ["-movflags", "frag_keyframe+empty_moov", "-f", "mp4", "-"]
     command = [program, "-v", "error", *source, *target.split(), *stream]
@@ -134,7 +135,7 @@ def mp4(frames: Sequence[NDArray[np.uint8]], frame_ms: int) -> bytes | None:
 
 
 def find_ffmpeg() -> str | None:
-    """Give the path of an ffmpeg; None where there is none."""
+    """Return the path of ffmpeg; None if there is none."""
     on_path = shutil.which("ffmpeg")
     if on_path:
         return on_path
@@ -146,17 +147,17 @@ def find_ffmpeg() -> str | None:
         return None
 
 
-def _shown(near: Subject) -> NDArray[np.bool_]:
-    """Tell where there is a lesion by any reader or by the matte."""
+def _shown(near: DrawnNodule) -> NDArray[np.bool_]:
+    """Return where a reader or the matte has lesion."""
     seen: NDArray[np.bool_] = near.readers.any(axis=0) | (
         np.nan_to_num(near.alphas[str(near.picked)]) > 0.02
     )
     return seen
 
 
-def _slice_frame(near: Subject, z: int) -> NDArray[np.uint8]:
+def _slice_frame(near: DrawnNodule, z: int) -> NDArray[np.uint8]:
     here = _at(near, z)
-    figure, panels = sheet(1, 2, foot_inches=0.04, panel_inches=PANEL_INCHES)
+    figure, panels = panel_grid(1, 2, foot_inches=0.04, panel_inches=PANEL_INCHES)
     for panel in panels:
         frame_panel(panel, here, "axial")
         show_ct(panel, here, "axial")
@@ -167,12 +168,12 @@ def _slice_frame(near: Subject, z: int) -> NDArray[np.uint8]:
     panels[1].set_title(f"released matte ({here.picked})", color=INK, fontsize=8)
     colour_bar(figure, drawn, TICKS, "alpha")
     if here.synthetic:
-        warn(figure, STAND_IN)
+        add_warning(figure, STAND_IN)
     return _pixels(figure)
 
 
-def _at(near: Subject, z: int) -> Subject:
-    """Make a slice the middle one."""
+def _at(near: DrawnNodule, z: int) -> DrawnNodule:
+    """Return the nodule cut to one slice."""
     alone = slice(z, z + 1)
     return replace(
         near,
@@ -184,11 +185,11 @@ def _at(near: Subject, z: int) -> Subject:
 
 
 def _turn_frame(cube: NDArray[np.float32], angle: float, synthetic: bool) -> NDArray[np.uint8]:
-    """Look at a matte from the front after turning it; the patient's right is then on the left."""
+    """Draw a matte from the front, rotated; at 0 degrees the patient's right is on the left."""
     turned = np.clip(ndimage.rotate(cube, angle, axes=(1, 2), reshape=False, order=1), 0, 1)
-    figure, panels = sheet(1, 2, foot_inches=0.04, panel_inches=PANEL_INCHES)
+    figure, panels = panel_grid(1, 2, foot_inches=0.04, panel_inches=PANEL_INCHES)
     looks = (
-        ("largest alpha along the ray", turned.max(axis=1), "magma"),
+        ("maximum intensity projection", turned.max(axis=1), "magma"),
         (f"surface at alpha {SURFACE:g}", _lit(turned), "gray"),
     )
     drawn = []
@@ -199,29 +200,26 @@ def _turn_frame(cube: NDArray[np.float32], angle: float, synthetic: bool) -> NDA
         )
         panel.set_title(title, color=INK, fontsize=8)
     panels[0].text(
-        0.02, 0.02, f"turned {angle:.0f}°", color=INK, fontsize=7, transform=panels[0].transAxes
+        0.02, 0.02, f"{angle:.0f}°", color=INK, fontsize=7, transform=panels[0].transAxes
     )
     colour_bar(figure, drawn[0], TICKS, "alpha")
     if synthetic:
-        warn(figure, STAND_IN)
+        add_warning(figure, STAND_IN)
     return _pixels(figure)
 
 
 def _lit(matte: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Shade the first surface that each ray meets by the angle between its normal and the light; 0 where there is none.
-
-    Rays run along axis 1, from the front.
-    """
+    """Return a Lambertian shading of the surface, seen from the front along axis 1; 0 elsewhere."""
     solid = matte >= SURFACE
     first = solid.argmax(axis=1)
-    met = np.take_along_axis(solid, first[:, None], axis=1)[:, 0]
+    hit = np.take_along_axis(solid, first[:, None], axis=1)[:, 0]
     slopes = np.stack(np.gradient(ndimage.gaussian_filter(matte, 1.0)))
     normals = -np.take_along_axis(slopes, first[None, :, None], axis=2)[:, :, 0]
     length = np.linalg.norm(normals, axis=0)
     towards = np.tensordot(LIGHT / np.linalg.norm(LIGHT), normals, axes=1) / np.where(
         length > 0, length, 1
     )
-    shade: NDArray[np.float32] = np.where(met, 0.25 + 0.75 * np.clip(towards, 0, 1), 0).astype(
+    shade: NDArray[np.float32] = np.where(hit, 0.25 + 0.75 * np.clip(towards, 0, 1), 0).astype(
         np.float32
     )
     return shade

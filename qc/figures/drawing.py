@@ -1,8 +1,8 @@
-"""Pictures of one nodule: arrays in, figures out, and figures to PNG.
+"""Draw one nodule: arrays in, figures out, and figures to PNG.
 
-Three planes through the centre of the readers' union, in the radiologist's way: head up, front up in the axial plane,
-the patient's right on the left. Panels are dark like a viewing station, so that they sit on light and dark pages alike.
-What the scanner did not measure is hatched by its own colour and never looks like lung.
+Three planes through the centre of the readers' union in radiological convention: head up, anterior
+up in the axial plane, the patient's right on the left. Panels are dark on light and dark pages
+alike. Unmeasured voxels have a colour of their own, so that they cannot be taken for lung.
 """
 
 import textwrap
@@ -30,29 +30,29 @@ from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 WINDOW_HU = (-1350.0, 150.0)
 """Lung window: level -600, width 1500."""
 MARGIN_MM = 4.0
-"""Least width of what is shown around the readers' union; wider than the unknown band's growth."""
+"""Smallest margin around the readers' union; wider than the trimap's unknown band."""
 MARGIN_SHARE = 0.15
-"""Margin as a share of the union's largest extent, where that is more."""
+"""Margin as a share of the union's largest extent, where that is larger."""
 SCALE_BARS_MM = (10.0, 5.0)
-"""Lengths of the scale bar; the first that leaves most of the panel's foot free."""
+"""Lengths of the scale bar; the first below 40 % of the panel's width is used."""
 
 READER_COLOURS = ("#56B4E9", "#E69F00", "#F0E442", "#CC79A7")
-"""From the palette of Okabe and Ito, told apart also by colour-blind eyes."""
+"""From the palette of Okabe and Ito, safe for colour-blind readers."""
 READER_DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (2, 2)), (0, (6, 2, 1, 2)))
-"""Dashes tell readers apart in grey print, and let an outline show through another that lies on it."""
+"""Dashes distinguish readers in greyscale print and where outlines coincide."""
 
 INK, PAPER, MARK, UNMEASURED = "#E8EAED", "#14171A", "#7CFC9A", "#263545"
 _DARK_RIM = [withStroke(linewidth=1.8, foreground="black")]
-"""Keeps small print readable on the chest wall."""
+"""Keeps small text readable on bright tissue."""
 _SMALL_PRINT: dict[str, Any] = {"color": INK, "fontsize": 7, "zorder": 4, "path_effects": _DARK_RIM}
 TRIMAP_COLOURS = ("#000000", "#808080", "#FFFFFF")
 PANEL_INCHES, TITLE_INCHES, BAR_INCHES = 2.3, 0.22, 0.6
 DPI = 110
 
 PLANES = {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}
-"""Array axes shown upward and sideways."""
+"""Array axes shown vertically and horizontally."""
 _LETTERS = {"axial": "APRL", "coronal": "HFRL", "sagittal": "HFAP"}
-"""What lies at the top, bottom, left and right: Head, Feet, Anterior, Posterior, Right, Left."""
+"""Letters at the top, bottom, left and right: Head, Feet, Anterior, Posterior, Right, Left."""
 _LETTER_PLACES = (
     (0.5, 0.985, "center", "top"),
     (0.5, 0.015, "center", "bottom"),
@@ -62,32 +62,32 @@ _LETTER_PLACES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """All that can be drawn of one nodule; every array is (z, y, x) unless said otherwise."""
+class DrawnNodule:
+    """The volumes of one nodule that can be drawn; arrays are (z, y, x) unless noted."""
 
     grid: Grid
     image_hu: NDArray[Any]
     valid: NDArray[np.bool_]
-    """False where the scanner measured nothing."""
+    """False where the scanner did not measure."""
     readers: NDArray[np.bool_]
     """(readers, z, y, x)."""
     trimap: NDArray[np.uint8]
     alphas: Mapping[str, NDArray[np.float32]]
-    """Mattes by method; NaN throughout where the method gave none."""
+    """Mattes by method; all NaN where the method gave none."""
     why_missing: Mapping[str, str]
     """Why a method gave no matte, by method."""
     known_alpha: NDArray[np.float32] | None = None
-    """The true matte where the CT is simulated."""
+    """The true matte where the CT is synthetic."""
     picked: str | None = None
-    """The method that was chosen."""
+    """The method whose matte was chosen."""
     synthetic: bool = False
-    """True where the CT is simulated; the pictures then say so themselves."""
+    """True where the CT is synthetic; the pictures then say so themselves."""
 
 
-def draw_anatomy(subject: Subject) -> Figure:
-    """Draw the CT in three planes with the readers' outlines, the axial CT alone, and the trimap."""
-    near = focus(subject)
-    figure, panels = sheet(1, 5, foot_inches=0.3)
+def draw_anatomy(subject: DrawnNodule) -> Figure:
+    """Draw the CT in three planes with the readers' outlines, the axial CT, and the trimap."""
+    near = crop_upright(subject)
+    figure, panels = panel_grid(1, 5, foot_inches=0.3)
     for panel, plane in zip(
         panels, ("axial", "coronal", "sagittal", "axial", "axial"), strict=True
     ):
@@ -98,21 +98,24 @@ def draw_anatomy(subject: Subject) -> Figure:
         panel.set_title(f"{plane} CT, outlines", color=INK, fontsize=9)
     drawn = show_ct(panels[3], near, "axial")
     panels[3].set_title("axial CT alone", color=INK, fontsize=9)
-    labels = np.searchsorted((BACKGROUND, UNKNOWN, FOREGROUND), cut(near.trimap, "axial"))
+    labels = np.searchsorted((BACKGROUND, UNKNOWN, FOREGROUND), middle_slice(near.trimap, "axial"))
     show(panels[4], near, "axial", labels, cmap=ListedColormap(TRIMAP_COLOURS), vmin=0, vmax=2)
     panels[4].set_title("axial trimap", color=INK, fontsize=9)
     colour_bar(figure, drawn, np.linspace(*WINDOW_HU, 4).tolist(), "HU")
     _legend(figure, len(near.readers))
     if near.synthetic:
-        warn(figure, "STAND-IN CT, simulated")
+        add_warning(figure, "SYNTHETIC CT")
     return figure
 
 
-def draw_mattes(subject: Subject) -> Figure:
-    """Draw every matte in the axial plane on one scale, the picked one marked; beside them truth, readers or CT."""
-    near = focus(subject)
+def draw_mattes(subject: DrawnNodule) -> Figure:
+    """Draw every matte in the axial plane on one scale, the picked one marked.
+
+    In the last column: the known alpha or else the CT, and the readers' mean mask.
+    """
+    near = crop_upright(subject)
     columns = ceil(len(near.alphas) / 2) + 1
-    figure, panels = sheet(2, columns, foot_inches=0.04)
+    figure, panels = panel_grid(2, columns, foot_inches=0.04)
     for panel in panels:
         frame_panel(panel, near, "axial")
     beside = panels[columns - 1 :: columns]
@@ -131,21 +134,22 @@ def draw_mattes(subject: Subject) -> Figure:
     beside[0].set_title(truth, color=INK, fontsize=9, fontstyle="italic")
     colour_bar(figure, drawn, [0, 0.25, 0.5, 0.75, 1], "alpha")
     if near.synthetic:
-        warn(figure, "STAND-IN\nCT")
+        add_warning(figure, "SYNTHETIC\nCT")
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """Write a figure as PNG; the same figure gives the same bytes."""
+    """Return a figure as PNG; deterministic."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def focus(subject: Subject) -> Subject:
-    """Turn a nodule upright and cut a cube around the readers' union; beyond the patch nothing counts as measured.
+def crop_upright(subject: DrawnNodule) -> DrawnNodule:
+    """Return the nodule flipped upright and cropped to a cube around the readers' union.
 
-    The cube's middle voxel is the union's centre of mass, so every plane is simply the middle one.
+    The cube's middle voxel is the union's centre of mass, so that every plane is drawn through the
+    middle. Voxels beyond the patch are marked as not measured.
     """
     upright = upright_flips(subject.grid)
     places = np.argwhere(np.any(subject.readers, axis=0)[upright])
@@ -170,7 +174,7 @@ def focus(subject: Subject) -> Subject:
 
 
 def upright_flips(grid: Grid) -> tuple[slice, ...]:
-    """Give the flips after which the array axes run to the head, the back and the left."""
+    """Return the flips after which the array axes run to the head, the back and the left."""
     runs = (axis[2 - place] for place, axis in enumerate(grid.axes_lps))
     return tuple(slice(None, None, -1 if run < 0 else 1) for run in runs)
 
@@ -193,17 +197,24 @@ def _window(
     return out
 
 
-def cut(volume: NDArray[Any], plane: str) -> NDArray[Any]:
-    """Give the middle slice of a plane, its first axis upward on the page (the axial plane has its front on top)."""
+def middle_slice(volume: NDArray[Any], plane: str) -> NDArray[Any]:
+    """Return the middle slice of a plane as an image, its first row on top."""
     hidden = ({0, 1, 2} - set(PLANES[plane])).pop()
     slab: NDArray[Any] = np.take(volume, volume.shape[hidden] // 2, axis=hidden)
     return slab if plane == "axial" else slab[::-1]
 
 
-def sheet(
+def panel_grid(
     rows: int, columns: int, *, foot_inches: float, panel_inches: float = PANEL_INCHES
 ) -> tuple[Figure, list[Axes]]:
-    """Lay out panels with room for titles above, a colour bar on the right and a legend below."""
+    """Return a figure and its panels, row by row, with room for titles, colour bar and legend.
+
+    Args:
+        rows: Number of rows of panels.
+        columns: Number of columns of panels.
+        foot_inches: Height below the panels, for a legend.
+        panel_inches: Side of a panel.
+    """
     width = columns * panel_inches + BAR_INCHES
     height = rows * (panel_inches + TITLE_INCHES) + foot_inches
     figure = Figure((width, height), dpi=DPI, facecolor=PAPER)
@@ -222,8 +233,8 @@ def sheet(
     ]
 
 
-def frame_panel(panel: Axes, near: Subject, plane: str) -> None:
-    """Give a panel its border, the letters of the patient's sides and a scale bar."""
+def frame_panel(panel: Axes, near: DrawnNodule, plane: str) -> None:
+    """Draw a panel's border, orientation letters and scale bar."""
     panel.set_xticks([])
     panel.set_yticks([])
     panel.set_facecolor("black")
@@ -246,27 +257,27 @@ def frame_panel(panel: Axes, near: Subject, plane: str) -> None:
     panel.text(0.04, 0.065, f"{bar_mm:.0f} mm", transform=panel.transAxes, **_SMALL_PRINT)
 
 
-def show(panel: Axes, near: Subject, plane: str, values: NDArray[Any], **how: Any) -> AxesImage:
+def show(panel: Axes, near: DrawnNodule, plane: str, values: NDArray[Any], **how: Any) -> AxesImage:
     """Show a plane's values (rows, columns) in their true proportions, voxel by voxel."""
     upward, sideways = (near.grid.spacing_mm[axis] for axis in PLANES[plane])
     return panel.imshow(values, interpolation="nearest", aspect=upward / sideways, **how)
 
 
-def show_ct(panel: Axes, near: Subject, plane: str) -> AxesImage:
+def show_ct(panel: Axes, near: DrawnNodule, plane: str) -> AxesImage:
     """Show the CT's plane in lung window."""
-    shown = np.ma.masked_where(~cut(near.valid, plane), cut(near.image_hu, plane))
+    shown = np.ma.masked_where(~middle_slice(near.valid, plane), middle_slice(near.image_hu, plane))
     return show(
         panel, near, plane, shown, cmap=colour_map("gray"), vmin=WINDOW_HU[0], vmax=WINDOW_HU[1]
     )
 
 
-def show_matte(panel: Axes, near: Subject, alpha: NDArray[np.float32]) -> AxesImage:
+def show_matte(panel: Axes, near: DrawnNodule, alpha: NDArray[np.float32]) -> AxesImage:
     """Show a matte's axial plane, black 0 to pale yellow 1."""
     return show(
         panel,
         near,
         "axial",
-        cut(np.nan_to_num(alpha), "axial"),
+        middle_slice(np.nan_to_num(alpha), "axial"),
         cmap=colour_map("magma"),
         vmin=0,
         vmax=1,
@@ -274,14 +285,14 @@ def show_matte(panel: Axes, near: Subject, alpha: NDArray[np.float32]) -> AxesIm
 
 
 def colour_map(name: str) -> Colormap:
-    """Give a colour map in which what was not measured has its own colour."""
+    """Return a colour map that draws masked voxels in the colour of unmeasured ones."""
     return colormaps[name].with_extremes(bad=UNMEASURED)
 
 
-def outline_readers(panel: Axes, near: Subject, plane: str) -> None:
+def outline_readers(panel: Axes, near: DrawnNodule, plane: str) -> None:
     """Draw each reader's outline in its colour and dashes."""
     for reader, mask in enumerate(near.readers):
-        shown = cut(mask, plane)
+        shown = middle_slice(mask, plane)
         if shown.any() and not shown.all():
             colour, dashes = reader_style(reader)
             panel.contour(
@@ -294,13 +305,13 @@ def outline_readers(panel: Axes, near: Subject, plane: str) -> None:
 
 
 def reader_style(reader: int) -> tuple[str, Any]:
-    """Give a reader's colour and dashes."""
+    """Return a reader's colour and dashes."""
     return READER_COLOURS[reader % len(READER_COLOURS)], READER_DASHES[reader % len(READER_DASHES)]
 
 
-def _method_panel(panel: Axes, near: Subject, name: str, alpha: NDArray[np.float32]) -> None:
+def _method_panel(panel: Axes, near: DrawnNodule, name: str, alpha: NDArray[np.float32]) -> None:
     if np.isnan(alpha).all():
-        _say_why(panel, near, near.why_missing.get(name, ""))
+        _draw_reason(panel, near, near.why_missing.get(name, ""))
     else:
         show_matte(panel, near, alpha)
     panel.set_title(name, color=INK, fontsize=9)
@@ -314,11 +325,17 @@ def _method_panel(panel: Axes, near: Subject, name: str, alpha: NDArray[np.float
         panel.spines[:].set(color=MARK, linewidth=2.5)
 
 
-def _say_why(panel: Axes, near: Subject, reason: str) -> None:
+def _draw_reason(panel: Axes, near: DrawnNodule, reason: str) -> None:
     show(panel, near, "axial", np.zeros(near.grid.shape[1:]), cmap=ListedColormap([PAPER]))
-    words = "no matte stored"
     panel.text(
-        0.5, 0.72, words, color=INK, fontsize=8, ha="center", va="center", transform=panel.transAxes
+        0.5,
+        0.72,
+        "no matte stored",
+        color=INK,
+        fontsize=8,
+        ha="center",
+        va="center",
+        transform=panel.transAxes,
     )
     lines = _folded(reason.partition(";")[0])
     panel.text(
@@ -334,7 +351,7 @@ def _say_why(panel: Axes, near: Subject, reason: str) -> None:
 
 
 def _folded(text: str, width: int = 34, lines: int = 5) -> str:
-    """Break a sentence into short lines; dollar signs would start a formula."""
+    """Break a sentence into short lines; dollar signs, which start a formula, are escaped."""
     return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" \u2026")).replace(
         "$", r"\$"
     )
@@ -364,7 +381,7 @@ def _legend(figure: Figure, readers: int) -> None:
 
 
 def colour_bar(figure: Figure, drawn: AxesImage, ticks: list[float], unit: str) -> None:
-    """Draw the scale of a picture at the sheet's right edge."""
+    """Draw the colour bar of an image at the figure's right edge."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes(
         (1 - (BAR_INCHES - 0.06) / width, 0.5 - 0.85 / height, 0.09 / width, 1.7 / height)
@@ -375,8 +392,8 @@ def colour_bar(figure: Figure, drawn: AxesImage, ticks: list[float], unit: str) 
     bar.outline.set_edgecolor("#5A6068")
 
 
-def warn(figure: Figure, words: str) -> None:
-    """Say inside the picture what it is, since pictures are passed on without their page."""
+def add_warning(figure: Figure, words: str) -> None:
+    """Write a warning into the picture, which may be copied without its page."""
     figure.text(
         0.996, 0.012, words, color="#FFD54A", fontsize=6.5, weight="bold", ha="right", va="bottom"
     )

@@ -1,4 +1,4 @@
-"""Pages from templates: one way to fill them, to write numbers on them, and to put them on disk."""
+"""Render HTML templates, format their values, and write the result to disk."""
 
 import os
 from base64 import b64encode
@@ -7,12 +7,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-NOTHING = "\N{EM DASH}"
-"""Stands where there is no value."""
+NO_VALUE = "\N{EM DASH}"
+"""Shown where there is no value."""
 
 
-def fill(template: str, **values: Any) -> str:
-    """Fill a template; every value is escaped, and a value that is not there is an error."""
+def render_template(template: str, **values: Any) -> str:
+    """Render a template; values are HTML-escaped, and a missing value is an error."""
     environment = Environment(
         loader=PackageLoader("qc.figures"),
         autoescape=True,
@@ -23,7 +23,7 @@ def fill(template: str, **values: Any) -> str:
     environment.filters.update(
         heading=_heading,
         fixed=_fixed,
-        figure=_figure,
+        rounded=_rounded,
         raw=_raw,
         short=_short,
         size=_size,
@@ -34,7 +34,7 @@ def fill(template: str, **values: Any) -> str:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write beside the file, then rename: nobody ever sees half a report."""
+    """Write a file atomically: beside it first, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -45,22 +45,22 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def _fixed(value: float | None, digits: int = 3) -> str:
-    return NOTHING if value is None else f"{value:,.{digits}f}"
+    return NO_VALUE if value is None else f"{value:,.{digits}f}"
 
 
-def _figure(value: float, digits: int = 2) -> str:
-    """Write a number with so many places, or none from a thousand on, where they say nothing."""
+def _rounded(value: float, digits: int = 2) -> str:
+    """Return a number with that many decimals, or with none from a thousand on."""
     return f"{value:,.{digits if abs(value) < 1000 else 0}f}"
 
 
 def _raw(value: float) -> str:
-    """Write a number to three digits that count, a large one in full."""
+    """Return a number with three significant digits, a large one in full."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _short(value: float | None) -> str:
-    """Write a number to three digits that count."""
-    return NOTHING if value is None else f"{value:.3g}"
+    """Return a number with three significant digits."""
+    return NO_VALUE if value is None else f"{value:.3g}"
 
 
 def _heading(name: str) -> str:
@@ -68,11 +68,13 @@ def _heading(name: str) -> str:
 
 
 def _size(count: int) -> str:
-    number, unit = float(count), "bytes"
+    number = float(count)
+    unit = "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if number < 1000:
             break
-        number, unit = number / 1000, larger
+        number /= 1000
+        unit = larger
     return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
 
 
@@ -82,7 +84,7 @@ def _data_uri(picture: bytes, kind: str = "png") -> str:
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return NOTHING
+        return NO_VALUE
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,17 +1,25 @@
 """The report: one HTML file that shows what a run or a release holds, readable anywhere, offline.
 
-The page is a dataclass (`qc.report.page`), its looks one template. The file loads nothing from anywhere: pictures are inside,
-and its content policy tells the browser to refuse all else.
+The page is a dataclass (`qc.report.page`), its looks one template. The file loads nothing from
+anywhere: pictures are inside, and its content policy tells the browser to refuse all else.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from qc.figures.templating import fill, replace_file
+from qc.figures.templating import render_template, replace_file
 from qc.report.errors import error_table
-from qc.report.nodules import describe, glossary, measure
-from qc.report.page import Counts, Page, Reason, ReleaseFacts, RunSummary, StageTime, TrainingFacts
+from qc.report.nodules import glossary, nodule_errors, nodule_section
+from qc.report.page import (
+    NoduleCounts,
+    ReasonGroup,
+    ReleaseFacts,
+    ReportPage,
+    RunSummary,
+    StageTime,
+    TrainingFacts,
+)
 from storage.cases.case import Case, read_case, read_case_files
 from storage.cases.outcomes import read_outcomes
 from storage.errors import CorruptionError, NotFoundError
@@ -20,8 +28,9 @@ from storage.store import Store
 
 __all__ = ["ReleaseFacts", "RunSummary", "build_page", "write_report"]
 
-PICTURES_AT_MOST = 60
-"""Nodules with pictures unless told otherwise: beyond some 10 MB a page is slow to open and to print."""
+MAX_PICTURES = 60
+"""Nodules with pictures unless told otherwise: beyond some 10 MB a page is slow to open and to
+print."""
 
 STAGES = ("scan", "crop", "resample", "trimap", "solve", "judge", "write")
 """The order in which stages are shown; one that is not named here comes after them."""
@@ -36,7 +45,7 @@ def write_report(
     picks: Mapping[str, str] | None = None,
     release: ReleaseFacts | None = None,
     training: TrainingFacts | None = None,
-    limit: int = PICTURES_AT_MOST,
+    limit: int = MAX_PICTURES,
 ) -> None:
     """Write the report of a store as one self-contained HTML file, whole or not at all.
 
@@ -71,19 +80,19 @@ def build_page(
     release: ReleaseFacts | None,
     limit: int,
     training: TrainingFacts | None = None,
-) -> Page:
+) -> ReportPage:
     """Gather everything that the page shows; draws the pictures of the first `limit` nodules."""
     outcomes = list(read_outcomes(store))
     cases, unreadable = _open_cases(store, outcomes)
     nodules = tuple(
-        describe(case, outcome, picks.get(case.nodule_id), pictures=place < limit)
+        nodule_section(case, outcome, picks.get(case.nodule_id), pictures=place < limit)
         for place, (outcome, case) in enumerate(cases)
     )
     measured = [
-        m for m in (measure(case, picks.get(case.nodule_id)) for _, case in cases) if m.errors
+        m for m in (nodule_errors(case, picks.get(case.nodule_id)) for _, case in cases) if m.errors
     ]
     methods = tuple(dict.fromkeys(name for _, case in cases for name in case.methods))
-    return Page(
+    return ReportPage(
         title=title,
         counts=_counts(store, outcomes, cases, len(unreadable)),
         run=run,
@@ -98,9 +107,9 @@ def build_page(
     )
 
 
-def render(page: Page) -> str:
+def render(page: ReportPage) -> str:
     """Fill the template; every value is escaped, and a value that the page lacks is an error."""
-    return fill("report.html", page=page)
+    return render_template("report.html", page=page)
 
 
 def _open_cases(
@@ -133,9 +142,9 @@ def _counts(
     outcomes: Sequence[Outcome],
     cases: Sequence[tuple[Outcome, Case]],
     unreadable: int,
-) -> Counts:
+) -> NoduleCounts:
     stored = (read_case_files(store, case.nodule_id, case.digest).values() for _, case in cases)
-    return Counts(
+    return NoduleCounts(
         done=len(cases),
         computed=sum(outcome.computed for outcome, _ in cases),
         refused=sum(
@@ -170,7 +179,7 @@ def _without_case(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str, str]]
             )
 
 
-def _reasons(complaints: Sequence[tuple[str, str, str]]) -> Iterator[Reason]:
+def _reasons(complaints: Sequence[tuple[str, str, str]]) -> Iterator[ReasonGroup]:
     """Group nodules by state and reason, what needs a person first."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for kind, sentence, nodule_id in complaints:
@@ -179,4 +188,4 @@ def _reasons(complaints: Sequence[tuple[str, str, str]]) -> Iterator[Reason]:
     for (kind, sentence), nodules in sorted(
         groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]), g[0])
     ):
-        yield Reason(kind, sentence, tuple(nodules))
+        yield ReasonGroup(kind, sentence, tuple(nodules))

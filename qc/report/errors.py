@@ -1,22 +1,23 @@
-"""Errors against the known alpha by kind of lesion, methods beside trivial mattes, said without varnish."""
+"""Errors against the known alpha by kind of lesion, for the methods and for trivial mattes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from qc.report.page import Cell, ErrorTable, KindErrors
+from qc.report.page import ErrorCell, ErrorTable, KindErrors
 
 BASELINES = {
     "readers_mean": "readers' mean mask",
     "best_reader": "best single reader",
     "hu_linear": "HU-linear",
 }
-"""Trivial mattes, as the store and as people call them; the best single reader is chosen with the truth in hand."""
+"""Names of the trivial mattes, as stored and as shown. Choosing the best single reader needs
+the truth, so it is a bound, not a method."""
 ALL_KINDS = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class NoduleErrors:
     """One nodule with a known alpha."""
 
     kind: str
@@ -28,14 +29,14 @@ class Measured:
 
     @property
     def regret(self) -> float | None:
-        """How much worse the pick is than the best method; None without a pick or its error."""
+        """Error of the pick minus the smallest error of all methods; None if either is unknown."""
         methods = [error for name, error in self.errors.items() if name not in BASELINES]
         picked = self.errors.get(self.pick) if self.pick else None
         return None if picked is None else picked - min(methods)
 
 
-def error_table(nodules: Sequence[Measured], methods: tuple[str, ...]) -> ErrorTable | None:
-    """Average errors over the nodules of each kind, and over all; None where there are no nodules."""
+def error_table(nodules: Sequence[NoduleErrors], methods: tuple[str, ...]) -> ErrorTable | None:
+    """Return mean errors by kind of lesion and over all; None if there are no nodules."""
     if not nodules:
         return None
     kinds = {
@@ -47,7 +48,9 @@ def error_table(nodules: Sequence[Measured], methods: tuple[str, ...]) -> ErrorT
     return ErrorTable(methods, tuple(BASELINES.values()), rows)
 
 
-def _kind_errors(kind: str, members: Sequence[Measured], methods: tuple[str, ...]) -> KindErrors:
+def _kind_errors(
+    kind: str, members: Sequence[NoduleErrors], methods: tuple[str, ...]
+) -> KindErrors:
     found = {
         name: [n.errors[name] for n in members if name in n.errors]
         for name in (*methods, *BASELINES)
@@ -56,7 +59,7 @@ def _kind_errors(kind: str, members: Sequence[Measured], methods: tuple[str, ...
     trivial = min((means[name] for name in BASELINES if name in means), default=float("inf"))
     smallest = min(means.values(), default=None)
     cells = tuple(
-        Cell(
+        ErrorCell(
             error=means.get(name),
             nodules=len(errors),
             best=name in means and means[name] == smallest,
@@ -71,17 +74,19 @@ def _kind_errors(kind: str, members: Sequence[Measured], methods: tuple[str, ...
 
 
 def _remark(means: Mapping[str, float], methods: Iterable[str]) -> str:
-    """Say who loses to whom."""
+    """Return a sentence that compares the methods with the best trivial matte."""
     solved = {name: means[name] for name in methods if name in means}
     trivial = {name: means[name] for name in BASELINES if name in means}
     if not solved or not trivial:
-        return "There is nothing to compare."
-    best, rival = min(solved, key=solved.__getitem__), min(trivial, key=trivial.__getitem__)
+        return "Nothing to compare."
+    best = min(solved, key=solved.__getitem__)
+    rival = min(trivial, key=trivial.__getitem__)
     against = f"the best trivial matte, {BASELINES[rival]} ({trivial[rival]:.3f})"
     losers = [name for name, error in solved.items() if error > trivial[rival]]
     if len(losers) == len(solved):
-        return f"Every method loses to {against}; the best of them is {best} ({solved[best]:.3f})."
+        return f"All methods are worse than {against}; the best is {best} ({solved[best]:.3f})."
     if losers:
-        verb = "loses" if len(losers) == 1 else "lose"
-        return f"{', '.join(losers)} {verb} to {against}; best is {best} ({solved[best]:.3f})."
-    return f"No method loses to {against}; best is {best} ({solved[best]:.3f})."
+        verb = "is" if len(losers) == 1 else "are"
+        worse = f"{', '.join(losers)} {verb} worse than {against}"
+        return f"{worse}; the best method is {best} ({solved[best]:.3f})."
+    return f"No method is worse than {against}; the best is {best} ({solved[best]:.3f})."

@@ -1,4 +1,4 @@
-"""From a stored case to its section of the report."""
+"""Build a nodule's section of the report from its case."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -10,29 +10,30 @@ from numpy.typing import NDArray
 
 from matting.geometry.grid import Vector
 from matting.phantoms import Ratings
-from qc.figures.drawing import Subject, draw_anatomy, draw_mattes, png
-from qc.report.errors import BASELINES, Measured
-from qc.report.page import Method, Nodule
+from qc.figures.drawing import DrawnNodule, draw_anatomy, draw_mattes, png
+from qc.report.errors import BASELINES, NoduleErrors
+from qc.report.page import MethodRow, NoduleSection
 from storage.cases.case import Case
 from storage.records import CaseFacts, LidcFacts, Outcome, Rating
 
-TABLE_WORDS = {
-    "rank": "order by the candidate figures, which know no truth; 1 is best",
-    "iterations": "steps the solver took",
-    "residual": "what was left of the equations when the solver stopped, relative to their right-hand side",
-    "clipped": "how far the matte left the range 0 to 1 at worst, before it was clipped to it; lower is better",
-    "error": "mean absolute difference to the known alpha in the unknown region; only simulated CT has one; lower is"
-    " better",
-    "regret": "error of the picked matte minus the smallest error of all methods; 0 means that the pick was the best",
+COLUMN_LABELS = {
+    "rank": "rank by the candidate metrics, which need no ground truth; 1 is best",
+    "iterations": "iterations of the solver",
+    "residual": "relative residual of the linear system when the solver stopped",
+    "clipped": "largest distance of alpha from the range 0 to 1 before clipping; lower is better",
+    "error": "mean absolute difference from the known alpha in the unknown region; synthetic CT"
+    " only; lower is better",
+    "regret": "error of the picked matte minus the smallest error of all methods; 0 is best",
 }
-"""The words of the tables."""
+"""What the columns of the tables mean."""
 
-_AGREEMENT = (
-    "disagreement with the readers: cross-entropy against the mean of their masks; lower is better"
+_AGREEMENT = "cross-entropy between the matte and the mean of the readers' masks; lower is better"
+_COMPOSITING = (
+    "error of the CT composed by this matte from a smooth lesion and a smooth background; lower is"
+    " better"
 )
-_COMPOSITING = "how badly the CT is explained as a mix, by this matte, of smooth lesion and smooth surroundings; lower is better"
-_CONTINUITY = "how rough the matte is from slice to slice; lower is better"
-_OUTSIDE = "share of the matte that lies outside everything the readers marked; lower is better"
+_CONTINUITY = "roughness of the matte from slice to slice; lower is better"
+_OUTSIDE = "share of the matte outside the readers' union; lower is better"
 METRIC_LABELS = {
     "agreement": _AGREEMENT,
     "cross_entropy": _AGREEMENT,
@@ -43,20 +44,29 @@ METRIC_LABELS = {
     "outside": _OUTSIDE,
     "mass_outside": _OUTSIDE,
 }
-"""The candidate figures that are known here; others are shown without a word."""
+"""What the candidate metrics mean; others are shown without an explanation."""
 
 UNRATED = "unrated"
 
 
-def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) -> Nodule:
-    """Gather what the page shows of one case; draws its pictures if asked to."""
+def nodule_section(
+    case: Case, outcome: Outcome, pick: str | None, *, pictures: bool
+) -> NoduleSection:
+    """Return what the page shows of one case.
+
+    Args:
+        case: The case.
+        outcome: Of its nodule.
+        pick: The method whose matte was chosen, if any.
+        pictures: Whether to draw its pictures.
+    """
     facts = case.facts
-    measured = measure(case, pick)
+    measured = nodule_errors(case, pick)
     readers = case.array("labels/readers/0").astype(bool)
     ratings = facts.ratings
     names = tuple(dict.fromkeys(name for row in ratings for name in row if name != "annotation_id"))
     subject = subject_of(case, pick) if pictures else None
-    return Nodule(
+    return NoduleSection(
         id=case.nodule_id,
         anchor=f"nodule-{case.nodule_id}",
         patient=facts.patient,
@@ -69,7 +79,7 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
         seconds=sum(outcome.seconds.values()) if outcome.seconds else None,
         synthetic=facts.synthetic,
         methods=_methods(case, measured),
-        figure_names=_figure_names(facts),
+        metric_names=_metric_names(facts),
         statuses=_statuses(facts, case.methods),
         baselines=tuple(
             (label, measured.errors[name])
@@ -87,14 +97,14 @@ def describe(case: Case, outcome: Outcome, pick: str | None, *, pictures: bool) 
     )
 
 
-def measure(case: Case, pick: str | None) -> Measured:
-    """Take what the store knows of a case's errors."""
+def nodule_errors(case: Case, pick: str | None) -> NoduleErrors:
+    """Return a case's errors against the known alpha."""
     facts = case.facts
-    return Measured(kind_of(facts.ratings) or UNRATED, dict(facts.errors or {}), pick)
+    return NoduleErrors(kind_of(facts.ratings) or UNRATED, dict(facts.errors or {}), pick)
 
 
 def kind_of(ratings: Sequence[Rating]) -> str | None:
-    """Name the kind of lesion by the readers' mean texture rating; None where nobody rated it."""
+    """Return the kind of lesion by the readers' mean texture rating; None if it was not rated."""
     given = (row.get("texture") for row in ratings)
     textures = [float(texture) for texture in given if isinstance(texture, int | float)]
     if not textures:
@@ -103,29 +113,30 @@ def kind_of(ratings: Sequence[Rating]) -> str | None:
     return Ratings(texture=fmean(textures), margin=0, spiculation=0, calcification=0).kind
 
 
-def glossary(nodules: Iterable[Nodule]) -> tuple[tuple[str, str], ...]:
-    """Explain the words of the tables and the candidate figures that occur."""
-    figures = dict.fromkeys(
-        name for nodule in nodules for name in nodule.figure_names if name in METRIC_LABELS
+def glossary(nodules: Iterable[NoduleSection]) -> tuple[tuple[str, str], ...]:
+    """Return what the columns and the candidate metrics that occur mean."""
+    metrics = dict.fromkeys(
+        name for nodule in nodules for name in nodule.metric_names if name in METRIC_LABELS
     )
-    return (*TABLE_WORDS.items(), *((name, METRIC_LABELS[name]) for name in figures))
+    return (*COLUMN_LABELS.items(), *((name, METRIC_LABELS[name]) for name in metrics))
 
 
 def _extent_mm(readers: NDArray[np.bool_], spacing_mm: Vector) -> tuple[float, float, float]:
-    """Measure the readers' union along x, y and z."""
+    """Return the extent of the readers' union along (x, y, z)."""
     marked = np.argwhere(np.any(readers, axis=0))
     x, y, z = ((np.ptp(marked, axis=0) + 1) * spacing_mm)[::-1].tolist()
     return x, y, z
 
 
-def _methods(case: Case, measured: Measured) -> tuple[Method, ...]:
+def _methods(case: Case, measured: NoduleErrors) -> tuple[MethodRow, ...]:
     facts = case.facts
-    reports, ranking = facts.reports, facts.scores.ranking
+    reports = facts.reports
+    ranking = facts.scores.ranking
     smallest = min(
         (measured.errors[name] for name in case.methods if name in measured.errors), default=None
     )
     return tuple(
-        Method(
+        MethodRow(
             name=name,
             picked=name == measured.pick,
             stored=reports[name].converged,
@@ -133,8 +144,8 @@ def _methods(case: Case, measured: Measured) -> tuple[Method, ...]:
             iterations=reports[name].iterations,
             residual=reports[name].residual,
             clipped=reports[name].clipped,
-            figures=tuple(
-                facts.scores.methods.get(name, {}).get(figure) for figure in _figure_names(facts)
+            metrics=tuple(
+                facts.scores.methods.get(name, {}).get(metric) for metric in _metric_names(facts)
             ),
             error=measured.errors.get(name),
             best=name in measured.errors and measured.errors[name] == smallest,
@@ -143,14 +154,14 @@ def _methods(case: Case, measured: Measured) -> tuple[Method, ...]:
     )
 
 
-def _figure_names(facts: CaseFacts) -> tuple[str, ...]:
-    """Name the candidate figures: numbers that the table does not show anyway."""
+def _metric_names(facts: CaseFacts) -> tuple[str, ...]:
+    """Return the names of the candidate metrics that have no column of their own."""
     names = (name for metrics in facts.scores.methods.values() for name in metrics)
-    return tuple(dict.fromkeys(name for name in names if name not in TABLE_WORDS))
+    return tuple(dict.fromkeys(name for name in names if name not in COLUMN_LABELS))
 
 
 def _statuses(facts: CaseFacts, methods: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Group methods by the sentence that says how their solve ended."""
+    """Group methods by the status of their solve."""
     endings: dict[str, list[str]] = {}
     for name in methods:
         endings.setdefault(facts.reports[name].status, []).append(name)
@@ -158,7 +169,8 @@ def _statuses(facts: CaseFacts, methods: Sequence[str]) -> tuple[tuple[str, str]
 
 
 def _particulars(case: Case) -> tuple[tuple[str, str], ...]:
-    facts, grid = case.facts, case.grid
+    facts = case.facts
+    grid = case.grid
     source = facts.source if isinstance(facts.source, LidcFacts) else None
     thickness = source.slice_thickness_mm if source else None
     found: dict[str, object] = {
@@ -169,7 +181,7 @@ def _particulars(case: Case) -> tuple[tuple[str, str], ...]:
         + " mm",
         "unknown voxels": facts.trimap.unknown_voxels,
         "largest connected foreground": facts.trimap.core_voxels,
-        "band grown inward by": f"{facts.trimap.inward_mm:g} mm",
+        "unknown band grown inward by": f"{facts.trimap.inward_mm:g} mm",
         "series": source.series_instance_uid if source else None,
         "slice thickness": f"{thickness} mm" if thickness else None,
         "algorithm version": facts.algorithm,
@@ -178,10 +190,10 @@ def _particulars(case: Case) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(value)) for name, value in found.items() if value is not None)
 
 
-def subject_of(case: Case, pick: str | None) -> Subject:
-    """Read all that can be drawn of a case."""
+def subject_of(case: Case, pick: str | None) -> DrawnNodule:
+    """Return the volumes of a case that can be drawn."""
     facts = case.facts
-    return Subject(
+    return DrawnNodule(
         grid=case.grid,
         image_hu=case.array("image"),
         valid=case.array("validity").astype(bool),
@@ -200,10 +212,11 @@ def _data_uri(figure: Figure) -> str:
 
 
 def _anatomy_alt(case: Case, readers: int) -> str:
-    simulated = "Simulated CT" if case.facts.synthetic else "CT"
+    ct = "Synthetic CT" if case.facts.synthetic else "CT"
     return (
-        f"{simulated} of nodule {case.nodule_id} in lung window: axial, coronal and sagittal planes through its centre"
-        f" with the outlines of {readers} readers, the axial plane without outlines, and the axial trimap."
+        f"{ct} of nodule {case.nodule_id} in lung window: axial, coronal and sagittal planes"
+        f" through its centre with the outlines of {readers} readers, the axial plane without"
+        " outlines, and the axial trimap."
     )
 
 
@@ -211,6 +224,7 @@ def _mattes_alt(case: Case, pick: str | None) -> str:
     missing = [name for name, report in case.facts.reports.items() if not report.converged]
     known = " beside the known alpha" if "known_alpha" in case.group else ""
     return (
-        f"Mattes of nodule {case.nodule_id} in the axial plane, black 0 to yellow 1: {', '.join(case.methods)}{known}"
-        f" and the readers' mean mask. Picked: {pick or 'none'}. No matte: {', '.join(missing) or 'none'}."
+        f"Mattes of nodule {case.nodule_id} in the axial plane, black is 0, yellow is 1:"
+        f" {', '.join(case.methods)}{known} and the readers' mean mask. Picked: {pick or 'none'}."
+        f" No matte: {', '.join(missing) or 'none'}."
     )

@@ -1,7 +1,7 @@
-"""What the report's template is given: every value of the page under a name, and nothing else.
+"""The values that the report's template is filled with.
 
-How the values come about is in `qc.report.nodules`, `qc.report.errors` and `qc.report.build`; how they look, in
-`templates/report.html`. A value that is not there is None and is shown as a dash.
+How the values come about is in `qc.report.nodules`, `qc.report.errors` and `qc.report.build`; how
+they look, in `templates/report.html`. A value that is not there is None and is shown as a dash.
 """
 
 from collections.abc import Mapping
@@ -10,32 +10,32 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """How a run went, as its caller saw it; the nodules' own outcomes come from the store."""
+    """A run as its caller saw it; the nodules' own outcomes come from the store."""
 
     started: str
-    """When it began, ISO 8601."""
+    """Start time, ISO 8601."""
     wall_s: float
     """Wall time in seconds."""
     workers: int
-    """Processes that worked on nodules."""
+    """Number of worker processes."""
     store_url: str
-    """Where the cases lie."""
+    """Of the store that holds the cases."""
     recipe: str
     """Name of the recipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
-    """A published release, as far as a reader of the report needs it."""
+    """What the report shows of a published release."""
 
     version: str
-    """Its name, never used twice."""
+    """Its version."""
     nodules: Mapping[str, int]
     """Number of nodules by split."""
     patients: Mapping[str, int] = field(default_factory=dict)
     """Number of patients by split; may be empty."""
     verified: bool | None = None
-    """Whether every file was read back and is what was written; None where nobody checked."""
+    """Whether all files match their SHA-256; None if that was not checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +45,27 @@ class TrainingScore:
     matte: str
     """The network, a method or a trivial matte."""
     is_network: bool
-    """True for the network."""
+    """Whether it is the network."""
     nodules: int
-    """How many count: those whose released matte it did not supply."""
-    figures: tuple[float, ...]
+    """Number of nodules that count: those whose released matte it did not supply."""
+    metrics: tuple[float, ...]
     """SAD, MSE, Grad and Conn."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFacts:
-    """A training and what came of it, as far as a reader of the report needs it."""
+    """What the report shows of a training and its result."""
 
     network: str
-    """Which network."""
+    """Its label."""
     nodules: int
-    """Learned from."""
+    """Number of training nodules."""
     epochs: int
-    """Passes over them."""
+    """Number of epochs."""
     seconds: float
-    """Of training alone."""
+    """Duration of the training."""
     device: str
-    """Where it was computed."""
+    """Device of the training."""
     checkpoint: str
     """Its digest."""
     curves_png: bytes
@@ -73,23 +73,23 @@ class TrainingFacts:
     samples_png: bytes
     """Mattes after the last epoch."""
     truth: str
-    """What the scores are against, in words."""
+    """Truth of the scores, in words."""
     region: str
-    """Over which region, in words."""
+    """Region of the scores, in words."""
     scores: tuple[TrainingScore, ...]
     """The network first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ReasonGroup:
     """Why nodules have no case."""
 
     kind: str
-    """Refused, failed, left out, or unreadable."""
+    """Refused, failed, excluded or unreadable."""
     sentence: str
-    """What the program said."""
+    """The message."""
     nodules: tuple[str, ...]
-    """Ids of all nodules with this very reason."""
+    """Ids of all nodules with this message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,55 +105,55 @@ class StageTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What became of the nodules."""
+class NoduleCounts:
+    """Number of nodules by result."""
 
     done: int
     """A case is stored."""
     computed: int
-    """Of these, computed when last looked at; the others were stored already."""
+    """Of these, computed in the last run; the others were up to date."""
     refused: int
-    """Unfit inputs."""
+    """Invalid input."""
     failed: int
-    """Something broke; running again may help."""
+    """Other errors; a retry may help."""
     left_out: int
-    """Not selected by the recipe."""
+    """Excluded by the recipe."""
     unreadable: int
-    """Done by their outcome, yet the case cannot be read."""
+    """Done by their outcome, but the case cannot be read."""
     synthetic: int
-    """Of the done, those whose CT is simulated."""
+    """Of the done, those whose CT is synthetic."""
     stored_bytes: int
     """Size of the finished cases."""
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class MethodRow:
     """One method's row in a nodule's table."""
 
     name: str
-    """As the stored matte is called."""
+    """Name of the method."""
     picked: bool
-    """Chosen for this nodule."""
+    """Whether its matte was chosen."""
     stored: bool
-    """False where the method gave no matte."""
+    """Whether it gave a matte."""
     rank: int | None
-    """1 is best by the candidate figures."""
+    """By the candidate metrics; 1 is best."""
     iterations: int | None
-    """Steps of the solver."""
+    """Iterations of the solver."""
     residual: float | None
-    """What was left of the equations, relative."""
+    """Relative residual."""
     clipped: float | None
-    """How far the matte left 0..1 at worst before it was clipped."""
-    figures: tuple[float | None, ...]
-    """Candidate figures, in the order of the nodule's `figure_names`."""
+    """Largest distance of alpha from 0..1 before clipping."""
+    metrics: tuple[float | None, ...]
+    """Candidate metrics, in the order of the nodule's `metric_names`."""
     error: float | None
     """Mean absolute error against the known alpha in the unknown region."""
     best: bool
-    """Smallest error of the methods."""
+    """Whether its error is the smallest of all methods."""
 
 
 @dataclass(frozen=True, slots=True)
-class Nodule:
+class NoduleSection:
     """One nodule: its row in the overview and its own section."""
 
     id: str
@@ -177,11 +177,11 @@ class Nodule:
     seconds: float | None
     """Wall time of all stages."""
     synthetic: bool
-    """True where the CT is simulated."""
-    methods: tuple[Method, ...]
+    """True where the CT is synthetic."""
+    methods: tuple[MethodRow, ...]
     """One row a method, in stored order."""
-    figure_names: tuple[str, ...]
-    """Names of the candidate figures."""
+    metric_names: tuple[str, ...]
+    """Names of the candidate metrics."""
     statuses: tuple[tuple[str, str], ...]
     """How the solves ended: methods, sentence."""
     baselines: tuple[tuple[str, float], ...]
@@ -205,7 +205,7 @@ class Nodule:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ErrorCell:
     """One mean error."""
 
     error: float | None
@@ -226,7 +226,7 @@ class KindErrors:
     """Name of the kind."""
     nodules: int
     """How many there are."""
-    cells: tuple[Cell, ...]
+    cells: tuple[ErrorCell, ...]
     """In the order of the table's columns."""
     regret: float | None
     """Mean of the picks' regrets."""
@@ -247,18 +247,18 @@ class ErrorTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReportPage:
     """The whole report."""
 
     title: str
     """Its heading."""
-    counts: Counts
+    counts: NoduleCounts
     """Nodules by state."""
     run: RunSummary | None
     """How the run went, if one is reported."""
     stages: tuple[StageTime, ...]
     """Where the time went."""
-    reasons: tuple[Reason, ...]
+    reasons: tuple[ReasonGroup, ...]
     """Why nodules have no case."""
     release: ReleaseFacts | None
     """The release, if one is reported."""
@@ -266,9 +266,9 @@ class Page:
     """The network, if one was trained."""
     errors: ErrorTable | None
     """None without a known alpha."""
-    nodules: tuple[Nodule, ...]
+    nodules: tuple[NoduleSection, ...]
     """Every finished nodule, sorted by id."""
     limit: int
     """At most this many nodules have pictures."""
     glossary: tuple[tuple[str, str], ...]
-    """What the figures in the tables mean."""
+    """What the columns of the tables mean."""

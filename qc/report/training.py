@@ -1,4 +1,4 @@
-"""What a training looks like while it runs: curves of its losses, and sample mattes beside the truth."""
+"""Pictures of a training: curves of its losses, and sample mattes beside the truth."""
 
 import csv
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from storage.results.scores import METRIC_NAMES
 CURVES = {"loss": ("alpha", "gradient", "overlap", "union"), "SAD": ("sad",), "MSE": ("mse",)}
 """Panels of the curves and the columns that each shows."""
 MARGIN_VOXELS = 24
-"""Shown around what the readers marked."""
+"""Margin around the readers' union."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleView:
-    """One nodule's images through the middle of what the readers marked; every array is (y, x)."""
+    """One nodule's axial images through the middle of the readers' union; arrays are (y, x)."""
 
     nodule_id: str
     image_hu: NDArray[Any]
@@ -33,7 +33,7 @@ class SampleView:
 
 
 def losses_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Write one line an epoch."""
+    """Return the losses as CSV, one line per epoch."""
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -42,12 +42,15 @@ def losses_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, synthetic: bool) -> bytes:
-    """Draw losses of the training crops, and SAD and MSE of a few nodules predicted whole, by epoch; gives a PNG.
+    """Draw a training's losses, and SAD and MSE of a few whole nodules, by epoch.
 
     Args:
-        rows: One for each epoch, as `tasks.learning.train.Look` has them.
-        split: Where the nodules predicted whole come from.
-        synthetic: True where the CT is simulated.
+        rows: One per epoch, as in `tasks.learning.train.TrainingSnapshot`.
+        split: Split of the nodules that were predicted whole.
+        synthetic: Whether the CT is synthetic; the title then says so.
+
+    Returns:
+        A PNG.
     """
     figure = Figure(figsize=(11, 3.4), dpi=DPI, layout="constrained")
     epochs = [row["epoch"] for row in rows]
@@ -61,7 +64,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, synthetic: bool) 
                     *zip(*known, strict=True), marker="." if len(rows) < 40 else "", label=column
                 )
         panel.set_title(
-            "losses of the training crops" if title == "loss" else f"{title}, {split} nodules whole"
+            "losses on training crops" if title == "loss" else f"{title} of whole {split} nodules"
         )
         panel.set_xlabel("epoch")
         panel.margins(y=0.1)
@@ -71,18 +74,26 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, synthetic: bool) 
         if title == "loss":
             panel.legend(fontsize=8)
     if synthetic:
-        figure.suptitle("STAND-IN CT, simulated", color="#B00020", fontsize=10)
+        figure.suptitle("SYNTHETIC CT", color="#B00020", fontsize=10)
     return png(figure)
 
 
-def view(
+def sample_view(
     nodule_id: str,
     image_hu: NDArray[Any],
     truth: NDArray[Any],
     predicted: NDArray[Any],
     union: NDArray[np.bool_],
 ) -> SampleView:
-    """Cut the axial slice through the middle of what any reader marked; every array is (z, y, x)."""
+    """Return the axial slice through the middle of the readers' union.
+
+    Args:
+        nodule_id: Of the nodule.
+        image_hu: CT (z, y, x).
+        truth: The released matte (z, y, x).
+        predicted: The predicted matte (z, y, x).
+        union: Union of the readers' masks (z, y, x).
+    """
     places = np.argwhere(union)
     middle = int(np.median(places[:, 0]))
     low = np.maximum(places[:, 1:].min(axis=0) - MARGIN_VOXELS, 0)
@@ -92,7 +103,7 @@ def view(
 
 
 def draw_samples(views: Sequence[SampleView], title: str, *, synthetic: bool) -> bytes:
-    """Draw each nodule in a row: CT, released matte and predicted matte, axial; gives a PNG."""
+    """Draw each nodule in a row: CT, released matte and predicted matte, axial. Returns a PNG."""
     figure = Figure(
         figsize=(7.4, 2.4 * len(views) + 0.7), dpi=DPI, facecolor=PAPER, layout="constrained"
     )
@@ -110,9 +121,7 @@ def draw_samples(views: Sequence[SampleView], title: str, *, synthetic: bool) ->
         row[0].set_ylabel(one.nodule_id, color=INK, fontsize=7)
     for panel, (name, *_) in zip(panels[0], columns, strict=True):
         panel.set_title(name, color=INK, fontsize=9)
-    figure.suptitle(
-        title + ("   STAND-IN CT, simulated" if synthetic else ""), color=INK, fontsize=10
-    )
+    figure.suptitle(title + ("   SYNTHETIC CT" if synthetic else ""), color=INK, fontsize=10)
     return png(figure)
 
 
@@ -125,15 +134,15 @@ def training_facts(
     truth: str,
     region: str,
 ) -> TrainingFacts:
-    """Gather what a report shows of a trained network.
+    """Return what a report shows of a trained network.
 
     Args:
         checkpoint: The network.
         lines: Its scores and those of methods and trivial mattes.
-        curves: Losses by epoch, a PNG.
-        samples: Mattes after the last epoch, a PNG.
-        truth: The scores against this truth are shown.
-        region: And over this region.
+        curves: PNG of the losses by epoch.
+        samples: PNG of mattes after the last epoch.
+        truth: Show the scores against this truth (``released`` or ``known``).
+        region: Show the scores over this region (``whole``, ``near`` or ``unknown``).
     """
     config = checkpoint.config
     shown = [line for line in lines if (line.truth, line.region) == (truth, region)]
@@ -156,12 +165,12 @@ def training_facts(
         curves_png=curves,
         samples_png=samples,
         truth={
-            "released": "the released matte (a nodule does not count for the method that supplied it)",
-            "known": "the known alpha of the simulation",
+            "released": "the released matte (nodules excluded for the method that supplied it)",
+            "known": "the known alpha of the synthetic CT",
         }[truth],
         region={
-            "whole": "all that was measured",
-            "near": "what any reader marked and 5 mm around",
+            "whole": "the whole patch",
+            "near": "the readers' union and 5 mm around it",
             "unknown": "the unknown voxels",
         }[region],
         scores=tuple(rows),

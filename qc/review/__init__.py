@@ -1,1 +1,4 @@
-"""The review page: people choose among a nodule's mattes, or discard it; and the clinicians' study on the same page."""
+"""The review page: people choose among a nodule's mattes, or discard it.
+
+And the clinicians' study on the same page.
+"""

@@ -1,14 +1,14 @@
-"""How far raters agree, and how sure a share is: kappa, Wilson's interval and the bootstrap.
+"""Agreement of raters and confidence of shares: kappa, Wilson interval, bootstrap.
 
-        figure         formula                                                        source
-        Cohen's kappa  (p - e) / (1 - e); p: share of equal answers, e: share that    Cohen 1960
-                       two raters with these habits would share by chance
+        statistic      formula                                                        source
+        Cohen's kappa  (p - e) / (1 - e); p: observed agreement, e: agreement        Cohen 1960
+                       expected by chance from the raters' marginals
         Fleiss' kappa  the same with p and e over all pairs of n raters               Fleiss 1971
         Wilson         (s + z^2/2 +- z sqrt(s (k - s)/k + z^2/4)) / (k + z^2)         Wilson 1927
 
-1 is perfect agreement, 0 what chance gives. Where everybody gives one and the same answer throughout, chance explains
-everything and kappa is not defined: None. Intervals come from drawing whole patients anew, with replacement, since the
-nodules of one patient are seen alike.
+1 is perfect agreement, 0 agreement by chance. Where all raters always choose the same option, kappa
+is not defined (None). Intervals come from a bootstrap over patients, since nodules of one patient
+are not independent.
 """
 
 import math
@@ -21,24 +21,24 @@ from statistics import NormalDist
 import numpy as np
 
 LEVEL = 0.95
-"""How often an interval should hold the truth."""
+"""Confidence level of the intervals."""
 REPLICATES = 2000
-"""Draws of the bootstrap."""
+"""Replicates of the bootstrap."""
 _Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 Ratings = Sequence[Sequence[Hashable]]
-"""Per nodule the answers of all raters, always in the same order of raters."""
+"""For each nodule the choices of all raters, always in the same order of raters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval; None where it is not defined."""
+    """A value with its confidence interval; None where it is not defined."""
 
     value: float | None
     low: float | None
     high: float | None
     nodules: int
-    """How many nodules it rests on."""
+    """Number of nodules it was computed from."""
 
 
 def cohen_kappa(ratings: Ratings) -> float | None:
@@ -47,8 +47,10 @@ def cohen_kappa(ratings: Ratings) -> float | None:
         return None
     count = len(ratings)
     observed = sum(first == second for first, second in ratings) / count
-    habits = [Counter(answers) for answers in zip(*ratings, strict=True)]
-    expected = sum(habits[0][answer] * habits[1][answer] for answer in habits[0]) / count**2
+    marginals = [Counter(answers) for answers in zip(*ratings, strict=True)]
+    expected = (
+        sum(marginals[0][answer] * marginals[1][answer] for answer in marginals[0]) / count**2
+    )
     return None if math.isclose(expected, 1.0) else (observed - expected) / (1.0 - expected)
 
 
@@ -67,16 +69,17 @@ def fleiss_kappa(ratings: Ratings) -> float | None:
 
 
 def wilson(successes: int, trials: int) -> Estimate:
-    """Give a share with Wilson's interval, which stays within 0..1 and is never empty."""
+    """Return a share with its Wilson interval, which is within 0..1 and never empty."""
     if trials == 0:
         return Estimate(None, None, None, 0)
     middle = successes + _Z**2 / 2
     half = _Z * math.sqrt(successes * (trials - successes) / trials + _Z**2 / 4)
-    low, high = (middle - half) / (trials + _Z**2), (middle + half) / (trials + _Z**2)
+    low = (middle - half) / (trials + _Z**2)
+    high = (middle + half) / (trials + _Z**2)
     return Estimate(successes / trials, max(low, 0.0), min(high, 1.0), trials)
 
 
-def with_interval(
+def bootstrap_interval(
     statistic: Callable[[Ratings], float | None],
     ratings: Ratings,
     patients: Sequence[str],
@@ -84,14 +87,14 @@ def with_interval(
     seed: int,
     replicates: int = REPLICATES,
 ) -> Estimate:
-    """Give a figure with its percentile interval from drawing patients anew.
+    """Return a statistic with its percentile interval (bootstrap over patients).
 
     Args:
-        statistic: Such as `cohen_kappa`; draws for which it is not defined are left out.
-        ratings: Per nodule the answers of all raters.
-        patients: Per nodule whose it is.
-        seed: Decides the draws.
-        replicates: How many draws.
+        statistic: For example `cohen_kappa`; replicates for which it is not defined are ignored.
+        ratings: For each nodule the choices of all raters.
+        patients: For each nodule its patient.
+        seed: Of the bootstrap.
+        replicates: Number of bootstrap replicates.
     """
     groups: dict[str, list[Sequence[Hashable]]] = {}
     for row, patient in zip(ratings, patients, strict=True):
@@ -103,7 +106,7 @@ def with_interval(
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(clusters), (replicates, len(clusters)))
     redrawn = (statistic([row for place in draw for row in clusters[place]]) for draw in draws)
-    defined = [figure for figure in redrawn if figure is not None]
+    defined = [one for one in redrawn if one is not None]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(defined, (tail, 1 - tail)) if defined else (math.nan, math.nan)
     return Estimate(value, float(low), float(high), len(ratings))
@@ -112,18 +115,18 @@ def with_interval(
 def pairwise_kappas(
     answers: Mapping[str, Mapping[str, Hashable]], patient_of: Mapping[str, str], *, seed: int
 ) -> dict[tuple[str, str], Estimate]:
-    """Compare every two raters on the nodules that both answered.
+    """Return Cohen's kappa of each pair of raters on the nodules that both decided.
 
     Args:
-        answers: By rater, then by nodule.
-        patient_of: By nodule.
-        seed: Decides the bootstrap's draws.
+        answers: Choices by rater, then by nodule.
+        patient_of: Patients by nodule.
+        seed: Of the bootstrap.
     """
     found = {}
     for first, second in combinations(sorted(answers), 2):
         both = sorted(answers[first].keys() & answers[second].keys())
         ratings = [(answers[first][nodule], answers[second][nodule]) for nodule in both]
-        found[first, second] = with_interval(
+        found[first, second] = bootstrap_interval(
             cohen_kappa, ratings, [patient_of[n] for n in both], seed=seed
         )
     return found
@@ -132,11 +135,14 @@ def pairwise_kappas(
 def joint_kappa(
     answers: Mapping[str, Mapping[str, Hashable]], patient_of: Mapping[str, str], *, seed: int
 ) -> Estimate:
-    """Give Fleiss' kappa over the nodules that every rater answered; arguments as in `pairwise_kappas`."""
+    """Return Fleiss' kappa over the nodules that every rater decided.
+
+    Arguments as in `pairwise_kappas`.
+    """
     shared = (
         sorted(set.intersection(*(set(by_nodule) for by_nodule in answers.values())))
         if answers
         else []
     )
     ratings = [tuple(answers[rater][nodule] for rater in sorted(answers)) for nodule in shared]
-    return with_interval(fleiss_kappa, ratings, [patient_of[n] for n in shared], seed=seed)
+    return bootstrap_interval(fleiss_kappa, ratings, [patient_of[n] for n in shared], seed=seed)

@@ -1,8 +1,9 @@
-"""Who is at the page: a name on one's own machine, a name with a token anywhere else.
+"""Sign-in: by name on the reviewer's own machine, by name and token on any other.
 
-The session lives in one cookie that the browser sends to this page only: the name, and the token or, without tokens, a
-random number. The server keeps nothing, so it may be restarted at any time. The proof that a change comes from our own
-page (against cross-site request forgery) derives from that cookie, which no other site can read.
+The session is one cookie that the browser sends to this page only: the name, and the token or,
+without tokens, a random number. The server keeps no sessions, so it may be restarted at any time.
+The token against cross-site request forgery is derived from that cookie, which no other site can
+read.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from matting.errors import InputError
 
 COOKIE = "halosign_session"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""Reviewers, nodules, digests and studies: what may stand in a path and is not endless."""
+"""Names of reviewers, nodules, digests and studies: safe in a path, and of limited length."""
 TOKEN_BYTES = 32
 
 _NAME = re.compile(NAME_PATTERN)
@@ -28,41 +29,41 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """Lets reviewers in."""
+    """Checks who may sign in, and whose a session is."""
 
     token_hashes: Mapping[str, str] | None
-    """SHA-256 of each reviewer's token, by name; None where a name is enough."""
+    """SHA-256 of each reviewer's token, by name; None if a name is enough."""
 
-    def enter(self, name: str, token: str) -> str | None:
-        """Give the session of a reviewer; None for one who may not come in."""
+    def sign_in(self, name: str, token: str) -> str | None:
+        """Return a new session for a reviewer; None if the name or token is not accepted."""
         secret = secrets.token_urlsafe(TOKEN_BYTES) if self.token_hashes is None else token
         session = f"{name}~{secret}"
         return session if self.reviewer(session) else None
 
     def reviewer(self, session: str | None) -> str | None:
-        """Give whose session it is; None where it is nobody's."""
+        """Return the reviewer whose session it is; None if it is not valid."""
         name, _, secret = (session or "").partition("~")
         if not is_name(name) or not _SECRET.fullmatch(secret):
             return None
         if self.token_hashes is None:
             return name
-        # The same work for a name that is not known as for a wrong token
+        # An unknown name takes the same time as a wrong token.
         expected = self.token_hashes.get(name, "0" * 64)
         return name if hmac.compare_digest(_sha256(secret), expected) else None
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text may name a reviewer, a nodule, a case or a study."""
+    """Return whether a text may name a reviewer, a nodule, a case or a study."""
     return bool(_NAME.fullmatch(text)) and not text.endswith("\n")
 
 
 def csrf_token(session: str) -> str:
-    """Derive what a page must send with every change from its session."""
+    """Derive from a session the token that a page sends with every change."""
     return hmac.new(session.encode(), b"halosign: sent by our own page", hashlib.sha256).hexdigest()
 
 
 def read_tokens(path: Path) -> dict[str, str]:
-    """Read the reviewers' file: one line each, a name and the SHA-256 of a token.
+    """Read the reviewers' file: on each line a name and the SHA-256 of a token.
 
     Raises:
         InputError: The file cannot be read, may be read by others, or holds something else.
@@ -107,7 +108,7 @@ def read_tokens(path: Path) -> dict[str, str]:
 
 
 def add_token(path: Path, name: str) -> str:
-    """Let one more reviewer in; gives the token, of which only the SHA-256 is kept."""
+    """Add a reviewer to the file; return the token, of which only the SHA-256 is stored."""
     if not is_name(name):
         raise _bad(
             path,

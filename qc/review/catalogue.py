@@ -1,7 +1,8 @@
-"""What the queue knows of every finished case, read once: a case never changes.
+"""What the queue shows of every finished case, read once: a case never changes.
 
-Sizes and how far readers differ come from their masks, so a case costs milliseconds. Where many are new, as after the
-start, they are read behind the pages, which show those that are known by then.
+Sizes and reader disagreement are computed from the readers' masks, so a case costs milliseconds.
+Where many cases are new, as after the start, they are read in the background, and pages show those
+that have been read so far.
 """
 
 import time
@@ -18,141 +19,153 @@ from qc.report.nodules import kind_of
 from storage.cases.case import Case, read_case
 from storage.cases.outcomes import OutcomeCache, find_outcome
 from storage.errors import StoreError
-from storage.records import Outcome
 from storage.store import Store
 
-FRESH_S = 5.0
-"""How old the list may be while nodules are worked through; a page that lists them reads it anew."""
-FEW = 32
-"""So many new cases are waited for, however long they take."""
-PATIENCE_S = 0.4
-"""A page waits so long for more of them."""
-_READERS = 4
-"""On a bucket the wait is the network's."""
+MAX_AGE_S = 5.0
+"""How old the list may be while a reviewer steps through it; the queue page reads it again."""
+WAIT_FOR_ALL_BELOW = 32
+"""Up to this many new cases, a page waits until all of them are read."""
+WAIT_S = 0.4
+"""How long a page waits for the first of more cases than that."""
+_READER_THREADS = 4
+"""Several, because on a bucket the time goes into waiting for the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """One finished case as the queue sees it."""
+    """One finished case as the queue shows it."""
 
     nodule_id: str
     patient: str
     digest: str
     synthetic: bool
+    """Whether the CT is synthetic."""
     kind: str | None
     """Solid, part-solid or ground-glass by the readers' ratings."""
     extent_mm: tuple[float, float, float]
-    """Of everything the readers marked, along (x, y, z)."""
-    readers_differ: float
-    """Share of what any reader marked that not all of them marked, 0..1."""
-    mattes_differ: float
-    """Mean difference of the candidates' pairs over the unknown region, 0..1."""
+    """Size of the readers' union along (x, y, z)."""
+    reader_disagreement: float
+    """Share of the readers' union outside their intersection, 0..1."""
+    matte_difference: float
+    """Mean absolute difference over all pairs of candidates in the unknown region, 0..1."""
     tied: tuple[tuple[str, ...], ...]
     """Groups of candidates that hardly differ."""
     methods: tuple[str, ...]
     missing: Mapping[str, str]
     """Why a method gave no matte, by method."""
-    figures: Mapping[str, Mapping[str, float]]
-    """Candidate figures by method."""
+    metrics: Mapping[str, Mapping[str, float]]
+    """Candidate metrics by method."""
     ranking: tuple[str, ...]
-    """Methods by the candidate figures, best first."""
+    """Methods by their candidate metrics, best first."""
 
     @property
     def size_mm(self) -> float:
-        """Give the largest extent."""
+        """The largest extent."""
         return max(self.extent_mm)
 
 
 Key = tuple[str, str]
+"""Nodule id and digest."""
 
 
 class Catalogue:
     """The finished cases of a store by nodule id."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._book = store, OutcomeCache(store)
-        self._by_digest: dict[Key, CatalogueEntry] = {}
-        self._wanted: list[Key] = []
-        self._ahead = deque[Key]()
+        self._store = store
+        self._outcomes = OutcomeCache(store)
+        self._by_key: dict[Key, CatalogueEntry] = {}
+        self._finished: list[Key] = []
+        self._to_read = deque[Key]()
         self._readers: list[Thread] = []
-        self._read_at = -FRESH_S
+        self._listed_at = -MAX_AGE_S
         self._lock = Lock()
 
-    def entries(self, *, at_most_old_s: float = 0.0) -> dict[str, CatalogueEntry]:
-        """Give every nodule that has a readable case and has been read by now, sorted by id."""
+    def entries(self, *, max_age_s: float = 0.0) -> dict[str, CatalogueEntry]:
+        """Return the nodules whose case is readable and has been read so far, sorted by id.
+
+        Args:
+            max_age_s: How old the list of finished nodules may be, in seconds.
+        """
         with self._lock:
-            if time.monotonic() - self._read_at >= at_most_old_s or self._is_reading:
-                self._wanted = [
-                    (o.nodule_id, o.digest)
-                    for o in self._book.outcomes()
-                    if o.state == "done" and o.digest
-                ]
-                self._read_at = time.monotonic()
-                self._read_on()
-            found = (
-                (nodule_id, self._by_digest.get((nodule_id, digest)))
-                for nodule_id, digest in self._wanted
-            )
-            return {nodule_id: entry for nodule_id, entry in found if entry}
+            if time.monotonic() - self._listed_at >= max_age_s or self._is_reading:
+                self._finished = self._list_finished()
+                self._listed_at = time.monotonic()
+                self._read_new_cases()
+            found = {}
+            for key in self._finished:
+                if key in self._by_key:
+                    found[key[0]] = self._by_key[key]
+            return found
 
     @property
     def unread(self) -> int:
-        """How many finished nodules are still to be read."""
-        return sum(key not in self._by_digest for key in self._wanted) if self._is_reading else 0
+        """How many finished nodules have not been read yet."""
+        if not self._is_reading:
+            return 0
+        return sum(key not in self._by_key for key in self._finished)
+
+    def current(self, nodule_id: str) -> CatalogueEntry | None:
+        """Return a nodule as it is stored now; None if it has no readable case."""
+        outcome = find_outcome(self._store, nodule_id)
+        if outcome is None or outcome.state != "done" or not outcome.digest:
+            return None
+        return self.case(nodule_id, outcome.digest)
+
+    def case(self, nodule_id: str, digest: str) -> CatalogueEntry | None:
+        """Return one case, the nodule's latest or not; None if it is not readable."""
+        key = nodule_id, digest
+        if key not in self._by_key:
+            try:
+                self._by_key[key] = describe(read_case(self._store, *key))
+            except StoreError:
+                # Nobody can review a damaged case; `halosign store check` and the report name it.
+                return None
+        return self._by_key[key]
+
+    def _list_finished(self) -> list[Key]:
+        return [
+            (outcome.nodule_id, outcome.digest)
+            for outcome in self._outcomes.outcomes()
+            if outcome.state == "done" and outcome.digest
+        ]
 
     @property
     def _is_reading(self) -> bool:
         return any(reader.is_alive() for reader in self._readers)
 
-    def _read_on(self) -> None:
+    def _read_new_cases(self) -> None:
+        """Start the readers unless they run, and wait for them as long as a page may."""
         if not self._is_reading:
-            self._ahead.extend(key for key in self._wanted if key not in self._by_digest)
-            self._readers = [
-                Thread(target=self._read_ahead, daemon=True)
-                for _ in range(min(_READERS, len(self._ahead)))
-            ]
+            self._to_read.extend(key for key in self._finished if key not in self._by_key)
+            count = min(_READER_THREADS, len(self._to_read))
+            self._readers = [Thread(target=self._read_cases, daemon=True) for _ in range(count)]
             for reader in self._readers:
                 reader.start()
-        until = time.monotonic() + PATIENCE_S if self.unread > FEW else None
+        deadline = time.monotonic() + WAIT_S if self.unread > WAIT_FOR_ALL_BELOW else None
         for reader in self._readers:
-            reader.join(None if until is None else max(0.0, until - time.monotonic()))
+            reader.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
-    def _read_ahead(self) -> None:
-        while self._ahead:
+    def _read_cases(self) -> None:
+        while self._to_read:
             try:
-                key = self._ahead.popleft()
-            except IndexError:  # another reader took the last one
+                key = self._to_read.popleft()
+            except IndexError:  # another thread took the last one
                 return
             self.case(*key)
 
-    def current(self, nodule_id: str) -> CatalogueEntry | None:
-        """Give one nodule as the store has it now; None where it has no readable case."""
-        outcome = find_outcome(self._store, nodule_id)
-        return (
-            self._entry(outcome) if outcome and outcome.state == "done" and outcome.digest else None
-        )
-
-    def case(self, nodule_id: str, digest: str) -> CatalogueEntry | None:
-        """Give one case, be it the nodule's latest or not; None where there is no readable one."""
-        key = nodule_id, digest
-        if key not in self._by_digest:
-            try:
-                self._by_digest[key] = describe(read_case(self._store, *key))
-            except StoreError:
-                # A damaged case is the report's to complain about; nobody can review it
-                return None
-        return self._by_digest[key]
-
-    def _entry(self, outcome: Outcome) -> CatalogueEntry | None:
-        return self.case(outcome.nodule_id, str(outcome.digest))
-
 
 def describe(case: Case) -> CatalogueEntry:
-    """Gather what the queue shows of a case."""
+    """Read what the queue shows of a case."""
     facts = case.facts
+    scores = facts.scores
     readers = case.array("labels/readers/0")
-    union, core = np.bitwise_or.reduce(readers), np.bitwise_and.reduce(readers)
+    union = np.bitwise_or.reduce(readers)
+    core = np.bitwise_and.reduce(readers)
     z, y, x = (n * mm for n, mm in zip(_extent(union), case.grid.spacing_mm, strict=True))
+    missing = {
+        method: report.status for method, report in facts.reports.items() if not report.converged
+    }
     return CatalogueEntry(
         nodule_id=case.nodule_id,
         patient=facts.patient,
@@ -160,18 +173,18 @@ def describe(case: Case) -> CatalogueEntry:
         synthetic=facts.synthetic,
         kind=kind_of(facts.ratings),
         extent_mm=(x, y, z),
-        readers_differ=1.0 - np.count_nonzero(core) / np.count_nonzero(union),
-        mattes_differ=fmean(facts.scores.differences.values()) if facts.scores.differences else 0.0,
-        tied=facts.scores.tied,
+        reader_disagreement=1.0 - np.count_nonzero(core) / np.count_nonzero(union),
+        matte_difference=fmean(scores.differences.values()) if scores.differences else 0.0,
+        tied=scores.tied,
         methods=case.methods,
-        missing={m: r.status for m, r in facts.reports.items() if not r.converged},
-        figures=facts.scores.methods,
-        ranking=facts.scores.ranking,
+        missing=missing,
+        metrics=scores.methods,
+        ranking=scores.ranking,
     )
 
 
-def _extent(marked: NDArray[np.uint8]) -> Sequence[int]:
-    """Give how many voxels (z, y, x) the marked ones span."""
-    plane = np.bitwise_or.reduce(marked, axis=0)
-    lines = marked.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)
-    return [int(np.ptp(np.flatnonzero(line))) + 1 for line in lines]
+def _extent(mask: NDArray[np.uint8]) -> Sequence[int]:
+    """Return how many voxels the mask spans along (z, y, x)."""
+    plane = np.bitwise_or.reduce(mask, axis=0)
+    profiles = (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
+    return [int(np.ptp(np.flatnonzero(profile))) + 1 for profile in profiles]

@@ -1,4 +1,4 @@
-"""What the page's templates and its JSON are given: every value under a name, and nothing else."""
+"""The values that the templates and the JSON responses are filled with, one class a page."""
 
 from dataclasses import dataclass
 
@@ -15,38 +15,38 @@ DISCARD_REASONS = {
     "cut-off": "cut off or not measured",
     "other": "something else (see the note)",
 }
-"""Why a nodule may be discarded, as stored and as shown."""
+"""Reasons for which a nodule may be discarded: as stored, as shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who looks at the page."""
+    """Who is signed in."""
 
     name: str
-    proof: str
-    """Sent back with every change."""
+    csrf_token: str
+    """Sent back with every change, so that no other site can make one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a reviewer is."""
+    """How many nodules a reviewer has decided."""
 
     done: int
-    """Nodules the reviewer has an answer to."""
+    """Nodules that the reviewer has decided."""
     total: int
-    """Nodules there are."""
+    """All nodules."""
     settled: int
-    """Nodules on which a person's verdict stands."""
+    """Nodules decided by people rather than automatically."""
 
     @property
     def percent(self) -> float:
-        """Give the share that is done."""
+        """The share that is done, 0..100."""
         return 100.0 * self.done / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One candidate figure of one candidate."""
+class Metric:
+    """One metric of one candidate."""
 
     value: float | None
     is_best: bool
@@ -54,82 +54,82 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One of what can be chosen."""
+    """One option of a nodule, a candidate matte or, in a study, also a reader's mask."""
 
     place: int
-    """From 1, and the key that chooses it."""
+    """Position on the screen from 1, which is also the key that chooses it."""
     name: str
-    """Method or, in a study, nothing; empty where names are hidden."""
+    """The method; empty where names are hidden."""
     why_missing: str
     """Why there is no matte; empty where there is one."""
     rank: int | None
-    """By the candidate figures; None where hidden or not ranked."""
-    figures: tuple[Figure, ...]
-    """In the order of the page's figure names; empty where hidden."""
+    """By the candidate metrics; None where hidden or not ranked."""
+    metrics: tuple[Metric, ...]
+    """In the order of the page's metric names; empty where hidden."""
     tied_with: tuple[int, ...]
-    """Places of those that hardly differ from it."""
+    """Positions of the options that hardly differ from it."""
     is_mine: bool
-    """The reviewer's own standing choice."""
+    """Whether the reviewer has chosen it."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodulePage:
-    """One nodule on the screen."""
+    """The page of one nodule, in review or in a study."""
 
     entry: CatalogueEntry
     study: Study | None
-    """The study that it is shown in; None in review."""
+    """The study it belongs to; None in review."""
     is_blind: bool
     may_see_names: bool
     """Whether the reviewer may leave blind mode."""
     options: tuple[Option, ...]
-    figure_names: tuple[str, ...]
-    """Of the candidate figures that are shown."""
+    metric_names: tuple[str, ...]
+    """Of the candidate metrics that are shown."""
     mine: Verdict | None
-    """The reviewer's own standing verdict on this case."""
+    """The reviewer's own verdict on this case."""
     others: tuple[Verdict, ...]
-    """Other people's verdicts; shown once the reviewer has decided."""
+    """Other people's verdicts; empty until the reviewer has decided."""
     others_count: int
     """How many other people have decided."""
     warnings: tuple[str, ...]
     is_stale: bool
-    """The reviewer's verdict was on an earlier case."""
+    """Whether the reviewer's verdict was on an earlier case of the nodule."""
     progress: Progress
     address: str
     """Of this page."""
     query: Query
     previous: str | None
-    """Address of the nodule before, as JSON."""
+    """Address of the previous nodule's JSON."""
     next: str | None
-    """Address of the nodule after, as JSON."""
+    """Address of the next nodule's JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePage:
-    """The list of nodules."""
+    """The page that lists nodules."""
 
     rows: tuple[Row, ...]
     query: Query
     progress: Progress
     unread: int
-    """Finished nodules that are still being read and are not among the rows."""
+    """Finished nodules that have not been read yet and are missing from the rows."""
     studies: tuple[str, ...]
     hides_names: bool
-    """True where everybody reviews blind."""
+    """Whether everybody reviews blind."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgreementPage:
-    """Where reviewers differ, and how far they agree."""
+    """The page that shows where reviewers differ and how far they agree."""
 
     rule: str
     disputes: tuple[Row, ...]
     pairs: tuple[tuple[str, str, Estimate], ...]
     """Two reviewers and Cohen's kappa."""
     joint: Estimate | None
-    """Fleiss' kappa of all; None for fewer than three."""
+    """Fleiss' kappa of all reviewers; None for fewer than three."""
     counts: tuple[tuple[str, int], ...]
-    """Reviewers and how many nodules each decided."""
+    """Reviewers and the number of nodules that each decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,6 @@ class StudyPage:
     study: Study
     progress: Progress
     is_full: bool
-    """All raters are others."""
+    """Whether the study has all its raters and this reviewer is none of them."""
     first: str | None
-    """Address of the first nodule without an answer."""
+    """Address of the first nodule that the rater has not decided; None when all are."""

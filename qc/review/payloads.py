@@ -1,40 +1,45 @@
-"""Volumes on their way to the browser: the CT once per nodule, and the overlays in the box that holds them all.
+"""Volumes as the browser gets them: a nodule's CT, and the overlays in the box that holds them all.
 
-Both are packed as a little-endian uint32 with the length of a JSON header, the header, and the arrays that it lists,
-each beginning at a multiple of eight. Every array is upright: its axes run to the head, the back and the left. The
-CT keeps its HU, so that any window can be set; what the scanner did not measure has a value of its own. Mattes go in
-steps of 1/255, which the eye cannot tell from the stored ones. Outside the box all mattes are 0 and nothing is marked.
+Both are packed as a little-endian uint32 with the length of a JSON header, the header, and the
+arrays that it lists, each starting at a multiple of eight bytes. Every array is flipped so that its
+axes run towards head, back and left. The CT keeps its HU, so that the browser can apply any window;
+voxels that the scanner did not measure have a value of their own. Mattes are rounded to steps of
+1/255. Outside the box all mattes are 0 and nothing is marked.
 """
 
 import gzip
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from matting.geometry.box import Box, box_around
 from qc.figures.drawing import upright_flips
-from storage.cases.case import Case
+from storage.cases.case import Case, read_case
 from storage.reviews.studies import MATTE
+from storage.store import Store
 
 UNMEASURED_HU = -32768
-"""Marks voxels that the scanner did not measure."""
-KEPT = 24
-"""So many nodules are kept in memory, some 5 MB each."""
+"""Value of voxels that the scanner did not measure."""
+MAX_CASES = 24
+"""How many cases are kept in memory, about 5 MB each."""
 _GZIP_LEVEL = 1
-"""Packing must not take longer than sending."""
+"""The fastest: packing must not take longer than sending."""
 
 Bytes = NDArray[np.uint8]
 T = TypeVar("T")
+Key = tuple[str, str]
+"""Nodule id and digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlays:
-    """What is drawn over the CT, in the box that holds it all."""
+    """Mattes, masks and trimap of a case, cut to the box that holds them all."""
 
     start: tuple[int, int, int]
     """The box's first voxel (z, y, x)."""
@@ -44,12 +49,12 @@ class Overlays:
     """(readers, z, y, x), 0 or 1."""
     trimap: Bytes
     middle: tuple[float, ...]
-    """Centre (z, y, x), in voxels, of what the most readers marked: where to look first."""
+    """Centre (z, y, x), in voxels, of the region that most readers marked: the first view."""
     extent: tuple[int, ...]
-    """Voxels (z, y, x) that everything spans that any reader marked."""
+    """Size (z, y, x), in voxels, of the readers' union."""
 
     def option(self, name: str, matte: str = "") -> Bytes:
-        """Give what an option shows: a method's matte, a reader's mask, or a study's matte."""
+        """Return an option's volume (z, y, x) in 0..255: a matte or a reader's mask."""
         if name in self.alphas:
             return self.alphas[name]
         if name == MATTE:
@@ -59,7 +64,7 @@ class Overlays:
 
 
 def pack_ct(case: Case) -> bytes:
-    """Pack a case's CT, compressed."""
+    """Return a case's CT, packed and compressed."""
     flips = upright_flips(case.grid)
     image = case.array("image")
     image = np.where(case.array("validity") > 0, image, UNMEASURED_HU).astype("<i2")
@@ -73,12 +78,13 @@ def read_overlays(case: Case) -> Overlays:
     readers = case.array("labels/readers/0")[:, *flips] > 0
     trimap = case.array("labels/trimap/0")[flips]
     mattes = {method: np.nan_to_num(case.alpha(method)[flips]) for method in case.methods}
-    votes = readers.sum(axis=0, dtype=np.uint8)
-    marked = (votes > 0) | (trimap > 0)
+    marked_by = readers.sum(axis=0, dtype=np.uint8)
+    marked = (marked_by > 0) | (trimap > 0)
     for alpha in mattes.values():
         marked |= alpha > 0
-    box, union = _box_around(marked), _box_around(votes > 0)
-    agreed = np.argwhere(votes[union] == votes.max())
+    box = _box_around(marked)
+    union = _box_around(marked_by > 0)
+    agreed = np.argwhere(marked_by[union] == marked_by.max())
     return Overlays(
         start=(box[0].start, box[1].start, box[2].start),
         alphas={
@@ -94,13 +100,13 @@ def read_overlays(case: Case) -> Overlays:
 def pack_overlays(
     overlays: Overlays, options: Sequence[str], matte: str, *, with_marks: bool
 ) -> bytes:
-    """Pack the options in the order in which they are shown, compressed; their names stay here.
+    """Return the options in screen order, packed and compressed, without their names.
 
     Args:
-        overlays: What may be shown.
-        options: Methods, or a study's options.
+        overlays: Of the case.
+        options: Names of methods or of a study's options.
         matte: The method whose matte a study shows.
-        with_marks: Whether the readers' outlines and the trimap go along, which would give a study away.
+        with_marks: Whether to add the readers' masks and the trimap, which a study must not show.
     """
     arrays = {"options": np.stack([overlays.option(name, matte) for name in options])}
     if with_marks:
@@ -114,47 +120,51 @@ def pack_overlays(
     return gzip.compress(_pack(header, arrays), _GZIP_LEVEL)
 
 
-class Kept(Generic[T]):
-    """The last few things that were made, by key."""
+class CasePayloads:
+    """Packed volumes of a store's cases; the most recently used ones are kept in memory."""
 
-    def __init__(self, limit: int = KEPT) -> None:
-        self._limit, self._kept, self._lock = limit, OrderedDict[Any, T](), Lock()
+    def __init__(self, store: Store, max_cases: int = MAX_CASES) -> None:
+        self._store = store
+        self._cts = LRUCache[Key, bytes](max_cases)
+        self._overlays = LRUCache[Key, Overlays](max_cases)
+        self._lock = Lock()
 
-    def get(self, key: object, make: Callable[[], T]) -> T:
-        """Give what is kept under a key, or make it."""
+    def ct(self, nodule_id: str, digest: str) -> bytes:
+        """Return a case's CT, packed and compressed."""
+        return self._cached(self._cts, (nodule_id, digest), pack_ct)
+
+    def overlays(self, nodule_id: str, digest: str) -> Overlays:
+        """Return a case's overlays."""
+        return self._cached(self._overlays, (nodule_id, digest), read_overlays)
+
+    def _cached(self, cache: LRUCache[Key, T], key: Key, make: Callable[[Case], T]) -> T:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        # Made outside the lock: two who come at once make it twice, and nobody waits for another nodule
-        made = make()
+            if key in cache:
+                return cache[key]
+        # Made outside the lock: two requests at once make it twice, but none waits for another.
+        made = make(read_case(self._store, *key))
         with self._lock:
-            self._kept[key] = made
-            while len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
+            cache[key] = made
         return made
 
 
-def _box_around(marked: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """Give the box around what is marked, with one voxel around it so that contours close."""
-    if not marked.any():
+def _box_around(mask: NDArray[np.bool_]) -> Box:
+    """Return the box around a mask, one voxel larger on each side so that contours close."""
+    if not mask.any():
         return slice(0, 1), slice(0, 1), slice(0, 1)
-    slices = []
-    for axis, size in enumerate(marked.shape):
-        places = np.flatnonzero(marked.any(axis=tuple({0, 1, 2} - {axis})))
-        slices.append(slice(max(int(places[0]) - 1, 0), min(int(places[-1]) + 2, size)))
-    return slices[0], slices[1], slices[2]
+    return box_around(mask, (1, 1, 1))
 
 
 def _pack(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    offset, listing = 0, []
+    offset = 0
+    listing = []
     for name, values in arrays.items():
         listing.append(
             {"name": name, "type": values.dtype.name, "shape": list(values.shape), "offset": offset}
         )
         offset += -(-values.nbytes // 8) * 8
     text = json.dumps({**header, "arrays": listing}).encode()
-    # Spaces at its end put the first array at a multiple of eight
+    # Padded so that the first array starts at a multiple of eight
     text += b" " * (-(4 + len(text)) % 8)
     parts = [len(text).to_bytes(4, "little"), text]
     for values in arrays.values():

@@ -13,26 +13,26 @@ from storage.reviews.consensus import Consensus
 Show = Literal["todo", "undecided", "decided", "disputed", "tied", "flagged", "stale", "all"]
 Sort = Literal["id", "largest", "smallest", "readers", "mattes"]
 SHOW_WORDS: Mapping[Show, str] = {
-    "todo": "to do by me",
+    "todo": "not decided by me",
     "undecided": "undecided",
     "decided": "decided",
     "disputed": "disputed",
     "tied": "with tied mattes",
     "flagged": "flagged",
-    "stale": "decided before a change",
+    "stale": "decided on an earlier case",
     "all": "all",
 }
 SORT_WORDS: Mapping[Sort, str] = {
-    "id": "name",
+    "id": "nodule id",
     "largest": "largest first",
     "smallest": "smallest first",
-    "readers": "readers differ most",
-    "mattes": "mattes differ most",
+    "readers": "largest reader disagreement",
+    "mattes": "largest difference of mattes",
 }
 
 
 class Query(BaseModel):
-    """Filters and order, as they stand in a page's address."""
+    """Filters and sort order, as given in a page's address."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -45,11 +45,11 @@ class Query(BaseModel):
 
     @property
     def address(self) -> str:
-        """Write it as the end of a page's address; empty for the defaults."""
+        """The query part of the page's address; empty for the defaults."""
         given = self.model_dump(mode="json", exclude_defaults=True)
-        return (
-            "?" + urlencode({k: "1" if v is True else v for k, v in given.items()}) if given else ""
-        )
+        if not given:
+            return ""
+        return "?" + urlencode({name: "1" if v is True else v for name, v in given.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,45 +59,53 @@ class Row:
     entry: CatalogueEntry
     consensus: Consensus
     mine: str | None
-    """What the reviewer said of this case."""
+    """What the reviewer chose for this case."""
     warnings: tuple[str, ...]
-    """Why it deserves a second look."""
+    """Why it needs a second look."""
+
+    @property
+    def is_settled_by_people(self) -> bool:
+        """Whether a person's verdict counts, not an automatic pick."""
+        decision = self.consensus.verdict
+        return decision is not None and not decision.automatic
 
     @property
     def state(self) -> str:
-        """Say in one word where it stands."""
+        """Open, disputed, automatic or decided."""
         if self.consensus.verdict is None:
             return "disputed" if self.consensus.is_disputed else "open"
         return "automatic" if self.consensus.verdict.automatic else "decided"
 
 
 def make_row(entry: CatalogueEntry, consensus: Consensus, reviewer: str) -> Row:
-    """Hold a nodule's verdicts against its reviewer."""
-    vote = consensus.verdict_of(reviewer)
-    return Row(entry, consensus, vote.choice if vote else None, tuple(_warnings(entry, consensus)))
+    """Build a row from a nodule's verdicts, as its reviewer sees them."""
+    mine = consensus.verdict_of(reviewer)
+    warnings = tuple(_warnings(entry, consensus))
+    return Row(entry, consensus, mine.choice if mine else None, warnings)
 
 
 def select(rows: Sequence[Row], query: Query) -> list[Row]:
-    """Filter and sort."""
+    """Return the rows that pass the filters, sorted."""
     return [row for row in in_order(rows, query) if matches(row, query)]
 
 
 def in_order(rows: Sequence[Row], query: Query) -> list[Row]:
-    """Sort; equal ones by name."""
+    """Return the rows sorted as asked; ties by nodule id."""
     orders: dict[Sort, Callable[[Row], float]] = {
         "id": lambda _: 0.0,
         "largest": lambda row: -row.entry.size_mm,
         "smallest": lambda row: row.entry.size_mm,
-        "readers": lambda row: -row.entry.readers_differ,
-        "mattes": lambda row: -row.entry.mattes_differ,
+        "readers": lambda row: -row.entry.reader_disagreement,
+        "mattes": lambda row: -row.entry.matte_difference,
     }
     return sorted(rows, key=lambda row: (orders[query.sort](row), row.entry.nodule_id))
 
 
 def matches(row: Row, query: Query) -> bool:
-    """Tell whether a nodule passes the filters."""
-    entry, consensus = row.entry, row.consensus
-    by_person = consensus.verdict is not None and not consensus.verdict.automatic
+    """Return whether a nodule passes the filters."""
+    entry = row.entry
+    consensus = row.consensus
+    by_person = row.is_settled_by_people
     shown: dict[Show, bool] = {
         "todo": not by_person and row.mine is None,
         "undecided": not by_person,
@@ -113,7 +121,10 @@ def matches(row: Row, query: Query) -> bool:
 
 
 def neighbours(rows: Sequence[Row], query: Query, nodule_id: str) -> tuple[str | None, str | None]:
-    """Give the nodules before and after one in the queue, which itself need not pass the filters any more."""
+    """Return the ids before and after a nodule in the queue.
+
+    It need not pass the filters itself.
+    """
     ids = [
         row.entry.nodule_id
         for row in in_order(rows, query)
@@ -121,8 +132,10 @@ def neighbours(rows: Sequence[Row], query: Query, nodule_id: str) -> tuple[str |
     ]
     if nodule_id not in ids:
         return None, ids[0] if ids else None
-    place = ids.index(nodule_id)
-    return ids[place - 1] if place else None, ids[place + 1] if place + 1 < len(ids) else None
+    index = ids.index(nodule_id)
+    before = ids[index - 1] if index else None
+    after = ids[index + 1] if index + 1 < len(ids) else None
+    return before, after
 
 
 def _warnings(entry: CatalogueEntry, consensus: Consensus) -> list[str]:

@@ -1,4 +1,4 @@
-"""The web page's addresses. Everything that comes in is checked here; what it means is the desk's affair."""
+"""The HTTP routes of the review page: they check requests and call the services."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -14,45 +14,52 @@ from starlette.exceptions import HTTPException
 
 from qc.report.nodules import METRIC_LABELS
 from qc.review.auth import COOKIE, NAME_PATTERN, Authenticator, csrf_token, is_name
+from qc.review.inputs import ConflictError, UnknownItemError, VerdictIn
 from qc.review.pages import DISCARD_REASONS, NodulePage, Session
 from qc.review.queue import SHOW_WORDS, SORT_WORDS, Query
 from qc.review.security import LOCAL_HOSTS, SecurityMiddleware
-from qc.review.service import ConflictError, ReviewService, UnknownItemError, VerdictIn
+from qc.review.service import ReviewService
+from qc.review.study_service import StudyService
 from storage.errors import StoreError
+from storage.records import Verdict
 
-PROOF_HEADER = "x-halosign-proof"
+CSRF_HEADER = "x-halosign-csrf-token"
 CONTENT_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-FOREVER = "private, max-age=86400, immutable"
-"""A case never changes, so its CT need not be asked for again."""
-DAY_S = 86_400
+IMMUTABLE = "private, max-age=86400, immutable"
+"""Caching of the CT: a case never changes."""
+SESSION_S = 30 * 86_400
 
 Id = Annotated[str, Path(pattern=NAME_PATTERN)]
 
 
 def make_app(
-    desk: ReviewService, door: Authenticator, *, local: bool, secure: bool = False
+    review: ReviewService, authenticator: Authenticator, *, local: bool, secure: bool = False
 ) -> FastAPI:
-    """Build the page.
+    """Build the application.
 
     Args:
-        desk: What is shown and recorded.
-        door: Who may come in.
-        local: Whether only this machine's own names are answered to.
-        secure: Whether the page itself speaks TLS, so that the session never travels without. Behind a proxy that
-            does, the browser's own word for where the page came from tells.
+        review: The review of the store.
+        authenticator: Who may sign in.
+        local: Whether to answer to loopback host names only.
+        secure: Whether the server itself speaks TLS, so that the session cookie is sent over TLS
+            only. Behind a TLS proxy, the browser's Origin header decides.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(SecurityMiddleware, hosts=LOCAL_HOSTS if local else None)
-    pages = _Pages()
-    _add_errors(app, pages)
-    _add_entrance(app, pages, door, secure)
-    _add_pages(app, pages, desk, _visitor(door))
-    _add_data(app, pages, desk, _visitor(door))
+    templates = _Templates()
+    studies = StudyService(review.store, review.catalogue, review.payloads)
+    session_of = _session_of(authenticator)
+    _add_errors(app, templates)
+    _add_sign_in(app, templates, authenticator, secure)
+    _add_static(app)
+    _add_pages(app, templates, review, studies, session_of)
+    _add_data(app, templates, review, studies, session_of)
+    _add_verdicts(app, review, studies, session_of)
     return app
 
 
-class _Pages:
-    """The templates; every value is escaped, and a value that a page lacks is an error."""
+class _Templates:
+    """The page's templates; every value is escaped, and a missing value is an error."""
 
     def __init__(self) -> None:
         environment = Environment(
@@ -63,7 +70,7 @@ class _Pages:
             lstrip_blocks=True,
         )
         environment.globals.update(
-            figure_words=METRIC_LABELS,
+            metric_labels=METRIC_LABELS,
             show_words=SHOW_WORDS,
             sort_words=SORT_WORDS,
             discard_reasons=DISCARD_REASONS,
@@ -77,18 +84,20 @@ class _Pages:
         return HTMLResponse(self.text(template, **values), code)
 
 
-def _visitor(door: Authenticator) -> Callable[[Request], Session]:
-    def visitor(request: Request) -> Session:
-        session = request.cookies.get(COOKIE, "")
-        name = door.reviewer(session)
-        if name is None:
-            raise HTTPException(401, "say who you are first")
-        mark = csrf_token(session)
-        if request.method == "POST" and request.headers.get(PROOF_HEADER) != mark:
-            raise HTTPException(403, "changes are taken from this page only")
-        return Session(name, mark)
+def _session_of(authenticator: Authenticator) -> Callable[[Request], Session]:
+    """Return the dependency that reads a request's session, or answers 401 or 403."""
 
-    return visitor
+    def session_of(request: Request) -> Session:
+        cookie = request.cookies.get(COOKIE, "")
+        name = authenticator.reviewer(cookie)
+        if name is None:
+            raise HTTPException(401, "sign in first")
+        token = csrf_token(cookie)
+        if request.method == "POST" and request.headers.get(CSRF_HEADER) != token:
+            raise HTTPException(403, "changes are accepted from this page only")
+        return Session(name, token)
+
+    return session_of
 
 
 def _query(request: Request) -> Query:
@@ -98,17 +107,17 @@ def _query(request: Request) -> Query:
         )
     except ValidationError as error:
         raise HTTPException(
-            400, f"the address has a wrong {error.errors()[0]['loc'][0]}"
+            400, f"the address has an invalid {error.errors()[0]['loc'][0]}"
         ) from error
 
 
-def _add_errors(app: FastAPI, pages: _Pages) -> None:
+def _add_errors(app: FastAPI, templates: _Templates) -> None:
     def answer(request: Request, status: int, error: str) -> Response:
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": error}, status)
         if status == 401:
-            return RedirectResponse("/who", 303)
-        return pages.page("error.html", status, visitor=None, status=status, error=error)
+            return RedirectResponse("/sign-in", 303)
+        return templates.page("error.html", status, session=None, status=status, error=error)
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
@@ -119,12 +128,10 @@ def _add_errors(app: FastAPI, pages: _Pages) -> None:
         where = [str(part) for part in error.errors()[0]["loc"]]
         if where[0] == "path":
             return answer(request, 404, "there is no such page")
-        return answer(
-            request, 422, f"{'.'.join(where[1:]) or 'the body'} is not what a verdict holds"
-        )
+        return answer(request, 422, f"invalid verdict: {'.'.join(where[1:]) or 'the body'}")
 
     @app.exception_handler(UnknownItemError)
-    def not_here(request: Request, error: UnknownItemError) -> Response:
+    def unknown(request: Request, error: UnknownItemError) -> Response:
         return answer(request, 404, str(error))
 
     @app.exception_handler(ConflictError)
@@ -132,41 +139,43 @@ def _add_errors(app: FastAPI, pages: _Pages) -> None:
         return answer(request, 409, str(error))
 
     @app.exception_handler(StoreError)
-    def away(request: Request, _: StoreError) -> Response:
+    def unavailable(request: Request, _: StoreError) -> Response:
         return answer(
-            request, 503, "the store does not answer or cannot be written; nothing was recorded"
+            request, 503, "the store does not respond or cannot be written; nothing was recorded"
         )
 
 
-def _add_entrance(app: FastAPI, pages: _Pages, door: Authenticator, secure: bool) -> None:
-    needs_token = door.token_hashes is not None
+def _add_sign_in(
+    app: FastAPI, templates: _Templates, authenticator: Authenticator, secure: bool
+) -> None:
+    needs_token = authenticator.token_hashes is not None
 
-    @app.get("/who")
-    def ask() -> Response:
-        return pages.page("who.html", visitor=None, needs_token=needs_token, error="")
+    @app.get("/sign-in")
+    def form() -> Response:
+        return templates.page("sign_in.html", session=None, needs_token=needs_token, error="")
 
-    @app.post("/who")
-    async def enter(request: Request) -> Response:
+    @app.post("/sign-in")
+    async def sign_in(request: Request) -> Response:
         fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
         name, token = (fields.get(field, [""])[0].strip() for field in ("name", "token"))
-        session = door.enter(name, token)
-        if session is None:
-            wrong = "a name of letters, digits, dots, dashes and underscores"
-            error = f"This needs {wrong}{' and its token' if needs_token else ''}."
+        cookie = authenticator.sign_in(name, token)
+        if cookie is None:
+            token_too = " and its token" if needs_token else ""
+            error = f"Give a name of letters, digits, dots, dashes and underscores{token_too}."
             status = 403 if needs_token and is_name(name) else 422
-            return pages.page(
-                "who.html", status, visitor=None, needs_token=needs_token, error=error
+            return templates.page(
+                "sign_in.html", status, session=None, needs_token=needs_token, error=error
             )
         answer = RedirectResponse("/", 303)
         by_tls = secure or request.headers.get("origin", "").startswith("https://")
         answer.set_cookie(
-            COOKIE, session, max_age=30 * DAY_S, httponly=True, samesite="strict", secure=by_tls
+            COOKIE, cookie, max_age=SESSION_S, httponly=True, samesite="strict", secure=by_tls
         )
         return answer
 
-    @app.post("/leave")
-    def leave() -> Response:
-        answer = RedirectResponse("/who", 303)
+    @app.post("/sign-out")
+    def sign_out() -> Response:
+        answer = RedirectResponse("/sign-in", 303)
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
         return answer
 
@@ -174,7 +183,9 @@ def _add_entrance(app: FastAPI, pages: _Pages, door: Authenticator, secure: bool
     def health() -> Response:
         return JSONResponse({"status": "up"})
 
-    # Read once: no request ever names a file
+
+def _add_static(app: FastAPI) -> None:
+    # Read at the start, so that no request can name another file
     folder = files("qc.review") / "static"
     static = {
         entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.count(".") == 1
@@ -189,84 +200,111 @@ def _add_entrance(app: FastAPI, pages: _Pages, door: Authenticator, secure: bool
 
 
 def _add_pages(
-    app: FastAPI, pages: _Pages, desk: ReviewService, visitor: Callable[[Request], Session]
+    app: FastAPI,
+    templates: _Templates,
+    review: ReviewService,
+    studies: StudyService,
+    session_of: Callable[[Request], Session],
 ) -> None:
-    who, how = Depends(visitor), Depends(_query)
+    who = Depends(session_of)
+    how = Depends(_query)
 
     @app.get("/")
-    def queue(visitor: Session = who, query: Query = how) -> Response:
-        return pages.page("queue.html", visitor=visitor, page=desk.queue(visitor.name, query))
+    def queue(session: Session = who, query: Query = how) -> Response:
+        return templates.page("queue.html", session=session, page=review.queue(session.name, query))
 
     @app.get("/agreement")
-    def agreement(visitor: Session = who) -> Response:
-        return pages.page("agreement.html", visitor=visitor, page=desk.agreement(visitor.name))
+    def agreement(session: Session = who) -> Response:
+        return templates.page(
+            "agreement.html", session=session, page=review.agreement(session.name)
+        )
 
     @app.get("/nodule/{nodule_id}")
-    def nodule(nodule_id: Id, visitor: Session = who, query: Query = how) -> Response:
-        page = desk.nodule(visitor.name, nodule_id, query)
-        return pages.page("nodule.html", visitor=visitor, page=page, data=_view(pages, page))
+    def nodule(nodule_id: Id, session: Session = who, query: Query = how) -> Response:
+        page = review.nodule(session.name, nodule_id, query)
+        return templates.page(
+            "nodule.html", session=session, page=page, data=_view(templates, page)
+        )
 
     @app.get("/study/{name}")
-    def study(name: Id, visitor: Session = who) -> Response:
-        return pages.page("study.html", visitor=visitor, page=desk.study(visitor.name, name))
+    def study(name: Id, session: Session = who) -> Response:
+        return templates.page(
+            "study.html", session=session, page=studies.overview(session.name, name)
+        )
 
     @app.get("/study/{name}/{nodule_id}")
-    def study_nodule(name: Id, nodule_id: Id, visitor: Session = who) -> Response:
-        page = desk.study_nodule(visitor.name, name, nodule_id)
-        return pages.page("nodule.html", visitor=visitor, page=page, data=_view(pages, page))
+    def study_nodule(name: Id, nodule_id: Id, session: Session = who) -> Response:
+        page = studies.nodule(session.name, name, nodule_id)
+        return templates.page(
+            "nodule.html", session=session, page=page, data=_view(templates, page)
+        )
 
 
 def _add_data(
-    app: FastAPI, pages: _Pages, desk: ReviewService, visitor: Callable[[Request], Session]
+    app: FastAPI,
+    templates: _Templates,
+    review: ReviewService,
+    studies: StudyService,
+    session_of: Callable[[Request], Session],
 ) -> None:
-    who, how = Depends(visitor), Depends(_query)
+    who = Depends(session_of)
+    how = Depends(_query)
 
     @app.get("/api/nodule/{nodule_id}")
-    def nodule(nodule_id: Id, visitor: Session = who, query: Query = how) -> Response:
-        return JSONResponse(_view(pages, desk.nodule(visitor.name, nodule_id, query)))
+    def nodule(nodule_id: Id, session: Session = who, query: Query = how) -> Response:
+        return JSONResponse(_view(templates, review.nodule(session.name, nodule_id, query)))
 
     @app.get("/api/study/{name}/{nodule_id}")
-    def study_nodule(name: Id, nodule_id: Id, visitor: Session = who) -> Response:
-        return JSONResponse(_view(pages, desk.study_nodule(visitor.name, name, nodule_id)))
+    def study_nodule(name: Id, nodule_id: Id, session: Session = who) -> Response:
+        return JSONResponse(_view(templates, studies.nodule(session.name, name, nodule_id)))
 
     @app.get("/api/ct/{nodule_id}/{digest}")
-    def scan(nodule_id: Id, digest: Id, _: Session = who) -> Response:
-        return _packed(desk.scan(nodule_id, digest), FOREVER)
+    def ct(nodule_id: Id, digest: Id, _: Session = who) -> Response:
+        return _packed(review.ct(nodule_id, digest), IMMUTABLE)
 
     @app.get("/api/overlays/{nodule_id}/{digest}")
-    def overlays(nodule_id: Id, digest: Id, visitor: Session = who, query: Query = how) -> Response:
-        return _packed(desk.overlays(visitor.name, nodule_id, digest, query, ""), "no-store")
+    def overlays(nodule_id: Id, digest: Id, session: Session = who, query: Query = how) -> Response:
+        return _packed(review.overlays(session.name, nodule_id, digest, query), "no-store")
 
     @app.get("/api/study-overlays/{name}/{nodule_id}/{digest}")
-    def study_overlays(name: Id, nodule_id: Id, digest: Id, visitor: Session = who) -> Response:
-        return _packed(desk.overlays(visitor.name, nodule_id, digest, Query(), name), "no-store")
+    def study_overlays(name: Id, nodule_id: Id, digest: Id, session: Session = who) -> Response:
+        return _packed(studies.overlays(session.name, name, nodule_id, digest), "no-store")
+
+
+def _add_verdicts(
+    app: FastAPI,
+    review: ReviewService,
+    studies: StudyService,
+    session_of: Callable[[Request], Session],
+) -> None:
+    who = Depends(session_of)
 
     @app.get("/api/last")
-    def last(visitor: Session = who) -> Response:
-        return _last(desk, visitor, "")
+    def last(session: Session = who) -> Response:
+        return _undoable(review.last_verdict(session.name))
 
     @app.get("/api/study-last/{name}")
-    def study_last(name: Id, visitor: Session = who) -> Response:
-        return _last(desk, visitor, name)
+    def study_last(name: Id, session: Session = who) -> Response:
+        return _undoable(studies.last_verdict(session.name, name))
 
     @app.post("/api/verdicts")
-    def verdict(said: VerdictIn, request: Request, visitor: Session = who) -> Response:
+    def record(verdict_in: VerdictIn, request: Request, session: Session = who) -> Response:
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "a verdict is JSON")
-        return JSONResponse({"id": desk.record(visitor.name, said).id}, 201)
+        service = studies if verdict_in.study else review
+        return JSONResponse({"id": service.record(session.name, verdict_in).id}, 201)
 
 
-def _last(desk: ReviewService, visitor: Session, study: str) -> Response:
-    found = desk.last(visitor.name, study)
+def _undoable(verdict: Verdict | None) -> Response:
+    if verdict is None:
+        return JSONResponse({})
     return JSONResponse(
         {
-            "id": found.id,
-            "nodule": found.nodule_id,
-            "digest": found.digest,
-            "verdict": found.verdict,
+            "id": verdict.id,
+            "nodule": verdict.nodule_id,
+            "digest": verdict.digest,
+            "verdict": verdict.verdict,
         }
-        if found
-        else {}
     )
 
 
@@ -275,8 +313,8 @@ def _packed(content: bytes, caching: str) -> Response:
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
-def _view(pages: _Pages, page: NodulePage) -> dict[str, Any]:
-    """Give what the page's script needs of a nodule, the side panel ready made."""
+def _view(templates: _Templates, page: NodulePage) -> dict[str, Any]:
+    """Return what the page's script needs of a nodule, its side panel rendered."""
     entry, study = page.entry, page.study.name if page.study else ""
     overlays = f"/api/study-overlays/{study}" if study else "/api/overlays"
     case = f"{entry.nodule_id}/{entry.digest}"
@@ -305,6 +343,6 @@ def _view(pages: _Pages, page: NodulePage) -> dict[str, Any]:
         }
         if page.mine
         else None,
-        "side": pages.text("side.html", page=page),
-        "head": pages.text("head.html", page=page),
+        "side": templates.text("side.html", page=page),
+        "head": templates.text("head.html", page=page),
     }

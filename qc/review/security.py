@@ -1,7 +1,8 @@
-"""What every request passes before anything of ours sees it, and what every answer carries.
+"""Checks on every request before it reaches a route, and security headers on every response.
 
-The right host on one's own machine (no other name may be made to point here), changes only from our own pages, bodies
-of a known and small size; a policy that lets the browser load nothing from elsewhere.
+On the reviewer's own machine the Host header must be a loopback name (against DNS rebinding);
+changes come only from this page's own origin; bodies have a declared and small size; the content
+security policy lets the browser load nothing from elsewhere.
 """
 
 import json
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT_BYTES = 16_384
-"""No verdict is longer, its note included."""
+"""More than the longest verdict, its note included."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 POLICY = "; ".join(
@@ -39,13 +40,13 @@ HEADERS = {
 
 
 class SecurityMiddleware:
-    """Turns away what no page of ours would send; adds the headers."""
+    """Refuses requests that this page would not send; adds the headers."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
         self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it."""
+        """Pass a request on, or answer it with an error."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,11 +58,11 @@ class SecurityMiddleware:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refused = self._complaint(scope["method"], Headers(scope=scope))
-        if refused:
-            await _answer(send_with_headers, *refused)
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        if refusal:
+            await _answer(send_with_headers, *refusal)
             return
-        body = await _whole_body(receive)
+        body = await _read_body(receive)
         if body is None:
             await _answer(
                 send_with_headers, 413, f"a request holds at most {BODY_LIMIT_BYTES} bytes"
@@ -69,25 +70,25 @@ class SecurityMiddleware:
             return
         await self._app(scope, _replay(body, receive), send_with_headers)
 
-    def _complaint(self, method: str, headers: Headers) -> tuple[int, str] | None:
+    def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
             return 421, f"this page answers to {', '.join(self._hosts)} only"
         if method in {"GET", "HEAD"}:
             return None
         if method != "POST":
-            return 405, "only GET and POST are answered"
-        if not _is_from_here(headers, host):
-            return 403, "changes are taken from this page only"
+            return 405, "only GET and POST are allowed"
+        if not _is_same_origin(headers, host):
+            return 403, "changes are accepted from this page only"
         length = headers.get("content-length", "")
         if not length.isdigit():
-            return 411, "a change must say how long it is"
+            return 411, "Content-Length is required"
         if int(length) > BODY_LIMIT_BYTES:
             return 413, f"a request holds at most {BODY_LIMIT_BYTES} bytes"
         return None
 
 
-def _is_from_here(headers: Headers, host: str) -> bool:
+def _is_same_origin(headers: Headers, host: str) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None and site != "same-origin":
         return False
@@ -97,8 +98,8 @@ def _is_from_here(headers: Headers, host: str) -> bool:
     return urlsplit(origin).netloc == host != ""
 
 
-async def _whole_body(receive: Receive) -> bytes | None:
-    """Read the body; None as soon as it is longer than it may be, whatever its header said."""
+async def _read_body(receive: Receive) -> bytes | None:
+    """Read the body; return None once it exceeds the limit, whatever its header declared."""
     body = bytearray()
     while True:
         message = await receive()

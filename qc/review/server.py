@@ -1,4 +1,4 @@
-"""Runs the page: on this machine for anybody who sits at it, on any other address for those with a token only."""
+"""Run the review server: without tokens on a loopback address, with tokens on any other."""
 
 import ipaddress
 from collections.abc import Callable
@@ -19,19 +19,19 @@ LOCALHOST = "localhost"
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where the page is to be reached."""
+    """Where the server listens."""
 
     host: str
     port: int
     tokens: Path | None
-    """The reviewers' file; needed on every address but this machine's own."""
+    """The reviewers' file; required on any address but a loopback one."""
     certificate: Path | None = None
     key: Path | None = None
-    """For TLS; both or none."""
+    """The TLS certificate and its key; both or none."""
 
     @property
     def is_local(self) -> bool:
-        """Tell whether only this machine can reach it."""
+        """Whether only this machine can reach it."""
         try:
             return self.host == LOCALHOST or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -39,64 +39,67 @@ class ServerAddress:
 
     @property
     def url(self) -> str:
-        """Where to go."""
+        """The address to open in a browser."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.certificate else 'http'}://{host}:{self.port}/"
 
 
-def open_authenticator(place: ServerAddress) -> Authenticator:
-    """Decide who may come in; raises InputError for an address that others reach without tokens."""
-    if place.tokens is None and not place.is_local:
+def open_authenticator(address: ServerAddress) -> Authenticator:
+    """Return who may sign in.
+
+    Raises:
+        InputError: Other machines can reach the address and there are no tokens, or TLS has only a
+            certificate or only a key.
+    """
+    if address.tokens is None and not address.is_local:
         raise InputError(
-            "others can reach this address, so every reviewer needs a token",
-            got=f"--host {place.host} without --tokens",
+            "other machines can reach this address, so every reviewer needs a token",
+            got=f"--host {address.host} without --tokens",
             expected="--tokens FILE, or --host 127.0.0.1",
             remedy="Make the file with `halosign review token NAME --tokens FILE`.",
         )
-    if (place.certificate is None) != (place.key is None):
+    if (address.certificate is None) != (address.key is None):
         raise InputError(
             "TLS needs a certificate and its key",
             got="one of them",
             expected="--certificate FILE and --key FILE",
             remedy="Give both, or none.",
         )
-    return Authenticator(read_tokens(place.tokens) if place.tokens else None)
+    return Authenticator(read_tokens(address.tokens) if address.tokens else None)
 
 
 def serve(
     store: Store,
-    rule: ReviewSettings,
-    place: ServerAddress,
+    settings: ReviewSettings,
+    address: ServerAddress,
     *,
     blind: bool,
-    tell: Callable[[str], None],
+    on_ready: Callable[[str], None],
 ) -> None:
-    """Serve the page until it is interrupted; verdicts are stored before they are answered, so it may be killed.
+    """Serve the review page until interrupted. A verdict is stored before it is acknowledged.
 
     Args:
-        store: What is reviewed.
-        rule: How several people's verdicts are joined.
-        place: Where.
+        store: The store under review.
+        settings: How the verdicts of several people are combined.
+        address: Where to listen.
         blind: Whether everybody reviews without names.
-        tell: Says to the user where to go.
+        on_ready: Called with one line that says where to go.
     """
-    door = open_authenticator(place)
-    desk = ReviewService(store, rule, blind=blind)
-    count = desk.warm_up()
-    secure = place.certificate is not None
-    app = make_app(desk, door, local=place.is_local, secure=secure)
-    tell(
-        f"{count} nodules to review at {place.url}  (Ctrl-C ends it; every verdict is stored at once)"
-    )
+    authenticator = open_authenticator(address)
+    review = ReviewService(store, settings, blind=blind)
+    count = review.warm_up()
+    secure = address.certificate is not None
+    app = make_app(review, authenticator, local=address.is_local, secure=secure)
+    on_ready(f"{count} nodules to review at {address.url} (Ctrl-C stops it; verdicts are saved)")
     uvicorn.run(
         app,
-        host=place.host,
-        port=place.port,
+        host=address.host,
+        port=address.port,
         log_level="warning",
         access_log=False,
         server_header=False,
-        ssl_certfile=str(place.certificate) if place.certificate else None,
-        ssl_keyfile=str(place.key) if place.key else None,
-        # Never believe a header about where a request comes from
+        ssl_certfile=str(address.certificate) if address.certificate else None,
+        ssl_keyfile=str(address.key) if address.key else None,
+        # Never trust a header about where a request comes from
         proxy_headers=False,
     )

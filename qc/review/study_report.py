@@ -1,8 +1,9 @@
-"""A clinicians' study in figures: what each rater preferred, how sure that is, how far raters agree; Figure 3.
+"""Report of a clinicians' study (paper, Fig. 3): preferences, intervals and rater agreement.
 
-Shares carry Wilson's interval, kappas one from drawing patients anew (`qc.review.agreement`). Readers' masks have no order
-that means anything from nodule to nodule, so the question that counts is whether a rater chose the matte or any mask:
-its agreement is given as well. By chance alone the matte would be chosen once in as many nodules as there are options.
+Shares have Wilson intervals, kappas bootstrap intervals over patients (`qc.review.agreement`). The
+order of the readers' masks has no meaning from nodule to nodule, so agreement is reported twice:
+over all options, and over matte versus any mask. By chance the matte would be chosen in one of n
+nodules, n being the number of options.
 """
 
 import csv
@@ -22,27 +23,27 @@ from storage.reviews.verdicts import effective_verdicts, read_verdicts
 from storage.store import Store
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
-"""Okabe and Ito's, one a rater."""
+"""From the palette of Okabe and Ito, one per rater."""
 _MASK = "a reader's mask"
 
 
 @dataclass(frozen=True, slots=True)
 class Rater:
-    """One rater's answers."""
+    """One rater's choices."""
 
     name: str
     answers: Mapping[str, Verdict]
     """By nodule."""
 
     def share(self, option: str) -> Estimate:
-        """Give how often an option was chosen."""
+        """Return the share of nodules for which an option was chosen."""
         return wilson(
             sum(given.method == option for given in self.answers.values()), len(self.answers)
         )
 
     @property
     def median_seconds(self) -> float | None:
-        """How long a nodule took."""
+        """Median time per nodule, in seconds."""
         taken = sorted(
             given.seconds for given in self.answers.values() if given.seconds is not None
         )
@@ -51,7 +52,7 @@ class Rater:
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """All that a study gave."""
+    """The results of a study."""
 
     study: Study
     options: tuple[str, ...]
@@ -65,12 +66,12 @@ class StudyResult:
 
     @property
     def synthetic_count(self) -> int:
-        """How many scans are simulated."""
+        """Number of nodules whose CT is synthetic."""
         return sum(item.synthetic for item in self.study.items)
 
 
-def gather(store: Store, name: str) -> StudyResult:
-    """Read a study's answers as they stand; raises Refusal for a study that there is not."""
+def read_study_result(store: Store, name: str) -> StudyResult:
+    """Read a study's verdicts and summarise them; raise InputError if there is no such study."""
     study = read_study(store, name)
     said = {
         item.nodule_id: effective_verdicts(read_verdicts(store, item.nodule_id, name))
@@ -100,8 +101,8 @@ def gather(store: Store, name: str) -> StudyResult:
 
 
 def write_study_report(store: Store, name: str, folder: Path) -> str:
-    """Write report.md, shares.csv, answers.csv and figure.png; gives the report's text."""
-    result = gather(store, name)
+    """Write report.md, shares.csv, answers.csv and figure.png; return the report's text."""
+    result = read_study_result(store, name)
     folder.mkdir(parents=True, exist_ok=True)
     text = report_text(result)
     (folder / "report.md").write_text(text, encoding="utf-8")
@@ -112,20 +113,21 @@ def write_study_report(store: Store, name: str, folder: Path) -> str:
 
 
 def report_text(result: StudyResult) -> str:
-    """Say it in words and tables."""
+    """Return the report as Markdown."""
     study = result.study
     lines = [f"# Study {study.name}", ""]
     if result.synthetic_count:
         lines += [
-            f"**Stand-in data.** {result.synthetic_count} of {len(study.items)} scans are simulated.",
+            f"**Synthetic data.** {result.synthetic_count} of {len(study.items)} scans are synthetic.",
             "",
         ]
     lines += [
-        f"{len(study.items)} nodules, {len(result.raters)} of {study.raters} raters, {len(result.options)} options a"
-        f" nodule, blinded and shuffled (seed {study.seed}). By chance the matte would be chosen in"
+        f"{len(study.items)} nodules, {len(result.raters)} of {study.raters} raters,"
+        f" {len(result.options)} options per nodule, blinded and shuffled (seed {study.seed}). By"
+        " chance the matte would be chosen in"
         f" {100 / len(result.options):.0f} % of the nodules.",
         "",
-        "| rater | answered | " + " | ".join(result.options) + " | median s |",
+        "| rater | decided | " + " | ".join(result.options) + " | median s |",
         "| --- " * (len(result.options) + 3) + "|",
     ]
     for rater in result.raters:
@@ -136,7 +138,7 @@ def report_text(result: StudyResult) -> str:
         )
     lines += [
         "",
-        "Shares with Wilson's 95 % intervals.",
+        "Shares with 95 % Wilson intervals.",
         "",
         "| agreement | nodules | kappa |",
         "| --- | --- | --- |",
@@ -146,24 +148,23 @@ def report_text(result: StudyResult) -> str:
     for (first, second), kappa in result.matte_pairs.items():
         lines.append(f"| {first} and {second}, matte or mask | {kappa.nodules} | {_kappa(kappa)} |")
     if result.joint:
-        lines.append(
-            f"| everybody, all options (Fleiss) | {result.joint.nodules} | {_kappa(result.joint)} |"
-        )
+        joint = result.joint
+        lines.append(f"| all raters, all options (Fleiss) | {joint.nodules} | {_kappa(joint)} |")
     lines += [
         "",
-        "Kappa with the 95 % interval from drawing patients anew; 0 is what chance gives.",
+        "Kappa with 95 % confidence interval (bootstrap over patients); 0 is chance agreement.",
         "",
     ]
     return "\n".join(lines)
 
 
 def shares_csv(result: StudyResult) -> bytes:
-    """Write how often each rater chose each option, with intervals."""
+    """Return as CSV how often each rater chose each option, with intervals."""
     return _csv(_share_rows(result))
 
 
 def draw_shares(result: StudyResult) -> Figure:
-    """Draw how often each option was chosen, by rater, with intervals: the paper's Figure 3."""
+    """Draw how often each rater chose each option, with intervals (paper, Fig. 3)."""
     figure = Figure((7.2, 3.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / max(len(result.raters), 1)
@@ -199,7 +200,7 @@ def draw_shares(result: StudyResult) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     if result.synthetic_count:
-        axes.set_title("STAND-IN CT", loc="left", fontsize=9, color="#9a6b00", fontweight="bold")
+        axes.set_title("SYNTHETIC CT", loc="left", fontsize=9, color="#9a6b00", fontweight="bold")
     return figure
 
 

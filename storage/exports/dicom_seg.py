@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import highdicom as hd
-import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -145,12 +144,8 @@ def _segmentation(nodule: ReleasedNodule, sources: list[Dataset]) -> hd.seg.Segm
 
 
 def _volume(nodule: ReleasedNodule, frame_of_reference: str) -> hd.Volume:
-    """Return the matte on its lattice; highdicom's affine maps (z, y, x) indices to LPS."""
-    grid = nodule.grid
-    affine = np.eye(4)
-    affine[:3, :3] = (np.asarray(grid.axes_lps) * np.asarray(grid.spacing_mm)[:, None]).T
-    affine[:3, 3] = grid.origin_lps_mm
-    return hd.Volume(nodule.matte, affine, "PATIENT", frame_of_reference)
+    """Return the matte with its position; highdicom's affine maps (z, y, x) indices to LPS."""
+    return hd.Volume(nodule.matte, nodule.grid.affine, "PATIENT", frame_of_reference)
 
 
 def _description(nodule: ReleasedNodule) -> hd.seg.SegmentDescription:

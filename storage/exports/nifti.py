@@ -28,12 +28,9 @@ def nifti_files(nodule: ReleasedNodule) -> dict[str, bytes]:
 
 
 def affine_ras(grid: Grid) -> NDArray[np.float64]:
-    """Return the affine from voxel indices (x, y, z) to NIfTI's world: right, anterior, superior, in mm."""
-    affine = np.eye(4)
-    # Columns are the steps along x, y and z, so the axes are reversed from (z, y, x).
-    affine[:3, :3] = (np.asarray(grid.axes_lps) * np.asarray(grid.spacing_mm)[:, None])[::-1].T
-    affine[:3, 3] = grid.origin_lps_mm
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    """Return the map from voxel indices (x, y, z) to NIfTI's RAS space (right, anterior, superior)."""
+    lps_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return lps_to_ras @ grid.affine[:, [2, 1, 0, 3]]
 
 
 def _nifti(values: NDArray[Any], grid: Grid, note: str) -> bytes:

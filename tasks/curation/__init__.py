@@ -1,1 +1,1 @@
-"""The steps of one nodule, in order: plan, preprocess, solve, write."""
+"""The steps of curation, in order: plan, preprocess, solve, write."""

@@ -1,4 +1,4 @@
-"""The record that a nodule's way through the stages leaves: where it is, how long each stage took, how it ended."""
+"""The context of a nodule that is being curated: its stage, times and outcome."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ from storage.store import Store, open_store
 
 logger = logging.getLogger("halosign")
 
-_PACKAGES = (
+_RECORDED_PACKAGES = (
     "halosign",
     "numpy",
     "scipy",
@@ -42,7 +42,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class CurationJob:
-    """What all nodules of a run share; travels with each."""
+    """What all nodules of a run share; sent to the workers with each."""
 
     source: SourceSpec
     store_url: str
@@ -51,10 +51,10 @@ class CurationJob:
 
 @dataclass(slots=True)
 class NoduleContext:
-    """One nodule under way on one worker."""
+    """One nodule that is being curated on one worker."""
 
     nodule: Nodule
-    order: CurationJob
+    job: CurationJob
     inputs: JsonObject = field(default_factory=dict)
     stage: str = "scan"
     seconds: dict[str, float] = field(default_factory=dict)
@@ -67,33 +67,35 @@ class NoduleContext:
     digest: str | None = None
     synthetic: bool = False
     already_stored: bool = False
-    """True where the store holds the very case that would be computed."""
+    """True where the store has the case that would be computed."""
     stored_bytes: int = 0
     unknown_voxels: int = 0
     patch_voxels: int = 0
     state: State = "failed"
     reason: str = ""
     transient: bool = False
+    """True where the failure may disappear on a retry."""
 
     @property
     def store(self) -> Store:
         """The store to write to."""
-        return _store(self.order.store_url)
+        return _store(self.job.store_url)
 
     @property
     def source(self) -> Source:
         """The source to read from."""
-        return open_source(self.order.source)
+        return open_source(self.job.source)
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe to follow."""
-        return self.order.recipe
+        """The recipe of the job."""
+        return self.job.recipe
 
     @contextmanager
-    def at(self, stage: str) -> Iterator[None]:
-        """Note the stage and its wall time."""
-        self.stage, begin = stage, time.perf_counter()
+    def timed_stage(self, stage: str) -> Iterator[None]:
+        """Enter a stage, and record and log its wall time on exit."""
+        self.stage = stage
+        begin = time.perf_counter()
         try:
             yield
         finally:
@@ -105,7 +107,7 @@ class NoduleContext:
 
     @property
     def outcome(self) -> Outcome:
-        """The small record that goes back to the client and into the store."""
+        """The outcome as it is returned to the client and written to the store."""
         return Outcome(
             nodule_id=self.nodule.id,
             patient_id=self.nodule.patient_id,
@@ -126,56 +128,73 @@ class NoduleContext:
 
 
 @contextmanager
-def nodule_context(nodule: Nodule, order: CurationJob) -> Iterator[NoduleContext]:
-    """Follow one nodule: whatever happens inside ends as an outcome in the store and costs no other nodule."""
-    record = NoduleContext(nodule, order)
+def nodule_context(nodule: Nodule, job: CurationJob) -> Iterator[NoduleContext]:
+    """Turn whatever happens to one nodule into an outcome in the store.
+
+    Invalid input (InputError) becomes `refused` and any other exception `failed`; neither is
+    raised, so that no nodule affects another.
+
+    Args:
+        nodule: The nodule to curate.
+        job: What it shares with the other nodules of the run.
+
+    Yields:
+        The context, whose `outcome` is final once the block has ended.
+    """
+    context = NoduleContext(nodule, job)
     try:
-        record.inputs = input_fingerprint(nodule, order)
-        yield record
-        record.state = "done"
-        if record.already_stored:
-            _recall(record)
-    except InputError as refusal:
-        record.state, record.reason = "refused", str(refusal)
+        context.inputs = input_fingerprint(nodule, job)
+        yield context
+        context.state = "done"
+        if context.already_stored:
+            _restore_statistics(context)
+    except InputError as error:
+        context.state = "refused"
+        context.reason = str(error)
     except Exception as error:
         logger.exception(
             "nodule %s failed at stage %s",
             nodule.id,
-            record.stage,
-            extra={"nodule": nodule.id, "stage": record.stage},
+            context.stage,
+            extra={"nodule": nodule.id, "stage": context.stage},
         )
-        record.reason = f"{type(error).__name__}: {error}"
-        record.transient = isinstance(error, UnavailableError | ConnectionError | TimeoutError)
-    _remember(record)
+        context.reason = f"{type(error).__name__}: {error}"
+        context.transient = isinstance(error, UnavailableError | ConnectionError | TimeoutError)
+    _write_outcome(context)
 
 
-def input_fingerprint(nodule: Nodule, order: CurationJob) -> JsonObject:
-    """Describe cheaply what would be computed, so that a later run can tell whether anything changed."""
-    fingerprint = open_source(order.source).fingerprint(
-        nodule, padding_slices=order.recipe.crop.padding_slices
-    )
+def input_fingerprint(nodule: Nodule, job: CurationJob) -> JsonObject:
+    """Return a description of the inputs of a case, computed without reading pixels.
+
+    A later run compares it with its own to find out whether anything changed.
+    """
+    padding_slices = job.recipe.crop.padding_slices
+    fingerprint = open_source(job.source).fingerprint(nodule, padding_slices=padding_slices)
     return {
         "stamp": fingerprint,
-        "recipe": _content_key(order.recipe),
+        "recipe": _content_key(job.recipe),
         "algorithm": ALGORITHM_VERSION,
     }
 
 
-def _recall(record: NoduleContext) -> None:
-    """Keep what is known of how the stored case was made; this time nothing was computed."""
-    before = find_outcome(record.store, record.nodule.id)
-    if before is not None and before.digest == record.digest:
-        record.seconds, record.stored_bytes = before.seconds, before.stored_bytes
-        record.unknown_voxels, record.patch_voxels = before.unknown_voxels, before.patch_voxels
+def _restore_statistics(context: NoduleContext) -> None:
+    """Copy times and sizes from the outcome of the run that computed the stored case."""
+    previous = find_outcome(context.store, context.nodule.id)
+    if previous is not None and previous.digest == context.digest:
+        context.seconds = previous.seconds
+        context.stored_bytes = previous.stored_bytes
+        context.unknown_voxels = previous.unknown_voxels
+        context.patch_voxels = previous.patch_voxels
 
 
-def _remember(record: NoduleContext) -> None:
+def _write_outcome(context: NoduleContext) -> None:
     try:
-        write_outcome(record.store, record.outcome)
+        write_outcome(context.store, context.outcome)
     except StoreError as error:
-        # The client hears of it through the returned outcome; the store does not take it now.
-        record.state, record.reason = "failed", f"{type(error).__name__}: {error}"
-        record.transient = isinstance(error, UnavailableError)
+        # The store cannot be told, so only the outcome returned to the client says so.
+        context.state = "failed"
+        context.reason = f"{type(error).__name__}: {error}"
+        context.transient = isinstance(error, UnavailableError)
 
 
 @lru_cache(maxsize=8)
@@ -190,4 +209,4 @@ def _store(url: str) -> Store:
 
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _PACKAGES}
+    return {name: version(name) for name in _RECORDED_PACKAGES}

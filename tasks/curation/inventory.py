@@ -1,10 +1,10 @@
-"""What a source holds."""
+"""The inventory of a source."""
 
 from storage.sources.base import Inventory
 from storage.sources.registry import open_source
 from tasks.curation.context import CurationJob
 
 
-def take_inventory(order: CurationJob, patients: frozenset[str] | None) -> Inventory:
-    """List the nodules to curate and those left out, all or of some patients."""
-    return open_source(order.source).inventory(readers=order.recipe.readers, patients=patients)
+def take_inventory(job: CurationJob, patients: frozenset[str] | None) -> Inventory:
+    """List the nodules to curate and the excluded ones, of all patients or of some."""
+    return open_source(job.source).inventory(readers=job.recipe.readers, patients=patients)

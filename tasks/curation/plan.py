@@ -1,4 +1,4 @@
-"""What would run, and why: every nodule of a source held against what the store knows of it."""
+"""Planning of a run: each nodule of a source compared with its latest outcome in the store."""
 
 import statistics
 from collections.abc import Iterator
@@ -13,134 +13,170 @@ from tasks.curation.context import CurationJob, input_fingerprint
 
 TYPICAL_SECONDS = 3.0
 TYPICAL_BYTES = 2_500_000
-"""Of one nodule, where the store has none to go by: medians over real nodules on one core."""
-LARGEST_PATCH_VOXELS, LARGEST_UNKNOWN_VOXELS = 4_500_000, 150_000
-"""Of any nodule of LIDC-IDRI: a nodule that was never seen is expected to be no larger."""
+"""Of one nodule, where the store has no finished ones: medians over real nodules on one core."""
+LARGEST_PATCH_VOXELS = 4_500_000
+LARGEST_UNKNOWN_VOXELS = 150_000
+"""Of any nodule of LIDC-IDRI; the size that is assumed for a nodule that was not computed
+before."""
 PROCESS_BYTES = 500_000_000
-PREPARING_BYTES_PER_VOXEL, SOLVING_BYTES_PER_VOXEL, SOLVING_BYTES_PER_UNKNOWN_VOXEL = 150, 30, 4_500
-"""What a worker holds at most: its libraries, and for a patch either what resampling and the trimap take or what the
-solvers build. `python -m benchmarks.memory` holds them against what whole nodules took."""
+PREPROCESS_BYTES_PER_VOXEL = 150
+SOLVE_BYTES_PER_VOXEL = 30
+SOLVE_BYTES_PER_UNKNOWN_VOXEL = 4_500
+"""Peak memory of a worker: its libraries, and for a patch the larger of what preprocessing and what
+the solvers allocate. `python -m benchmarks.memory` compares them with measurements of whole
+nodules."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """What is to be done with one nodule."""
+    """Whether one nodule is to be computed, and why."""
 
     nodule: Nodule
     compute: bool
     reason: str
-    before: Outcome | None
-    """What the store knew, in brief."""
+    previous: Outcome | None
+    """Its latest outcome in the store, without inputs and versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would do."""
 
-    choices: tuple[PlannedAction, ...]
+    actions: tuple[PlannedAction, ...]
     exclusions: tuple[Exclusion, ...]
     expected_seconds: float
-    """Of one worker."""
+    """On one worker."""
     expected_bytes: float
-    going_by: int
-    """Finished nodules that the expectation stands on; 0 means typical values."""
+    finished_nodules: int
+    """Number of finished nodules that the estimates are medians of; 0 where typical values are
+    used."""
     expected_peak_bytes: float = 0.0
-    """Most memory that one worker needs, working on one nodule at a time; 0 where nothing is to be computed."""
+    """Peak memory of one worker that computes one nodule at a time; 0 where nothing is to be
+    computed."""
 
     @property
     def to_compute(self) -> tuple[Nodule, ...]:
-        """The nodules that will be computed."""
-        return tuple(choice.nodule for choice in self.choices if choice.compute)
+        """The nodules to compute."""
+        return tuple(action.nodule for action in self.actions if action.compute)
 
     @property
-    def kept(self) -> tuple[Outcome, ...]:
-        """The outcomes that stand."""
+    def unchanged(self) -> tuple[Outcome, ...]:
+        """The latest outcomes of the nodules that are not computed again."""
         return tuple(
-            choice.before for choice in self.choices if choice.before and not choice.compute
+            action.previous for action in self.actions if action.previous and not action.compute
         )
 
 
-def make_plan(store: Store | None, order: CurationJob, inventory: Inventory) -> Plan:
-    """Decide for every nodule of a survey; without a store all is new. Asks the store of those nodules only."""
+def make_plan(store: Store | None, job: CurationJob, inventory: Inventory) -> Plan:
+    """Decide for every nodule whether to compute it, and estimate time, size and memory.
 
-    def choose(nodule: Nodule) -> PlannedAction:
-        choice = plan_nodule(
-            store, order, nodule, find_outcome(store, nodule.id) if store else None
-        )
-        return replace(choice, before=choice.before.brief) if choice.before else choice
+    Args:
+        store: Read by key, for the nodules of the inventory only; None where there is no store yet.
+        job: The source and the recipe.
+        inventory: The nodules of the source.
 
-    choices = tuple(map_concurrently(choose, inventory.nodules))
-    finished = [choice.before for choice in choices if choice.before and choice.before.stored_bytes]
-    seconds = (
-        statistics.median(sum(o.seconds.values()) for o in finished)
-        if finished
-        else TYPICAL_SECONDS
+    Returns:
+        One action per nodule, in the order of the inventory, with the estimates.
+    """
+
+    def plan_one(nodule: Nodule) -> PlannedAction:
+        previous = find_outcome(store, nodule.id) if store else None
+        action = plan_nodule(store, job, nodule, previous)
+        return replace(action, previous=previous.brief) if previous else action
+
+    actions = tuple(map_concurrently(plan_one, inventory.nodules))
+    known = [action.previous for action in actions if action.previous]
+    finished = [outcome for outcome in known if outcome.stored_bytes]
+    seconds: float = TYPICAL_SECONDS
+    size: float = TYPICAL_BYTES
+    if finished:
+        seconds = statistics.median(sum(outcome.seconds.values()) for outcome in finished)
+        size = statistics.median(outcome.stored_bytes for outcome in finished)
+    to_compute = [action for action in actions if action.compute]
+    return Plan(
+        actions,
+        inventory.exclusions,
+        expected_seconds=len(to_compute) * seconds,
+        expected_bytes=len(to_compute) * size,
+        finished_nodules=len(finished),
+        expected_peak_bytes=max((_peak_bytes(a.previous) for a in to_compute), default=0.0),
     )
-    size = statistics.median(o.stored_bytes for o in finished) if finished else TYPICAL_BYTES
-    todo = sum(choice.compute for choice in choices)
-    peak = max((_peak_of(choice.before) for choice in choices if choice.compute), default=0.0)
-    return Plan(choices, inventory.exclusions, todo * seconds, todo * size, len(finished), peak)
 
 
 def expected_peak_bytes(patch_voxels: int, unknown_voxels: int) -> float:
-    """Give the most memory that a process needs to take one nodule the whole way."""
-    preparing = PREPARING_BYTES_PER_VOXEL * patch_voxels
-    solving = (
-        SOLVING_BYTES_PER_VOXEL * patch_voxels + SOLVING_BYTES_PER_UNKNOWN_VOXEL * unknown_voxels
-    )
-    return PROCESS_BYTES + max(preparing, solving)
+    """Return the expected peak memory of a process that computes one nodule, in bytes.
+
+    Args:
+        patch_voxels: Voxels of the isotropic patch.
+        unknown_voxels: Those of them that the trimap leaves unknown.
+    """
+    preprocess = PREPROCESS_BYTES_PER_VOXEL * patch_voxels
+    solve = SOLVE_BYTES_PER_VOXEL * patch_voxels + SOLVE_BYTES_PER_UNKNOWN_VOXEL * unknown_voxels
+    return PROCESS_BYTES + max(preprocess, solve)
 
 
-def _peak_of(before: Outcome | None) -> float:
-    """Go by the nodule's own size where it was solved before, else by the largest there is."""
-    if before is None or not before.patch_voxels:
+def _peak_bytes(previous: Outcome | None) -> float:
+    """Use the size of the nodule where it was computed before, else that of the largest nodule."""
+    if previous is None or not previous.patch_voxels:
         return expected_peak_bytes(LARGEST_PATCH_VOXELS, LARGEST_UNKNOWN_VOXELS)
-    return expected_peak_bytes(before.patch_voxels, before.unknown_voxels)
+    return expected_peak_bytes(previous.patch_voxels, previous.unknown_voxels)
 
 
 def plan_nodule(
-    store: Store | None, order: CurationJob, nodule: Nodule, before: Outcome | None
+    store: Store | None, job: CurationJob, nodule: Nodule, previous: Outcome | None
 ) -> PlannedAction:
-    """Decide for one nodule, given what the store knew of it."""
-    if store is None or before is None:
-        return PlannedAction(nodule, True, "new: the store has no outcome of it", before)
-    if before.state == "failed":
-        return PlannedAction(
-            nodule, True, f"failed before at stage {before.stage}: {before.reason}", before
-        )
-    changes = list(_changes(before.inputs, input_fingerprint(nodule, order)))
+    """Decide whether to compute one nodule.
+
+    Args:
+        store: Asked whether the case of a nodule that is done still exists.
+        job: The source and the recipe.
+        nodule: The nodule.
+        previous: Its latest outcome in the store; None where it has none.
+
+    Returns:
+        The decision with its reason.
+    """
+    if store is None or previous is None:
+        return PlannedAction(nodule, True, "new: not in this store", previous)
+    if previous.state == "failed":
+        reason = f"failed at stage {previous.stage} in an earlier run: {previous.reason}"
+        return PlannedAction(nodule, True, reason, previous)
+    changes = list(_changes(previous.inputs, input_fingerprint(nodule, job)))
     if changes:
-        return PlannedAction(nodule, True, "; ".join(changes), before)
-    if before.state == "refused":
-        return PlannedAction(
-            nodule, False, f"refused before, and nothing changed since: {before.reason}", before
+        return PlannedAction(nodule, True, "; ".join(changes), previous)
+    if previous.state == "refused":
+        reason = f"invalid input, unchanged since: {previous.reason}"
+        return PlannedAction(nodule, False, reason, previous)
+    if not is_done(store, nodule.id, str(previous.digest)):
+        return PlannedAction(nodule, True, "its case is missing from the store", previous)
+    return PlannedAction(nodule, False, "up to date: same source, recipe and algorithm", previous)
+
+
+def record_exclusions(store: Store, exclusions: tuple[Exclusion, ...]) -> None:
+    """Write an outcome for each excluded nodule, where the store does not have it yet."""
+    for exclusion in exclusions:
+        outcome = Outcome(
+            exclusion.nodule_id, exclusion.patient_id, "refused", SELECTION, exclusion.reason
         )
-    if not is_done(store, nodule.id, str(before.digest)):
-        return PlannedAction(nodule, True, "the store has lost its case", before)
-    return PlannedAction(nodule, False, "done: same source, recipe and algorithm", before)
-
-
-def exclude(store: Store, exclusions: tuple[Exclusion, ...]) -> None:
-    """Record the nodules that the selection leaves out, each with its reason."""
-    for one in exclusions:
-        outcome = Outcome(one.nodule_id, one.patient_id, "refused", SELECTION, one.reason)
-        if find_outcome(store, one.nodule_id) != outcome:
+        if find_outcome(store, exclusion.nodule_id) != outcome:
             write_outcome(store, outcome)
 
 
-def _changes(before: dict[str, object], now: dict[str, object]) -> Iterator[str]:
-    if before.get("algorithm") != now["algorithm"]:
-        yield f"the algorithm changed: version {before.get('algorithm')} -> {ALGORITHM_VERSION}"
-    yield from (
-        f"the recipe changed: {line}" for line in _differences(before.get("recipe"), now["recipe"])
-    )
-    if before.get("stamp") != now["stamp"]:
+def _changes(previous: dict[str, object], current: dict[str, object]) -> Iterator[str]:
+    """Yield the differences between two input fingerprints, in words."""
+    if previous.get("algorithm") != current["algorithm"]:
+        yield f"the algorithm changed: version {previous.get('algorithm')} -> {ALGORITHM_VERSION}"
+    for line in _differences(previous.get("recipe"), current["recipe"]):
+        yield f"the recipe changed: {line}"
+    if previous.get("stamp") != current["stamp"]:
         yield "the source's files or annotations changed"
 
 
-def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(before.keys() | now.keys()):
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    elif before != now:
-        yield f"{name} {before} -> {now}"
+def _differences(previous: object, current: object, name: str = "") -> Iterator[str]:
+    """Yield the values that differ between two nested mappings, by dotted name."""
+    if isinstance(previous, dict) and isinstance(current, dict):
+        for key in sorted(previous.keys() | current.keys()):
+            dotted = f"{name}.{key}".lstrip(".")
+            yield from _differences(previous.get(key), current.get(key), dotted)
+    elif previous != current:
+        yield f"{name} {previous} -> {current}"

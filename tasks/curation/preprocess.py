@@ -8,40 +8,40 @@ from storage.cases.case import case_digest, is_done
 from tasks.curation.context import NoduleContext
 
 
-def read_scan(record: NoduleContext) -> Patch:
-    """Read the slices that the nodule needs and name the case; notes whether the store holds it already."""
-    with record.at("scan"):
-        reading = record.source.read(
-            record.nodule, padding_slices=record.recipe.crop.padding_slices
+def read_scan(context: NoduleContext) -> Patch:
+    """Read the slices of a nodule, and check whether the store has the case of that content."""
+    with context.timed_stage("scan"):
+        reading = context.source.read(
+            context.nodule, padding_slices=context.recipe.crop.padding_slices
         )
-        record.digest = case_digest(reading.content_sha256, record.recipe)
-        record.synthetic = reading.synthetic
-        record.provenance = reading.provenance
-        record.already_stored = is_done(record.store, record.nodule.id, record.digest)
+        context.digest = case_digest(reading.content_sha256, context.recipe)
+        context.synthetic = reading.synthetic
+        context.provenance = reading.provenance
+        context.already_stored = is_done(context.store, context.nodule.id, context.digest)
         return reading.patch
 
 
-def crop(record: NoduleContext, scan: Patch) -> Patch:
-    """Cut the window around the nodule."""
-    with record.at("crop"):
-        return crop_to_nodule(scan, record.recipe.crop)
+def crop(context: NoduleContext, scan: Patch) -> Patch:
+    """Crop the window around the nodule."""
+    with context.timed_stage("crop"):
+        return crop_to_nodule(scan, context.recipe.crop)
 
 
-def resample(record: NoduleContext, patch: Patch) -> Patch:
-    """Bring the patch to isotropic voxels."""
-    with record.at("resample"):
-        return resample_patch(patch, record.recipe.resample)
+def resample(context: NoduleContext, patch: Patch) -> Patch:
+    """Resample the patch to isotropic voxels."""
+    with context.timed_stage("resample"):
+        return resample_patch(patch, context.recipe.resample)
 
 
-def draw_trimap(record: NoduleContext, patch: Patch) -> Trimap:
+def draw_trimap(context: NoduleContext, patch: Patch) -> Trimap:
     """Label known foreground, known background and the unknown band."""
-    with record.at("trimap"):
+    with context.timed_stage("trimap"):
         trimap = build_trimap(
             patch.readers,
             patch.valid,
             spacing_mm=patch.grid.spacing_mm,
-            parameters=record.recipe.trimap,
+            parameters=context.recipe.trimap,
         )
-        record.unknown_voxels = int((trimap.labels == UNKNOWN).sum())
-        record.patch_voxels = trimap.labels.size
+        context.unknown_voxels = int((trimap.labels == UNKNOWN).sum())
+        context.patch_voxels = trimap.labels.size
         return trimap

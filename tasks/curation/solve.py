@@ -1,4 +1,4 @@
-"""The eight mattes of a nodule, and how good each looks without a truth to hold it against."""
+"""The eight mattes of a nodule, and the metrics by which they are ranked without a ground truth."""
 
 import math
 from dataclasses import asdict
@@ -17,59 +17,59 @@ from matting.measures.candidates import (
     rank,
 )
 from matting.measures.metrics import mean_absolute_error
-from matting.solvers.region import to_intensity
+from matting.solvers.solve_domain import to_intensity
 from storage.records import CandidateScores, SolverReport
 from tasks.curation.context import NoduleContext
 
 
-def solve_eight(record: NoduleContext, patch: Patch, trimap: Trimap) -> dict[str, Solution]:
-    """Estimate the eight mattes; refuses where none of them converged."""
-    with record.at("solve"):
+def estimate_mattes(context: NoduleContext, patch: Patch, trimap: Trimap) -> dict[str, Solution]:
+    """Estimate the eight mattes; raises InputError where none of them converged."""
+    with context.timed_stage("solve"):
         solutions = estimate_alphas(
             patch.image_hu,
             trimap.labels,
             spacing_mm=patch.grid.spacing_mm,
             methods=METHODS,
-            parameters=record.recipe.parameters,
+            parameters=context.recipe.parameters,
         )
-        record.reports = {name: _report(solution) for name, solution in solutions.items()}
+        context.reports = {name: _report(solution) for name, solution in solutions.items()}
         if not any(solution.converged for solution in solutions.values()):
             raise InputError(
-                "no method gave a matte",
+                "no method converged",
                 got="; ".join(
                     f"{name}: {solution.status.value}" for name, solution in solutions.items()
                 ),
-                expected="at least one that converged",
-                remedy="Look at the image and the masks of this nodule.",
+                expected="at least one matte",
+                remedy="Check the image and the masks of this nodule.",
             )
         return solutions
 
 
 def score_candidates(
-    record: NoduleContext, patch: Patch, trimap: Trimap, solutions: dict[str, Solution]
+    context: NoduleContext, patch: Patch, trimap: Trimap, solutions: dict[str, Solution]
 ) -> None:
-    """Note the candidate figures and, on simulated scans, the errors against the known alpha."""
-    with record.at("judge"):
+    """Compute candidate metrics, ranking and, on synthetic scans, errors against known alpha."""
+    with context.timed_stage("judge"):
         unknown = trimap.labels == UNKNOWN
-        intensity = to_intensity(patch.image_hu, record.recipe.solver.intensity_range_hu)
-        figures = candidate_metrics(
+        intensity = to_intensity(patch.image_hu, context.recipe.solver.intensity_range_hu)
+        metrics = candidate_metrics(
             solutions, intensity, unknown, patch.readers, spacing_mm=patch.grid.spacing_mm
         )
         pairs = pairwise_differences(solutions, unknown)
-        record.scores = CandidateScores(
-            methods={figure.method: _rounded(figure) for figure in figures},
+        context.scores = CandidateScores(
+            methods={one.method: _rounded(one) for one in metrics},
             differences={
                 f"{pair.first}|{pair.second}": round(pair.difference, 6) for pair in pairs
             },
             tied=tuple((pair.first, pair.second) for pair in pairs if pair.tied),
-            ranking=tuple(rank(figures)),
+            ranking=tuple(rank(metrics)),
         )
         if patch.known_alpha is not None:
-            record.errors = _errors(patch, trimap, solutions)
+            context.errors = _errors(patch, trimap, solutions)
 
 
-def _rounded(figure: CandidateMetrics) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in asdict(figure).items() if name != "method"}
+def _rounded(metrics: CandidateMetrics) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in asdict(metrics).items() if name != "method"}
 
 
 def _report(solution: Solution) -> SolverReport:
@@ -84,7 +84,7 @@ def _report(solution: Solution) -> SolverReport:
 
 
 def _errors(patch: Patch, trimap: Trimap, solutions: dict[str, Solution]) -> dict[str, float]:
-    """Mean absolute error in the unknown region against the known alpha: mattes that converged, then trivial rows."""
+    """Return the mean absolute error over unknown voxels, of converged mattes and baselines."""
     truth = np.asarray(patch.known_alpha, np.float64)
     region = trimap.labels == UNKNOWN
     mattes = {name: solution.alpha for name, solution in solutions.items() if solution.converged}

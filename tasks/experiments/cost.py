@@ -25,7 +25,7 @@ from storage.results.experiments import cost_id, find_cost, write_cost
 from storage.store import Store
 from tasks.memory import peak_bytes
 
-PASSES, ENOUGH_S = 7, 20.0
+MAX_PASSES, TIMING_LIMIT_S = 7, 20.0
 """So many passes are timed, or as many as this allows, and never fewer than three."""
 _MB = 1e6
 
@@ -133,7 +133,7 @@ def _peak_mb(network: Any, image: Tensor) -> float:
 def _latency(network: Any, image: Tensor) -> tuple[float, int]:
     """Give the median seconds of a pass, and of how many."""
     seconds: list[float] = []
-    while len(seconds) < 3 or (len(seconds) < PASSES and sum(seconds) < ENOUGH_S):
+    while len(seconds) < 3 or (len(seconds) < MAX_PASSES and sum(seconds) < TIMING_LIMIT_S):
         begin = time.perf_counter()
         _pass(network, image)
         seconds.append(time.perf_counter() - begin)

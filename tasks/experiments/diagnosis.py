@@ -40,7 +40,7 @@ from tasks.learning.train import intensity_range
 
 DIAGNOSIS_VERSION = 1
 """Raised whenever the same settings give other scores than before."""
-UNDECIDED = 3.0
+INDETERMINATE_RATING = 3.0
 """Mean rating that is neither benign nor malignant."""
 MASKS, RELEASED, HU_LINEAR, VOLUME = (
     ("Mean", "Rand", "Overlap", "Union"),
@@ -57,7 +57,7 @@ _RAND = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class DiagnosisProgress:
     """How far a diagnosis is."""
 
     what: str
@@ -71,7 +71,7 @@ def diagnose(
     settings: DiagnosisSettings,
     *,
     device: str = "auto",
-    after: Callable[[Progress], None] = lambda _: None,
+    after: Callable[[DiagnosisProgress], None] = lambda _: None,
 ) -> list[DiagnosisRow]:
     """Train and test classifiers on each input; runs that are stored are not repeated.
 
@@ -87,7 +87,8 @@ def diagnose(
     Raises:
         InputError: The release has no ratings, or too few nodules of a kind; the device is not there.
     """
-    reader, store = ReleaseReader(release), release.store
+    reader = ReleaseReader(release)
+    store = release.store
     place = pick_device(device)
     set_num_threads()
     prefix = diagnosis_prefix(release.version, diagnosis_id_of(release, settings))
@@ -121,7 +122,7 @@ def diagnose(
                     write_run_scores(store, prefix, backbone, name, seed, run)
                 runs.append(run)
                 done += 1
-                after(Progress(f"{backbone} {name} seed {seed}", done, total))
+                after(DiagnosisProgress(f"{backbone} {name} seed {seed}", done, total))
             rows += rows_of(backbone, name, settings.seeds, nodules, runs)
     return [*rows, volume_row(nodules)]
 
@@ -185,7 +186,7 @@ def _prepare(
     store: Store,
     prefix: str,
     settings: DiagnosisSettings,
-    after: Callable[[Progress], None],
+    after: Callable[[DiagnosisProgress], None],
 ) -> tuple[RatedNodule, ...]:
     """Read every rated nodule once and store its inputs, so that no restart reads cases again."""
     rated = _rated(reader)
@@ -196,10 +197,12 @@ def _prepare(
         if inputs is not None:
             volume_mm3 = _volume_mm3(reader, nodule_id)
             patient = reader.member(nodule_id).patient_id
-            nodules.append(RatedNodule(nodule_id, patient, rating, rating > UNDECIDED, volume_mm3))
+            nodules.append(
+                RatedNodule(nodule_id, patient, rating, rating > INDETERMINATE_RATING, volume_mm3)
+            )
             for name, cube in inputs.items():
                 cubes[name].append(cube.astype(np.float16))
-        after(Progress(nodule_id, place + 1, len(rated)))
+        after(DiagnosisProgress(nodule_id, place + 1, len(rated)))
     _check_kinds(reader, nodules)
     write_inputs(store, prefix, nodules, ((name, np.stack(cubes.pop(name))) for name in INPUTS))
     return tuple(nodules)
@@ -263,7 +266,7 @@ def _rated(reader: ReleaseReader) -> dict[str, float]:
             expected="what readers rated: LIDC's annotations have it, a table of files may in a column `malignancy`",
             remedy="Add the column, e.g. 5 4 4 3, curate and publish again.",
         )
-    return {nodule_id: mean for nodule_id, mean in means.items() if mean != UNDECIDED}
+    return {nodule_id: mean for nodule_id, mean in means.items() if mean != INDETERMINATE_RATING}
 
 
 def _check_kinds(reader: ReleaseReader, nodules: list[RatedNodule]) -> None:

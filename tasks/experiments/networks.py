@@ -33,7 +33,7 @@ class Network:
         return measured_nodules(reader, at_most if self.training == AS_ASKED else None)
 
 
-def partitions_of(release: Release, number: int) -> dict[int, ReleaseReader]:
+def open_partitions(release: Release, number: int) -> dict[int, ReleaseReader]:
     """Return a reader for each partition of a release that has nodules to measure on.
 
     Raises:
@@ -51,12 +51,12 @@ def partitions_of(release: Release, number: int) -> dict[int, ReleaseReader]:
     return found
 
 
-def pairs(recipe: Recipe) -> list[tuple[str, bool]]:
+def table_2_variants(recipe: Recipe) -> list[tuple[str, bool]]:
     """Name the variants of Table 2, each with auxiliary masks and without."""
     return list(product(recipe.evaluation.variants, (True, False)))
 
 
-def same_as(variant: str, auxiliary: bool) -> tuple[str, bool]:
+def equivalent_network(variant: str, auxiliary: bool) -> tuple[str, bool]:
     """Give the one that stands for a network: without masks, 3dmm and 3dmm-m are the same."""
     return ("3dmm", False) if (variant, auxiliary) == ("3dmm-m", False) else (variant, auxiliary)
 
@@ -64,9 +64,11 @@ def same_as(variant: str, auxiliary: bool) -> tuple[str, bool]:
 def trainings(release: Release, recipe: Recipe, device: str) -> Iterator[TrainingJob]:
     """Give the trainings of Table 2, one partition after the other; one without a train split is left out."""
     number = min(recipe.evaluation.trained_partitions, recipe.evaluation.partitions)
-    for partition, reader in partitions_of(release, number).items():
+    for partition, reader in open_partitions(release, number).items():
         if "train" in reader.splits.values():
-            for variant, auxiliary in dict.fromkeys(same_as(*pair) for pair in pairs(recipe)):
+            for variant, auxiliary in dict.fromkeys(
+                equivalent_network(*pair) for pair in table_2_variants(recipe)
+            ):
                 yield TrainingJob(release, variant, auxiliary, recipe.training, device, partition)
 
 
@@ -98,7 +100,7 @@ def not_trained(release: Release, recipe: Recipe) -> list[str]:
     ]
 
 
-def scores_of(
+def network_scores(
     store: Store, network: Network, readers: dict[int, ReleaseReader], at_most: int | None
 ) -> dict[int, list[Score]]:
     """Read a network's scores on the nodules that count, by partition; one that was not measured there is left out."""
@@ -112,7 +114,7 @@ def scores_of(
     return scores
 
 
-def scores_of_methods(store: Store, readers: dict[int, ReleaseReader]) -> dict[int, list[Score]]:
+def method_scores(store: Store, readers: dict[int, ReleaseReader]) -> dict[int, list[Score]]:
     """Read the scores of the methods and the trivial mattes on every partition's test split."""
     return {
         k: read_nodule_scores(store, reader.version, METHOD_SCORES, reader.nodules("test"))

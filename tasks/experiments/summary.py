@@ -20,22 +20,22 @@ from tasks.experiments.cost import device_name
 from tasks.experiments.networks import (
     AS_ASKED,
     Network,
+    equivalent_network,
     find_networks,
-    pairs,
-    partitions_of,
-    same_as,
-    scores_of,
-    scores_of_methods,
+    method_scores,
+    network_scores,
+    open_partitions,
+    table_2_variants,
 )
-from tasks.experiments.tables import average
+from tasks.experiments.tables import average_scores
 
-NO_MATTER = ("at_once", "precision", "compiled", "look_every", "seed")
+IGNORED_SETTINGS = ("at_once", "precision", "compiled", "look_every", "seed")
 """Settings of a training that make it no smaller than the paper's."""
 
 
 def check_experiments(release: Release, recipe: Recipe, device: str) -> None:
-    """Refuse what cannot be tried: nothing to measure on, a name that is no path, no such device."""
-    partitions_of(release, recipe.evaluation.partitions)
+    """Raise InputError without nodules to measure on, for an invalid name of the recipe, and without the device."""
+    open_partitions(release, recipe.evaluation.partitions)
     experiment_prefix(release.version, recipe.name)
     pick_device(device)
 
@@ -43,10 +43,10 @@ def check_experiments(release: Release, recipe: Recipe, device: str) -> None:
 def tabulate(release: Release, recipe: Recipe) -> dict[int, list[Averages]]:
     """Make Tables 1 and 2 from the stored scores of single nodules."""
     store = release.store
-    readers = partitions_of(release, recipe.evaluation.partitions)
+    readers = open_partitions(release, recipe.evaluation.partitions)
     networks = find_networks(release, recipe)
     rows = {network.label: _network_rows(store, network, readers, recipe) for network in networks}
-    methods = average(scores_of_methods(store, readers))
+    methods = average_scores(method_scores(store, readers))
     return {
         1: methods + [row for found in rows.values() for row in found],
         2: list(_variants(recipe, networks, rows)),
@@ -64,7 +64,7 @@ def differences(recipe: Recipe) -> list[tuple[str, str, str]]:
         (f"{section}.{name}", _said(ours[name]), _said(paper[name]))
         for section, ours, paper in sections
         for name in ours
-        if name not in NO_MATTER and ours[name] != paper[name]
+        if name not in IGNORED_SETTINGS and ours[name] != paper[name]
     ]
 
 
@@ -74,7 +74,7 @@ def _said(value: object) -> str:
     return "all" if value is None else str(value)
 
 
-def facts_of(
+def experiment_facts(
     release: Release, recipe: Recipe, device: str, seconds: Mapping[str, float]
 ) -> ExperimentFacts:
     """Say what the experiments stand on: release, recipe, code, and how far they are from the paper's setting."""
@@ -112,7 +112,8 @@ def best_network(release: Release, recipe: Recipe, region: str = "near") -> tupl
 def nodule_tables(release: Release, recipe: Recipe) -> dict[str, bytes]:
     """Give the scores of every nodule that the tables stand on, as CSV by file name: of methods and networks."""
     found = {}
-    store, version = release.store, release.version
+    store = release.store
+    version = release.version
     reader = ReleaseReader(release)
     if set(reader.nodules()) <= list_scored_nodules(store, version, METHOD_SCORES):
         found["nodules/methods.csv"] = to_csv(
@@ -137,9 +138,9 @@ def nodule_tables(release: Release, recipe: Recipe) -> dict[str, bytes]:
 def _network_rows(
     store: Store, network: Network, readers: dict[int, ReleaseReader], recipe: Recipe
 ) -> list[Averages]:
-    scores = scores_of(store, network, readers, recipe.evaluation.test_nodules)
+    scores = network_scores(store, network, readers, recipe.evaluation.test_nodules)
     digests = " ".join(network.digests[partition] for partition in scores)
-    return average(scores, checkpoints=digests, training=network.training)
+    return average_scores(scores, checkpoints=digests, training=network.training)
 
 
 def _variants(
@@ -147,8 +148,8 @@ def _variants(
 ) -> list[Averages]:
     """Give the rows of Table 2 in the paper's order; what is not trained has none."""
     found = []
-    for pair in pairs(recipe):
-        twin = network_label(*same_as(*pair))
+    for pair in table_2_variants(recipe):
+        twin = network_label(*equivalent_network(*pair))
         note = (
             AS_ASKED if twin == network_label(*pair) else f"{AS_ASKED}; the same network as {twin}"
         )

@@ -13,7 +13,7 @@ from storage.results.scores import METRIC_NAMES, Score
 Groups = dict[tuple[str, str, str], list[Score]]
 
 
-def average(
+def average_scores(
     by_partition: Mapping[int, Sequence[Score]],
     *,
     name: str = "",

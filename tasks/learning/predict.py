@@ -18,9 +18,10 @@ from storage.results.checkpoints import Checkpoint, read_checkpoint
 from storage.sources.ct import CtVolume, read_ct, write_volume
 from tasks.scoring.network import load_network
 
-CUBE_MM = 64.0
-"""Side of what is looked at around a point: the crop that the network's training nodules were cut with, about."""
-MASK_FROM = 0.5
+DEFAULT_SIDE_MM = 64.0
+"""Side of what is looked at around a point: the crop that the network's training nodules were cut
+with, about."""
+MASK_THRESHOLD = 0.5
 """Probability from which a voxel belongs to a mask."""
 
 
@@ -35,7 +36,10 @@ class PixelBox:
 
     @staticmethod
     def parse(point: str | None, box: str | None) -> "PixelBox":
-        """Read ``z,y,x`` or ``z,y,x,z,y,x``; raises InputError for anything else, and for both at once."""
+        """Read ``z,y,x`` or ``z,y,x,z,y,x``.
+
+        Raises InputError for anything else, and for both at once.
+        """
         if point and box:
             raise InputError(
                 "a point or a box", got="both", expected="one of them", remedy="Leave one out."
@@ -56,7 +60,7 @@ class PixelBox:
         reach = (
             [0] * 3
             if self.last
-            else [round(CUBE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
+            else [round(DEFAULT_SIDE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
         )
         last = self.last or self.first
         inside = all(
@@ -81,8 +85,8 @@ def predict_file(
 ) -> list[Path]:
     """Estimate the matte of a CT in a file or DICOM folder; gives the files that were written.
 
-    `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's own voxels and 0 beyond
-    the place that was looked at. `about.json` says by which network.
+    `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's own
+    voxels and 0 beyond the place that was looked at. `about.json` says by which network.
     """
     trained, ct = read_checkpoint(checkpoint), read_ct(image)
     box = place.within(ct)
@@ -120,7 +124,7 @@ def predict_box(
     volumes: list[tuple[str, NDArray[np.generic]]] = [("alpha", back(found.alpha))]
     for name, mask in (("overlap", found.overlap), ("union", found.union)):
         if mask is not None:
-            volumes.append((name, (back(mask) >= MASK_FROM).astype(np.uint8)))
+            volumes.append((name, (back(mask) >= MASK_THRESHOLD).astype(np.uint8)))
     return volumes
 
 

@@ -1,11 +1,11 @@
 """Scores: the eight methods and the trivial mattes against the mattes of a release, nodule by nodule.
 
-Fairness: where a method supplied a nodule's released matte, that nodule does not count for it; a nodule without a
-method's matte does not count for it either. So rows may stand on different nodules, and each says how many.
+Fairness: where a method supplied a nodule's released matte, that nodule does not count for it; a
+    nodule without a method's matte does not count for it either. So rows may stand on different
+    nodules, and each says how many.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import ndimage
 from matting.geometry.box import box_around
 from matting.geometry.trimap import FOREGROUND, UNKNOWN
 from matting.measures.baselines import hu_linear, readers_mean
-from matting.measures.metrics import GRADIENT_REACH, connectivity_errors, gradient_length
+from matting.measures.metrics import MatteWithGradient, matte_errors
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.results.scores import METHOD_SCORES, Score, write_nodule_scores
@@ -24,28 +24,13 @@ NEAR_MM = 5.0
 """Width of the region around what any reader marked."""
 READERS_MEAN, HU_LINEAR, TRIMAP_PRIOR = "readers' mean", "HU linear", "trimap prior"
 Matte = NDArray[np.floating]
-Metrics = tuple[float, float, float, float]
-"""SAD, MSE, Grad, Conn."""
-
-
-@dataclass(frozen=True, slots=True)
-class MatteWithGradient:
-    """A matte with the lengths of its gradient: taken once, whatever it is held against."""
-
-    matte: Matte
-    slope: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, matte: Matte) -> "MatteWithGradient":
-        """Take the gradient."""
-        return cls(matte, gradient_length(matte))
 
 
 def score_methods(release: Release, nodule_id: str, prior: float) -> list[Score]:
     """Score every stored and every trivial matte of a nodule against the released one, and store the scores.
 
     Args:
-        release: Which release; the scores go into its store.
+        release: The release; scores are written to its store.
         nodule_id: Which nodule.
         prior: What `trimap_prior` gave.
     """
@@ -80,41 +65,14 @@ def score_mattes(
     if reader.facts(nodule_id).synthetic:
         truths["known"] = MatteWithGradient.of(reader.read(nodule_id, "known_alpha"))
     regions = _regions(reader, nodule_id)
-    traced = {name: MatteWithGradient.of(matte) for name, matte in mattes.items()}
+    with_gradients = {name: MatteWithGradient.of(matte) for name, matte in mattes.items()}
     for truth_name, truth in truths.items():
-        for name, matte in traced.items():
+        for name, matte in with_gradients.items():
             if truth_name == "released" and name == supplied:
                 continue
-            for region_name, figures in measure(matte, truth, regions).items():
-                yield Score(
-                    nodule_id,
-                    name,
-                    truth_name,
-                    region_name,
-                    int(regions[region_name].sum()),
-                    *figures,
-                )
-
-
-def measure(
-    matte: MatteWithGradient, truth: MatteWithGradient, regions: Mapping[str, NDArray[np.bool_]]
-) -> dict[str, Metrics]:
-    """Give SAD, MSE, Grad and Conn over regions, as `matting.measures.metrics` defines them.
-
-    Where both mattes are 0 there is nothing to sum, so all is done in the box of what is not.
-    """
-    inked = (matte.matte != 0) | (truth.matte != 0)
-    box = box_around(inked, (GRADIENT_REACH,) * 3) if inked.any() else (slice(0, 0),) * 3
-    difference = matte.matte[box].astype(np.float64) - truth.matte[box]
-    sad, mse = np.abs(difference), difference**2
-    grad = (matte.slope[box] - truth.slope[box]) ** 2
-    conn = connectivity_errors(matte.matte[box], truth.matte[box])
-    found = {}
-    for name, region in regions.items():
-        inside = region[box]
-        a, s, g, c = (float(errors[inside].sum()) for errors in (sad, mse, grad, conn))
-        found[name] = (a, s / max(int(region.sum()), 1), g, c)
-    return found
+            for region_name, errors in matte_errors(matte, truth, regions).items():
+                voxels = int(regions[region_name].sum())
+                yield Score(nodule_id, name, truth_name, region_name, voxels, *errors)
 
 
 def _regions(reader: ReleaseReader, nodule_id: str) -> dict[str, NDArray[np.bool_]]:
@@ -137,8 +95,8 @@ def _regions(reader: ReleaseReader, nodule_id: str) -> dict[str, NDArray[np.bool
 def trimap_prior(reader: ReleaseReader, after: Callable[[str], None] = lambda _: None) -> float:
     """Give what a trivial matte puts where the trimap knows nothing.
 
-    It is the mean of the released mattes over the unknown voxels of the training split (of all nodules where there is
-    none). In the foreground that matte is 1, in the background 0.
+    It is the mean of the released mattes over the unknown voxels of the training split (of all
+    nodules where there is none). In the foreground that matte is 1, in the background 0.
     """
     total, voxels = 0.0, 0
     for nodule_id in reader.nodules("train" if "train" in reader.splits.values() else None):

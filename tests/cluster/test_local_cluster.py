@@ -146,7 +146,7 @@ def test_the_review_page_runs_beside_the_store_once_a_reviewer_has_a_token(tmp_p
         assert (
             httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
             .headers["location"]
-            .startswith("/who")
+            .startswith("/sign-in")
         )
 
 

@@ -29,9 +29,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE)
     store = open_store(str(folder / "undisturbed"), create=True)
-    order = CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
-    for nodule in take_inventory(order, None).nodules:
-        assert curate_nodule(nodule, order).state == "done"
+    job = CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
+    for nodule in take_inventory(job, None).nodules:
+        assert curate_nodule(nodule, job).state == "done"
     undisturbed = {key: store.get(key) for key in store.list_prefix("cases")}
     home = folder / "home"
     environment = {

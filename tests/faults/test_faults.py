@@ -91,7 +91,7 @@ def test_the_dask_scheduler_is_killed(seed, setting, reports):
             first.process.wait(timeout=120)
             words = " ".join(first.log.read_text().split())
             if first.process.returncode:
-                assert "the Dask scheduler went away" in words
+                assert "the connection to the Dask scheduler was lost" in words
                 assert "run the same command again" in words
             time.sleep(dice.uniform(0, 2))
             cluster.end_workers()  # as their supervisor does, once they have lost their scheduler

@@ -1,21 +1,32 @@
-"""One Prefect server for all flow tests, and the command line as a user calls it."""
+"""A Prefect server and a Dask cluster for all flow tests, and the command line as a user calls it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 
+from flows.cli.main import main
 from flows.curate import curate_nodule
+from flows.engine.cluster import Cluster, dask_client
 from flows.engine.prefect_server import prefect_server
 from storage.releases.release import publish_release
 from storage.store import Store, open_store
 from tasks.auto_select import pick_automatically
 from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
-from tests.flows.training import order
+from tests.flows.training import curation_job
 from tests.phantoms import ball_patch, write_table
 
 RECIPE = "name: test\ncrop: {in_plane_voxels: 24}\nrun: {retry_delay_s: 0.1, nodules_per_task: 2}\n"
@@ -23,27 +34,69 @@ RECIPE = "name: test\ncrop: {in_plane_voxels: 24}\nrun: {retry_delay_s: 0.1, nod
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a user of her own, with a Prefect server that stands."""
+    """The environment of a new user, with a running Prefect server."""
     home = tmp_path_factory.mktemp("home")
     given = {
         "HOME": str(home),
         "PREFECT_HOME": str(home / ".prefect"),
         "HALOSIGN_CACHE": str(home / "cache"),
     }
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    with prefect_server() as url:
-        yield {**os.environ, "PREFECT_API_URL": url}
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        with prefect_server() as url:
+            yield {**os.environ, "PREFECT_API_URL": url}
 
 
 @pytest.fixture(scope="session")
-def halosign(environment: dict[str, str]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Call the command line; gives exit code, stdout and stderr."""
+def scheduler(environment: dict[str, str]) -> Iterator[str]:
+    """Address of a Dask cluster with two worker processes."""
+    with dask_client(Cluster(workers=2)) as client:
+        yield client.scheduler.address
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command in this process did, by the names of `subprocess.CompletedProcess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def halosign(environment: dict[str, str]) -> Callable[..., Finished]:
+    """Run the command line in this process; importing the libraries takes seconds in a new one."""
+
+    def call(*arguments: object, **more: str) -> Finished:
+        stdout, stderr = StringIO(), StringIO()
+        before = signal.getsignal(signal.SIGTERM)
+        server = {
+            PREFECT_API_URL: environment["PREFECT_API_URL"],
+            PREFECT_LOGGING_TO_API_ENABLED: False,
+        }
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+            temporary_settings(server),
+        ):
+            patch.setattr(sys, "argv", ["halosign", *map(str, arguments)])
+            for name, value in more.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as end:
+                main()
+        signal.signal(signal.SIGTERM, before)
+        return Finished(int(end.value.code or 0), stdout.getvalue(), stderr.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def halosign_process(
+    environment: dict[str, str],
+) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run the command line in a process of its own."""
 
     def call(*arguments: object, **more: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
@@ -63,7 +116,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six nodules that are well and one whose readers marked different lesions."""
+    """Six valid nodules and one whose readers marked different lesions."""
     patches = {f"n{n}": ball_patch(seed=n) for n in range(1, 7)}
     patches["n7"] = ball_patch()
     patches["n7"].readers[1] = False
@@ -72,24 +125,24 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(halosign, table, recipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed") / "store"
-    """A store that nothing went wrong with, and what the command said."""
+def undisturbed(halosign, scheduler, table, recipe, tmp_path_factory):
+    """The result of a run without faults, and its store."""
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
     done = halosign(
-        "curate", "--files", table, "--store", folder, "--recipe", recipe, "--workers", 2
+        "curate", "--files", table, "--store", store, "--recipe", recipe, "--scheduler", scheduler
     )
-    return done, open_store(str(folder))
+    return done, open_store(str(store))
 
 
 @pytest.fixture(scope="session")
 def learnable(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Eight nodules, published, to learn from; whoever writes into the store takes a copy."""
+    """A release of eight nodules to train on; a test that writes to the store takes a copy."""
     folder = tmp_path_factory.mktemp("learnable")
     write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(8)})
     store = open_store(str(folder / "store"), create=True)
-    whole = order(store, folder)
-    for nodule in take_inventory(whole, None).nodules:
-        assert curate_nodule(nodule, whole).state == "done"
+    job = curation_job(store, folder)
+    for nodule in take_inventory(job, None).nodules:
+        assert curate_nodule(nodule, job).state == "done"
     pick_automatically(store)
-    publish_release(store, "0.1.0", draft_release(store, "0.1.0", whole.recipe), publisher="test")
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", job.recipe), publisher="test")
     return store

@@ -3,7 +3,7 @@
 import sys
 
 from flows import score
-from flows.evaluate import Experiments, evaluate
+from flows.evaluate import EvaluationJob, evaluate
 from storage.recipe import load_recipe
 from tasks.scoring.mattes import score_methods
 
@@ -21,7 +21,9 @@ def main() -> None:
         return found
 
     score.score_methods = telling
-    evaluate(Experiments(sys.argv[1], "0.1.0", load_recipe(sys.argv[2]), "cpu", parts=("tables",)))
+    evaluate(
+        EvaluationJob(sys.argv[1], "0.1.0", load_recipe(sys.argv[2]), "cpu", parts=("tables",))
+    )
 
 
 if __name__ == "__main__":

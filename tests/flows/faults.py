@@ -10,16 +10,16 @@ from storage.store import open_store
 from tasks.curation.context import CurationJob
 
 
-def die_at_n3_and_n5(nodule: Nodule, order: CurationJob) -> Outcome:
+def die_at_n3_and_n5(nodule: Nodule, job: CurationJob) -> Outcome:
     """Take the worker down, as the system does when memory runs out."""
     if nodule.id in {"n3", "n5"}:
         os._exit(137)
-    return curate_nodule(nodule, order)
+    return curate_nodule(nodule, job)
 
 
-def fail_once(nodule: Nodule, order: CurationJob) -> Outcome:
-    """Fail n2 once for a passing reason and n5 always for a lasting one; counts the tries in the store."""
-    store = open_store(order.store_url)
+def fail_once(nodule: Nodule, job: CurationJob) -> Outcome:
+    """Fail n2 once for a transient reason and n5 always for a permanent one; counts the tries in the store."""
+    store = open_store(job.store_url)
     try:
         tries = int(store.get(f"tries/{nodule.id}")) + 1
     except NotFoundError:
@@ -33,4 +33,4 @@ def fail_once(nodule: Nodule, order: CurationJob) -> Outcome:
         return Outcome(
             nodule.id, nodule.patient_id, "failed", "solve", "MemoryError", transient=False
         )
-    return curate_nodule(nodule, order)
+    return curate_nodule(nodule, job)

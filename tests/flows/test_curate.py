@@ -40,23 +40,30 @@ def marks(store):
 def test_a_run_stores_what_is_well_and_names_what_is_not(undisturbed):
     done, store = undisturbed
     assert done.returncode == 1, done.stderr
-    assert "6 computed, 0 found stored, 1 refused, 0 failed; 0 kept as they were" in done.stdout
-    assert "n7  refused at trimap  the readers share no voxel" in done.stdout
+    assert (
+        "6 computed, 0 up to date, 1 invalid input, 0 failed; 0 unchanged, 0 excluded"
+        in done.stdout
+    )
+    assert "n7  invalid input at trimap  the readers share no voxel" in done.stdout
     outcomes = {outcome.nodule_id: outcome.state for outcome in read_outcomes(store)}
     assert outcomes == {**dict.fromkeys(WELL, "done"), "n7": "refused"}
     assert len(marks(store)) == 6
 
 
 def test_one_worker_and_another_order_give_the_same_bytes(
-    undisturbed, halosign, table, recipe, tmp_path
+    undisturbed, halosign, scheduler, table, recipe, tmp_path
 ):
     backwards = table.with_name("backwards.csv")
     head, *rows = table.read_text().splitlines()
     backwards.write_text("\n".join([head, *reversed(rows)]) + "\n")
-    for patients in ("P-n4,P-n2,P-n6", "P-n5,P-n1,P-n3"):
+    one_worker = ("--workers", 1)
+    for patients, workers in (
+        ("P-n4,P-n2,P-n6", one_worker),
+        ("P-n5,P-n1,P-n3", ("--scheduler", scheduler)),
+    ):
         done = halosign(
             "curate", "--files", backwards, "--store", tmp_path / "store", "--recipe", recipe,
-            "--workers", 1, "--patients", patients,
+            "--patients", patients, *workers,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert contents(open_store(str(tmp_path / "store"))) == contents(undisturbed[1])
@@ -67,12 +74,12 @@ def test_the_same_command_again_computes_nothing(undisturbed, halosign, table, r
     before = marks(store)
     again = halosign("curate", "--files", table, "--store", store.url, "--recipe", recipe)
     assert again.returncode == 1
-    assert "0 computed, 0 found stored, 0 refused, 0 failed; 7 kept as they were" in again.stdout
+    assert "0 computed, 0 up to date, 0 invalid input, 0 failed; 7 unchanged" in again.stdout
     assert marks(store) == before
 
 
-def kill_at_random(seed, halosign, environment, arguments, store, undisturbed_store):
-    """Kill a run at a random moment of its work, then give it to the same command; checks the promises."""
+def kill_at_random(seed, run_again, environment, arguments, store, undisturbed_store):
+    """Kill a run at a random moment, then run the same command; compare with a run without faults."""
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
     run = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -91,7 +98,7 @@ def kill_at_random(seed, halosign, environment, arguments, store, undisturbed_st
     time.sleep(1.0)  # its workers notice and go
     finished = marks(store)
     assert len(finished) < 7
-    again = halosign(*arguments)
+    again = run_again(*arguments)
     assert again.returncode == 1, again.stderr
     assert contents(store) == contents(undisturbed_store)
     assert {key: marks(store)[key] for key in finished} == finished
@@ -126,9 +133,9 @@ def test_a_killed_run_is_finished_by_the_same_command(
         kill_at_random(seed, halosign, environment, arguments, store, undisturbed[1]),
     )
     done = halosign("why", "n1", "--store", store.url, "--files", table, "--recipe", recipe)
-    assert "would not be computed: done: same source, recipe and algorithm" in done.stdout
+    assert "would not be computed: up to date: same source, recipe and algorithm" in done.stdout
     refused = halosign("why", "n7", "--store", store.url, "--files", table, "--recipe", recipe)
-    assert "would not be computed: refused before, and nothing changed since" in refused.stdout
+    assert "would not be computed: invalid input, unchanged since" in refused.stdout
 
 
 def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
@@ -145,10 +152,10 @@ def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
     run.send_signal(signal.SIGTERM)
     _, errors = run.communicate()
     assert run.returncode == 130
-    assert "Run the same command again to go on" in errors
+    assert "Run the same command again to resume" in errors
 
 
-def order_for(table, store, recipe):
+def job_for(table, store, recipe):
     return CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
 
 
@@ -163,12 +170,12 @@ def api(environment, monkeypatch):
 
 
 def test_nodules_that_kill_their_workers_cost_only_themselves(
-    api, table, store, recipe, monkeypatch
+    api, scheduler, table, store, recipe, monkeypatch
 ):
     from tests.flows.faults import die_at_n3_and_n5
 
     monkeypatch.setattr(flows.curate, "curate_nodule", die_at_n3_and_n5)
-    result = curate(order_for(table, store, recipe), cluster=Cluster(workers=2))
+    result = curate(job_for(table, store, recipe), cluster=Cluster(workers=2))
     states = {outcome.nodule_id: outcome.state for outcome in result.outcomes}
     assert states == {
         **dict.fromkeys(WELL, "done"),
@@ -176,22 +183,22 @@ def test_nodules_that_kill_their_workers_cost_only_themselves(
         "n5": "failed",
         "n7": "refused",
     }
-    assert "the worker died under this nodule" in find_outcome(store, "n3").reason
+    assert "the worker process died, possibly out of memory" in find_outcome(store, "n3").reason
     monkeypatch.undo()
-    again = curate(order_for(table, store, recipe), cluster=Cluster(workers=1))
+    again = curate(job_for(table, store, recipe), cluster=Cluster(scheduler))
     assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [
         ("n3", "done"),
         ("n5", "done"),
     ]
 
 
-def test_passing_failures_are_tried_again_and_others_are_not(
-    api, table, store, recipe, monkeypatch
+def test_transient_failures_are_tried_again_and_others_are_not(
+    api, scheduler, table, store, recipe, monkeypatch
 ):
     from tests.flows.faults import fail_once
 
     monkeypatch.setattr(flows.curate, "curate_nodule", fail_once)
-    result = curate(order_for(table, store, recipe), cluster=Cluster(workers=1))
+    result = curate(job_for(table, store, recipe), cluster=Cluster(scheduler))
     assert {o.nodule_id: o.state for o in result.outcomes if o.nodule_id != "n7"} == {
         **dict.fromkeys(WELL, "done"),
         "n5": "failed",
@@ -209,23 +216,25 @@ def test_prefect_keeps_tables_of_the_run(api, undisturbed):
 
 
 def test_the_budget_counts_what_is_unfit_among_all():
-    with ProgressTracker(total=40, budget=0.2) as tally:
+    with ProgressTracker(total=40, budget=0.2) as progress:
         for n in range(8):
-            tally.add(Outcome(f"x{n}", "P", "refused", "trimap"))
+            progress.add(Outcome(f"x{n}", "P", "refused", "trimap"))
         for n in range(3):
-            tally.add(Outcome(f"y{n}", "P", "done", "write"))
-        tally.check_budget()
-        tally.add(Outcome("x8", "P", "failed", "worker", transient=True))
-        tally.check_budget()
-        tally.add(Outcome("x8", "P", "failed", "solve"))
+            progress.add(Outcome(f"y{n}", "P", "done", "write"))
+        progress.check_failure_budget()
+        progress.add(Outcome("x8", "P", "failed", "worker", transient=True))
+        progress.check_failure_budget()
+        progress.add(Outcome("x8", "P", "failed", "solve"))
         with pytest.raises(
             FailureBudgetExceeded,
-            match=r"9 of 12 nodules were refused or failed, more than 20% of 40",
+            match=r"9 of 12 nodules have invalid input or failed, more than 20% of 40",
         ):
-            tally.check_budget()
+            progress.check_failure_budget()
 
 
-def test_a_run_over_its_budget_stops_early_and_says_so(halosign, tmp_path, tmp_path_factory):
+def test_a_run_over_its_budget_is_aborted_and_says_so(
+    halosign, scheduler, tmp_path, tmp_path_factory
+):
     from tests.phantoms import ball_patch, write_table
 
     folder = tmp_path_factory.mktemp("bad")
@@ -243,11 +252,11 @@ def test_a_run_over_its_budget_stops_early_and_says_so(halosign, tmp_path, tmp_p
         tmp_path / "store",
         "--recipe",
         recipe,
-        "--workers",
-        1,
+        "--scheduler",
+        scheduler,
     )
     assert done.returncode == 1
-    assert "stopped early" in done.stdout
+    assert "run aborted" in done.stdout
     assert "run.failure_budget" in done.stdout
     assert len(list(read_outcomes(open_store(str(tmp_path / "store"))))) < 30
 
@@ -255,7 +264,7 @@ def test_a_run_over_its_budget_stops_early_and_says_so(halosign, tmp_path, tmp_p
 def test_status_tells_people_and_programs(undisturbed, halosign):
     _, store = undisturbed
     people = halosign("status", "--store", store.url).stdout
-    assert "6 done, 1 refused, 0 failed" in people
+    assert "6 done, 1 invalid input, 0 failed" in people
     assert "the readers share no voxel" in people
     facts = json.loads(halosign("status", "--store", store.url, "--json").stdout)
     assert facts["states"] == {"done": 6, "refused": 1, "failed": 0}

@@ -52,9 +52,11 @@ def server(environment):
 
 
 @pytest.fixture(scope="module")
-def curated(server, table, recipe, tmp_path_factory):
+def curated(server, scheduler, table, recipe, tmp_path_factory):
     store = str(tmp_path_factory.mktemp("deployed") / "store")
-    return store, curate(store, files=str(table), recipe=str(recipe), return_state=True)
+    return store, curate(
+        store, files=str(table), recipe=str(recipe), scheduler=scheduler, return_state=True
+    )
 
 
 def test_a_curation_with_refused_nodules_is_complete_but_says_so(curated):
@@ -71,13 +73,19 @@ def test_a_curation_in_which_all_is_well_is_complete(curated, table, recipe):
 
 
 def test_a_curation_that_runs_out_of_its_budget_is_stopped_and_not_tried_again(
-    server, recipe, tmp_path
+    server, scheduler, recipe, tmp_path
 ):
     patch = ball_patch()
     patch.readers[1] = False
     patch.readers[1, 4:7, 2:6, 2:6] = True
     table = write_table(tmp_path, {f"n{n:02}": patch for n in range(12)})
-    state = curate(str(tmp_path / "store"), files=str(table), recipe=str(recipe), return_state=True)
+    state = curate(
+        str(tmp_path / "store"),
+        files=str(table),
+        recipe=str(recipe),
+        scheduler=scheduler,
+        return_state=True,
+    )
     assert (state.is_cancelled(), state.name) == (True, "Stopped")
     assert "run.failure_budget" in state.message
 
@@ -102,6 +110,6 @@ def test_a_verification_counts_files_and_fails_on_a_flipped_byte(curated, recipe
     path = next(path for path in files if path.endswith("zarr.json"))
     before = store.get(path)
     store.put(path, before[:-1] + b" ")
-    with pytest.raises(CorruptionError, match="1 files are not as published"):
+    with pytest.raises(CorruptionError, match="1 files differ from what was published"):
         verify("1.0.0", store.url)
     store.put(path, before)

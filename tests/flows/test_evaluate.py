@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -19,13 +20,13 @@ import flows.score
 import qc.evaluation.pictures
 import tasks.learning.train
 from flows.cli.main import app
-from flows.evaluate import Experiments, evaluate
+from flows.evaluate import EvaluationJob, evaluate
 from matting import METHODS
 from matting.errors import InputError
 from storage.recipe import load_recipe
 from storage.records import Cost
 from storage.store import copy_folder
-from tasks.experiments.networks import partitions_of, trainings
+from tasks.experiments.networks import open_partitions, trainings
 from tasks.experiments.tables import measured_nodules
 from tests.flows.training import copy_of
 
@@ -63,15 +64,15 @@ def module_patch():
 
 
 @pytest.fixture(scope="module")
-def asked(learnable, recipe_file, environment, quick, module_patch, tmp_path_factory):
+def job(learnable, recipe_file, environment, quick, module_patch, tmp_path_factory):
     """Experiments that were carried out once, with training."""
     store = copy_of(learnable, tmp_path_factory.mktemp("tried"))
-    asked = Experiments(
+    job = EvaluationJob(
         store.url, "0.1.0", load_recipe(recipe_file), "cpu", train=True, parts=("tables",)
     )
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
-        evaluate(asked)
-        yield asked
+        evaluate(job)
+        yield job
 
 
 def rows_in(path):
@@ -115,14 +116,13 @@ def assert_row(row, wanted):
         )
 
 
-def test_table_1_is_recomputed_from_the_nodules_own_scores(asked):
-    readers = partitions_of(asked.store_url, "0.1.0", 2)
+def test_table_1_is_recomputed_from_the_nodules_own_scores(job):
+    readers = open_partitions(job.store_url, "0.1.0", 2)
     assert readers[0].splits != readers[1].splits
     methods = [
-        nodule_rows(asked.store_url, "methods", reader.nodules("test"))
-        for reader in readers.values()
+        nodule_rows(job.store_url, "methods", reader.nodules("test")) for reader in readers.values()
     ]
-    rows = [row for row in table(asked.store_url, 1) if not row["checkpoints"]]
+    rows = [row for row in table(job.store_url, 1) if not row["checkpoints"]]
     supplied = {member["method"] for member in readers[0].manifest["nodules"].values()}
     wanted = {*METHODS, "readers' mean", "HU linear", "trimap prior"} - supplied
     assert wanted <= {row["matte"] for row in rows}
@@ -139,16 +139,16 @@ def test_table_1_is_recomputed_from_the_nodules_own_scores(asked):
             assert counts[place] == len(supplied) - supplied.count(row["matte"])
 
 
-def test_table_2_is_recomputed_from_the_networks_own_scores(asked):
-    readers = partitions_of(asked.store_url, "0.1.0", 2)
-    rows = table(asked.store_url, 2)
+def test_table_2_is_recomputed_from_the_networks_own_scores(job):
+    readers = open_partitions(job.store_url, "0.1.0", 2)
+    rows = table(job.store_url, 2)
     labels = ["3dmm-mg", "3dmm-mg (no masks)", "3dmm-m", "3dmm-m (no masks)"]
     assert list(dict.fromkeys(row["matte"] for row in rows)) == labels
     for row in rows:
         digests = row["checkpoints"].split()
         assert row["partitions"] == "0 1"
         by_partition = [
-            nodule_rows(asked.store_url, digest, measured_nodules(reader, 1))
+            nodule_rows(job.store_url, digest, measured_nodules(reader, 1))
             for digest, reader in zip(digests, readers.values(), strict=True)
         ]
         own = {r["matte"] for found in by_partition for r in found}
@@ -159,8 +159,8 @@ def test_table_2_is_recomputed_from_the_networks_own_scores(asked):
     assert "the same network as 3dmm (no masks)" in twin["training"]
 
 
-def test_table_3_names_every_variant(asked):
-    rows = [(row["variant"], row["auxiliary"]) for row in table(asked.store_url, 3)]
+def test_table_3_names_every_variant(job):
+    rows = [(row["variant"], row["auxiliary"]) for row in table(job.store_url, 3)]
     assert rows == [
         ("3dmm-mg", "True"),
         ("3dmm-mg", "False"),
@@ -169,18 +169,18 @@ def test_table_3_names_every_variant(asked):
     ]
 
 
-def test_every_network_learned_from_its_own_partition(asked):
-    trained = list(trainings(asked.store_url, "0.1.0", asked.recipe, "cpu"))
-    assert [(order.variant, order.auxiliary, order.partition) for order in trained] == [
+def test_every_network_learned_from_its_own_partition(job):
+    trained = list(trainings(job.store_url, "0.1.0", job.recipe, "cpu"))
+    assert [(training.variant, training.auxiliary, training.partition) for training in trained] == [
         (*network, partition)
         for partition in (0, 1)
         for network in (("3dmm-mg", True), ("3dmm-mg", False), ("3dmm-m", True), ("3dmm", False))
     ]
 
 
-def test_the_facts_say_what_the_tables_stand_on(asked):
+def test_the_facts_say_what_the_tables_stand_on(job):
     facts = json.loads(
-        Path(f"{asked.store_url}/experiments/0.1.0/tiny/facts.json").read_text(encoding="utf-8")
+        Path(f"{job.store_url}/experiments/0.1.0/tiny/facts.json").read_text(encoding="utf-8")
     )
     assert (facts["nodules"], facts["stand_in"], facts["recipe"]["name"]) == (8, 0, "tiny")
     assert ["training.epochs", "1", "300"] in facts["differences"]
@@ -189,20 +189,20 @@ def test_the_facts_say_what_the_tables_stand_on(asked):
     assert facts["code"]["halosign"]
 
 
-def test_the_report_and_every_number_s_file_lie_beside_the_tables(asked, monkeypatch, tmp_path):
+def test_the_report_and_every_number_s_file_lie_beside_the_tables(job, monkeypatch, tmp_path):
     # Moving pictures take their time; tests/qc makes some.
-    monkeypatch.setattr(qc.evaluation.pictures, "VIDEOS_AT_MOST", 0)
-    folder = Path(evaluate(replace(asked, parts=("figures",))))
-    assert folder == Path(f"{asked.store_url}/experiments/0.1.0/tiny/report")
+    monkeypatch.setattr(qc.evaluation.pictures, "MAX_VIDEO_NODULES", 0)
+    folder = Path(evaluate(replace(job, parts=("figures",))))
+    assert folder == Path(f"{job.store_url}/experiments/0.1.0/tiny/report")
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "REDUCED SETTING" in page
     for number in (1, 2, 3):
         assert (folder / f"table-{number}.csv").read_bytes() == (
             folder.parent / f"table-{number}.csv"
         ).read_bytes()
-    readers = partitions_of(asked.store_url, "0.1.0", 1)
+    readers = open_partitions(job.store_url, "0.1.0", 1)
     assert rows_in(folder / "nodules/methods.csv") == nodule_rows(
-        asked.store_url, "methods", readers[0].nodules()
+        job.store_url, "methods", readers[0].nodules()
     )
     assert {"figure-7.png", "figure-8.png", "figure-9.png"} <= {
         path.name for path in (folder / "pictures").iterdir()
@@ -213,24 +213,24 @@ def test_the_report_and_every_number_s_file_lie_beside_the_tables(asked, monkeyp
     ).read_bytes()
 
 
-def test_done_again_nothing_is_measured_or_trained_again(asked, monkeypatch):
+def test_done_again_nothing_is_measured_or_trained_again(job, monkeypatch):
     def never(*_, **__):
         raise AssertionError("done twice")
 
-    before = {number: table(asked.store_url, number) for number in (1, 2, 3)}
+    before = {number: table(job.store_url, number) for number in (1, 2, 3)}
     for place, name in (
         (flows.score, "score_methods"),
         (flows.score, "score_network"),
         (tasks.learning.train, "Trainer"),
     ):
         monkeypatch.setattr(place, name, never)
-    evaluate(asked)
-    assert {number: table(asked.store_url, number) for number in (1, 2, 3)} == before
+    evaluate(job)
+    assert {number: table(job.store_url, number) for number in (1, 2, 3)} == before
 
 
-def test_without_training_what_is_not_trained_is_not_there(learnable, asked, tmp_path):
+def test_without_training_what_is_not_trained_is_not_there(learnable, job, tmp_path):
     store = copy_of(learnable, tmp_path)
-    evaluate(replace(asked, store_url=store.url, train=False))
+    evaluate(replace(job, store_url=store.url, train=False))
     assert table(store.url, 2) == []
     assert {row["checkpoints"] for row in table(store.url, 1)} == {""}
     assert store.list_dir("checkpoints") == ([], [])
@@ -240,7 +240,7 @@ def test_without_training_what_is_not_trained_is_not_there(learnable, asked, tmp
 
 
 def test_killed_and_started_again_it_finishes_what_it_had_begun(
-    learnable, asked, recipe_file, environment, tmp_path
+    learnable, job, recipe_file, environment, tmp_path
 ):
     store = copy_of(learnable, tmp_path)
     command = [sys.executable, "-m", "tests.flows.experiments", store.url, str(recipe_file)]
@@ -256,18 +256,21 @@ def test_killed_and_started_again_it_finishes_what_it_had_begun(
     stored = store.list_prefix("metrics/0.1.0/nodules-1")
     before = {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in stored}
     assert len(before) == 3
-    evaluate(replace(asked, store_url=store.url))
+    # The networks are those of the other store, which has the same release.
+    for folder in ("checkpoints", "trainings"):
+        shutil.copytree(f"{job.store_url}/{folder}", f"{store.url}/{folder}")
+    evaluate(replace(job, store_url=store.url))
     after = {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in before}
     assert after == before, "measured again"
     for number in (1, 2):
-        assert table(store.url, number) == table(asked.store_url, number)
+        assert table(store.url, number) == table(job.store_url, number)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--release", "9.9.9"), "no such release"),
-        (("--release", "0.1.0", "--parts", "tables,pictures"), "no such part"),
+        (("--release", "0.1.0", "--parts", "tables,pictures"), "unknown part"),
         (("--release", "0.1.0", "--device", "cuda:9"), "no such device"),
         (("--release", "0.1.0", "--recipe", "BAD"), "filed under the recipe's name"),
     ],

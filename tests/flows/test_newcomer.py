@@ -67,7 +67,7 @@ def test_every_command_does_what_it_says(path):
     assert "0 added, 0 removed, 2 changed, 0 unchanged" in said["diff"].stdout
     assert "recipe trimap.dilation_mm 1.5 -> 2.0" in said["diff"].stdout
     assert "-> knn+; reviewer auto -> ann" in said["diff"].stdout
-    assert "0.1.0: 2 nodules are as published, 0 are not" in said["reproduce"].stdout
+    assert "0.1.0: 2 nodules reproduced, 0 different" in said["reproduce"].stdout
 
 
 def test_a_published_release_shows_its_fingerprint(path):

@@ -1,4 +1,4 @@
-"""What an operator uses: logs for machines, the state for a monitor, the check of a store."""
+"""What an operator uses: JSON logs, the state of a store for a monitor, the check of a store."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ from storage.store import open_store
 
 
 @pytest.fixture(scope="module")
-def logged(halosign, table, recipe, tmp_path_factory):
+def logged(halosign_process, table, recipe, tmp_path_factory):
     """A run that logged JSON lines, on two workers of its own."""
     folder = tmp_path_factory.mktemp("logged")
-    done = halosign(
+    done = halosign_process(
         "curate", "--files", table, "--store", folder / "store", "--recipe", recipe, "--workers", 2,
         HALOSIGN_LOG_FORMAT="json",
     )  # fmt: skip
@@ -53,14 +53,14 @@ def test_status_tells_a_monitor_of_the_last_run(logged, halosign):
     assert (run["ending"], run["to_compute"], run["states"]["computed"]) == ("complete", 7, 6)
     assert run["nodules_per_hour"] == round(3600 * 6 / run["wall_s"], 1)
     people = halosign("status", "--store", store.url).stdout
-    assert f"last run: begun {run['started']} on {run['host']}, complete" in people
+    assert f"last run: started {run['started']} on {run['host']}, complete" in people
 
 
 def test_check_finds_a_sound_store_sound_and_names_what_is_damaged(logged, halosign):
     _, store = logged
     sound = halosign("store", "check", "--store", store.url)
     assert sound.returncode == 0, sound.stderr
-    assert "7 nodules checked, 0 damaged" in sound.stdout
+    assert "7 nodules verified, 0 damaged" in sound.stdout
     key = next(key for key in store.list_prefix("cases/n4") if key.endswith("image/c/0/0/0"))
     good = Path(store.url, key).read_bytes()
     Path(store.url, key).write_bytes(good[:-1])
@@ -70,6 +70,6 @@ def test_check_finds_a_sound_store_sound_and_names_what_is_damaged(logged, halos
         f"n4: {key}: {len(good) - 1} bytes, {len(good)} were written. Restore the case from a backup"
         in (damaged.stdout)
     )
-    assert "7 nodules checked, 1 damaged" in damaged.stdout
+    assert "7 nodules verified, 1 damaged" in damaged.stdout
     assert Path(store.url, key).read_bytes() == good[:-1]
     Path(store.url, key).write_bytes(good)

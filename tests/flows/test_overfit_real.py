@@ -38,11 +38,11 @@ def crops(real_data, tmp_path_factory):
         table[column] = str(real_data / "nodules") + "/" + table.nodule + f".{column}.nii.gz"
     table.to_csv(folder / "table.csv", index=False)
     store = open_store(str(folder / "store"), create=True)
-    order = CurationJob(SourceSpec("files", str(folder / "table.csv")), store.url, Recipe())
-    for nodule in take_inventory(order, None).nodules:
-        assert curate_nodule(nodule, order).state == "done"
+    job = CurationJob(SourceSpec("files", str(folder / "table.csv")), store.url, Recipe())
+    for nodule in take_inventory(job, None).nodules:
+        assert curate_nodule(nodule, job).state == "done"
     pick_automatically(store)
-    publish_release(store, "0.1.0", draft_release(store, "0.1.0", order.recipe), publisher="test")
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", job.recipe), publisher="test")
     data = ReleaseDataset(open_release(store.url, "0.1.0"), NODULES, crop_zyx=CROP)
     items = [data[n] for n in range(2)]
     return make_batch(

@@ -24,7 +24,7 @@ from storage.results.checkpoints import (
 from storage.results.scores import METHOD_SCORES, find_summary
 from storage.store import open_store
 from tasks.learning.train import learn, training_id_of
-from tests.flows.training import copy_of, training_order
+from tests.flows.training import copy_of, training_job
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def released(learnable, tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(released):
     """The network of a training that nobody disturbed."""
-    return learn(training_order(released.url))
+    return learn(training_job(released.url))
 
 
 def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undisturbed, tmp_path):
@@ -50,7 +50,7 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
             if int(line) == 2:
                 child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
-    store, begun = open_store(str(copy)), training_order(str(copy))
+    store, begun = open_store(str(copy)), training_job(str(copy))
     stored = find_state(store, training_id_of(begun))
     assert stored is not None
     assert stored[1]["trainer"]["seen"] > 0, "killed between epochs"
@@ -67,34 +67,34 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
     assert ours == theirs
 
 
-def test_a_training_says_when_it_goes_on_with_another_number_of_threads(
+def test_a_training_says_when_it_continues_with_another_number_of_threads(
     released, undisturbed, tmp_path, caplog
 ):
     copy = tmp_path / "store"
     subprocess.run(["cp", "-r", released.url, copy], check=True)
     for folder in ("trainings", "checkpoints"):
         subprocess.run(["rm", "-r", copy / folder], check=True)
-    store, begun = open_store(str(copy)), training_order(str(copy))
+    store, begun = open_store(str(copy)), training_job(str(copy))
 
     def stop(look):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learn(begun, after_epoch=stop)
+        learn(begun, on_epoch=stop)
     name = training_id_of(begun)
     tensors, facts = find_state(store, name)
     threads = facts["threads"]
     assert threads == undisturbed.config["threads"] == [torch.get_num_threads()]
     write_state(store, name, tensors, {**facts, "threads": [threads[0] + 3]})
     resumed = learn(begun)
-    assert f"goes on with {threads[0]} CPU threads after {threads[0] + 3}" in caplog.text
+    assert f"continues with {threads[0]} CPU threads after {threads[0] + 3}" in caplog.text
     assert f"Set OMP_NUM_THREADS={threads[0] + 3}" in caplog.text
     assert resumed.config["threads"] == [threads[0] + 3, threads[0]]
 
 
 def test_what_has_ended_is_not_trained_again(released, undisturbed):
     steps = []
-    assert learn(training_order(released.url), after_step=steps.append).digest == undisturbed.digest
+    assert learn(training_job(released.url), on_step=steps.append).digest == undisturbed.digest
     assert steps == []
 
 
@@ -105,9 +105,7 @@ def test_a_checkpoint_says_where_it_comes_from(released, undisturbed):
     assert config["decides"]["training"]["crop_zyx"] == [16, 32, 32]
     assert config["code"]["halosign"]
     assert len(config["epochs"]) == 2
-    assert (
-        find_checkpoint(released, training_id_of(training_order(released.url))) == config["digest"]
-    )
+    assert find_checkpoint(released, training_id_of(training_job(released.url))) == config["digest"]
 
 
 def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
@@ -242,8 +240,8 @@ def test_wrong_use_is_refused(released, undisturbed, tmp_path, arguments, messag
     assert not (tmp_path / "out").exists()
 
 
-def test_a_refusal_ends_with_exit_code_2_and_no_traceback(released, halosign):
-    done = halosign("train", "--release", "9.9.9", "--store", released.url)
+def test_an_error_ends_with_exit_code_2_and_no_traceback(released, halosign_process):
+    done = halosign_process("train", "--release", "9.9.9", "--store", released.url)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no such release" in done.stderr
     assert "Traceback" not in done.stderr

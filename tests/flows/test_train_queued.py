@@ -35,11 +35,11 @@ def test_a_release_queues_a_training_that_the_gpu_pool_finishes(environment, tmp
     recipe.write_text(RECIPE)
     write_table(tmp_path, {f"n{n}": ball_patch(seed=n) for n in range(8)})
     store = open_store(str(tmp_path / "store"), create=True)
-    order = CurationJob(
+    job = CurationJob(
         SourceSpec("files", str(tmp_path / "table.csv")), store.url, load_recipe(recipe)
     )
-    for nodule in take_inventory(order, None).nodules:
-        curate_nodule(nodule, order)
+    for nodule in take_inventory(job, None).nodules:
+        curate_nodule(nodule, job)
     pick_automatically(store)
 
     def prefect(*arguments):
@@ -59,7 +59,7 @@ def test_a_release_queues_a_training_that_the_gpu_pool_finishes(environment, tmp
     prefect("--no-prompt", "work-pool", "create", "gpu", "--type", "process", "--overwrite")
     prefect("--no-prompt", "deploy", "--name", "on-gpu")
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
-        publish(store.url, "0.1.0", order.recipe, "test")
+        publish(store.url, "0.1.0", job.recipe, "test")
         named = DeploymentFilter(name=DeploymentFilterName(any_=["on-gpu"]))
         with get_client(sync_client=True) as client:
             (run,) = client.read_flow_runs(deployment_filter=named)

@@ -19,7 +19,7 @@ RECIPE = {
 }
 
 
-def order(store: Store, folder: Path) -> CurationJob:
+def curation_job(store: Store, folder: Path) -> CurationJob:
     return CurationJob(
         SourceSpec("files", str(folder / "table.csv")), store.url, Recipe.model_validate(RECIPE)
     )
@@ -30,15 +30,15 @@ def copy_of(store: Store, folder: Path) -> Store:
     return open_store(str(shutil.copytree(store.url, folder / "store")))
 
 
-def training_order(url: str) -> TrainingJob:
+def training_job(url: str) -> TrainingJob:
     return TrainingJob(url, "0.1.0", "3dmm-mg", True, TRAINING, "cpu")
 
 
 def main() -> None:
     """Train, with the state stored after every step; say each step."""
-    train.SAVE_EVERY_S = 0.0
-    order = training_order(sys.argv[1])
-    train.learn(order, after_step=lambda step: print(step.step, flush=True))
+    train.SAVE_INTERVAL_S = 0.0
+    job = training_job(sys.argv[1])
+    train.learn(job, on_step=lambda step: print(step.step, flush=True))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_refuses(changes: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize(("far", "name"), [(255, "foreground"), (0, "background")])
-def test_refuses_known_labels_out_of_reach(far: int, name: str) -> None:
+def test_refuses_known_labels_find_unreproducible(far: int, name: str) -> None:
     trimap = np.full((8, 8, 60), 255 - far, np.uint8)
     trimap[3:5, 3:5, 3:5] = 128
     trimap[0, 0, 59] = far

@@ -8,7 +8,6 @@ import pytest
 from matting.errors import InputError
 from storage.errors import (
     AlreadyExistsError,
-    CorruptionError,
     NotFoundError,
     UnavailableError,
     WriteError,

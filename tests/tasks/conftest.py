@@ -21,15 +21,15 @@ def table(tmp_path):
 
 
 @pytest.fixture
-def curated(order):
-    """The order, carried out."""
-    for nodule in take_inventory(order, None).nodules:
-        curate_nodule(nodule, order)
-    return order
+def curated(job):
+    """The job, carried out."""
+    for nodule in take_inventory(job, None).nodules:
+        curate_nodule(nodule, job)
+    return job
 
 
 @pytest.fixture
-def order(table, store):
+def job(table, store):
     return CurationJob(
         SourceSpec("files", str(table)),
         store.url,
@@ -38,12 +38,12 @@ def order(table, store):
 
 
 @pytest.fixture
-def hurried(order, store):
-    """An order that allows the solver too few iterations for some methods and enough for others."""
-    outcome = curate_nodule(take_inventory(order, None).nodules[0], order)
+def hurried(job, store):
+    """An job that allows the solver too few iterations for some methods and enough for others."""
+    outcome = curate_nodule(take_inventory(job, None).nodules[0], job)
     reports = read_case(store, "n1", outcome.digest).facts.reports.values()
     enough_for_some = sorted(report["iterations"] for report in reports)[3]
     solver = {"max_iterations": enough_for_some}
     return replace(
-        order, recipe=Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "solver": solver})
+        job, recipe=Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "solver": solver})
     )

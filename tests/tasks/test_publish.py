@@ -70,7 +70,7 @@ def test_what_reviewers_dispute_is_released_once_it_is_settled(store, curated):
         record_verdict(store, Verdict("n1", digest, "choose", method, reviewer, automatic=False))
     assert [decision.nodule_id for decision in pick_automatically(store)] == []
     with pytest.raises(
-        InputError, match=r"reviewers differ: got n1.*the recipe's rule is `adjudicator`"
+        InputError, match=r"reviewers disagree: got n1.*rule of the recipe is `adjudicator`"
     ):
         draft_release(store, "0.1.0", recipe)
     record_verdict(store, Verdict("n1", digest, "choose", "cf", "judge", automatic=False))
@@ -107,14 +107,14 @@ def test_an_empty_store_is_refused(store):
 
 def test_undecided_nodules_are_refused(store, curated):
     choose(store, "n1")
-    with pytest.raises(InputError, match=r"nodules are undecided: got n2, expected none"):
+    with pytest.raises(InputError, match=r"nodules have no verdict: got n2, expected none"):
         draft_release(store, "0.1.0", curated.recipe)
 
 
 def test_a_verdict_on_another_case_does_not_count(store, curated):
     choose(store, "n1")
     choose(store, "n2", digest="0" * 64)
-    with pytest.raises(InputError, match="undecided: got n2"):
+    with pytest.raises(InputError, match="no verdict: got n2"):
         draft_release(store, "0.1.0", curated.recipe)
 
 
@@ -138,9 +138,7 @@ def test_damaged_files_are_refused_by_name(store, curated):
 def test_a_matte_that_is_none_is_refused(store, curated):
     choose(store, "n1")
     choose(store, "n2", "shared")
-    with pytest.raises(
-        InputError, match=r"not fit to be released: got n2 \(shared\): no such matte"
-    ):
+    with pytest.raises(InputError, match=r"unfit for release: got n2 \(shared\): no such matte"):
         draft_release(store, "0.1.0", curated.recipe)
 
 
@@ -151,7 +149,7 @@ def test_a_method_that_did_not_converge_is_refused(store, hurried):
     reports = read_case(store, "n1", outcome.digest).facts.reports
     missing = next(name for name, report in reports.items() if not report["converged"])
     choose(store, "n1", missing)
-    with pytest.raises(InputError, match=r"not fit to be released: got n1 \(.*not within 0\.\.1"):
+    with pytest.raises(InputError, match=r"unfit for release: got n1 \(.*not within 0\.\.1"):
         draft_release(store, "0.1.0", hurried.recipe)
 
 
@@ -160,7 +158,7 @@ def test_cases_of_several_recipes_are_refused(store, curated):
     curate_nodule(take_inventory(curated, None).nodules[1], replace(curated, recipe=other))
     pick_automatically(store)
     with pytest.raises(
-        InputError, match=r"made by another recipe than paper: got n1, expected none"
+        InputError, match=r"computed with another recipe than paper: got n1, expected none"
     ):
         draft_release(store, "0.1.0", other)
 
@@ -168,7 +166,7 @@ def test_cases_of_several_recipes_are_refused(store, curated):
 def test_unheard_facts_do_not_leave(store, curated, monkeypatch):
     pick_automatically(store)
     monkeypatch.setattr("tasks.publish.PUBLIC_FACTS", frozenset({"nodule"}))
-    with pytest.raises(InputError, match=r"facts that may not leave: got .*figures"):
+    with pytest.raises(InputError, match=r"attributes that must not be published: got .*figures"):
         draft_release(store, "0.1.0", curated.recipe)
 
 

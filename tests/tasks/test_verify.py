@@ -59,7 +59,7 @@ def test_an_unreadable_outcome_is_named_and_a_missing_one_is_none(sound):
     ]
 
 
-def test_following_the_remedy_mends_it(sound, order):
+def test_following_the_remedy_mends_it(sound, job):
     from flows.curate import curate_nodule
     from tasks.curation.inventory import take_inventory
 
@@ -67,5 +67,5 @@ def test_following_the_remedy_mends_it(sound, order):
     store.delete([f"cases/n1/{digest}/alpha/zarr.json"])
     assert complaints(store)
     store.delete([f"cases/n1/{digest}.done"])
-    curate_nodule(take_inventory(order, None).nodules[0], order)
+    curate_nodule(take_inventory(job, None).nodules[0], job)
     assert complaints(open_store(store.url)) == []

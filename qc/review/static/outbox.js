@@ -8,9 +8,9 @@ export function newId() {
 }
 
 export class Outbox {
-  constructor(reviewer, proof, { onChange, onStored, onRefused }) {
+  constructor(reviewer, csrfToken, { onChange, onStored, onRefused }) {
     this.key = `halosign-outbox-${reviewer}`;
-    this.proof = proof;
+    this.csrfToken = csrfToken;
     this.hooks = { onChange, onStored, onRefused };
     this.failures = 0;
     this.sending = false;
@@ -30,8 +30,8 @@ export class Outbox {
     this.hooks.onChange(waiting.length, this.failures > 0);
   }
 
-  add(said) {
-    this.keep([...this.waiting, said]);
+  add(verdict) {
+    this.keep([...this.waiting, verdict]);
     this.send();
   }
 
@@ -41,8 +41,8 @@ export class Outbox {
     this.sending = true;
     clearTimeout(this.retry);
     while (this.waiting.length) {
-      const said = this.waiting[0];
-      const answer = await this.post(said);
+      const verdict = this.waiting[0];
+      const answer = await this.post(verdict);
       if (answer === null || answer.status >= 500 || answer.status === 401) {
         this.failures += 1;
         this.hooks.onChange(this.waiting.length, true, answer?.status === 401);
@@ -52,19 +52,19 @@ export class Outbox {
       }
       const content = await answer.json().catch(() => ({}));
       this.failures = 0;
-      this.keep(this.waiting.filter((one) => one.id !== said.id));
-      if (answer.ok) this.hooks.onStored(said);
-      else this.hooks.onRefused(said, content.error ?? `error ${answer.status}`);
+      this.keep(this.waiting.filter((one) => one.id !== verdict.id));
+      if (answer.ok) this.hooks.onStored(verdict);
+      else this.hooks.onRefused(verdict, content.error ?? `error ${answer.status}`);
     }
     this.sending = false;
   }
 
-  async post(said) {
+  async post(verdict) {
     try {
       return await fetch("/api/verdicts", {
         method: "POST",
-        headers: { "content-type": "application/json", "x-halosign-proof": this.proof },
-        body: JSON.stringify(said),
+        headers: { "content-type": "application/json", "x-halosign-csrf-token": this.csrfToken },
+        body: JSON.stringify(verdict),
       });
     } catch {
       return null;

@@ -3,7 +3,7 @@
 const GAP_PX = 14;
 const sheets = new Map();
 
-// A scratch canvas by name, made anew when its size changes.
+// A scratch canvas by name, made again when its size changes.
 export function sheetOf(name, width, height) {
   const known = sheets.get(name);
   if (known && known.canvas.width === width && known.canvas.height === height) return known;

@@ -32,7 +32,7 @@ const COLOURS = {
   },
   // Unknown amber, foreground green
   trimap: (value, opacity) => (value === TRIMAP_UNKNOWN ? pixelOf(255, 190, 60, 0.6 * opacity) : pixelOf(70, 220, 110, 0.6 * opacity)),
-  // One matte minus another: red where the first has more, blue where it has less
+  // Difference of two mattes: red where the first is larger, blue where it is smaller
   more: (value, opacity) => pixelOf(255, 90, 60, Math.min(1, 0.4 + opacity) * Math.min(1, value / 64)),
   less: (value, opacity) => pixelOf(60, 90, 255, Math.min(1, 0.4 + opacity) * Math.min(1, value / 64)),
 };
@@ -77,7 +77,7 @@ export function paintScan(pixels, volume, plane, index, window) {
   }
 }
 
-// The part of a plane that lies in the overlays' box: where it begins on the screen, its size, and a way to read it.
+// The part of a plane inside the overlays' box: where it starts on the screen, its size, and a way to read it.
 export function boxPart(volume, plane, index) {
   const { fixed, down, across, flip } = PLANES[plane];
   const { start, shape } = volume.box;
@@ -122,7 +122,7 @@ export function excess(cut, other) {
   return cut.map((value, n) => Math.max(0, value - other[n]));
 }
 
-// Marching squares: the line at a level as a path on the screen; the field's pixel centres lie at halves.
+// Marching squares: the line at a level as a path on the screen; pixel centres are at half-integers.
 export function contour(cut, part, level, frame) {
   const { rows, columns } = part;
   const path = new Path2D();
@@ -157,7 +157,7 @@ function cross(path, kind, x, y, a, b, c, d, level, frame) {
   }
 }
 
-// Which sides of a square the line joins, in pairs, by which of its corners lie above the level.
+// Which sides of a square the line joins, in pairs, by which of its corners are above the level.
 const [NORTH, EAST, SOUTH, WEST] = [0, 1, 2, 3];
 const ENDS = [
   [], [WEST, NORTH], [NORTH, EAST], [WEST, EAST], [EAST, SOUTH], [WEST, SOUTH, NORTH, EAST], [NORTH, SOUTH], [WEST, SOUTH],

@@ -80,7 +80,7 @@ export class Viewer {
       button.type = "button";
       button.className = "thumb" + (option.missing ? " missing" : "") + (option.mine ? " mine" : "");
       button.dataset.look = option.place;
-      button.setAttribute("aria-label", `Look at ${option.name || `option ${option.place}`}`);
+      button.setAttribute("aria-label", `Show ${option.name || `option ${option.place}`}`);
       const canvas = document.createElement("canvas"), label = document.createElement("span");
       label.className = "label";
       const key = document.createElement("kbd");
@@ -172,7 +172,7 @@ export class Viewer {
     return scan.pixels;
   }
 
-  // Where voxels lie on a pane that shows the nodule and so many millimetres around it.
+  // Where voxels are on a pane that shows the nodule and a margin in millimetres around it.
   frame(pane, plane, marginMm) {
     const { down, across, flip } = PLANES[plane];
     const size = extent(this.volume, plane);
@@ -211,7 +211,7 @@ export class Viewer {
     pane.element.setAttribute("aria-valuetext", `${number} of ${slices}`);
   }
 
-  // One plane's slice with one option over it, drawn anew only when something of it has changed.
+  // One plane's slice with one option over it, drawn again only when something in it has changed.
   drawPicture(pane, plane, option, frame, weight) {
     const { serial, window, layers, opacity, against, bare } = this;
     const index = this.at[PLANES[plane].fixed];

@@ -34,7 +34,7 @@ def test_a_study_from_the_draw_to_the_figure(halosign, reviewed, tmp_path):
     )
     assert done.returncode == 2
     assert "too few nodules for the study: got 0 with a chosen matte" in done.stderr
-    assert "3 nodules decided automatically" in halosign("review", "auto", "--store", url).stdout
+    assert "3 verdicts added automatically" in halosign("review", "auto", "--store", url).stdout
     done = halosign(
         "review",
         "study",
@@ -76,11 +76,11 @@ def test_verdicts_go_out_and_come_in(halosign, reviewed, tmp_path):
     assert len(list(csv.DictReader(file.read_text().splitlines()))) == 2
     other = reviewable_store(tmp_path / "other", 3)
     assert (
-        "2 verdicts added, 0 known"
+        "2 verdicts added, 0 already present"
         in halosign("review", "import", file, "--store", other.url).stdout
     )
     assert (
-        "0 verdicts added, 2 known"
+        "0 verdicts added, 2 already present"
         in halosign("review", "import", file, "--store", other.url).stdout
     )
     assert read_verdicts(other, "P-1-a1") == read_verdicts(reviewed, "P-1-a1")

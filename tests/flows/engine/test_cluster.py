@@ -93,7 +93,7 @@ def _memory_settings(dask_worker):
             "give exactly one of `address` and `class`",
         ),
         ("workers: 3\n", "give exactly one of `address` and `class`"),
-        ("address: tcp://h:1\nworkers: 3\n", "brings its own workers"),
+        ("address: tcp://h:1\nworkers: 3\n", "has its own workers"),
         ("class: a.B\nworkers: 3\nadapt: {maximum: 3}\n", "give `workers` or `adapt`, not both"),
         ("class: a.B\nworker: 3\n", "worker: Extra inputs are not permitted"),
         ("class: a.B\nworkers: 0\n", "workers: Input should be greater than or equal to 1"),
@@ -103,7 +103,7 @@ def _memory_settings(dask_worker):
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, message):
-    with pytest.raises(InputError, match=r"the cluster file .* cannot be used") as refusal:
+    with pytest.raises(InputError, match=r"the cluster file .* is invalid") as refusal:
         load_cluster(file(tmp_path, text))
     assert message in str(refusal.value)
 
@@ -114,8 +114,8 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, message):
         ("nowhere.Cluster", "cannot be imported: got nowhere.Cluster: No module named 'nowhere'"),
         ("distributed.NoCluster", "cannot be imported"),
         ("LocalCluster", "cannot be imported"),
-        ("os.system", "is no Dask cluster: got os.system"),
-        ("builtins.dict", "is no Dask cluster"),
+        ("os.system", "is not a Dask cluster: got os.system"),
+        ("builtins.dict", "is not a Dask cluster"),
     ],
 )
 def test_only_a_dask_cluster_may_be_named(path, message):

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 import pytest
 from distributed.comm.core import CommClosedError
 
-from flows.engine.executor import BatchExecutor, SchedulerLostError, work_off_batch
+from flows.engine.executor import BatchExecutor, SchedulerLostError, run_batch
 from flows.engine.progress import ProgressTracker
 from storage.recipe import load_recipe
 from storage.sources.base import Nodule
@@ -13,7 +13,7 @@ from storage.sources.registry import SourceSpec
 from tasks.curation.context import CurationJob
 
 NODULE = Nodule("n1", "p1", {})
-ORDER = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe())
+JOB = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe())
 
 
 class Finished:
@@ -46,8 +46,8 @@ class Client:
 @pytest.mark.parametrize("error", [CancelledError(), CommClosedError("Stream is closed")])
 def test_a_result_that_cannot_be_fetched_ends_the_run_with_what_to_do(error):
     with (
-        ProgressTracker(1, 0.2) as tally,
+        ProgressTracker(1, 0.2) as progress,
         pytest.raises(SchedulerLostError, match="run the same command again"),
     ):
-        work_off_batch(BatchExecutor(lambda *_: None, ORDER, tally, Client(error)), (NODULE,))
-    assert not tally.outcomes
+        run_batch(BatchExecutor(lambda *_: None, JOB, progress, Client(error)), (NODULE,))
+    assert not progress.outcomes

@@ -1,9 +1,12 @@
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from matting.errors import InputError
+from matting.geometry import grid
 from matting.geometry.grid import Grid
 
 OBLIQUE = Grid(
@@ -24,6 +27,18 @@ def test_axes_run_where_they_say():
 @given(st.tuples(*[st.floats(-50, 50)] * 3))
 def test_to_index_undoes_to_patient(index):
     assert OBLIQUE.to_index(OBLIQUE.to_patient(index)) == pytest.approx(index, abs=1e-9)
+
+
+@given(st.tuples(*[st.floats(-50, 50)] * 3))
+def test_the_affine_is_to_patient_as_a_matrix(index):
+    assert (OBLIQUE.affine @ (*index, 1.0))[:3] == pytest.approx(OBLIQUE.to_patient(index))
+    assert OBLIQUE.affine[3].tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_the_examples_in_the_docstrings_are_right():
+    results = doctest.testmod(grid)
+    assert results.attempted >= 8
+    assert results.failed == 0
 
 
 def test_window_keeps_every_voxel_in_its_place():

@@ -91,7 +91,8 @@ def test_only_what_every_sample_measured_is_valid():
     patch.valid[2] = False
     patch.image_hu[2] = AIR_HU
     out = resample_patch(patch, ResampleSettings(spacing_mm=0.5))
-    # slices 2 mm apart, every fourth new slice lies on an old one: 4 is invalid itself, 5-11 mix with it
+    # slices 2 mm apart, every fourth new slice lies on an old one: 4 is invalid itself, 5-11 mix
+    # with it
     assert [bool(out.valid[z].all()) for z in (4, 5, 7, 8, 11, 12)] == [
         True,
         False,

@@ -53,7 +53,7 @@ def test_values_and_gradients_are_torchs(name: str, size: tuple[int, ...]) -> No
 def test_our_kernels_are_what_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = LAYERS[name](), torch.randn(1, 5, 3, 4, 5)
     own = layer(x).grad_fn.name()
-    monkeypatch.setattr(layers, "_ours", lambda _: False)
+    monkeypatch.setattr(layers, "_use_cpu_kernels", lambda _: False)
     assert own != layer(x).grad_fn.name()
 
 
@@ -73,7 +73,7 @@ def test_a_network_without_the_kernels_says_the_same(monkeypatch: pytest.MonkeyP
     network, image = build_network("3dmm-mg"), torch.rand(1, 1, 16, 32, 32)
     with torch.no_grad():
         ours = network(image)
-        monkeypatch.setattr(layers, "_ours", lambda _: False)
+        monkeypatch.setattr(layers, "_use_cpu_kernels", lambda _: False)
         theirs = network(image)
     assert torch.allclose(ours.alpha, theirs.alpha, atol=1e-5)
     assert torch.allclose(ours.masks, theirs.masks, atol=1e-4)

@@ -3,8 +3,11 @@ import pytest
 
 from matting.errors import InputError
 from matting.measures.metrics import (
+    MatteErrors,
+    MatteWithGradient,
     connectivity_error,
     gradient_error,
+    matte_errors,
     mean_absolute_error,
     mse,
     sad,
@@ -112,7 +115,8 @@ def line(*values: float) -> np.ndarray:
 def test_connectivity_by_hand() -> None:
     alpha, truth = line(1.0, 1.0, 0.6, 0.0, 0.5), line(1.0, 1.0, 0.9, 0.0, 0.0)
     region = np.ones(alpha.shape, bool)
-    # third voxel: both reach 0.6, so l = 0.6: phi 1 against 1 - 0.3; fifth: l = 0, phi 1 - 0.5 against 1
+    # third voxel: both reach 0.6, so l = 0.6: phi 1 against 1 - 0.3; fifth: l = 0, phi 1 - 0.5
+    # against 1
     assert connectivity_error(alpha, truth, region) == pytest.approx(0.3 + 0.5)
 
 
@@ -150,6 +154,36 @@ def test_no_region_no_error() -> None:
 
 
 def test_who_has_left_the_body_does_not_come_back() -> None:
-    # at low thresholds the body is the large faint piece; the small bright one is largest only later
+    # at low thresholds the body is the large faint piece; the small bright one is largest only
+    # later
     alpha, truth = line(0.3, 0.3, 0.3, 0.0, 1.0), line(0.3, 0.3, 0.3, 0.0, 0.9)
     assert connectivity_error(alpha, truth, np.ones(alpha.shape, bool)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_metrics_at_once_are_each_by_itself(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    alpha, truth = np.zeros((2, 30, 34, 38))
+    alpha[10:15, 12:20, 1:9] = rng.random((5, 8, 8)).round(1)
+    truth[11:17, 11:18, 3:12] = rng.random((6, 7, 9)).round(1)
+    regions = {"most": rng.random(alpha.shape) > 0.2, "few": rng.random(alpha.shape) > 0.9}
+    errors = matte_errors(MatteWithGradient.of(alpha), MatteWithGradient.of(truth), regions)
+    for name, region in regions.items():
+        expected = [
+            measure(alpha, truth, region)
+            for measure in (sad, mse, gradient_error, connectivity_error)
+        ]
+        assert errors[name] == pytest.approx(expected, rel=1e-9)
+
+
+def test_two_empty_mattes_have_no_error_and_so_has_an_empty_region() -> None:
+    nothing = MatteWithGradient.of(0 * ALPHA)
+    assert matte_errors(nothing, nothing, {"a": REGION}) == {"a": MatteErrors(0.0, 0.0, 0.0, 0.0)}
+    alpha, truth = MatteWithGradient.of(ALPHA), MatteWithGradient.of(TRUTH)
+    assert matte_errors(alpha, truth, {"a": 0 * REGION > 0})["a"] == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_all_metrics_at_once_refuse_what_does_not_fit() -> None:
+    alpha, truth = MatteWithGradient.of(ALPHA), MatteWithGradient.of(TRUTH[1:])
+    with pytest.raises(InputError, match="do not fit each other"):
+        matte_errors(alpha, truth, {"a": REGION})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matting.solvers.knn_search import Metric, affinity, nearest
+from matting.solvers.knn_search import FeatureMetric, affinity, nearest_neighbours
 from tests import references
 from tests.references import Scene, random_scene
 
@@ -26,8 +26,12 @@ def test_equals_sorting_all_candidates(
     scene = random_scene(seed, ties=ties)
     candidates = np.random.default_rng(seed).random(scene.intensity.shape) < share
     queries = np.flatnonzero(scene.unknown)
-    found = nearest(
-        scene.intensity, candidates, queries, count, Metric(weights[0], weights[1] * scene.steps)
+    found = nearest_neighbours(
+        scene.intensity,
+        candidates,
+        queries,
+        count,
+        FeatureMetric(weights[0], weights[1] * scene.voxel_pitch),
     )
     for row, voxel in zip(found, queries, strict=True):
         assert (
@@ -38,11 +42,12 @@ def test_equals_sorting_all_candidates(
 
 
 def test_thousands_of_ties_are_broken_by_index() -> None:
-    # clipped air: all intensities equal, and every voxel has 6 neighbours at one distance, 12 at the next
+    # clipped air: all intensities equal, and every voxel has 6 neighbours at one distance, 12 at
+    # the next
     air = np.zeros((20, 20, 20))
     middle = np.ravel_multi_index((10, 10, 10), air.shape)
-    found = nearest(
-        air, np.ones(air.shape, bool), np.array([middle]), 8, Metric(1.0, np.full(3, 0.01))
+    found = nearest_neighbours(
+        air, np.ones(air.shape, bool), np.array([middle]), 8, FeatureMetric(1.0, np.full(3, 0.01))
     )
     offsets = [
         tuple(int(i) for i in np.array(np.unravel_index(v, air.shape)) - 10) for v in found[0]
@@ -63,7 +68,9 @@ def test_ties_across_the_border_of_a_cell_are_seen(seed: int, count: int, share:
     scene = replace(scene, intensity=np.round(scene.intensity) * 0.5)
     candidates = rng.random(scene.intensity.shape) < share
     queries = np.flatnonzero(scene.unknown)
-    found = nearest(scene.intensity, candidates, queries, count, Metric(0.1, scene.steps))
+    found = nearest_neighbours(
+        scene.intensity, candidates, queries, count, FeatureMetric(0.1, scene.voxel_pitch)
+    )
     for row, voxel in zip(found, queries, strict=True):
         assert (
             row.tolist()
@@ -80,7 +87,9 @@ def test_equals_sorting_in_a_volume_of_many_blocks(position_weight: float, share
     scene = Scene(intensity, nothing, nothing, (1.25, 0.5, 0.6))
     candidates = rng.random(intensity.shape) < share
     queries = np.sort(rng.choice(intensity.size, 25, replace=False))
-    found = nearest(intensity, candidates, queries, 12, Metric(1.0, position_weight * scene.steps))
+    found = nearest_neighbours(
+        intensity, candidates, queries, 12, FeatureMetric(1.0, position_weight * scene.voxel_pitch)
+    )
     for row, voxel in zip(found, queries, strict=True):
         assert row.tolist() == references.nearest(
             scene, candidates, voxel, 12, 1.0, position_weight
@@ -93,7 +102,9 @@ def test_far_candidates_are_found_through_empty_cells() -> None:
     candidates[0, 0, 0] = candidates[29, 39, 49] = candidates[29, 0, 49] = True
     volume[0, 0, 0] = 1.0
     query = np.array([np.ravel_multi_index((28, 38, 48), volume.shape)])
-    found = nearest(volume, candidates, query, 5, Metric(1.0, np.array([0.01, 0.03, 0.02])))
+    found = nearest_neighbours(
+        volume, candidates, query, 5, FeatureMetric(1.0, np.array([0.01, 0.03, 0.02]))
+    )
     assert np.stack(np.unravel_index(found[0], volume.shape), axis=1).tolist() == [
         [29, 39, 49],
         [29, 0, 49],
@@ -103,19 +114,23 @@ def test_far_candidates_are_found_through_empty_cells() -> None:
 
 def test_no_candidate_gives_no_column() -> None:
     volume = np.zeros((3, 3, 3))
-    assert nearest(
-        volume, np.zeros(volume.shape, bool), np.array([0, 5]), 4, Metric(1.0, np.ones(3))
+    assert nearest_neighbours(
+        volume, np.zeros(volume.shape, bool), np.array([0, 5]), 4, FeatureMetric(1.0, np.ones(3))
     ).shape == (2, 0)
     only_itself = np.zeros(volume.shape, bool)
     only_itself[0, 0, 0] = True
-    assert nearest(volume, only_itself, np.array([0]), 4, Metric(1.0, np.ones(3))).shape == (1, 0)
+    assert nearest_neighbours(
+        volume, only_itself, np.array([0]), 4, FeatureMetric(1.0, np.ones(3))
+    ).shape == (1, 0)
 
 
 @pytest.mark.parametrize("position_weight", [0.5, 9.0])
 def test_affinity_is_one_minus_the_mean_of_four_differences(position_weight: float) -> None:
     scene = random_scene(41)
     queries, found = np.array([0, 7]), np.array([[3, 5], [1, 20]])
-    measured = affinity(scene.intensity, queries, found, Metric(1.5, position_weight * scene.steps))
+    measured = affinity(
+        scene.intensity, queries, found, FeatureMetric(1.5, position_weight * scene.voxel_pitch)
+    )
     for i, row in enumerate(found):
         for j, voxel in enumerate(row):
             expected = references.affinity(scene, queries[i], voxel, 1.5, position_weight)

@@ -1,5 +1,8 @@
 """Laws of the Laplacians."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,15 +25,18 @@ from matting.solvers.graph_laplacian import (
     multiply,
     number_nodes,
 )
-from matting.solvers.region import SolveDomain, region_around
-from matting.solvers.window_laplacian import windows_centred, windows_touching
+from matting.solvers.solve_domain import SolveDomain, solve_domain_around
+from matting.solvers.window_laplacian import find_centred_windows, find_touching_windows
 from tests import laws, references
-from tests.references import random_scene
+from tests.references import Scene, random_scene
 
 
-def region_of(seed: int) -> SolveDomain:
-    scene = random_scene(seed)
-    return region_around(
+def domain_of(seed: int) -> SolveDomain:
+    return domain_around(random_scene(seed))
+
+
+def domain_around(scene: Scene) -> SolveDomain:
+    return solve_domain_around(
         scene.hu,
         scene.trimap,
         spacing_mm=scene.spacing_mm,
@@ -38,25 +44,25 @@ def region_of(seed: int) -> SolveDomain:
         mean_reach_mm=3.0,
         position_scale_mm=scene.position_scale_mm,
         range_hu=(-1000.0, 400.0),
-        curve=1.0,
+        intensity_curve=1.0,
     )
 
 
-def known_of(region: SolveDomain) -> KnownValues:
-    foreground = region.foreground.ravel().astype(float)
+def known_values_of(domain: SolveDomain) -> KnownValues:
+    foreground = domain.foreground.ravel().astype(float)
     return lambda voxels: foreground[voxels, None]
 
 
-def problem_of(method: str, region: SolveDomain) -> LinearSystem:
-    targets = known_of(region)
+def system_of(method: str, domain: SolveDomain) -> LinearSystem:
+    known_values = known_values_of(domain)
     builders = {
-        "cf": lambda: closed_form.build(region, ClosedFormSettings(), targets),
-        "knn": lambda: knn.build(region, KnnSettings()),
-        "lb": lambda: learning_based.build(region, LearningBasedSettings(), targets),
+        "cf": lambda: closed_form.build(domain, ClosedFormSettings(), known_values),
+        "knn": lambda: knn.build(domain, KnnSettings()),
+        "lb": lambda: learning_based.build(domain, LearningBasedSettings(), known_values),
         "lb kernel": lambda: learning_based.build(
-            region, LearningBasedSettings(kernel="gaussian"), targets
+            domain, LearningBasedSettings(kernel="gaussian"), known_values
         ),
-        "if": lambda: information_flow.build(region, InformationFlowSettings(), targets),
+        "if": lambda: information_flow.build(domain, InformationFlowSettings(), known_values),
     }
     return builders[method]()
 
@@ -69,7 +75,7 @@ seeds = st.integers(0, 2**32 - 1)
 @settings(max_examples=6, deadline=None)
 @given(seed=seeds)
 def test_is_symmetric_and_positive_semidefinite(method: str, seed: int) -> None:
-    operator = problem_of(method, region_of(seed)).operator
+    operator = system_of(method, domain_of(seed)).operator
     matrix = laws.dense(operator)
     laws.symmetric(matrix)
     laws.positive_semidefinite(matrix)
@@ -80,43 +86,82 @@ def test_is_symmetric_and_positive_semidefinite(method: str, seed: int) -> None:
 @settings(max_examples=6, deadline=None)
 @given(seed=seeds)
 def test_rows_sum_to_zero(method: str, seed: int) -> None:
-    laws.rows_sum_to_zero(laws.dense(problem_of(method, region_of(seed)).operator))
+    laws.rows_sum_to_zero(laws.dense(system_of(method, domain_of(seed)).operator))
 
 
 @settings(max_examples=6, deadline=None)
 @given(seed=seeds, ridge=st.sampled_from([1e-6, 1e-3, 1e-1]))
 def test_rows_of_learning_based_sum_to_what_its_ridge_leaves(seed: int, ridge: float) -> None:
-    region = region_of(seed)
+    domain = domain_of(seed)
     matrix = laws.dense(
-        learning_based.build(region, LearningBasedSettings(ridge=ridge), known_of(region)).operator
+        learning_based.build(
+            domain, LearningBasedSettings(ridge=ridge), known_values_of(domain)
+        ).operator
     )
-    # misfit of a constant: r Id - F is at most r / 27 in a window of 27, twice applied; 27 windows at most hold a voxel
+    # Id - F of a constant is at most r / 27 in a window; a voxel is in 27 windows at most
     laws.rows_sum_to_zero(matrix, within=27 * 4 * ridge / 27)
     assert np.abs(matrix.sum(axis=1)).max() > 0
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_unknown_come_first_and_their_block_is_the_matrix_block(method: str) -> None:
-    region = region_of(21)
-    problem = problem_of(method, region)
-    voxels = problem.operator.voxels
-    assert np.array_equal(voxels[: problem.unknown], np.flatnonzero(region.unknown))
-    assert not region.unknown.ravel()[voxels[problem.unknown :]].any()
-    laws.leading_block_agrees(problem.operator, problem.unknown)
+    domain = domain_of(21)
+    system = system_of(method, domain)
+    voxels = system.operator.voxels
+    assert np.array_equal(voxels[: system.unknown], np.flatnonzero(domain.unknown))
+    assert not domain.unknown.ravel()[voxels[system.unknown :]].any()
+    laws.leading_block_agrees(system.operator, system.unknown)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_columns_are_multiplied_each_by_itself(method: str, columns: int) -> None:
-    operator = problem_of(method, region_of(22)).operator
+    operator = system_of(method, domain_of(22)).operator
     p = np.random.default_rng(0).random((len(operator.voxels), columns))
     np.testing.assert_allclose(operator.apply(p), laws.dense(operator) @ p, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["cf", "lb", "if"])
+def test_threads_may_share_an_operator_and_its_leading_block(method: str) -> None:
+    # A domain so large that two products overlap in time, which the barrier sees to
+    unknown = np.zeros((20, 40, 40), bool)
+    unknown[4:16, 6:34, 6:34] = True
+    foreground = np.zeros_like(unknown)
+    foreground[8:12, 15:25, 15:25] = True
+    rng = np.random.default_rng(3)
+    intensity = rng.random(unknown.shape)
+    scene = Scene(intensity, unknown & ~foreground, foreground, (0.5, 0.5, 0.5), 34.0)
+    system = system_of(method, domain_around(scene))
+    operators = [system.operator, system.operator, system.operator.leading(system.unknown)]
+    inputs = [rng.random((len(operator.voxels), 2)) for operator in operators]
+    expected = [operator.apply(p) for operator, p in zip(operators, inputs, strict=True)]
+    barrier = Barrier(len(operators), timeout=60)
+
+    def products(n: int) -> list[np.ndarray]:
+        results = []
+        for _ in range(20):
+            barrier.wait()
+            results.append(operators[n].apply(inputs[n]))
+        return results
+
+    with ThreadPoolExecutor(len(operators)) as pool:
+        for results, serial in zip(pool.map(products, range(3)), expected, strict=True):
+            assert all(np.array_equal(result, serial) for result in results)
+
+
+def test_a_multiplier_can_be_used_again_with_fewer_columns() -> None:
+    operator = system_of("cf", domain_of(24)).operator
+    p = np.random.default_rng(1).random((len(operator.voxels), 3))
+    multiply = operator.multiplier()
+    assert np.array_equal(multiply(p), operator.apply(p))
+    assert np.array_equal(multiply(p[:, :1]), operator.apply(p[:, :1]))
+    assert np.array_equal(multiply(p), operator.apply(p))
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds)
 def test_windows_are_those_that_hold_or_centre_an_unknown_voxel(seed: int) -> None:
-    scene, region = random_scene(seed), region_of(seed)
+    scene, domain = random_scene(seed), domain_of(seed)
     unknown = scene.unknown.ravel()
     every = references.windows(scene.intensity.shape)
     touching = {w[13] for w in every if unknown[w].any()}
@@ -124,25 +169,25 @@ def test_windows_are_those_that_hold_or_centre_an_unknown_voxel(seed: int) -> No
         references.nearest_window(scene.intensity.shape, v)[13] for v in np.flatnonzero(unknown)
     }
     for windows, expected in (
-        (windows_touching(region), touching),
-        (windows_centred(region), centred),
+        (find_touching_windows(domain), touching),
+        (find_centred_windows(domain), centred),
     ):
-        corner = [side.start for side in box_around(region.unknown, (2, 2, 2))]
+        corner = [side.start for side in box_around(domain.unknown, (2, 2, 2))]
         places = [
             p + c
             for p, c in zip(np.unravel_index(windows.centres, windows.shape), corner, strict=True)
         ]
-        assert set(np.ravel_multi_index(places, region.shape).tolist()) == expected
+        assert set(np.ravel_multi_index(places, domain.shape).tolist()) == expected
 
 
 def test_each_window_of_closed_form_adds_twenty_six() -> None:
     # the trace of Id - (1/n)(1 1^T + ...) over n = 27 voxels is 27 - 2 once intensities differ
-    region = region_of(23)
-    windows = windows_touching(region)
+    domain = domain_of(23)
+    windows = find_touching_windows(domain)
     paper = ClosedFormSettings(
         1e-12, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0
     )
-    operator = closed_form.build(region, paper, known_of(region)).operator
+    operator = closed_form.build(domain, paper, known_values_of(domain)).operator
     assert operator.diagonal.sum() == pytest.approx(25.0 * len(windows.centres), abs=1e-6)
 
 

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matting.solvers.conjugate_gradient import DataTerm
-from matting.solvers.ramp import ramp_and_rim, ramp_pull
-from matting.solvers.region import bent, region_around
+from matting.solvers.ramp import ramp_and_rim, ramp_data_term
+from matting.solvers.solve_domain import solve_domain_around, tone_curve
 from tests import references
 from tests.references import Scene, random_scene
 
 
-def region_of(scene: Scene):
-    return region_around(
+def domain_of(scene: Scene):
+    return solve_domain_around(
         scene.hu,
         scene.trimap,
         spacing_mm=scene.spacing_mm,
@@ -21,7 +21,7 @@ def region_of(scene: Scene):
         mean_reach_mm=0.0,
         position_scale_mm=6.0,
         range_hu=(-1000.0, 400.0),
-        curve=0.0,
+        intensity_curve=0.0,
     )
 
 
@@ -40,7 +40,7 @@ def test_equals_its_plain_twin(seed: int, rim_mm: float) -> None:
     scene = random_scene(seed)
     unknown = scene.unknown.ravel()
     for ours, plain in zip(
-        ramp_and_rim(region_of(scene), rim_mm), references.ramp_and_rim(scene, rim_mm), strict=True
+        ramp_and_rim(domain_of(scene), rim_mm), references.ramp_and_rim(scene, rim_mm), strict=True
     ):
         np.testing.assert_allclose(ours, plain[unknown], atol=1e-12)
 
@@ -48,7 +48,7 @@ def test_equals_its_plain_twin(seed: int, rim_mm: float) -> None:
 def test_runs_from_the_foreground_to_the_rim_whatever_lies_beyond() -> None:
     scene = ball((2.0, 5.0))
     along, rim = (np.zeros(scene.intensity.shape) for _ in range(2))
-    along[scene.unknown], rim[scene.unknown] = ramp_and_rim(region_of(scene), 1.5)
+    along[scene.unknown], rim[scene.unknown] = ramp_and_rim(domain_of(scene), 1.5)
     outward = along[4, 12, 16:22]
     assert (np.diff(outward) < 0).all()
     assert outward[0] == pytest.approx(2.25**2 / (0.5**2 + 2.25**2))
@@ -61,21 +61,21 @@ def test_runs_from_the_foreground_to_the_rim_whatever_lies_beyond() -> None:
 def test_what_lies_well_within_the_band_is_no_background_however_far_from_the_core() -> None:
     scene = ball((1.0, 5.5))
     along = np.zeros(scene.intensity.shape)
-    along[scene.unknown] = ramp_and_rim(region_of(scene), 1.0)[0]
+    along[scene.unknown] = ramp_and_rim(domain_of(scene), 1.0)[0]
     # 2.5 mm from the core, which counts as 1, and as far from the background
     assert along[4, 12, 18] == pytest.approx(2.0**2 / (1.0**2 + 2.0**2))
 
 
 def test_pulls_to_the_mean_of_the_known_lesion_and_at_the_rim_to_background() -> None:
-    region = region_of(ball((2.0, 5.0)))
-    pull = ramp_pull(
-        region, lambda voxels: np.stack([np.ones(len(voxels)), voxels % 2], axis=1), 0.2, 3.0, 1.5
+    domain = domain_of(ball((2.0, 5.0)))
+    term = ramp_data_term(
+        domain, lambda voxels: np.stack([np.ones(len(voxels)), voxels % 2], axis=1), 0.2, 3.0, 1.5
     )
-    ramp, rim = ramp_and_rim(region, 1.5)
-    np.testing.assert_allclose(pull.weight, 0.2 + 3.0 * rim)
-    np.testing.assert_allclose(pull.weight * pull.target[:, 0], 0.2 * ramp, atol=1e-12)
-    share = (np.flatnonzero(region.foreground) % 2).mean()
-    np.testing.assert_allclose(pull.target[:, 1], share * pull.target[:, 0])
+    ramp, rim = ramp_and_rim(domain, 1.5)
+    np.testing.assert_allclose(term.weight, 0.2 + 3.0 * rim)
+    np.testing.assert_allclose(term.weight * term.target[:, 0], 0.2 * ramp, atol=1e-12)
+    share = (np.flatnonzero(domain.foreground) % 2).mean()
+    np.testing.assert_allclose(term.target[:, 1], share * term.target[:, 0])
 
 
 def test_two_pulls_make_one() -> None:
@@ -86,12 +86,12 @@ def test_two_pulls_make_one() -> None:
     np.testing.assert_array_equal(both.target, [[0.75], [0.75], [0.0]])
 
 
-def test_bent_intensities_keep_their_ends_and_order_and_lift_what_is_faint() -> None:
+def test_curved_intensities_keep_their_ends_and_order_and_lift_what_is_faint() -> None:
     intensity = np.linspace(0.0, 1.0, 101)
     for curve in (0.0, 1.0, 5.0):
-        result = bent(intensity, curve)
+        result = tone_curve(intensity, curve)
         assert (result[0], result[-1]) == (0.0, 1.0)
         assert (np.diff(result) > 0).all()
         assert (result >= intensity).all()
-    np.testing.assert_allclose(bent(intensity, 0.0), intensity, atol=1e-15)
-    assert bent(np.array([0.25]), 1.0)[0] == pytest.approx(0.4)
+    np.testing.assert_allclose(tone_curve(intensity, 0.0), intensity, atol=1e-15)
+    assert tone_curve(np.array([0.25]), 1.0)[0] == pytest.approx(0.4)

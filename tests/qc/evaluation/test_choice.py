@@ -2,7 +2,7 @@
 
 import pytest
 
-from qc.evaluation.choice import Choice, choose
+from qc.evaluation.choice import ChosenNodule, choose_from
 
 HEADER = "nodule,union_mm3,dice,hu_median"
 ROWS = [
@@ -15,16 +15,16 @@ ROWS = [
 ]
 
 
-def chosen(rows: list[str], among: list[str] | None = None) -> tuple[Choice, ...]:
-    return choose("\n".join([HEADER, *rows]).encode(), among)
+def chosen(rows: list[str], among: list[str] | None = None) -> tuple[ChosenNodule, ...]:
+    return choose_from("\n".join([HEADER, *rows]).encode(), among)
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[::-1]])
 def test_the_disputed_the_faint_and_the_solid_one_of_those_large_enough(rows):
     assert chosen(rows) == (
-        Choice("d", "the readers agree least: Dice 0.80"),
-        Choice("c", "the faintest, as ground glass is: median -700 HU"),
-        Choice("e", "nearest to soft tissue, as solid nodules are: median 20 HU"),
+        ChosenNodule("d", "lowest reader agreement: Dice 0.80"),
+        ChosenNodule("c", "lowest density, as in ground glass: median -700 HU"),
+        ChosenNodule("e", "closest to soft tissue, as in solid nodules: median 20 HU"),
     )
 
 

@@ -1,4 +1,5 @@
-"""Figures 1, 7, 8 and 9 and the videos of a small ball: what is on them, and the same bytes each time."""
+"""Figures 1, 7, 8 and 9 and the videos of a small ball: what is on them, and the same bytes each
+time."""
 
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ from PIL import Image
 from matting.errors import InputError
 from matting.geometry.trimap import UNKNOWN
 from qc.evaluation import videos
-from qc.evaluation.figures import STAND_IN, Output, draw_methods, draw_outputs, draw_readers
+from qc.evaluation.figures import STAND_IN, NoduleOutputs, draw_methods, draw_outputs, draw_readers
 from qc.evaluation.tradeoff import draw_tradeoff
 from qc.evaluation.videos import (
     TURN_FRAMES,
@@ -22,7 +23,7 @@ from qc.evaluation.videos import (
     still,
     turn_frames,
 )
-from qc.figures.drawing import Subject, png
+from qc.figures.drawing import DrawnNodule, png
 from storage.records import Cost
 from storage.results.experiments import Averages
 from tests.phantoms import ball_patch
@@ -31,10 +32,10 @@ METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def subject() -> DrawnNodule:
     patch = ball_patch()
     matte = patch.known_alpha
-    return Subject(
+    return DrawnNodule(
         grid=patch.grid,
         image_hu=patch.image_hu,
         valid=patch.valid,
@@ -100,8 +101,8 @@ def test_the_eight_stand_in_the_papers_order_and_one_that_is_missing_says_so(sub
 
 def test_a_networks_outputs_stand_beside_the_truth(subject):
     alpha = subject.alphas["cf"]
-    whole = Output(subject, "P-1-a1", alpha, alpha * 0.5, alpha * 0.25)
-    bare = Output(replace(subject, synthetic=False), "P-2-a2", alpha, None, None)
+    whole = NoduleOutputs(subject, "P-1-a1", alpha, alpha * 0.5, alpha * 0.25)
+    bare = NoduleOutputs(replace(subject, synthetic=False), "P-2-a2", alpha, None, None)
     figure = draw_outputs([whole, bare])
     shown = {panel.get_title(): panel.images[0].get_array().max() for panel in figure.axes[:7]}
     assert list(shown)[1:4] == ["true union", "true overlap", "released matte"]
@@ -142,7 +143,7 @@ def test_our_points_stand_beside_the_papers_in_table_units():
     assert {(342.0, 90.0), (4.0, 120.0)} <= points
     assert {(342.46, 99.42), (342.46, 106.33), (5.64, 123.80)} <= points
     assert (342.0, 0.1) not in points
-    assert "STAND-IN" in figure.get_suptitle()
+    assert "SYNTHETIC" in figure.get_suptitle()
     assert "reduced setting" in figure.get_suptitle()
 
 
@@ -175,7 +176,7 @@ def test_slices_run_through_all_that_was_marked_and_as_a_gif(subject, slices):
 
 
 def test_a_long_run_of_slices_is_thinned_out(subject, monkeypatch):
-    monkeypatch.setattr(videos, "FRAMES_AT_MOST", 3)
+    monkeypatch.setattr(videos, "MAX_SLICE_FRAMES", 3)
     assert 2 <= len(slice_frames(subject)) <= 3
 
 
@@ -186,7 +187,8 @@ def test_the_matte_turns_once(subject, monkeypatch):
     half[..., 12:] = 0
     frames = turn_frames(replace(subject, alphas={"lb": half}, synthetic=False))
     assert len(frames) == 4
-    # The left panel: what lies on the patient's right is on the left of the picture, and after half a turn on the right
+    # The left panel: what lies on the patient's right is on the left of the picture, and after half
+    # a turn on the right
     width = int(frames[0].shape[1] * 0.44)
     glow = [frame[30:-30, :width].sum(axis=(0, 2), dtype=float) for frame in frames]
     centres = [(line * np.arange(width)).sum() / line.sum() for line in glow]

@@ -1,4 +1,5 @@
-"""The report of small stores: what it says, that it loads nothing from outside, and that it is whole or not there."""
+"""The report of small stores: what it says, that it loads nothing from outside, and that it is
+whole or not there."""
 
 import ast
 import os
@@ -16,10 +17,10 @@ from jinja2 import UndefinedError
 
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
-from qc import page as page_module
+from qc.report import page as page_module
 from qc.report.build import ReleaseFacts, RunSummary, build_page, render, write_report
 from qc.report.nodules import kind_of
-from qc.report.page import Page
+from qc.report.page import ReportPage
 from storage.cases.case import NewCase, write_case
 from storage.cases.outcomes import write_outcome
 from storage.records import Outcome
@@ -187,9 +188,9 @@ def test_the_stand_in_banner_is_there_exactly_when_due(
     add_case(store, "P1-a1", **full_facts())
     add_case(store, "P1-a2", **full_facts(synthetic=synthetic))
     text = Outline(report(store, tmp_path / "report.html")).text
-    assert ("STAND-IN DATA" in text) is synthetic
+    assert ("SYNTHETIC DATA" in text) is synthetic
     assert ("1 of 2 nodules" in text) is synthetic
-    assert text.count("STAND-IN") == (3 if synthetic else 0)
+    assert text.count("SYNTHETIC") == (3 if synthetic else 0)
 
 
 def test_what_others_wrote_is_escaped(store: Store, tmp_path: Path) -> None:
@@ -350,8 +351,8 @@ def test_known_figures_are_explained_and_unknown_ones_shown(store: Store, tmp_pa
     }
     add_case(store, "P1-a1", **facts)
     outline = Outline(report(store, tmp_path / "report.html"))
-    assert build(store).nodules[0].figure_names == ("mass_outside", "novelty", "agreement")
-    assert "share of the matte that lies outside" in outline.text
+    assert build(store).nodules[0].metric_names == ("mass_outside", "novelty", "agreement")
+    assert "share of the matte outside" in outline.text
     assert "0.625" in outline.text
     assert "0.125" not in outline.text
     assert "slice to slice" not in outline.text
@@ -373,7 +374,7 @@ def test_an_empty_store_gives_a_page_too(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("verified", "words"),
-    [(True, "verified"), (False, "Not verified"), (None, "were not read back")],
+    [(True, "Verified:"), (False, "Damaged:"), (None, "not verified for this page")],
 )
 def test_the_release_says_whether_it_was_verified(
     store: Store, tmp_path: Path, verified: bool | None, words: str
@@ -431,16 +432,18 @@ def test_a_value_that_the_page_lacks_is_an_error(store: Store) -> None:
     whole = build(store)
     assert "Nodules" in render(whole)
     values = {
-        field.name: getattr(whole, field.name) for field in fields(Page) if field.name != "glossary"
+        field.name: getattr(whole, field.name)
+        for field in fields(ReportPage)
+        if field.name != "glossary"
     }
     with pytest.raises(UndefinedError, match="glossary"):
-        render(cast(Page, SimpleNamespace(**values)))
+        render(cast(ReportPage, SimpleNamespace(**values)))
 
 
 def test_every_field_of_the_page_says_what_it_is() -> None:
     tree = ast.parse(Path(str(page_module.__file__)).read_text())
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    assert {field.name for field in fields(Page)} >= {"title", "counts", "errors"}
+    assert {field.name for field in fields(ReportPage)} >= {"title", "counts", "errors"}
     for node in classes:
         body = node.body[1:]
         for name, words in zip(body[::2], body[1::2], strict=True):
@@ -473,5 +476,5 @@ def test_a_method_without_matte_does_not_count_as_perfect(store: Store, tmp_path
     assert "(1 of 2)" in Outline(report(store, tmp_path / "report.html")).text
 
 
-def build(store: Store, picks: Mapping[str, str] | None = None) -> Page:
+def build(store: Store, picks: Mapping[str, str] | None = None) -> ReportPage:
     return build_page(store, title="Nodules", run=RUN, picks=picks or {}, release=None, limit=0)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from qc.report.errors import BASELINES, Measured, error_table
+from qc.report.errors import BASELINES, NoduleErrors, error_table
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 
 
-def measured(kind: str, *, pick: str | None = None, **errors: float) -> Measured:
+def measured(kind: str, *, pick: str | None = None, **errors: float) -> NoduleErrors:
     usual = dict.fromkeys(METHODS, 0.5) | dict.fromkeys(BASELINES, 0.9)
-    return Measured(kind, usual | errors, pick)
+    return NoduleErrors(kind, usual | errors, pick)
 
 
 def test_errors_are_averaged_by_kind_and_the_best_is_marked() -> None:
@@ -36,10 +36,12 @@ def test_the_table_says_who_loses_to_a_trivial_matte() -> None:
         assert table is not None
         return table.kinds[0].remark
 
-    assert "No method loses to the best trivial matte, HU-linear (0.800)" in remark(hu_linear=0.8)
-    assert "cf, knn lose to" in remark(cf=0.95, knn=0.96)
-    assert "if+ loses to" in remark(**{"if+": 0.95})
-    assert "Every method loses to the best trivial matte, HU-linear (0.100)" in remark(
+    assert "No method is worse than the best trivial matte, HU-linear (0.800)" in remark(
+        hu_linear=0.8
+    )
+    assert "cf, knn are worse than" in remark(cf=0.95, knn=0.96)
+    assert "if+ is worse than" in remark(**{"if+": 0.95})
+    assert "All methods are worse than the best trivial matte, HU-linear (0.100)" in remark(
         hu_linear=0.1
     )
 

@@ -4,7 +4,7 @@ import io
 import numpy as np
 import pytest
 
-from qc.report.training import draw_curves, draw_samples, losses_csv, training_facts, view
+from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view, training_facts
 from storage.records import Line
 from storage.results.checkpoints import Checkpoint
 
@@ -25,7 +25,7 @@ def test_the_slice_goes_through_the_middle_of_what_was_marked_with_a_margin():
     image = np.arange(9 * 80 * 90).reshape(9, 80, 90)
     union = np.zeros(image.shape, bool)
     union[2:7, 40:44, 3:6] = True
-    one = view("n", image, image / image.max(), image / image.max(), union)
+    one = sample_view("n", image, image / image.max(), image / image.max(), union)
     assert np.array_equal(one.image_hu, image[4, 16:68, 0:30])
     assert one.truth.shape == one.predicted.shape == one.image_hu.shape
 
@@ -33,7 +33,7 @@ def test_the_slice_goes_through_the_middle_of_what_was_marked_with_a_margin():
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_pictures_are_drawn_and_a_stand_in_says_so(synthetic):
     image = np.random.default_rng(0).uniform(-1000, 100, (3, 30, 30))
-    one = view("n", image, image * 0, image * 0 + 0.5, image > 0)
+    one = sample_view("n", image, image * 0, image * 0 + 0.5, image > 0)
     for draw in (
         lambda mark: draw_curves(ROWS, split="validation", synthetic=mark),
         lambda mark: draw_samples([one], "epoch 2", synthetic=mark),
@@ -62,5 +62,5 @@ def test_the_report_s_table_holds_one_truth_and_region_with_the_network_first():
     )
     assert [row.matte for row in facts.scores] == ["3dmm-mg", "cf", "readers' mean"]
     assert [row.is_network for row in facts.scores] == [True, False, False]
-    assert facts.scores[0].figures == (1.0, 2.0, 3.0, 4.0)
+    assert facts.scores[0].metrics == (1.0, 2.0, 3.0, 4.0)
     assert (facts.seconds, facts.epochs) == (5.0, 2)

@@ -1,4 +1,5 @@
-"""The page in this process for what is said and refused, and as a user starts it for what a browser does."""
+"""The page in this process for what is said and refused, and as a user starts it for what a browser
+does."""
 
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 import uvicorn
 
 from qc.review.auth import Authenticator
-from qc.review.routes import PROOF_HEADER, make_app
+from qc.review.routes import CSRF_HEADER, make_app
 from qc.review.service import ReviewService
 from storage.cases.outcomes import find_outcome
 from storage.recipe import ReviewSettings
@@ -64,12 +65,14 @@ class Caller:
     def __init__(self, url: str, store: Store, name: str, token: str = "") -> None:
         self.client = httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False)
         self.url, self.store, self.name = url, store, name
-        self.client.post("/who", data={"name": name, "token": token}, headers={"origin": url})
-        found = re.search(r'data-proof="([0-9a-f]{64})"', self.client.get("/").text)
-        self.proof = found.group(1) if found else ""
+        self.client.post("/sign-in", data={"name": name, "token": token}, headers={"origin": url})
+        found = re.search(r'data-csrf-token="([0-9a-f]{64})"', self.client.get("/").text)
+        self.csrf_token = found.group(1) if found else ""
         self.sent = 0
 
-    def said(self, nodule: str = "P-1-a1", verdict: str = "choose", **more: Any) -> dict[str, Any]:
+    def verdict(
+        self, nodule: str = "P-1-a1", verdict: str = "choose", **more: Any
+    ) -> dict[str, Any]:
         self.sent += 1
         outcome = find_outcome(self.store, nodule)
         basis = {
@@ -81,9 +84,9 @@ class Caller:
         }
         return {**basis, **({"place": 1} if verdict == "choose" else {}), **more}
 
-    def say(self, said: Any, **headers: str) -> httpx.Response:
-        standard = {"origin": self.url, PROOF_HEADER: self.proof}
-        return self.client.post("/api/verdicts", json=said, headers={**standard, **headers})
+    def send_verdict(self, verdict: Any, **headers: str) -> httpx.Response:
+        standard = {"origin": self.url, CSRF_HEADER: self.csrf_token}
+        return self.client.post("/api/verdicts", json=verdict, headers={**standard, **headers})
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import random
 import pytest
 
 from qc.review.agreement import (
+    bootstrap_interval,
     cohen_kappa,
     fleiss_kappa,
     joint_kappa,
     pairwise_kappas,
     wilson,
-    with_interval,
 )
 
 
@@ -19,7 +19,8 @@ def pairs(*counts):
 
 
 def test_cohens_kappa_is_that_of_the_textbook_table():
-    # 50 grants, two readers: 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no; p = 0.7, e = 0.5*0.6 + 0.5*0.4 = 0.5
+    # 50 grants, two readers: 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no; p = 0.7, e = 0.5*0.6 +
+    # 0.5*0.4 = 0.5
     ratings = pairs((("y", "y"), 20), (("y", "n"), 5), (("n", "y"), 10), (("n", "n"), 15))
     assert cohen_kappa(ratings) == pytest.approx(0.4)
 
@@ -71,7 +72,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
         for _ in range(80):
             first = rng.choice("abcd")
             ratings.append((first, first if rng.random() < 0.7 else rng.choice("abcd")))
-        kappa = with_interval(
+        kappa = bootstrap_interval(
             cohen_kappa, ratings, [str(n) for n in range(80)], seed=trial, replicates=200
         )
         held += kappa.low <= 0.7 <= kappa.high
@@ -80,12 +81,12 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
 
 def test_patients_with_many_nodules_widen_the_interval():
     ratings = [("a", "a"), ("b", "b"), ("a", "b"), ("b", "b")] * 10
-    alone = with_interval(cohen_kappa, ratings, [str(n) for n in range(40)], seed=3)
-    together = with_interval(cohen_kappa, ratings, [str(n % 4) for n in range(40)], seed=3)
+    alone = bootstrap_interval(cohen_kappa, ratings, [str(n) for n in range(40)], seed=3)
+    together = bootstrap_interval(cohen_kappa, ratings, [str(n % 4) for n in range(40)], seed=3)
     assert together.value == alone.value
     assert together.high - together.low > alone.high - alone.low
-    assert with_interval(cohen_kappa, ratings, [str(n) for n in range(40)], seed=3) == alone
-    assert with_interval(cohen_kappa, ratings, ["one"] * 40, seed=3).low is None
+    assert bootstrap_interval(cohen_kappa, ratings, [str(n) for n in range(40)], seed=3) == alone
+    assert bootstrap_interval(cohen_kappa, ratings, ["one"] * 40, seed=3).low is None
 
 
 def test_raters_are_compared_on_the_nodules_that_they_share():

@@ -6,20 +6,20 @@ from qc.review.server import ServerAddress, open_authenticator
 
 
 def test_on_ones_own_machine_a_name_is_enough():
-    door = Authenticator(None)
-    session = door.enter("ann", "")
-    assert door.reviewer(session) == "ann"
-    assert door.enter("ann", "") != session
+    authenticator = Authenticator(None)
+    session = authenticator.sign_in("ann", "")
+    assert authenticator.reviewer(session) == "ann"
+    assert authenticator.sign_in("ann", "") != session
     for wrong in ("", "../x", "a b", "a" * 65, "ann\n", "~x"):
-        assert door.enter(wrong, "") is None
+        assert authenticator.sign_in(wrong, "") is None
 
 
 def test_elsewhere_only_the_right_token_opens(tmp_path):
     file = tmp_path / "reviewers.txt"
     token, other = add_token(file, "ann"), add_token(file, "bob")
     assert token not in file.read_text()
-    door = Authenticator(read_tokens(file))
-    assert door.reviewer(door.enter("ann", token)) == "ann"
+    authenticator = Authenticator(read_tokens(file))
+    assert authenticator.reviewer(authenticator.sign_in("ann", token)) == "ann"
     for name, wrong in (
         ("ann", other),
         ("ann", ""),
@@ -27,14 +27,14 @@ def test_elsewhere_only_the_right_token_opens(tmp_path):
         ("eve", token),
         ("ann", token + "~"),
     ):
-        assert door.enter(name, wrong) is None
-    assert door.reviewer("ann~" + other) is None
-    assert door.reviewer(None) is None
+        assert authenticator.sign_in(name, wrong) is None
+    assert authenticator.reviewer("ann~" + other) is None
+    assert authenticator.reviewer(None) is None
 
 
 def test_the_proof_is_the_sessions_own():
-    door = Authenticator(None)
-    one, two = door.enter("ann", ""), door.enter("ann", "")
+    authenticator = Authenticator(None)
+    one, two = authenticator.sign_in("ann", ""), authenticator.sign_in("ann", "")
     assert csrf_token(one) == csrf_token(one) != csrf_token(two)
 
 

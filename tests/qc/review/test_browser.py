@@ -34,9 +34,9 @@ def begin(page: Any) -> None:
 def answers(store: Any, reviewer: str = "ann", study: str = "") -> dict[str, str | None]:
     found = {}
     for nodule in IDS:
-        for said in effective_verdicts(read_verdicts(store, nodule, study)):
-            if said.reviewer == reviewer and said.choice:
-                found[nodule] = said.choice
+        for verdict in effective_verdicts(read_verdicts(store, nodule, study)):
+            if verdict.reviewer == reviewer and verdict.choice:
+                found[nodule] = verdict.choice
     return found
 
 
@@ -106,7 +106,7 @@ def test_deciding_by_mouse_and_changing_ones_mind_after_a_reload(page, visit, re
     ann.click("#undo-button")
     shown(ann, IDS[2])
     wait_until(lambda: answers(reviewed) == {IDS[0]: "knn", IDS[1]: "cf+"})
-    ann.wait_for_selector("#verdict:has-text('Not decided by you yet')")
+    ann.wait_for_selector("#verdict:has-text('You have not decided this nodule yet')")
     assert "2 / 5" in ann.text_content("#head")
     ann.goto(f"{page.url}/nodule/{IDS[0]}?show=all")
     shown(ann, IDS[0])
@@ -186,14 +186,14 @@ def test_a_study_from_its_first_page_to_its_last(page, visit, reviewed):
         rater.goto(f"{page.url}/study/pilot")
         begin(rater)
         assert rater.locator("#strip button").count() == 5
-        for answered in range(1, 6):
+        for choice in range(1, 6):
             before = rater.get_attribute("body", "data-shown")
-            rater.keyboard.press(str(answered))
-            if answered < 5:
+            rater.keyboard.press(str(choice))
+            if choice < 5:
                 rater.wait_for_selector(f"body:not([data-shown='{before}'])")
         saved(rater)
         rater.goto(f"{page.url}/study/pilot")
-        assert "You have answered all of them" in rater.text_content("main")
+        assert "You have decided all nodules" in rater.text_content("main")
     for name in ("ann", "bob"):
         given = answers(reviewed, name, "pilot")
         assert set(given) == set(IDS)
@@ -268,20 +268,21 @@ def test_blind_hides_every_name_from_the_page(page, visit, reviewed):
     ann.keyboard.press("1")
     shown(ann, IDS[1])
     saved(ann)
-    (said,) = read_verdicts(reviewed, IDS[0])
-    assert said.blind
+    (verdict,) = read_verdicts(reviewed, IDS[0])
+    assert verdict.blind
     assert ann.url.endswith("?blind=1")
 
 
 @pytest.mark.parametrize(
-    "where", ["/who", "/", "/?show=all&blind=1", "/agreement", "/nodule/P-1-a1", "help", "discard"]
+    "where",
+    ["/sign-in", "/", "/?show=all&blind=1", "/agreement", "/nodule/P-1-a1", "help", "discard"],
 )
 def test_a_screen_readers_tree_has_no_serious_fault(page, visit, where):
     package = pytest.importorskip("axe_playwright_python")
     script = next(Path(package.__file__).parent.rglob("axe.min.js")).read_text()
     ann = visit(page.url)
     ann.goto(page.url + (where if where.startswith("/") else "/nodule/P-1-a1"))
-    if ann.locator("body.desk").count():
+    if ann.locator("body.review").count():
         shown(ann, IDS[0])
     if where in {"help", "discard"}:
         ann.keyboard.press("?" if where == "help" else "x")

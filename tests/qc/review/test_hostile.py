@@ -8,26 +8,27 @@ from pathlib import Path
 import pytest
 
 from qc.review.auth import COOKIE, add_token, read_tokens
-from qc.review.routes import PROOF_HEADER
+from qc.review.routes import CSRF_HEADER
 from qc.review.security import BODY_LIMIT_BYTES, HEADERS
 
 PATHS = (
     "..", "../..", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/store.json",
-    "%2e%2e%2f%2e%2e%2fstore.json", "....//....//etc/passwd", "..\\..\\windows", "..%5c..%5cwindows", "%00",
-    "P-1-a1%00", "P-1-a1%0a", "%c0%ae%c0%ae/", "~root", ".hidden", "-rf", "a" * 65, "P-1-a1/../../store.json",
-    "<script>", "%3Cscript%3E", "'%20OR%201=1", "${jndi:ldap://x}", "%F0%9F%92%A9",
+    "%2e%2e%2f%2e%2e%2fstore.json", "....//....//etc/passwd", "..\\..\\windows",
+    "..%5c..%5cwindows", "%00", "P-1-a1%00", "P-1-a1%0a", "%c0%ae%c0%ae/", "~root", ".hidden",
+    "-rf", "a" * 65, "P-1-a1/../../store.json", "<script>", "%3Cscript%3E", "'%20OR%201=1",
+    "${jndi:ldap://x}", "%F0%9F%92%A9",
 )  # fmt: skip
 PLACES = ("/nodule/{}", "/api/nodule/{}", "/static/{}", "/study/{}", "/api/ct/{}/x")
 WRONG_VALUES = (
-    {"id": "x"}, {"id": "A" * 32}, {"id": "a" * 33}, {"id": "../" + "a" * 29}, {"id": None}, {"id": 7},
-    {"nodule": "../x"}, {"nodule": ""}, {"nodule": ["P-1-a1"]}, {"nodule": "P-1-a1\n"}, {"nodule": "a" * 65},
-    {"digest": "../../x"}, {"digest": ""}, {"digest": {"$ne": 1}}, {"verdict": "publish"}, {"verdict": ""},
-    {"verdict": ["choose"]}, {"place": 0}, {"place": -1}, {"place": 65}, {"place": 1.5}, {"place": "1"},
-    {"place": True},
-    {"reason": "because"}, {"reason": None}, {"note": "x" * 2001}, {"note": 5}, {"seconds": -1}, {"seconds": 1e9},
-    {"seconds": "NaN"}, {"blind": "yes"}, {"blind": 1}, {"undoes": "../x"}, {"study": "../x"}, {"study": ".x"},
-    {"reviewer": "a/b"}, {"reviewer": ""}, {"extra": 1}, {"method": "cf"}, {"decided_at": "2020-01-01"},
-    {"automatic": True},
+    {"id": "x"}, {"id": "A" * 32}, {"id": "a" * 33}, {"id": "../" + "a" * 29}, {"id": None},
+    {"id": 7}, {"nodule": "../x"}, {"nodule": ""}, {"nodule": ["P-1-a1"]}, {"nodule": "P-1-a1\n"},
+    {"nodule": "a" * 65}, {"digest": "../../x"}, {"digest": ""}, {"digest": {"$ne": 1}},
+    {"verdict": "publish"}, {"verdict": ""}, {"verdict": ["choose"]}, {"place": 0}, {"place": -1},
+    {"place": 65}, {"place": 1.5}, {"place": "1"}, {"place": True}, {"reason": "because"},
+    {"reason": None}, {"note": "x" * 2001}, {"note": 5}, {"seconds": -1}, {"seconds": 1e9},
+    {"seconds": "NaN"}, {"blind": "yes"}, {"blind": 1}, {"undoes": "../x"}, {"study": "../x"},
+    {"study": ".x"}, {"reviewer": "a/b"}, {"reviewer": ""}, {"extra": 1}, {"method": "cf"},
+    {"decided_at": "2020-01-01"}, {"automatic": True},
 )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ class Attacker:
             "host": host,
             "origin": self.ann.url,
             "cookie": self.session,
-            PROOF_HEADER: self.ann.proof,
+            CSRF_HEADER: self.ann.csrf_token,
         }
         given |= {"content-type": "application/json"} | {
             name.replace("_", "-"): text for name, text in headers.items()
@@ -73,7 +74,8 @@ class Attacker:
                 connection.putheader(name, text)
         if body is not None and length:
             connection.putheader("content-length", str(len(body)))
-        # In one piece: who refuses the head closes on a body not yet read, and the reset can overtake the answer.
+        # In one piece: who refuses the head closes on a body not yet read, and the reset can
+        # overtake the answer.
         pieces: list[bytes] = []
         connection.send = pieces.append
         connection.endheaders()
@@ -108,7 +110,7 @@ def test_paths_lead_nowhere(attacker):
 
 def test_what_is_no_verdict_is_refused(attacker):
     for wrong in WRONG_VALUES:
-        assert attacker.verdict({**attacker.ann.said(), **wrong}) == 422, wrong
+        assert attacker.verdict({**attacker.ann.verdict(), **wrong}) == 422, wrong
     for body in (b"", b"{", b"null", b"[]", b'"x"', b"\xff\xfe"):
         assert attacker.send("POST", "/api/verdicts", body) == 422, body
     assert attacker.send("POST", "/api/verdicts", b"[" * 5000) == 400
@@ -116,7 +118,7 @@ def test_what_is_no_verdict_is_refused(attacker):
 
 
 def test_unknown_nodules_cases_and_places_are_not_there(attacker):
-    said = attacker.ann.said
+    said = attacker.ann.verdict
     assert attacker.verdict(said(nodule="P-9-a9")) == 404
     assert attacker.verdict(said(digest="0" * 64)) == 409
     assert attacker.verdict(said(place=9)) == 404
@@ -137,10 +139,10 @@ def test_unknown_nodules_cases_and_places_are_not_there(attacker):
 
 
 def test_bodies_that_are_too_long_or_of_another_kind_are_refused(attacker):
-    long = json.dumps({**attacker.ann.said(), "note": "x" * BODY_LIMIT_BYTES}).encode()
+    long = json.dumps({**attacker.ann.verdict(), "note": "x" * BODY_LIMIT_BYTES}).encode()
     assert attacker.send("POST", "/api/verdicts", long) == 413
-    assert attacker.send("POST", "/who", b"name=" + b"x" * BODY_LIMIT_BYTES) == 413
-    said = json.dumps(attacker.ann.said()).encode()
+    assert attacker.send("POST", "/sign-in", b"name=" + b"x" * BODY_LIMIT_BYTES) == 413
+    said = json.dumps(attacker.ann.verdict()).encode()
     assert attacker.send(
         "POST", "/api/verdicts", said, length=False, transfer_encoding="chunked"
     ) in {400, 411}
@@ -151,7 +153,7 @@ def test_bodies_that_are_too_long_or_of_another_kind_are_refused(attacker):
 
 
 def test_changes_come_from_our_own_page_only(attacker):
-    said = attacker.ann.said()
+    said = attacker.ann.verdict()
     for origin in (
         "http://evil.example",
         "null",
@@ -163,9 +165,9 @@ def test_changes_come_from_our_own_page_only(attacker):
     assert attacker.verdict(said, origin="") == 403
     for site in ("cross-site", "same-site", "none"):
         assert attacker.verdict(said, sec_fetch_site=site) == 403
-    for proof in ("", "0" * 64, attacker.ann.proof[:-1], attacker.ann.proof.upper()):
-        assert attacker.verdict(said, **{PROOF_HEADER.replace("-", "_"): proof}) == 403
-    assert attacker.send("POST", "/leave", b"", origin="http://evil.example") == 403
+    for token in ("", "0" * 64, attacker.ann.csrf_token[:-1], attacker.ann.csrf_token.upper()):
+        assert attacker.verdict(said, **{CSRF_HEADER.replace("-", "_"): token}) == 403
+    assert attacker.send("POST", "/sign-out", b"", origin="http://evil.example") == 403
     for host in ("evil.example", "169.254.169.254", "127.0.0.1.evil.example", ""):
         assert attacker.verdict(said, host=host) in {400, 421}
         assert attacker.send("GET", "/", host=host) in {400, 421}
@@ -179,7 +181,7 @@ def test_without_a_session_nothing_is_shown(attacker):
         f"{COOKIE}=ann~short",
         f"{COOKIE}=../x~{'a' * 43}",
     ):
-        assert attacker.verdict(attacker.ann.said(), cookie=session) == 401
+        assert attacker.verdict(attacker.ann.verdict(), cookie=session) == 401
         assert attacker.send("GET", "/api/nodule/P-1-a1", cookie=session) == 401
         assert attacker.send("GET", "/nodule/P-1-a1", cookie=session) == 303
 
@@ -189,7 +191,7 @@ def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path):
     tokens = {name: add_token(file, name) for name in ("ann", "bob")}
     hashes = read_tokens(file)
     ann = enter("ann", token=tokens["ann"], tokens=hashes)
-    assert ann.proof
+    assert ann.csrf_token
     attacker = Attacker(ann, reviewed)
     wrong = (
         "",
@@ -201,12 +203,16 @@ def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path):
         "a" * 200,
     )
     for token in wrong:
-        assert attacker.send("POST", "/who", f"name=ann&token={token}".encode(), cookie="") == 403
+        assert (
+            attacker.send("POST", "/sign-in", f"name=ann&token={token}".encode(), cookie="") == 403
+        )
         assert attacker.send("GET", "/api/nodule/P-1-a1", cookie=f"{COOKIE}=ann~{token}") == 401
-        assert attacker.verdict(ann.said(), cookie=f"{COOKIE}=ann~{token}") == 401
+        assert attacker.verdict(ann.verdict(), cookie=f"{COOKIE}=ann~{token}") == 401
     for name in ("eve", "root"):
         assert (
-            attacker.send("POST", "/who", f"name={name}&token={tokens['ann']}".encode(), cookie="")
+            attacker.send(
+                "POST", "/sign-in", f"name={name}&token={tokens['ann']}".encode(), cookie=""
+            )
             == 403
         )
     assert attacker.state() == attacker.before
@@ -214,8 +220,8 @@ def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path):
 
 def test_a_replay_adds_nothing(enter, reviewed):
     ann, bob = enter("ann"), enter("bob")
-    said = ann.said(place=2)
-    assert ann.say(said).status_code == 201
+    said = ann.verdict(place=2)
+    assert ann.send_verdict(said).status_code == 201
     attacker = Attacker(ann, reviewed)
     for _ in range(5):
         assert attacker.verdict(said) == 201
@@ -228,8 +234,8 @@ def test_a_replay_adds_nothing(enter, reviewed):
 def test_what_people_write_is_shown_as_text(enter):
     ann, bob = enter("ann"), enter("bob")
     words = "<img src=x onerror=alert(1)>\"'</textarea><script>alert(2)</script>"
-    assert ann.say(ann.said(note=words)).status_code == 201
-    assert bob.say(bob.said(verdict="flag", note=words)).status_code == 201
+    assert ann.send_verdict(ann.verdict(note=words)).status_code == 201
+    assert bob.send_verdict(bob.verdict(verdict="flag", note=words)).status_code == 201
     for page in ("/nodule/P-1-a1", "/?show=all", "/agreement"):
         text = ann.client.get(page).text
         assert "<img src=x" not in text

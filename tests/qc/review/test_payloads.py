@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from matting.geometry.grid import Grid
-from qc.review.payloads import UNMEASURED_HU, Kept, pack_ct, pack_overlays, read_overlays
+from qc.review.payloads import UNMEASURED_HU, CasePayloads, pack_ct, pack_overlays, read_overlays
 from storage.cases.case import read_case, write_case
 from tests.cases import new_case
 from tests.phantoms import ball_patch
@@ -119,13 +119,17 @@ def test_a_method_without_a_matte_shows_nothing(store):
     assert set(read_overlays(case).alphas) == set(METHODS)
 
 
-def test_only_the_last_few_are_kept():
-    kept, made = Kept[int](2), []
+def test_the_most_recently_used_cases_are_kept(store, monkeypatch):
+    digests = {nodule: add_nodule(store, nodule) for nodule in ("P-1-a1", "P-2-a2", "P-3-a3")}
+    read = []
 
-    def make(value):
-        made.append(value)
-        return value
+    def counted(store, nodule_id, digest):
+        read.append(nodule_id)
+        return read_case(store, nodule_id, digest)
 
-    for key in (1, 2, 1, 3, 1, 2):
-        assert kept.get(key, lambda key=key: make(key)) == key
-    assert made == [1, 2, 3, 2]
+    monkeypatch.setattr("qc.review.payloads.read_case", counted)
+    payloads = CasePayloads(store, max_cases=2)
+    for nodule in ("P-1-a1", "P-2-a2", "P-1-a1", "P-3-a3", "P-1-a1", "P-2-a2"):
+        packed = payloads.ct(nodule, digests[nodule])
+        assert packed == pack_ct(read_case(store, nodule, digests[nodule]))
+    assert read == ["P-1-a1", "P-2-a2", "P-3-a3", "P-2-a2"]

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from qc.review.service import shuffled, study_order
+from qc.review.options import shuffled
+from qc.review.study_service import study_order
 from storage.cases.outcomes import find_outcome
 from storage.recipe import Recipe, ReviewSettings
 from storage.records import Verdict
@@ -26,30 +27,30 @@ def nodules_of(page):
 def test_a_choice_is_recorded_with_all_that_was_known(enter, reviewed):
     ann = enter()
     digest = find_outcome(reviewed, "P-1-a1").digest
-    answer = ann.say(ann.said(place=3, note=" rim ", seconds=4.26))
+    answer = ann.send_verdict(ann.verdict(place=3, note=" rim ", seconds=4.26))
     assert answer.status_code == 201
-    (said,) = decisions(reviewed)
-    assert (said.method, said.digest, said.reviewer, said.note, said.seconds) == (
+    (verdict,) = decisions(reviewed)
+    assert (verdict.method, verdict.digest, verdict.reviewer, verdict.note, verdict.seconds) == (
         "lb",
         digest,
         "ann",
         "rim",
         4.3,
     )
-    assert (said.place, said.blind, said.automatic, said.study, said.id) == (
+    assert (verdict.place, verdict.blind, verdict.automatic, verdict.study, verdict.id) == (
         3,
         False,
         False,
         "",
         answer.json()["id"],
     )
-    assert said.decided_at.endswith("+00:00")
+    assert verdict.decided_at.endswith("+00:00")
 
 
 def test_a_discard_has_its_reason(enter, reviewed):
     ann = enter()
-    assert ann.say(ann.said(verdict="discard", reason="artefact")).status_code == 201
-    assert ann.say(ann.said(verdict="discard")).status_code == 404
+    assert ann.send_verdict(ann.verdict(verdict="discard", reason="artefact")).status_code == 201
+    assert ann.send_verdict(ann.verdict(verdict="discard")).status_code == 404
     assert [(d.verdict, d.reason, d.method) for d in decisions(reviewed)] == [
         ("discard", "artefact", None)
     ]
@@ -57,17 +58,17 @@ def test_a_discard_has_its_reason(enter, reviewed):
 
 def test_a_choice_on_an_outdated_case_is_refused(enter, reviewed):
     ann = enter()
-    said = ann.said()
+    verdict = ann.verdict()
     add_nodule(reviewed, "P-1-a1", digest="e" * 64)
-    answer = ann.say(said)
+    answer = ann.send_verdict(verdict)
     assert answer.status_code == 409
-    assert "computed anew" in answer.json()["error"]
+    assert "computed again" in answer.json()["error"]
     assert decisions(reviewed) == []
 
 
 def test_a_verdict_on_an_earlier_case_is_shown_as_stale_and_counts_for_nothing(enter, reviewed):
     ann = enter()
-    ann.say(ann.said())
+    ann.send_verdict(ann.verdict())
     add_nodule(reviewed, "P-1-a1", digest="e" * 64)
     assert find_consensus(decisions(reviewed), "e" * 64, ReviewSettings()).verdict is None
     assert nodules_of(ann.client.get("/?show=stale")) == ["P-1-a1"]
@@ -79,13 +80,13 @@ def test_a_verdict_on_an_earlier_case_is_shown_as_stale_and_counts_for_nothing(e
 
 def test_undo_takes_back_ones_own_and_only_that(enter, reviewed):
     ann, bob = enter("ann"), enter("bob")
-    first = ann.say(ann.said()).json()["id"]
-    assert bob.say(bob.said(verdict="undo", undoes=first)).status_code == 409
+    first = ann.send_verdict(ann.verdict()).json()["id"]
+    assert bob.send_verdict(bob.verdict(verdict="undo", undoes=first)).status_code == 409
     assert ann.client.get("/api/last").json()["id"] == first
-    undo = ann.said(verdict="undo", undoes=first)
-    assert ann.say(undo).status_code == 201
-    assert ann.say(undo).status_code == 201
-    assert ann.say(ann.said(verdict="undo", undoes=first)).status_code == 409
+    undo = ann.verdict(verdict="undo", undoes=first)
+    assert ann.send_verdict(undo).status_code == 201
+    assert ann.send_verdict(undo).status_code == 201
+    assert ann.send_verdict(ann.verdict(verdict="undo", undoes=first)).status_code == 409
     assert [d.verdict for d in decisions(reviewed)] == ["choose", "undo"]
     assert ann.client.get("/api/last").json() == {}
     assert ann.client.get("/api/nodule/P-1-a1").json()["mine"] is None
@@ -93,10 +94,10 @@ def test_undo_takes_back_ones_own_and_only_that(enter, reviewed):
 
 def test_one_that_is_sent_twice_counts_once(enter, reviewed):
     ann = enter()
-    said = ann.said()
-    assert {ann.say(said).json()["id"] for _ in range(3)} == {said["id"]}
+    verdict = ann.verdict()
+    assert {ann.send_verdict(verdict).json()["id"] for _ in range(3)} == {verdict["id"]}
     assert len(decisions(reviewed)) == 1
-    assert ann.say({**said, "place": 2}).status_code == 409
+    assert ann.send_verdict({**verdict, "place": 2}).status_code == 409
     assert len(decisions(reviewed)) == 1
 
 
@@ -110,7 +111,7 @@ def test_blind_the_place_means_what_stood_there_for_this_reviewer(enter, reviewe
         assert not any(f">{method}<" in view["side"] for method in METHODS)
         assert "0.1" not in re.sub(r"<dl.*", "", view["side"], flags=re.DOTALL)
         for place in range(1, 9):
-            caller.say(caller.said(place=place))
+            caller.send_verdict(caller.verdict(place=place))
         mine = [d for d in decisions(reviewed) if d.reviewer == name]
         orders[name] = [d.method for d in mine]
         assert sorted(orders[name]) == sorted(METHODS)
@@ -133,17 +134,17 @@ def test_a_reviewer_may_go_blind_alone(enter, reviewed):
 def test_a_candidate_without_a_matte_cannot_be_chosen(enter, reviewed):
     add_nodule(reviewed, "P-6-a6", missing=("knn",))
     ann = enter()
-    assert ann.say(ann.said("P-6-a6", place=2)).status_code == 404
+    assert ann.send_verdict(ann.verdict("P-6-a6", place=2)).status_code == 404
     assert decisions(reviewed, "P-6-a6") == []
     assert nodules_of(ann.client.get("/?show=flagged")) == ["P-6-a6"]
 
 
 def test_the_queue_filters_and_sorts(enter, reviewed):
     ann, bob = enter("ann"), enter("bob")
-    ann.say(ann.said("P-1-a1", place=1))
-    bob.say(bob.said("P-1-a1", place=2))
-    bob.say(bob.said("P-2-a2", place=2))
-    ann.say(ann.said("P-3-a3", "flag", note="look"))
+    ann.send_verdict(ann.verdict("P-1-a1", place=1))
+    bob.send_verdict(bob.verdict("P-1-a1", place=2))
+    bob.send_verdict(bob.verdict("P-2-a2", place=2))
+    ann.send_verdict(ann.verdict("P-3-a3", "flag", note="look"))
     add_nodule(reviewed, "P-6-a6", seed=6, size=(8, 30, 30))
     found = {
         show: nodules_of(ann.client.get(f"/?show={show}"))
@@ -172,26 +173,26 @@ def test_next_and_previous_follow_the_queue(enter):
     assert way[0] == "P-2-a2"
     assert len(way) == len(set(way))
     assert all(a < b for a, b in pairwise(way))
-    ann.say(ann.said("P-2-a2"))
+    ann.send_verdict(ann.verdict("P-2-a2"))
     view = ann.client.get("/api/nodule/P-2-a2").json()
     assert (view["previous"], view["next"]) == ("/api/nodule/P-1-a1", "/api/nodule/P-3-a3")
 
 
 def test_others_verdicts_are_shown_once_one_has_decided(enter):
     ann, bob = enter("ann"), enter("bob")
-    bob.say(bob.said(place=2))
+    bob.send_verdict(bob.verdict(place=2))
     before = ann.client.get("/api/nodule/P-1-a1").json()["side"]
     assert "bob" not in before
-    assert "1 other decided it" in before
-    ann.say(ann.said(place=1))
-    assert "bob said knn" in ann.client.get("/api/nodule/P-1-a1").json()["side"]
+    assert "1 other verdict, shown once you have decided" in before
+    ann.send_verdict(ann.verdict(place=1))
+    assert "bob: knn" in ann.client.get("/api/nodule/P-1-a1").json()["side"]
 
 
 def test_the_agreement_page_lists_disputes_and_kappa(enter):
     ann, bob = enter("ann"), enter("bob")
     for nodule, mine, theirs in (("P-1-a1", 1, 1), ("P-2-a2", 2, 2), ("P-3-a3", 1, 2)):
-        ann.say(ann.said(nodule, place=mine))
-        bob.say(bob.said(nodule, place=theirs))
+        ann.send_verdict(ann.verdict(nodule, place=mine))
+        bob.send_verdict(bob.verdict(nodule, place=theirs))
     page = ann.client.get("/agreement").text
     # p = 2/3; habits ann 2:1, bob 1:2, so e = 4/9 and kappa = 2/5
     assert "0.40" in page
@@ -228,17 +229,20 @@ def test_a_studys_answers_are_its_own_and_full_means_full(enter, study, reviewed
     callers = {name: enter(name) for name in ("ann", "bob", "eve")}
     nodule = study.items[0].nodule_id
     for name, caller in callers.items():
-        answer = caller.say(caller.said(nodule, place=2, study="pilot"))
+        answer = caller.send_verdict(caller.verdict(nodule, place=2, study="pilot"))
         assert answer.status_code == (409 if name == "eve" else 201)
     answers = read_verdicts(reviewed, nodule, "pilot")
     assert [d.reviewer for d in answers] == ["ann", "bob"]
     assert all(d.blind and d.study == "pilot" for d in answers)
     assert {d.reviewer for d in decisions(reviewed, nodule)} == {"auto"}
     assert "has its 2 raters already" in callers["eve"].client.get("/study/pilot").text
-    assert "1 of 4 answered" in callers["ann"].client.get("/study/pilot").text
+    assert "1 of 4 decided" in callers["ann"].client.get("/study/pilot").text
     ann = callers["ann"]
-    assert ann.say(ann.said(nodule, "discard", reason="other", study="pilot")).status_code == 404
-    assert ann.say(ann.said(nodule, place=6, study="pilot")).status_code == 404
+    assert (
+        ann.send_verdict(ann.verdict(nodule, "discard", reason="other", study="pilot")).status_code
+        == 404
+    )
+    assert ann.send_verdict(ann.verdict(nodule, place=6, study="pilot")).status_code == 404
 
 
 def test_a_study_stays_on_its_case_when_the_nodule_is_computed_anew(enter, study, reviewed):
@@ -252,7 +256,9 @@ def test_a_study_stays_on_its_case_when_the_nodule_is_computed_anew(enter, study
         == 200
     )
     assert (
-        ann.say(ann.said(item.nodule_id, place=1, study="pilot", digest=item.digest)).status_code
+        ann.send_verdict(
+            ann.verdict(item.nodule_id, place=1, study="pilot", digest=item.digest)
+        ).status_code
         == 201
     )
 

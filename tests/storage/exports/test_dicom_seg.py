@@ -61,11 +61,11 @@ def dicom(tmp_path_factory):
 @pytest.fixture(scope="module")
 def released(dicom, tmp_path_factory):
     store = open_store(str(tmp_path_factory.mktemp("released") / "store"), create=True)
-    order = CurationJob(SourceSpec("lidc", str(dicom)), store.url, Recipe())
-    for nodule in take_inventory(order, None).nodules:
-        assert curate_nodule(nodule, order).state == "done"
+    job = CurationJob(SourceSpec("lidc", str(dicom)), store.url, Recipe())
+    for nodule in take_inventory(job, None).nodules:
+        assert curate_nodule(nodule, job).state == "done"
     pick_automatically(store)
-    publish_release(store, "0.1.0", draft_release(store, "0.1.0", order.recipe), publisher="ann")
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", job.recipe), publisher="ann")
     return store
 
 
@@ -160,9 +160,9 @@ def test_a_release_is_reproduced_from_its_scans_byte_for_byte(released, dicom, t
     release = Release.open(released, "0.1.0")
     recipe = recipe_from(release.manifest.recipe, "of release 0.1.0")
     anew = open_store(str(tmp_path / "anew"), create=True)
-    order = CurationJob(SourceSpec("lidc", str(dicom)), anew.url, recipe)
-    for nodule in take_inventory(order, frozenset({"LIDC-IDRI-0789"})).nodules:
-        curate_nodule(nodule, order)
+    job = CurationJob(SourceSpec("lidc", str(dicom)), anew.url, recipe)
+    for nodule in take_inventory(job, frozenset({"LIDC-IDRI-0789"})).nodules:
+        curate_nodule(nodule, job)
     assert {one.nodule_id: one.difference for one in compare_with_release(release, anew)} == {
         NODULE: ""
     }
@@ -182,9 +182,9 @@ def test_another_pixel_in_the_scans_is_found_when_a_release_is_reproduced(
     scan.PixelData = (scan.pixel_array + 1).astype(scan.pixel_array.dtype).tobytes()
     scan.save_as(path)
     anew = open_store(str(tmp_path / "anew"), create=True)
-    order = CurationJob(SourceSpec("lidc", str(tmp_path / "dicom")), anew.url, Recipe())
-    for nodule in take_inventory(order, None).nodules:
-        curate_nodule(nodule, order)
+    job = CurationJob(SourceSpec("lidc", str(tmp_path / "dicom")), anew.url, Recipe())
+    for nodule in take_inventory(job, None).nodules:
+        curate_nodule(nodule, job)
     (found,) = compare_with_release(Release.open(released, "0.1.0"), anew)
     assert found.difference.startswith("source"), found
 

@@ -29,11 +29,11 @@ def exported(real_data, tmp_path_factory):
     """Its three nodules with four readers, released and exported; how often a header was read."""
     folder = tmp_path_factory.mktemp("real")
     store = open_store(str(folder / "store"), create=True)
-    order = CurationJob(SourceSpec("lidc", str(real_data / "lidc_dicom")), store.url, Recipe())
-    for nodule in take_inventory(order, frozenset({PATIENT})).nodules:
-        assert curate_nodule(nodule, order).state == "done"
+    job = CurationJob(SourceSpec("lidc", str(real_data / "lidc_dicom")), store.url, Recipe())
+    for nodule in take_inventory(job, frozenset({PATIENT})).nodules:
+        assert curate_nodule(nodule, job).state == "done"
     pick_automatically(store)
-    publish_release(store, "0.1.0", draft_release(store, "0.1.0", order.recipe), publisher="ann")
+    publish_release(store, "0.1.0", draft_release(store, "0.1.0", job.recipe), publisher="ann")
     read, reads = storage.exports.dicom_seg.dcmread, []
 
     def counting(path, **how):

@@ -70,7 +70,7 @@ def draws(dataset, workers=0, context=None, **how):
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(
+    return one.keys() == other.list_prefix() and all(
         (one[name][key] == other[name][key]).all()
         for name in one
         for key in ("image", "alpha", "union", "start")

@@ -12,12 +12,12 @@ from tasks.curation.inventory import take_inventory
 from tests.phantoms import ball_patch, write_table
 
 
-def nodules(order):
-    return {nodule.id: nodule for nodule in take_inventory(order, None).nodules}
+def nodules(job):
+    return {nodule.id: nodule for nodule in take_inventory(job, None).nodules}
 
 
-def test_a_nodule_goes_the_whole_way(order, store):
-    outcome = curate_nodule(nodules(order)["n1"], order)
+def test_a_nodule_goes_the_whole_way(job, store):
+    outcome = curate_nodule(nodules(job)["n1"], job)
     assert (outcome.state, outcome.stage, outcome.reason) == ("done", "write", "")
     assert outcome.computed
     assert list(outcome.seconds) == [
@@ -47,8 +47,8 @@ def test_a_nodule_goes_the_whole_way(order, store):
     assert outcome.stored_bytes > 1000
 
 
-def test_the_matte_lies_where_the_lesion_lies(order, store):
-    outcome = curate_nodule(nodules(order)["n1"], order)
+def test_the_matte_lies_where_the_lesion_lies(job, store):
+    outcome = curate_nodule(nodules(job)["n1"], job)
     case, patch = read_case(store, "n1", outcome.digest), ball_patch()
     truth = patch.grid.to_patient((np.array(patch.grid.shape) - 1) / 2)
     alpha = case.alpha("cf")
@@ -56,17 +56,17 @@ def test_the_matte_lies_where_the_lesion_lies(order, store):
     assert np.abs(case.grid.to_patient(centroid) - truth).max() < 0.5
 
 
-def test_a_second_time_nothing_is_computed(order, store):
-    nodule = nodules(order)["n1"]
-    first = curate_nodule(nodule, order)
+def test_a_second_time_nothing_is_computed(job, store):
+    nodule = nodules(job)["n1"]
+    first = curate_nodule(nodule, job)
     bytes_before = {key: store.get(key) for key in store.list_prefix("cases")}
-    second = curate_nodule(nodule, order)
+    second = curate_nodule(nodule, job)
     assert (second.state, second.computed, second.digest) == ("done", False, first.digest)
     assert (second.seconds, second.stored_bytes) == (first.seconds, first.stored_bytes)
     assert {key: store.get(key) for key in store.list_prefix("cases")} == bytes_before
 
 
-def test_order_does_not_matter(order, tmp_path):
+def test_order_does_not_matter(job, tmp_path):
     from dataclasses import replace
 
     from storage.store import open_store
@@ -75,18 +75,18 @@ def test_order_does_not_matter(order, tmp_path):
     for name, sequence in (("forth", ["n1", "n2"]), ("back", ["n2", "n1"])):
         there = open_store(str(tmp_path / name), create=True)
         for key in sequence:
-            curate_nodule(nodules(order)[key], replace(order, store_url=there.url))
+            curate_nodule(nodules(job)[key], replace(job, store_url=there.url))
         contents.append({key: there.get(key) for key in there.keys("cases")})
     assert contents[0] == contents[1]
     assert len(contents[0]) > 40
 
 
-def test_an_unfit_nodule_is_refused_alone(order, store, table):
+def test_an_unfit_nodule_is_refused_alone(job, store, table):
     bad = ball_patch()
     bad.readers[1] = np.roll(bad.readers[0], 12, axis=1)
     write_table(table.parent, {"n1": bad, "n2": ball_patch()})
-    found = nodules(order)
-    refused, done = (curate_nodule(found[name], order) for name in ("n1", "n2"))
+    found = nodules(job)
+    refused, done = (curate_nodule(found[name], job) for name in ("n1", "n2"))
     assert (refused.state, refused.stage) == ("refused", "trimap")
     assert "share no voxel: got an empty intersection" in refused.reason
     assert find_outcome(store, "n1") == refused
@@ -103,30 +103,28 @@ def test_an_unfit_nodule_is_refused_alone(order, store, table):
         (TimeoutError("slow"), True),
     ],
 )
-def test_a_failure_is_recorded_with_whether_it_may_pass(
-    order, store, monkeypatch, error, transient
-):
+def test_a_failure_is_recorded_with_whether_it_may_pass(job, store, monkeypatch, error, transient):
     def failing(*_):
         raise error
 
     monkeypatch.setattr(tasks.curation.write, "write_case", failing)
-    outcome = curate_nodule(nodules(order)["n1"], order)
+    outcome = curate_nodule(nodules(job)["n1"], job)
     assert (outcome.state, outcome.stage, outcome.transient) == ("failed", "write", transient)
     assert type(error).__name__ in outcome.reason
     assert find_outcome(store, "n1") == outcome
 
 
-def test_a_store_that_takes_no_outcome_costs_no_crash(order, monkeypatch):
+def test_a_store_that_takes_no_outcome_costs_no_crash(job, monkeypatch):
     def failing(*_):
         raise WriteError("disk full")
 
     monkeypatch.setattr(tasks.curation.context, "write_outcome", failing)
-    outcome = curate_nodule(nodules(order)["n1"], order)
+    outcome = curate_nodule(nodules(job)["n1"], job)
     assert (outcome.state, outcome.transient) == ("failed", False)
     assert "disk full" in outcome.reason
 
 
-def test_known_alpha_gives_errors_against_it(order, table, store):
+def test_known_alpha_gives_errors_against_it(job, table, store):
     import SimpleITK as sitk
 
     from storage.sources.table import FilesSource
@@ -138,7 +136,7 @@ def test_known_alpha_gives_errors_against_it(order, table, store):
     sitk.WriteImage(image, str(table.parent / "truth.nii.gz"))
     lines = table.read_text().splitlines()
     table.write_text(f"{lines[0]},known_alpha\n{lines[1]},truth.nii.gz\n")
-    outcome = curate_nodule(FilesSource(table).inventory(readers=4).nodules[0], order)
+    outcome = curate_nodule(FilesSource(table).inventory(readers=4).nodules[0], job)
     assert outcome.synthetic
     case = read_case(store, "n1", outcome.digest)
     assert case.facts.synthetic
@@ -162,7 +160,7 @@ def test_what_does_not_converge_is_not_stored_as_a_matte(hurried, store):
     }
 
 
-def test_no_matte_at_all_is_a_refusal(order):
+def test_no_matte_at_all_is_a_refusal(job):
     from dataclasses import replace
 
     from storage.recipe import Recipe
@@ -170,6 +168,6 @@ def test_no_matte_at_all_is_a_refusal(order):
     hopeless = Recipe.model_validate(
         {"crop": {"in_plane_voxels": 24}, "solver": {"max_iterations": 1, "tolerance": 1e-12}}
     )
-    outcome = curate_nodule(nodules(order)["n1"], replace(order, recipe=hopeless))
+    outcome = curate_nodule(nodules(job)["n1"], replace(job, recipe=hopeless))
     assert (outcome.state, outcome.stage) == ("refused", "solve")
-    assert "no method gave a matte: got cf: The solver used up its iterations" in outcome.reason
+    assert "no method converged: got cf: The solver used up its iterations" in outcome.reason

@@ -12,49 +12,59 @@ from storage.records import Outcome
 from storage.sources.base import Exclusion
 from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import (
-    LARGEST_PATCH_VOXELS,
-    LARGEST_UNKNOWN_VOXELS,
     TYPICAL_BYTES,
-    exclude,
     expected_peak_bytes,
     make_plan,
     plan_nodule,
+    record_exclusions,
 )
 
 
-def reasons(store, order):
+def reasons(store, job):
     return {
-        choice.nodule.id: (choice.compute, choice.reason)
-        for choice in make_plan(store, order, take_inventory(order, None)).choices
+        action.nodule.id: (action.compute, action.reason)
+        for action in make_plan(store, job, take_inventory(job, None)).actions
     }
 
 
-def test_all_is_new_without_a_store(order):
-    plan = make_plan(None, order, take_inventory(order, None))
+def test_all_is_new_without_a_store(job):
+    plan = make_plan(None, job, take_inventory(job, None))
     assert [nodule.id for nodule in plan.to_compute] == ["n1", "n2"]
     assert plan.expected_bytes == 2 * TYPICAL_BYTES
-    assert plan.going_by == 0
-    assert plan.expected_peak_bytes == expected_peak_bytes(
-        LARGEST_PATCH_VOXELS, LARGEST_UNKNOWN_VOXELS
-    )
+    assert plan.finished_nodules == 0
+    # 500 MB for the process, and the larger of 150 B x 4.5 M and 30 B x 4.5 M + 4500 B x 0.15 M
+    assert plan.expected_peak_bytes == 1_310_000_000
 
 
-def test_what_is_done_is_kept(store, curated):
+def test_finished_nodules_are_not_computed_again(store, curated):
     assert set(reasons(store, curated).values()) == {
-        (False, "done: same source, recipe and algorithm")
+        (False, "up to date: same source, recipe and algorithm")
     }
 
 
 def test_an_expectation_goes_by_what_is_there(store, curated):
     plan = make_plan(store, replace(curated, recipe=Recipe()), take_inventory(curated, None))
-    assert plan.going_by == 2
+    assert plan.finished_nodules == 2
     sizes = [find_outcome(store, name).stored_bytes for name in ("n1", "n2")]
     assert plan.expected_bytes == sum(sizes)
     outcomes = [find_outcome(store, name) for name in ("n1", "n2")]
     assert all(outcome.patch_voxels > outcome.unknown_voxels > 0 for outcome in outcomes)
-    assert plan.expected_peak_bytes == max(
-        expected_peak_bytes(o.patch_voxels, o.unknown_voxels) for o in outcomes
-    )
+    peaks = [
+        max(150 * o.patch_voxels, 30 * o.patch_voxels + 4500 * o.unknown_voxels) for o in outcomes
+    ]
+    assert peaks[0] != peaks[1]
+    assert plan.expected_peak_bytes == 500_000_000 + max(peaks)
+
+
+@pytest.mark.parametrize(
+    ("patch_voxels", "unknown_voxels", "expected"),
+    [
+        (1_000_000, 1_000, 650_000_000),  # preprocessing: 150 MB; the solvers: 34.5 MB
+        (1_000_000, 100_000, 980_000_000),  # preprocessing: 150 MB; the solvers: 30 + 450 MB
+    ],
+)
+def test_the_memory_of_a_nodule_is_that_of_its_largest_step(patch_voxels, unknown_voxels, expected):
+    assert expected_peak_bytes(patch_voxels, unknown_voxels) == expected
 
 
 def test_no_memory_is_expected_where_nothing_is_to_be_done(store, curated):
@@ -83,7 +93,7 @@ def test_changed_files_are_noticed_and_the_same_bytes_are_not_computed_again(sto
     os.utime(table.parent / "n1.image.nii.gz", ns=(1, 1))
     assert reasons(store, curated) == {
         "n1": (True, "the source's files or annotations changed"),
-        "n2": (False, "done: same source, recipe and algorithm"),
+        "n2": (False, "up to date: same source, recipe and algorithm"),
     }
     nodule = take_inventory(curated, None).nodules[0]
     assert curate_nodule(nodule, curated).computed is False
@@ -102,7 +112,7 @@ def test_another_algorithm_recomputes(store, curated, monkeypatch):
 def test_a_lost_case_is_computed_again(store, curated):
     digest = find_outcome(store, "n1").digest
     store.delete([f"cases/n1/{digest}.done"])
-    assert reasons(store, curated)["n1"] == (True, "the store has lost its case")
+    assert reasons(store, curated)["n1"] == (True, "its case is missing from the store")
 
 
 def test_refusals_stand_and_failures_are_tried_again(store, curated):
@@ -110,22 +120,25 @@ def test_refusals_stand_and_failures_are_tried_again(store, curated):
     write_outcome(store, replace(before, state="refused", stage="trimap", reason="empty"))
     assert reasons(store, curated)["n1"] == (
         False,
-        "refused before, and nothing changed since: empty",
+        "invalid input, unchanged since: empty",
     )
     write_outcome(store, replace(before, state="failed", stage="solve", reason="MemoryError"))
-    assert reasons(store, curated)["n1"] == (True, "failed before at stage solve: MemoryError")
+    assert reasons(store, curated)["n1"] == (
+        True,
+        "failed at stage solve in an earlier run: MemoryError",
+    )
 
 
-def test_decide_knows_a_nodule_that_was_never_seen(store, order):
-    nodule = take_inventory(order, None).nodules[0]
-    assert plan_nodule(store, order, nodule, None).reason == "new: the store has no outcome of it"
+def test_a_nodule_without_an_outcome_is_new(store, job):
+    nodule = take_inventory(job, None).nodules[0]
+    assert plan_nodule(store, job, nodule, None).reason == "new: not in this store"
 
 
-def test_what_is_left_out_is_recorded_once(store, monkeypatch):
-    left_out = (Exclusion("x1", "P", "1 reader, 4 asked"),)
-    exclude(store, left_out)
+def test_exclusions_are_recorded_once(store, monkeypatch):
+    exclusions = (Exclusion("x1", "P", "1 reader, 4 asked"),)
+    record_exclusions(store, exclusions)
     assert find_outcome(store, "x1") == Outcome("x1", "P", "refused", "select", "1 reader, 4 asked")
     monkeypatch.setattr(
         tasks.curation.plan, "write_outcome", lambda *_: pytest.fail("written twice")
     )
-    exclude(store, left_out)
+    record_exclusions(store, exclusions)

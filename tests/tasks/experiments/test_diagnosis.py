@@ -42,9 +42,9 @@ def release(store, folder, ratings):
         lines = [[*lines[0], "malignancy"], *([*line, ratings[line[0]]] for line in lines[1:])]
     table.write_text("\n".join(",".join(line) for line in lines) + "\n")
     recipe = Recipe.model_validate({"crop": {"in_plane_voxels": 24}})
-    order = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
-    for nodule in take_inventory(order, None).nodules:
-        curate_nodule(nodule, order)
+    job = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
+    for nodule in take_inventory(job, None).nodules:
+        curate_nodule(nodule, job)
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", recipe), publisher="test")
     return ReleaseReader(open_release(store.url, "0.1.0"))

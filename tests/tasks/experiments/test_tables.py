@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from storage.results.scores import Score
-from tasks.experiments.tables import average, measured_nodules
+from tasks.experiments.tables import average_scores, measured_nodules
 
 
 def score(nodule: str, matte: str, sad: float, region: str = "whole") -> Score:
@@ -13,7 +13,7 @@ def score(nodule: str, matte: str, sad: float, region: str = "whole") -> Score:
 
 
 def test_a_figure_is_the_mean_of_the_partitions_means_with_their_deviation():
-    (row,) = average(
+    (row,) = average_scores(
         {0: [score("a", "cf", 1.0), score("b", "cf", 3.0)], 1: [score("c", "cf", 5.0)]}
     )
     assert (row.matte, row.partitions, row.nodules) == ("cf", "0 1", "2 1")
@@ -23,7 +23,7 @@ def test_a_figure_is_the_mean_of_the_partitions_means_with_their_deviation():
 
 
 def test_one_partition_has_no_deviation_and_a_matte_may_lack_in_one():
-    rows = average(
+    rows = average_scores(
         {0: [score("a", "if", 1.0)], 2: [score("b", "if", 1.0), score("b", "cf", 4.0)], 3: []}
     )
     # Methods stand in their own order, whichever partition came first
@@ -35,7 +35,7 @@ def test_one_partition_has_no_deviation_and_a_matte_may_lack_in_one():
 
 
 def test_regions_are_rows_of_their_own():
-    rows = average(
+    rows = average_scores(
         {0: [score("a", "cf", 1.0), score("a", "cf", 2.0, "near")]}, training="so", checkpoints="d"
     )
     assert [(row.region, row.sad, row.training, row.checkpoints) for row in rows] == [

@@ -5,7 +5,7 @@ import { Viewer, WINDOWS } from "./viewer.js";
 import { fetchVolume } from "./volume.js";
 
 const find = (id) => document.getElementById(id);
-const { reviewer, proof } = document.body.dataset;
+const { reviewer, csrfToken } = document.body.dataset;
 const [head, side, toast, announcer] = ["head", "side", "toast", "announcer"].map(find);
 const [discardDialog, helpDialog] = ["discard", "help"].map(find);
 const KEPT = 4;
@@ -13,7 +13,7 @@ const SINGLE_KEYS = "halosign-single-keys";
 
 const ready = new Map(); // address of a view's JSON -> promise of { view, volume }
 const undoable = []; // my verdicts of this visit, newest last
-const trail = []; // addresses of the nodules before this one
+const visited = []; // addresses of the nodules before this one
 let now = null; // { view, volume } on the screen
 let shownAt = 0, hiddenFor = 0, hiddenAt = 0;
 let coming = 0, arrived = 0; // numbers of the last nodule asked for and of the last shown
@@ -29,24 +29,24 @@ const viewer = new Viewer(find("planes"), find("strip"), {
   onState: showState,
 });
 
-const outbox = new Outbox(reviewer, proof, {
+const outbox = new Outbox(reviewer, csrfToken, {
   onChange(count, away, strange) {
     find("saved").textContent = strange
-      ? "Please say who you are again"
-      : away ? `Server away; ${count} waiting` : count ? "Saving…" : "Saved";
+      ? "Please sign in again"
+      : away ? `Server not reachable; ${count} waiting` : count ? "Saving…" : "Saved";
     find("saved").classList.toggle("alarm", Boolean(away));
     if (missed && !away && !count) show(...missed);
   },
-  async onStored(said) {
+  async onStored(verdict) {
     ready.delete(apiAddress(now?.view.address ?? ""));
     if (now) await refreshHead();
-    const isHere = now?.view.nodule === said.nodule && coming === arrived;
-    if (said.verdict === "undo" && isHere) await show(apiAddress(now.view.address), { again: true });
+    const isHere = now?.view.nodule === verdict.nodule && coming === arrived;
+    if (verdict.verdict === "undo" && isHere) await show(apiAddress(now.view.address), { again: true });
   },
-  onRefused(said, error) {
-    const place = undoable.findIndex((one) => one.id === said.id);
+  onRefused(verdict, error) {
+    const place = undoable.findIndex((one) => one.id === verdict.id);
     if (place >= 0) undoable.splice(place, 1);
-    say(`Not recorded (${said.nodule}): ${error}`, true);
+    notify(`Not recorded (${verdict.nodule}): ${error}`, true);
   },
 });
 
@@ -58,7 +58,7 @@ function apiAddress(address) {
 function prepare(api) {
   if (!ready.has(api)) {
     const promise = fetch(api).then(async (answer) => {
-      if (answer.status === 401) location.assign("/who");
+      if (answer.status === 401) location.assign("/sign-in");
       if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `error ${answer.status}`);
       const view = await answer.json();
       return { view, volume: await fetchVolume(view) };
@@ -79,12 +79,12 @@ async function show(api, { push = false, again = false, begun = 0 } = {}) {
   } catch (error) {
     if (turn === coming) arrived = turn;
     if (outbox.waiting.length) missed = [api, { push, again }];
-    say(`The nodule could not be shown: ${error.message}`, true);
+    notify(`The nodule could not be shown: ${error.message}`, true);
     return;
   }
   if (turn !== coming) return;
   if (push && now) {
-    trail.push(now.view.address);
+    visited.push(now.view.address);
     history.pushState(null, "", next.view.address);
   }
   const before = now;
@@ -126,7 +126,7 @@ async function refreshHead() {
 }
 
 function showButtons() {
-  find("previous").disabled = !now.view.previous && !trail.length;
+  find("previous").disabled = !now.view.previous && !visited.length;
   find("next").disabled = !now.view.next;
   const blind = find("blind");
   if (blind) {
@@ -161,13 +161,13 @@ function fillAgainst() {
   showState();
 }
 
-function say(words, isAlarm = false) {
+function notify(words, isAlarm = false) {
   announcer.textContent = words;
   toast.textContent = words;
   toast.classList.toggle("alarm", isAlarm);
   toast.hidden = false;
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => { toast.hidden = true; }, isAlarm ? 9000 : 3500);
+  clearTimeout(notify.timer);
+  notify.timer = setTimeout(() => { toast.hidden = true; }, isAlarm ? 9000 : 3500);
 }
 
 function secondsSpent() {
@@ -175,21 +175,21 @@ function secondsSpent() {
   return Math.min(86_400, Math.max(0, performance.now() - shownAt - hiddenFor - hidden) / 1000);
 }
 
-function record(verdict, more = {}) {
+function record(kind, more = {}) {
   const { nodule, digest, blind, study } = now.view;
   const note = find("note").value;
-  const said = { id: newId(), reviewer, nodule, digest, verdict, note, seconds: secondsSpent(), blind, study, ...more };
-  if (verdict !== "undo") undoable.push({ id: said.id, nodule, digest, address: now.view.address });
+  const verdict = { id: newId(), reviewer, nodule, digest, verdict: kind, note, seconds: secondsSpent(), blind, study, ...more };
+  if (kind !== "undo") undoable.push({ id: verdict.id, nodule, digest, address: now.view.address });
   ready.delete(apiAddress(now.view.address));
-  outbox.add(said);
+  outbox.add(verdict);
 }
 
-function goOn(words, begun) {
+function openNext(words, begun) {
   if (now.view.next) {
-    say(words);
+    notify(words);
     return show(now.view.next, { push: true, begun });
   }
-  say(`${words} That was the last one of this list.`);
+  notify(`${words} That was the last nodule of this list.`);
   return outbox.send().then(() => show(apiAddress(now.view.address), { again: true }));
 }
 
@@ -198,11 +198,11 @@ function choose(place) {
   const option = now?.view.options[place - 1];
   if (!option) return;
   if (option.missing) {
-    say(`There is no matte at ${place}.`, true);
+    notify(`Candidate ${place} has no matte.`, true);
     return;
   }
   record("choose", { place });
-  goOn(`${place}${option.name ? ` (${option.name})` : ""} chosen.`, begun);
+  openNext(`${place}${option.name ? ` (${option.name})` : ""} chosen.`, begun);
 }
 
 function discard(reason) {
@@ -210,11 +210,11 @@ function discard(reason) {
   discardDialog.close();
   if (reason === "other" && !find("note").value.trim()) {
     find("note").focus();
-    say("Say why in the note, then discard again.", true);
+    notify("Write the reason into the note, then discard again.", true);
     return;
   }
   record("discard", { reason });
-  goOn("Discarded.", begun);
+  openNext("Discarded.", begun);
 }
 
 async function undo() {
@@ -224,7 +224,7 @@ async function undo() {
     const study = now.view.study;
     const answer = await fetch(study ? `/api/study-last/${study}` : "/api/last").then((r) => r.json()).catch(() => ({}));
     if (!answer.id) {
-      say("There is nothing to take back.");
+      notify("There is no verdict to undo.");
       return;
     }
     const path = study ? `/study/${study}/${answer.nodule}` : `/nodule/${answer.nodule}${new URL(now.view.address, location.origin).search}`;
@@ -238,11 +238,11 @@ async function undo() {
     id: newId(), reviewer, nodule: last.nodule, digest: last.digest, verdict: "undo", undoes: last.id,
     seconds: 0, blind: now.view.blind, study: now.view.study,
   });
-  say("Your last verdict is taken back.");
+  notify("Your last verdict is undone.");
 }
 
 function goBack() {
-  const address = trail.pop();
+  const address = visited.pop();
   if (address) {
     show(apiAddress(address)).then(() => history.pushState(null, "", address));
   } else if (now?.view.previous) show(now.view.previous).then(() => history.pushState(null, "", now.view.address));
@@ -272,7 +272,7 @@ function setWindow(name) {
 
 function flag() {
   record("flag");
-  say("Flagged for a second look.");
+  notify("Flagged for a second look.");
 }
 
 function arrow(key) {

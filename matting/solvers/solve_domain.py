@@ -1,6 +1,7 @@
-"""The part of a patch that decides the unknown voxels: all eight methods work on it instead of the patch.
+"""The part of a patch that decides the unknown voxels; all eight methods work on it.
 
-Solving costs time and memory in proportion to the unknown voxels and their surroundings, whatever the patch's size.
+Solving costs time and memory in proportion to the unknown voxels and their surroundings, whatever
+the size of the patch.
 """
 
 from dataclasses import dataclass
@@ -16,31 +17,34 @@ from matting.geometry.grid import Shape, Vector
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
 WINDOW_REACH = 2
-"""Voxels that two windows reach from one centre to the other's edge: closer than this nothing may be cut away."""
-ONE_AROUND = (1, 1, 1)
-"""Voxels around the unknown ones: the nearest known voxels lie there, or within."""
+"""Voxels from an unknown voxel to the far side of a window that holds it: nothing nearer may be cut
+away."""
+ONE_VOXEL = (1, 1, 1)
+"""Margin around the unknown voxels: the known voxels nearest to them lie within it."""
 
 
 @dataclass(frozen=True)
 class SolveDomain:
-    """The unknown voxels with everything a method may look at; voxels are counted in raster order within it."""
+    """The unknown voxels with everything a method may read; flat indices count its voxels."""
 
     box: Box
-    """Where the region lies in the patch."""
+    """Position of the domain in the patch."""
     intensity: NDArray[np.float64]
     """(z, y, x), 0..1."""
     unknown: NDArray[np.bool_]
-    """(z, y, x): what is to be solved."""
+    """(z, y, x): the voxels to solve."""
     foreground: NDArray[np.bool_]
-    """(z, y, x): what is known to be the lesion; the rest that is not unknown is background."""
+    """(z, y, x): known lesion; what is neither unknown nor foreground is background."""
     surroundings: NDArray[np.float64]
-    """(z, y, x): intensity of the region and as far beyond it as means over voxels reach, within the patch."""
+    """(z, y, x): intensity of the domain and of the patch around it, as far as windows' means
+    reach."""
     inset: Box
-    """Where the region lies in its surroundings."""
+    """Position of the domain in its surroundings."""
     spacing_mm: Vector
     """Voxel spacing along (z, y, x)."""
     position_scale_mm: float
-    """Length that counts as 1 in the position feature; fixed, so that the search box does not decide how far is far."""
+    """Length that counts as 1 in the position feature; fixed, so that the size of the searched box
+    does not decide how far is far."""
 
     @property
     def shape(self) -> Shape:
@@ -50,18 +54,21 @@ class SolveDomain:
 
     @property
     def background(self) -> NDArray[np.bool_]:
-        """(z, y, x): what is known not to be the lesion."""
+        """(z, y, x): known not to be lesion."""
         return ~(self.unknown | self.foreground)
 
     @property
-    def steps(self) -> NDArray[np.float64]:
-        """Change of the position feature from voxel to voxel along (z, y, x): mm over the scale."""
+    def voxel_pitch(self) -> NDArray[np.float64]:
+        """Difference of the position feature between neighbouring voxels along (z, y, x)."""
         return np.asarray(self.spacing_mm, np.float64) / self.position_scale_mm
 
     @cached_property
     def known_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(unknown,) each: how far the nearest known foreground and background are; measured once for all methods."""
-        box = box_around(self.unknown, ONE_AROUND)
+        """Distances in mm to the nearest known foreground and background, (unknown,) each.
+
+        Computed once for all methods.
+        """
+        box = box_around(self.unknown, ONE_VOXEL)
         if not (self.foreground[box].any() and self.background[box].any()):
             box = (slice(None),) * 3
         unknown = self.unknown[box]
@@ -72,7 +79,7 @@ class SolveDomain:
         return foreground, background
 
 
-def region_around(
+def solve_domain_around(
     volume_hu: NDArray[np.floating],
     trimap: NDArray[np.uint8],
     *,
@@ -81,14 +88,27 @@ def region_around(
     mean_reach_mm: float,
     position_scale_mm: float,
     range_hu: tuple[float, float],
-    curve: float,
+    intensity_curve: float,
 ) -> SolveDomain:
-    """Cut the box that reaches `margin_mm` beyond the unknown voxels in every direction, within the patch.
+    """Cut out the box around the unknown voxels, within the patch.
 
-    Windows also see mean intensities within `mean_reach_mm` of their voxels, which the surroundings hold.
+    Args:
+        volume_hu: (z, y, x), radiodensity in HU.
+        trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND; at least one voxel is unknown.
+        spacing_mm: Voxel spacing along (z, y, x).
+        margin_mm: How far the box extends beyond the unknown voxels, 0 or more; windows get the
+            voxels that they need in any case.
+        mean_reach_mm: Reach of the means in the windows' second channel, which the surroundings
+            hold.
+        position_scale_mm: Length that counts as 1 in the position feature.
+        range_hu: HU mapped linearly to intensities 0..1 and clipped.
+        intensity_curve: Strength of `tone_curve`; 0 for none.
+
+    Returns:
+        The domain.
 
     Raises:
-        InputError: No foreground or no background lies within reach.
+        InputError: No foreground or no background lies within the margin.
     """
     unknown = trimap == UNKNOWN
     z, y, x = (max(WINDOW_REACH, int(margin_mm / spacing + 1e-6)) for spacing in spacing_mm)
@@ -102,9 +122,10 @@ def region_around(
                 expected="at least one voxel",
                 remedy="Raise solver.search_margin_mm or look at the trimap.",
             )
-    wide = _hold(box, box_around(unknown, _windows_reach(mean_reach_mm, spacing_mm)))
-    inset = _within(box, wide)
-    surroundings = np.ascontiguousarray(bent(to_intensity(volume_hu[wide], range_hu), curve))
+    wide = _enclosing(box, box_around(unknown, _means_reach(mean_reach_mm, spacing_mm)))
+    inset = _relative_to(box, wide)
+    intensity = to_intensity(volume_hu[wide], range_hu)
+    surroundings = np.ascontiguousarray(tone_curve(intensity, intensity_curve))
     return SolveDomain(
         box,
         np.ascontiguousarray(surroundings[inset]),
@@ -117,22 +138,22 @@ def region_around(
     )
 
 
-def _windows_reach(mean_reach_mm: float, spacing_mm: Vector) -> tuple[int, int, int]:
-    """Give how far from unknown voxels a window's means look along (z, y, x)."""
+def _means_reach(mean_reach_mm: float, spacing_mm: Vector) -> tuple[int, int, int]:
+    """Return how far from an unknown voxel the means of its windows reach along (z, y, x)."""
     z, y, x = reach_voxels(mean_reach_mm, spacing_mm)
     return z + WINDOW_REACH, y + WINDOW_REACH, x + WINDOW_REACH
 
 
-def _hold(one: Box, other: Box) -> Box:
-    """Give the smallest box that holds both."""
+def _enclosing(one: Box, other: Box) -> Box:
+    """Return the smallest box that holds both."""
     z, y, x = (
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     )
     return z, y, x
 
 
-def _within(box: Box, outer: Box) -> Box:
-    """Give a box as counted from the corner of another."""
+def _relative_to(box: Box, outer: Box) -> Box:
+    """Return a box counted from the corner of another."""
     z, y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, outer, strict=True))
     return z, y, x
 
@@ -148,17 +169,25 @@ def to_intensity(
     return intensity
 
 
-def bent(intensity: NDArray[np.float64], curve: float) -> NDArray[np.float64]:
-    """Spread low intensities and draw high ones together, 0 and 1 staying: (1 + curve) I / (1 + curve I).
+def tone_curve(intensity: NDArray[np.float64], curve: float) -> NDArray[np.float64]:
+    """Apply (1 + curve) I / (1 + curve I): low intensities spread, high ones move together.
 
-    A lesion is denser in its core than at its rim, and alpha follows intensity in a straight line from known background
-    to known core; on the bent scale the rim counts for more. Rational, since logarithms differ between processors.
+    A lesion is denser in its core than at its rim, and alpha follows intensity linearly from known
+    background to known core; on the curved scale the rim counts for more. The curve is rational,
+    since logarithms differ between processors.
+
+    Args:
+        intensity: Any shape, 0..1.
+        curve: 0 or more; 0 is the identity.
+
+    Returns:
+        The same shape; 0 and 1 are unchanged.
     """
     result: NDArray[np.float64] = (1.0 + curve) * intensity / (1.0 + curve * intensity)
     return result
 
 
 def reach_voxels(reach_mm: float, spacing_mm: Vector) -> tuple[int, int, int]:
-    """Give how many whole voxels lie within a reach along (z, y, x)."""
+    """Return the number of whole voxels nearest to a length along (z, y, x)."""
     z, y, x = (round(reach_mm / spacing) for spacing in spacing_mm)
     return z, y, x
