@@ -17,7 +17,7 @@ from matting.errors import InputError
 from matting.learned.batches import TENSORS, Batch, make_batch, random_flip_rotate
 from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
-from matting.learned.training import TrainerState, Trainer, pick_device, set_num_threads
+from matting.learned.training import Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
 from matting.parameters import TrainingSettings
 from storage.releases.reader import ReleaseReader
