@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from flows.cli.printing import console
+from flows.engine.console import console
 from storage.exports.export import close_export, open_export, read_own_files
 from storage.layout import EXPORT_MARKER
 from storage.store import open_store

@@ -16,7 +16,7 @@ from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
 from storage.results.checkpoints import Checkpoint, read_checkpoint
 from storage.sources.ct import CtVolume, read_ct, write_volume
-from tasks.scoring.network import load_network
+from tasks.learning.load import load_network
 
 DEFAULT_SIDE_MM = 64.0
 """Side of what is looked at around a point: the crop that the network's training nodules were cut
