@@ -11,6 +11,7 @@ from flows.curate import curate_nodule
 from matting.errors import InputError
 from matting.parameters import DiagnosisSettings
 from storage.recipe import Recipe
+from storage.records import TableFacts
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import open_release, publish_release
 from storage.results.diagnoses import (
@@ -25,6 +26,7 @@ from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
 from tasks.experiments.diagnosis import INPUTS, METHODS, diagnose, diagnosis_id_of, nodule_inputs
 from tasks.publish import draft_release
+from tests.cases import case_facts, lidc_facts
 from tests.phantoms import ball_patch, write_table
 
 RATINGS = {"n1": "5 4 4 4", "n2": "1 2 1 2", "n3": "4 4 3 4", "n4": "2 2 1 3", "n5": "3 3 3 3"}
@@ -76,24 +78,24 @@ def trainings(monkeypatch):
 @pytest.mark.parametrize(
     ("source", "ratings"),
     [
-        ({"columns": {"malignancy": "5 5 5 4"}}, (5, 5, 5, 4)),
-        ({"columns": {"malignancy": "2,3"}}, (2, 3)),
-        ({"columns": {}}, ()),
-        ({"annotations": [{"malignancy": 1}, {"malignancy": 4}]}, (1, 4)),
+        (TableFacts({"malignancy": "5 5 5 4"}), (5, 5, 5, 4)),
+        (TableFacts({"malignancy": "2,3"}), (2, 3)),
+        (TableFacts({}), ()),
+        (lidc_facts([{"malignancy": 1}, {"malignancy": 4}]), (1, 4)),
     ],
 )
 def test_ratings_of_both_sources_are_found(source, ratings):
-    assert malignancy_ratings(source) == ratings
+    assert malignancy_ratings(case_facts(source=source)) == ratings
 
 
 @pytest.mark.parametrize("cell", ["high", "0 2 3", "6"])
 def test_ratings_that_are_none_are_refused(cell):
-    with pytest.raises(InputError, match="malignancy cannot be read"):
-        malignancy_ratings({"columns": {"malignancy": cell}})
+    with pytest.raises(InputError, match="invalid malignancy"):
+        malignancy_ratings(case_facts(source=TableFacts({"malignancy": cell})))
 
 
 def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, trainings):
-    rows = diagnose(store.url, "0.1.0", SETTINGS)
+    rows = diagnose(open_release(store.url, "0.1.0"), SETTINGS)
     assert len(trainings) == len(INPUTS) * 2 * 2
     assert {learned for learned, _ in trainings} == {2}
     assert [row.input for row in rows if row.seed == 1] == list(INPUTS)
@@ -102,7 +104,7 @@ def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, train
         ("none", "Volume")
     ]
     nodules = find_rated_nodules(
-        store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS))
+        store, diagnosis_prefix("0.1.0", diagnosis_id_of(released.release, SETTINGS))
     )
     assert [(n.nodule, n.malignant) for n in nodules] == [
         ("n1", True),
@@ -111,15 +113,15 @@ def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, train
         ("n4", False),
     ]
     before = len(trainings)
-    assert diagnose(store.url, "0.1.0", SETTINGS) == rows
+    assert diagnose(open_release(store.url, "0.1.0"), SETTINGS) == rows
     assert len(trainings) == before
-    diagnose(store.url, "0.1.0", replace(SETTINGS, seeds=(1, 2, 7)))
+    diagnose(open_release(store.url, "0.1.0"), replace(SETTINGS, seeds=(1, 2, 7)))
     assert {seed for _, seed in trainings[before:]} == {7}
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stood(released, store, trainings):
-    whole = diagnose(store.url, "0.1.0", SETTINGS)
-    prefix = diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS))
+    whole = diagnose(open_release(store.url, "0.1.0"), SETTINGS)
+    prefix = diagnosis_prefix("0.1.0", diagnosis_id_of(released.release, SETTINGS))
     # What a kill leaves: no mark of the inputs, some runs not there
     lost = [
         key
@@ -128,7 +130,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(released, store, trainings
     ]
     store.delete([*lost, f"{prefix}/inputs.json"])
     before, told = len(trainings), []
-    assert diagnose(store.url, "0.1.0", SETTINGS, after=told.append) == whole
+    assert diagnose(open_release(store.url, "0.1.0"), SETTINGS, after=told.append) == whole
     assert len(lost) == 2
     assert len(trainings) - before == 2 * 2
     assert told[-1].done == told[-1].of == len(INPUTS) * 2
@@ -152,9 +154,9 @@ def test_cubes_hold_what_their_names_say(released, store, trainings):
     assert any(np.array_equal(inputs["GT"], inputs[method.upper()]) for method in METHODS)
     assert inputs["Overlap"].sum() <= inputs["Rand"].sum() <= inputs["Union"].sum()
     assert np.array_equal(inputs["Rand"], nodule_inputs(released, "n1", SETTINGS)["Rand"])
-    diagnose(store.url, "0.1.0", SETTINGS)
+    diagnose(open_release(store.url, "0.1.0"), SETTINGS)
     stored = read_cubes(
-        store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS)), "CF+"
+        store, diagnosis_prefix("0.1.0", diagnosis_id_of(released.release, SETTINGS)), "CF+"
     )
     assert np.array_equal(stored[0], inputs["CF+"].astype(np.float16))
 
@@ -169,7 +171,7 @@ def test_cubes_hold_what_their_names_say(released, store, trainings):
 def test_a_release_that_cannot_be_diagnosed_is_refused(store, tmp_path, ratings, what):
     release(store, tmp_path / "scans", ratings)
     with pytest.raises(InputError, match=what):
-        diagnose(store.url, "0.1.0", SETTINGS)
+        diagnose(open_release(store.url, "0.1.0"), SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,11 @@ def released(store, table):
 
 
 def test_a_method_is_not_scored_against_the_mattes_that_it_supplied(store, released):
-    prior, nodules, url = trimap_prior(released), released.nodules(), store.url
+    prior, nodules = trimap_prior(released), released.nodules()
     scores = [
-        score for nodule_id in nodules for score in score_methods(url, "0.1.0", nodule_id, prior)
+        score
+        for nodule_id in nodules
+        for score in score_methods(released.release, nodule_id, prior)
     ]
     assert list_scored_nodules(store, "0.1.0", METHOD_SCORES) == set(nodules)
     assert read_nodule_scores(store, "0.1.0", METHOD_SCORES, nodules) == scores
@@ -49,7 +51,7 @@ def test_a_method_is_not_scored_against_the_mattes_that_it_supplied(store, relea
         mine = [score for score in scores if score.nodule == nodule_id]
         assert supplied not in {score.matte for score in mine}
         assert {score.truth for score in mine} == {"released"}
-        methods = set(released.facts(nodule_id)["methods"]) - {supplied}
+        methods = set(released.facts(nodule_id).methods) - {supplied}
         assert methods | {READERS_MEAN, TRIMAP_PRIOR} <= {score.matte for score in mine}
         assert {score.region for score in mine} == {"whole", "near", "unknown"}
         truth, unknown = (
