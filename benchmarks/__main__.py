@@ -11,7 +11,7 @@ SCRIPTS = (
     "memory",
     "reading",
     "publishing",
-    "standin_errors",
+    "synthetic_errors",
     "search",
     "fan_out",
     "review",

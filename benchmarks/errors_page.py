@@ -1,4 +1,4 @@
-"""Write docs/errors.md from benchmarks/results/standin_errors.json.
+"""Write docs/errors.md from benchmarks/results/synthetic_errors.json.
 
 python -m benchmarks.errors_page
 """
@@ -7,39 +7,41 @@ import json
 from pathlib import Path
 
 from benchmarks.measure import PICTURES, RESULTS
-from benchmarks.standin_errors import better_rivals, sought
+from benchmarks.synthetic_errors import better_rivals, sought
 from matting import METHODS
 from storage.cases.case import ALGORITHM_VERSION
 
 PAGE = PICTURES.parent / "errors.md"
 Rows = dict[str, dict[str, float]]
-INTRODUCTION = """# How far off the mattes are
+INTRODUCTION = """# Errors on synthetic nodules
 
-Nobody knows the true matte of a real nodule. Stand-in scans have one: LIDC-IDRI's real outlines and ratings, simulated
-radiodensity. **Everything on this page is measured on stand-in data.**
+The true matte of a real nodule is unknown. Synthetic scans have one: real outlines and ratings of
+LIDC-IDRI with simulated radiodensity. **All values on this page were measured on synthetic data.**
 
-Mean absolute error in the unknown region, eight nodules of each kind. The plain methods are held against the known
-alpha. The + methods estimate a matte tied to radiodensity (Eq. 28), so they are held against the known alpha times
-the lesion's own density. Trivial rows are held against both (alpha / density):
+Mean absolute error in the unknown region, eight nodules of each kind. The plain methods are compared
+with the known alpha. The + methods estimate a matte that is calibrated to radiodensity (Eq. 28), so
+they are compared with the known alpha times the density of the lesion. Trivial mattes are compared
+with both (alpha / density):
 
 - *readers' mean*: the share of readers that marked the voxel;
-- *best reader*: the one reader's binary mask that happens to be nearest, chosen with the truth in hand;
-- *trivial*: HU scaled linearly from lung (-870) or air (-1000) to tissue (40), no method at all.
+- *best reader*: the binary mask of the reader with the smallest error, chosen by the known alpha;
+- *trivial*: HU scaled linearly from lung (-870) or air (-1000) to tissue (40).
 """
 TITLES = {
     "1": "Seed 1, on which `trimap.min_core_voxels` and `knn.position_weights` were chosen:",
-    "2": "Seed 2, for confirmation (the same nodules simulated anew):",
+    "2": "Seed 2, for confirmation (the same nodules, simulated again):",
 }
-CLOSE = """`python -m benchmarks.standin_errors` measures the tables, `python -m benchmarks.errors_page` sets them here.
+CLOSE = """`python -m benchmarks.synthetic_errors` measures the tables, `python -m benchmarks.errors_page` writes
+this page.
 
-What would make it less kind to the methods, and is known: simulated rims are somewhat sharper than real ones (20-80 %
-width 1.3 against 1.5 mm in solids), and the simulation's sharp foreground and background obey the very equation that
-the methods assume.
+Two known properties of the simulation favour the methods: its rims are somewhat sharper than real
+ones (20-80 % width 1.3 against 1.5 mm in solids), and its foreground and background obey the
+compositing equation that the methods assume.
 """
 
 
 def main() -> None:
-    report = json.loads((RESULTS / "standin_errors.json").read_text())
+    report = json.loads((RESULTS / "synthetic_errors.json").read_text())
     PAGE.write_text(page(report))
     print(f"wrote {Path('docs', PAGE.name)}")
 
@@ -54,7 +56,11 @@ def page(report: dict[str, object]) -> str:
 
 def age(report: dict[str, object]) -> str:
     version = report.get("algorithm", 1)
-    old = "" if version == ALGORITHM_VERSION else f", which is not the present {ALGORITHM_VERSION}"
+    old = (
+        ""
+        if version == ALGORITHM_VERSION
+        else f", not with the current version {ALGORITHM_VERSION}"
+    )
     return f"Measured with algorithm version {version}{old}."
 
 
@@ -73,7 +79,7 @@ def cell(name: str, row: dict[str, float]) -> str:
 
 
 def losses(seeds: dict[str, dict[str, Rows]]) -> str:
-    """Say which methods lose to a row that is none."""
+    """Return which methods have a larger error than a trivial matte."""
     found = [
         f"- {method} on {kind}, seed {seed}: to {', '.join(rivals)}"
         for seed, kinds in seeds.items()
@@ -82,8 +88,8 @@ def losses(seeds: dict[str, dict[str, Rows]]) -> str:
         if (rivals := better_rivals(method, rows))
     ]
     if not found:
-        return "Every method is nearer to what it seeks than every row that is no method, in every kind."
-    head = "A method is nearer to what it seeks than every row that is no method, but for these, where it loses:\n"
+        return "Every method has a smaller error than every trivial matte, in every kind."
+    head = "Every method has a smaller error than every trivial matte, except:\n"
     return "\n".join([head, *found])
 
 

@@ -22,7 +22,7 @@ from rich.progress import track
 
 from benchmarks.measure import one_thread, save, table
 from benchmarks.nodules import STAND_INS, Ready, make_ready, native_patch, pure_lesion_hu, simulated
-from benchmarks.standin_errors import density
+from benchmarks.synthetic_errors import density
 from matting import Parameters, estimate_alphas
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.phantoms import LUNG_HU, TISSUE_HU

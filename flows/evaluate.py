@@ -16,8 +16,8 @@ from prefect.cache_policies import NO_CACHE
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from flows.cli.printing import console
 from flows.engine.cluster import LOCAL, Cluster
+from flows.engine.console import console
 from flows.score import measure_methods, score_missing
 from flows.train import fit
 from matting.errors import InputError

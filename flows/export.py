@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from flows.cli.printing import console
+from flows.engine.console import console
 from storage.exports.export import EXPORT_MARKER, close_export, open_export, own_files
 from storage.store import open_store
 from tasks.export import export_nodule

@@ -12,8 +12,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.progress import Progress
 
-from flows.cli.printing import console
 from flows.engine.cluster import LOCAL, Cluster, dask_client
+from flows.engine.console import console
 from matting.learned.training import pick_device
 from storage.releases.reader import ReleaseReader
 from storage.results.checkpoints import Checkpoint, checkpoint_prefix, read_checkpoint
@@ -30,8 +30,9 @@ from storage.results.scores import (
     write_scores,
 )
 from storage.store import Store, open_store
+from tasks.learning.load import load_network
 from tasks.scoring.mattes import score_methods, trimap_prior
-from tasks.scoring.network import load_network, score_network
+from tasks.scoring.network import score_network
 
 MIN_NODULES_FOR_CLUSTER = 32
 """For fewer nodules, starting worker processes takes longer than scoring."""

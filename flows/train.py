@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.cli.printing import console
+from flows.engine.console import console
 from flows.score import measure_methods, measure_network, table_rows
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
@@ -85,15 +85,15 @@ def fit(job: TrainingJob, resume: bool) -> str:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("training", total=None, epoch="-")
 
-        def after_step(step: StepInfo) -> None:
+        def on_step(step: StepInfo) -> None:
             progress.update(
                 bar, completed=step.step, total=step.steps, epoch=f"{step.epoch}/{step.epochs}"
             )
 
-        def after_epoch(snapshot: TrainingSnapshot) -> None:
+        def on_epoch(snapshot: TrainingSnapshot) -> None:
             save_look(store, name, snapshot_files(snapshot))
 
-        return learn(job, resume=resume, after_step=after_step, after_epoch=after_epoch).digest
+        return learn(job, resume=resume, on_step=on_step, on_epoch=on_epoch).digest
 
 
 def snapshot_files(snapshot: TrainingSnapshot) -> dict[str, bytes]:

@@ -254,5 +254,5 @@ def _check_labels(trimap: NDArray[np.uint8]) -> None:
                 f"the trimap has no {name}",
                 got=f"no voxel {label}",
                 expected="at least one",
-                remedy="Dilate the unknown domain less.",
+                remedy="Dilate the unknown region less.",
             )

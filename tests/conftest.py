@@ -8,7 +8,6 @@ import pytest
 from storage.sources.cache import CACHE_VARIABLE
 from storage.store import Store, open_store
 
-
 FOLDERS_OF_ONE_WORKER = ("flows", "faults")
 """Folders whose tests share expensive session fixtures: a Prefect server, a Dask cluster."""
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.cli.printing import console, show_result
+from flows.cli.printing import show_result
 from flows.curate import curate
 from flows.engine.cluster import Cluster
+from flows.engine.console import console
 from flows.engine.prefect_server import prefect_server
 from flows.publish import publish
 from qc.report.build import write_report

@@ -230,7 +230,7 @@ def store_check(store: StoreOption) -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from flows.cli.printing import console
+    from flows.engine.console import console
     from storage.maintenance.verify import nodules_to_verify, verify_nodules
     from storage.store import open_store
 

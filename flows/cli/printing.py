@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from flows.engine.console import console
 from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
-from qc.review.agreement import Estimate
+from qc.studies.agreement import Estimate
 from storage.cases.outcomes import Outcome, read_outcome
 from storage.cases.runs import Run
 from storage.maintenance.gc import Garbage
@@ -37,8 +37,6 @@ REGIONS = {
 TRUTHS = {"released": "the released matte", "known": "the known alpha of the simulation"}
 TABLE_SCALES = {"sad": 0.1, "mse": 1000.0, "grad": 0.1, "conn": 0.1}
 """Factors from raw metrics to the units of the tables."""
-
-console = Console(soft_wrap=True, highlight=False)
 
 
 def show_plan(plan: Plan) -> None:

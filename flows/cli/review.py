@@ -192,7 +192,7 @@ def study_report(
     ],
 ) -> None:
     """Write the report of a study: shares per rater with intervals, agreement, and Figure 3."""
-    from qc.review.study_report import write_study_report
+    from qc.studies.report import write_study_report
     from storage.store import open_store
 
     typer.echo(write_study_report(open_store(store), name, to))

@@ -1,4 +1,4 @@
-"""The matting network 3DMM: its shape, its losses, its training and its use. The only part of matting that needs torch.
+"""The matting network 3DMM: architecture, losses, training and prediction. It needs torch.
 
 from matting.learned import build_network
 

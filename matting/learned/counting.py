@@ -1,4 +1,4 @@
-"""Counts that tell one network from another: parameters and multiply-adds, as the paper's Table 3 counts them."""
+"""Numbers of parameters and multiply-adds, as the paper's Table 3 counts them."""
 
 from typing import Any
 
@@ -6,23 +6,26 @@ import torch
 from torch import Tensor, nn
 
 TABLE_3_INPUT = (1, 1, 96, 96, 96)
-"""The input for which the paper's table counts."""
+"""The input shape (n, 1, z, y, x) of the paper's Table 3."""
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Give the number of trained parameters."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def multiply_adds(network: nn.Module, shape: tuple[int, ...] = TABLE_3_INPUT) -> int:
     """Count multiply-adds of one forward pass: (weights + biases) x output voxels of every convolution.
 
-    A transposed convolution counts at its output's size; norms, activations and pooling count nothing. Nothing is
-    computed: the network is walked through with tensors that have shapes only.
+    A transposed convolution counts at its output's size; norms, activations and pooling count
+    nothing. Nothing is computed: the tensors are on torch's meta device and have shapes only.
 
     Args:
         network: The network; it is not changed.
         shape: (n, 1, z, y, x) of the input.
+
+    Returns:
+        The count for the whole batch.
     """
     total = 0
 

@@ -1,4 +1,4 @@
-"""What the network is trained to make small.
+"""The loss of the network.
 
 Paper   Wang et al., 3D Matting, arXiv 2210.05104, Eq. 29-30; both weights are 10 in section 6.2.1.
 
@@ -7,9 +7,10 @@ Paper   Wang et al., 3D Matting, arXiv 2210.05104, Eq. 29-30; both weights are 1
         alpha            mean of (1 + [union]) |a^ - a|
         gradient         mean of (1 + [union]) |grad a^ - grad a|_1
 
-Ours    Padding counts nowhere: all means run over valid voxels. Each nodule's mean is taken by itself and then the
-        mean of the nodules, so that a batch gives the same gradients whether it is computed at once or in parts.
-        Gradients are forward differences per voxel of the lattice; one that would leave the measured voxels is zero.
+Ours    Padding does not count: all means run over valid voxels. The mean is taken over each nodule
+        and then over the nodules, so that a batch has the same gradients whether it is computed at
+        once or in parts. Gradients are forward differences per voxel; one that would leave the
+        measured voxels is zero.
 """
 
 from typing import NamedTuple
@@ -22,20 +23,23 @@ from matting.learned.network import NetworkOutput
 
 
 class LossTargets(NamedTuple):
-    """What the network should have said; every tensor is (n, 1, z, y, x)."""
+    """Targets of the network; every tensor is (n, 1, z, y, x)."""
 
     alpha: Tensor
     """The released matte, 0..1."""
     overlap: Tensor
-    """Bool: what all readers marked."""
+    """Bool: voxels that all readers marked."""
     union: Tensor
-    """Bool: what any reader marked."""
+    """Bool: voxels that any reader marked."""
     valid: Tensor
-    """Bool: False on padding, which no loss sees."""
+    """Bool: False on padding, which no loss includes."""
 
 
 class Losses(NamedTuple):
-    """Each loss of a batch as a scalar tensor; those of the masks are zero without auxiliary masks."""
+    """Each loss of a batch as a scalar tensor.
+
+    Those of the masks are zero without auxiliary masks.
+    """
 
     total: Tensor
     alpha: Tensor
@@ -50,13 +54,16 @@ def losses(
     alpha_weight: float = 10.0,
     gradient_weight: float = 10.0,
 ) -> Losses:
-    """Give every loss of a batch.
+    """Return every loss of a batch.
 
     Args:
-        output: What the network says.
-        targets: What it should have said.
+        output: The network's output.
+        targets: The targets.
         alpha_weight: Weight of the alpha loss in the total (Eq. 30, eta).
         gradient_weight: Weight of the gradient loss (theta).
+
+    Returns:
+        The losses and their weighted sum.
     """
     # Sums over a million voxels need single precision, whatever the network computed in.
     alpha_hat = output.alpha.float()
@@ -73,27 +80,33 @@ def losses(
 
 
 def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Give the mean binary cross-entropy of one auxiliary mask over valid voxels."""
+    """Return the mean binary cross-entropy of one auxiliary mask over valid voxels.
+
+    Args:
+        logits: (n, 1, z, y, x).
+        truth: (n, 1, z, y, x), bool.
+        valid: (n, 1, z, y, x), bool.
+    """
     return _mean(
         F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none"), valid
     )
 
 
 def alpha_loss(alpha_hat: Tensor, targets: LossTargets) -> Tensor:
-    """Give the weighted mean absolute difference of the mattes over valid voxels (Eq. 29)."""
+    """Return the weighted mean absolute difference of the mattes over valid voxels (Eq. 29)."""
     return _mean(_weights(targets) * (alpha_hat - targets.alpha).abs(), targets.valid)
 
 
 def gradient_loss(alpha_hat: Tensor, targets: LossTargets) -> Tensor:
-    """Give the weighted mean L1 difference of the mattes' spatial gradients over valid voxels (Eq. 29)."""
+    """Return the weighted mean L1 difference of the mattes' spatial gradients (Eq. 29)."""
     difference = alpha_hat - targets.alpha
-    steps = torch.zeros_like(difference)
+    norm = torch.zeros_like(difference)
     for axis in (2, 3, 4):
         last = difference.shape[axis] - 1
         both = targets.valid.narrow(axis, 0, last) & targets.valid.narrow(axis, 1, last)
         step = difference.diff(dim=axis).abs() * both
-        steps = steps + F.pad(step, (0, 0) * (4 - axis) + (0, 1) + (0, 0) * (axis - 2))
-    return _mean(_weights(targets) * steps, targets.valid)
+        norm = norm + F.pad(step, (0, 0) * (4 - axis) + (0, 1) + (0, 0) * (axis - 2))
+    return _mean(_weights(targets) * norm, targets.valid)
 
 
 def _weights(targets: LossTargets) -> Tensor:
@@ -101,6 +114,9 @@ def _weights(targets: LossTargets) -> Tensor:
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Average over the valid voxels of each nodule, then over the nodules; a crop of padding alone adds nothing."""
+    """Average over the valid voxels of each nodule, then over the nodules.
+
+    A crop of padding alone has a loss of 0.
+    """
     each = (values * valid).sum(dim=(1, 2, 3, 4)) / valid.sum(dim=(1, 2, 3, 4)).clamp(min=1)
     return each.mean()

@@ -1,16 +1,19 @@
-"""3DMM, 3DMM-M and 3DMM-MG: a 3D U-Net, two auxiliary masks, and a matting head that is told of them.
+"""3DMM, 3DMM-M and 3DMM-MG: a 3D U-Net, two auxiliary masks, and a matting head that reads them.
 
-Paper   Wang et al., 3D Matting, arXiv 2210.05104, sections 5.1-5.3 and Table 3; ghost modules: K. Han et al., GhostNet,
-        CVPR 2020, doi:10.1109/CVPR42600.2020.00165.
-Ours    A fitted reconstruction. The authors published neither code nor widths. Widths, depths and the place of each
-        bias were fitted until all three parameter counts of Table 3 came out exactly; other designs would meet them
-        too. docs/3dmm.md says what is the paper's, what is forced by its figures and what is a choice.
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, sections 5.1-5.3 and Table 3; ghost modules:
+        K. Han et al., GhostNet, CVPR 2020, doi:10.1109/CVPR42600.2020.00165.
+Ours    A fitted reconstruction. The authors published neither code nor widths. Widths, depths and
+        the layers with a bias were fitted until all three parameter counts of Table 3 came out
+        exactly; other designs would meet them too. docs/3dmm.md lists what is the paper's, what
+        follows from its numbers and what is a choice.
 
         3dmm      one branch for each auxiliary mask
         3dmm-m    both masks from one merged branch
-        3dmm-mg   merged, every width divided by 4, ghost residual blocks in place of units and residual blocks
+        3dmm-mg   merged, every width divided by 4, ghost residual blocks in place of units and
+                  residual blocks
 
-Shapes stand at line ends as channels @ resolution, for 3dmm; n is the batch, the input n x 1 x depth x height x width.
+Comments at the ends of lines give shapes as channels @ resolution, for 3dmm. The input is
+(n, 1, z, y, x).
 """
 
 from dataclasses import dataclass
@@ -29,12 +32,13 @@ STRIDE = 16
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says of a batch."""
+    """Output for a batch."""
 
     alpha: Tensor
     """(n, 1, z, y, x): the matte, 0..1."""
     masks: Tensor | None
-    """(n, 2, z, y, x): logits of what all readers marked and of what any marked; None without auxiliary masks."""
+    """(n, 2, z, y, x): logits of the masks of all readers and of any reader; None without auxiliary
+    masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Widths:
     matting: tuple[int, ...] = (16, 16, 8)
 
     def divided(self, by: int) -> "Widths":
-        """Give the same parts, thinner."""
+        """Return the widths divided by a number."""
         encoder, decoder, matting = (
             tuple(width // by for width in part)
             for part in (self.encoder, self.decoder, self.matting)
@@ -56,11 +60,14 @@ class Widths:
 
 
 def build_network(variant: str, auxiliary: bool = True) -> "MattingNetwork":
-    """Build an untrained network with torch's own initial weights.
+    """Build an untrained network with torch's default initial weights.
 
     Args:
         variant: "3dmm", "3dmm-m" or "3dmm-mg".
-        auxiliary: False leaves the auxiliary masks out (the daggers of the paper's Table 2).
+        auxiliary: False for no auxiliary masks (the daggers of the paper's Table 2).
+
+    Returns:
+        The network, on the CPU.
 
     Raises:
         InputError: There is no such variant.
@@ -76,7 +83,7 @@ def build_network(variant: str, auxiliary: bool = True) -> "MattingNetwork":
 
 
 class MattingNetwork(nn.Module):
-    """The whole network; (n, 1, z, y, x) of CT intensities in 0..1 to a matte and two masks."""
+    """The whole network, from CT intensities in 0..1, (n, 1, z, y, x), to a matte and two masks."""
 
     def __init__(self, variant: str, auxiliary: bool) -> None:
         super().__init__()
@@ -90,16 +97,16 @@ class MattingNetwork(nn.Module):
         self.matting = MattingHead(latent, 2 if auxiliary else 0, widths.matting, ghost)
 
     def layout(self, device: torch.device) -> torch.memory_format:
-        """Give the order of axes in memory that is fastest on a device, for weights and images.
+        """Return the memory format that is fastest on a device, for weights and images.
 
-        Full convolutions run half as fast again with channels last, on a CPU too. A ghost network's own layers for
-        the CPU take whole channels.
+        Full convolutions run half as fast again with channels last, on a CPU too. The CPU kernels
+        of ghost networks need contiguous channels.
         """
         own = self.variant == "3dmm-mg" and device.type == "cpu"
         return torch.contiguous_format if own else torch.channels_last_3d
 
     def forward(self, image: Tensor) -> NetworkOutput:
-        """Estimate mattes; raises InputError where a size is no multiple of 16."""
+        """Estimate mattes of (n, 1, z, y, x); raise InputError if a size is no multiple of 16."""
         _check_size(image)
         latent = self.features(image)  # 32 @ 1
         if not self.branches:
@@ -109,7 +116,7 @@ class MattingNetwork(nn.Module):
 
 
 class UNet(nn.Module):
-    """From the image to latent features at its own resolution."""
+    """A U-Net from the image to latent features at the image's resolution."""
 
     def __init__(self, widths: Widths, ghost: bool) -> None:
         super().__init__()
@@ -130,7 +137,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(_unit(width, ghost) for width in widths.decoder)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Give the latent features."""
+        """Return the latent features."""
         x: Tensor = self.stem(image)  # 16 @ 1
         skips = []
         for unit, down in zip(self.encoder, self.down, strict=True):
@@ -154,13 +161,13 @@ class Branch(nn.Module):
         self.head = Pointwise(latent, masks)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Give the masks' logits."""
+        """Return the masks' logits."""
         logits: Tensor = self.head(self.blocks(latent))  # 1 @ 1, merged 2 @ 1
         return logits
 
 
 class MattingHead(nn.Module):
-    """The matte: three groups of residual blocks, each told anew of the latent features and the masks."""
+    """The matte: three groups of residual blocks, each with the latent features and masks as input."""
 
     def __init__(self, latent: int, masks: int, widths: tuple[int, ...], ghost: bool) -> None:
         super().__init__()
@@ -175,11 +182,11 @@ class MattingHead(nn.Module):
         self.head = Pointwise(widths[-1], 1)
 
     def forward(self, latent: Tensor, masks: Tensor | None) -> Tensor:
-        """Give alpha in 0..1."""
-        told = [latent] if masks is None else [latent, masks]
+        """Return alpha in 0..1."""
+        inputs = [latent] if masks is None else [latent, masks]
         x: list[Tensor] = []
         for fuse, group in zip(self.fuse, self.groups, strict=True):
-            x = [group(fuse(torch.cat([*x, *told], dim=1)))]  # 34, 50, 50 -> 16, 16, 8 @ 1
+            x = [group(fuse(torch.cat([*x, *inputs], dim=1)))]  # 34, 50, 50 -> 16, 16, 8 @ 1
         return torch.sigmoid(self.head(x[0]))  # 1 @ 1
 
 
@@ -195,7 +202,7 @@ class ResBlock(nn.Module):
         self.last = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep shape and width."""
+        """Return features of the same shape."""
         result: Tensor = self.last(x + self.second(self.first(x)))
         return result
 
@@ -211,13 +218,13 @@ class GhostResBlock(nn.Module):
         self.last = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep shape and width."""
+        """Return features of the same shape."""
         result: Tensor = self.last(x + self.shrink(self.depthwise(self.expand(x))))
         return result
 
 
 class GhostModule(nn.Module):
-    """Half of the channels by a 1x1x1 convolution, the other half cheaply from these, channel by channel."""
+    """Half of the channels by a 1x1x1 convolution, the other half from these by a depthwise one."""
 
     def __init__(self, wide: int, out: int, *, activated: bool) -> None:
         super().__init__()
@@ -227,7 +234,7 @@ class GhostModule(nn.Module):
         self.cheap = _depthwise(out // 2, activated=activated)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give `out` channels."""
+        """Return features of `out` channels."""
         primary = self.primary(x)
         return torch.cat([primary, self.cheap(primary)], dim=1)
 

@@ -1,10 +1,10 @@
-"""Training: a loop that is a loop. It knows tensors and nothing of disks, releases or where its batches come from.
+"""The training loop, on tensors alone: it reads no disk and knows no release.
 
-Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 6.2.1: Adam with weight decay, a linear warm-up over the
-        first epoch, then half a cosine; from scratch.
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 6.2.1: Adam with weight decay, a linear
+        warm-up over the first epoch, then half a cosine; from scratch.
 
-A training can be stopped after any step: `Trainer.state` holds all there is to know, and a trainer that is given it
-back goes on to the same weights, bit by bit on a CPU with the same number of threads.
+A training can be stopped after any step: `Trainer.state` is complete, and a trainer that restores
+it continues to the same weights, bit by bit on a CPU with the same number of threads.
 """
 
 import math
@@ -24,7 +24,7 @@ from matting.learned.network import MattingNetwork, build_network
 from matting.parameters import DiagnosisSettings, TrainingSettings
 
 Loader = Callable[[int, list[list[int]]], Iterable[Batch]]
-"""Gives, for an epoch and lists of nodules, one batch a list."""
+"""Returns one batch for each list of nodules of an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,17 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class TrainerState:
-    """A training under way, whole."""
+    """The complete state of a training."""
 
     tensors: dict[str, Tensor]
-    """Weights as ``network.*``, Adam's moments as ``mean.*`` and ``square.*``; all single precision."""
+    """Weights as ``network.*``, Adam's moments as ``mean.*`` and ``square.*``; all single
+    precision."""
     facts: dict[str, Any]
-    """JSON: steps done, sums of the epoch under way, the epochs before, the scaler of half precision."""
+    """JSON: steps done, loss sums of the current epoch, earlier epochs, the gradient scaler."""
 
 
 class Trainer:
-    """A network, its optimizer and how far they have come."""
+    """A network, its optimizer and the progress of the training."""
 
     def __init__(
         self,
@@ -63,26 +64,28 @@ class Trainer:
         nodules: int,
         device: str | torch.device = "cpu",
     ) -> None:
-        """Begin a training.
+        """Initialise a training.
 
         Args:
-            variant: Which network.
-            auxiliary: With auxiliary masks or without.
-            training: All the numbers.
-            nodules: How many there are to learn from.
-            device: Where to compute.
+            variant: One of `matting.learned.network.VARIANTS`.
+            auxiliary: Whether the network has auxiliary masks.
+            training: All settings.
+            nodules: Number of nodules to train on, 1 or more.
+            device: The device that computes.
 
         Raises:
-            InputError: There is no such variant or nothing to learn from.
+            InputError: The variant is unknown or there are no nodules.
         """
         if nodules < 1:
             raise InputError(
                 "there is nothing to learn from",
                 got="no nodule",
                 expected="one or more",
-                remedy="Add some.",
+                remedy="Add nodules to the training split.",
             )
-        self.training, self.nodules, self.device = training, nodules, torch.device(device)
+        self.training = training
+        self.nodules = nodules
+        self.device = torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             network = build_network(variant, auxiliary)
@@ -99,8 +102,10 @@ class Trainer:
         )
         self.steps = 0
         """Optimizer steps done."""
-        self.sums, self.seen = [0.0] * len(Losses._fields), 0
-        """Losses summed over the crops seen in the epoch under way."""
+        self.crops = 0
+        """Crops of the current epoch that were trained on."""
+        self.loss_sums = [0.0] * len(Losses._fields)
+        """Losses summed over these."""
         self.history: list[Epoch] = []
 
     @property
@@ -117,29 +122,33 @@ class Trainer:
         self,
         load: Loader,
         *,
-        after_step: Callable[["Trainer"], None] = lambda _: None,
-        after_epoch: Callable[["Trainer"], None] = lambda _: None,
+        on_step: Callable[["Trainer"], None] = lambda _: None,
+        on_epoch: Callable[["Trainer"], None] = lambda _: None,
     ) -> None:
-        """Train to the end, from wherever the trainer stands.
+        """Train from the current state to the end.
 
         Args:
-            load: Gives the batches.
-            after_step: Called after every optimizer step.
-            after_epoch: Called when an epoch has been added to the history.
+            load: Loads the batches.
+            on_step: Called after every optimizer step.
+            on_epoch: Called after an epoch was added to the history.
 
         Raises:
-            InputError: The loss is no number any more.
+            InputError: The loss is not finite any more.
         """
         while not self.finished:
-            epoch, done = len(self.history), self.steps - len(self.history) * self.steps_per_epoch
+            epoch = len(self.history)
+            done = self.steps - epoch * self.steps_per_epoch
             for batch in self._batches(load, epoch, done):
                 self._step(*batch)
-                after_step(self)
+                on_step(self)
             self._close_epoch()
-            after_epoch(self)
+            on_epoch(self)
 
     def state(self) -> TrainerState:
-        """Give all there is to know; the tensors are the trainer's own and change with the next step."""
+        """Return the complete state.
+
+        Its tensors are the trainer's own and change with the next step.
+        """
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             moments = self.optimizer.state.get(parameter)
@@ -150,23 +159,24 @@ class Trainer:
                 }
         facts = {
             "steps": self.steps,
-            "sums": self.sums,
-            "seen": self.seen,
+            "sums": self.loss_sums,
+            "seen": self.crops,
             "history": [asdict(epoch) for epoch in self.history],
             "scaler": self.scaler.state_dict(),
         }
         return TrainerState(tensors, facts)
 
     def restore(self, state: TrainerState) -> None:
-        """Go back to where a state was taken of a training with the same settings."""
+        """Restore a state of a training with the same settings."""
         weights = {
             name.removeprefix("network."): t
             for name, t in state.tensors.items()
             if name.startswith("network.")
         }
         self.network.load_state_dict(weights)
-        self.steps, self.seen = state.facts["steps"], state.facts["seen"]
-        self.sums = list(state.facts["sums"])
+        self.steps = state.facts["steps"]
+        self.crops = state.facts["seen"]
+        self.loss_sums = list(state.facts["sums"])
         self.history = [Epoch(**epoch) for epoch in state.facts["history"]]
         if state.facts["scaler"]:
             self.scaler.load_state_dict(state.facts["scaler"])
@@ -180,15 +190,24 @@ class Trainer:
             }
 
     def _batches(self, load: Loader, epoch: int, done: int) -> Iterable[tuple[list[Batch], int]]:
-        """Group what is loaded, a few nodules at once, into batches; gives each with its number of nodules."""
-        order, size = draw_order(self.nodules, self.training.seed, epoch), self.training.batch
+        """Yield the parts of each batch, and its number of nodules.
+
+        A part holds as many nodules as are computed at once.
+        """
+        order = draw_order(self.nodules, self.training.seed, epoch)
+        size = self.training.batch
         batches = [order[start : start + size] for start in range(done * size, len(order), size)]
         parts = [_split(batch, self.training.at_once) for batch in batches]
         loaded = iter(load(epoch, [part for batch in parts for part in batch]))
-        for batch, pieces in zip(batches, parts, strict=True):
-            yield [next(loaded) for _ in pieces], len(batch)
+        for batch, parts_of_batch in zip(batches, parts, strict=True):
+            yield [next(loaded) for _ in parts_of_batch], len(batch)
 
     def _step(self, parts: list[Batch], nodules: int) -> None:
+        """Accumulate the gradients of a batch part by part, then update the weights.
+
+        Each part's loss is weighted with its share of the batch's nodules, so that the gradients
+        are those of the whole batch.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.current_rate
         sums = torch.zeros(len(Losses._fields), dtype=torch.float64)
@@ -196,24 +215,26 @@ class Trainer:
             image, targets = part.to(self.device, self.layout)
             with autocast(self.device, self.precision):
                 output = self._forward(image)
-            each = losses(
+            part_losses = losses(
                 output, targets, self.training.alpha_weight, self.training.gradient_weight
             )
-            self.scaler.scale(each.total * (len(image) / nodules)).backward()  # type: ignore[no-untyped-call]
-            sums += torch.stack(each).detach().double().cpu() * len(image)
+            self.scaler.scale(part_losses.total * (len(image) / nodules)).backward()  # type: ignore[no-untyped-call]
+            sums += torch.stack(part_losses).detach().double().cpu() * len(image)
         if not bool(sums.isfinite().all()):
             raise InputError(
-                f"the loss is no number any more after {self.steps} steps",
+                f"the loss is not finite any more after {self.steps} steps",
                 got=dict(zip(Losses._fields, sums.tolist(), strict=True)),
                 expected="finite losses",
-                remedy="Lower training.rate (training.ghost_rate), or compute in single precision.",
+                remedy="Lower training.rate (or ghost_rate), or use training.precision: single.",
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-        self.seen += nodules
-        self.sums = [before + new for before, new in zip(self.sums, sums.tolist(), strict=True)]
+        self.crops += nodules
+        self.loss_sums = [
+            before + new for before, new in zip(self.loss_sums, sums.tolist(), strict=True)
+        ]
 
     @property
     def current_rate(self) -> float:
@@ -221,33 +242,43 @@ class Trainer:
         return rate_at(self.steps, self.steps_per_epoch, self.rate, self.training)
 
     def _close_epoch(self) -> None:
-        means = dict(zip(Losses._fields, (total / self.seen for total in self.sums), strict=True))
+        means = (total / self.crops for total in self.loss_sums)
+        losses_by_name = dict(zip(Losses._fields, means, strict=True))
         rate = rate_at(self.steps - 1, self.steps_per_epoch, self.rate, self.training)
-        self.history.append(Epoch(len(self.history) + 1, rate, **means))
-        self.sums, self.seen = [0.0] * len(Losses._fields), 0
+        self.history.append(Epoch(len(self.history) + 1, rate, **losses_by_name))
+        self.loss_sums = [0.0] * len(Losses._fields)
+        self.crops = 0
 
 
 def rate_at(
     step: int, steps_per_epoch: int, rate: float, training: TrainingSettings | DiagnosisSettings
 ) -> float:
-    """Give the learning rate of a step, counted from 0: up linearly, then down along half a cosine."""
-    warm = training.warm_up_epochs * steps_per_epoch
-    if step < warm:
-        return rate * min(1.0, (step + 1) / warm)
-    rest = max(training.epochs * steps_per_epoch - warm, 1.0)
-    return rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm) / rest)))
+    """Return the learning rate of a step: a linear warm-up, then half a cosine down to 0.
+
+    Args:
+        step: Counted from 0 over the whole training.
+        steps_per_epoch: 1 or more.
+        rate: The largest rate.
+        training: Epochs and warm-up.
+    """
+    warm_up = training.warm_up_epochs * steps_per_epoch
+    if step < warm_up:
+        return rate * min(1.0, (step + 1) / warm_up)
+    rest = max(training.epochs * steps_per_epoch - warm_up, 1.0)
+    return rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm_up) / rest)))
 
 
 def set_num_threads() -> None:
-    """Compute with OMP_NUM_THREADS threads, or with one a core, whatever ran in this process before.
+    """Set torch's threads to OMP_NUM_THREADS, or to the number of cores.
 
-    How a sum is shared out among threads shows in its last bits, so their number must not depend on anything else.
+    The split of a sum among threads changes its last bits, so their number must not depend on what
+    ran in this process before.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
 def pick_device(name: str) -> torch.device:
-    """Give a device: "auto" is the GPU where there is one; raises InputError for one that is not there."""
+    """Return a device; "auto" is the GPU if there is one. Raise InputError if it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -258,13 +289,13 @@ def pick_device(name: str) -> torch.device:
             "there is no such device",
             got=f"{name}: {str(error).splitlines()[0]}",
             expected="auto, cpu, or a GPU such as cuda or cuda:1",
-            remedy="Leave --device out: the GPU is taken where there is one.",
+            remedy="Omit --device to use the GPU if there is one.",
         ) from error
     return device
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Give what "auto" means on a device."""
+    """Return the precision that "auto" stands for on a device."""
     if precision != "auto":
         return precision
     if device.type != "cuda":
@@ -273,7 +304,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Let convolutions compute in a precision."""
+    """Return a context in which convolutions compute in a precision."""
     if precision == "single":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bfloat16" else torch.float16)

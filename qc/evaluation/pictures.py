@@ -21,7 +21,7 @@ from qc.evaluation.videos import (
 )
 from qc.figures.drawing import DrawnNodule, png
 from qc.report.nodules import subject_of
-from qc.review.study_report import draw_shares, read_study_result, shares_csv
+from qc.studies.report import draw_shares, read_study_result, shares_csv
 from storage.cases.case import read_case
 from storage.layout import RELEASES
 from storage.releases.release import read_release

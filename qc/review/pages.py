@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from qc.review.agreement import Estimate
 from qc.review.catalogue import CatalogueEntry
 from qc.review.queue import Query, Row
+from qc.studies.agreement import Estimate
 from storage.reviews.studies import Study
 from storage.reviews.verdicts import Verdict
 

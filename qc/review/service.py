@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from matting.errors import InputError
-from qc.review.agreement import joint_kappa, pairwise_kappas
 from qc.review.catalogue import MAX_AGE_S, Catalogue, CatalogueEntry
 from qc.review.inputs import ConflictError, UnknownItemError, VerdictIn
 from qc.review.options import SHOWN_METRICS, OptionOrder
 from qc.review.pages import AgreementPage, NodulePage, Progress, QueuePage
 from qc.review.payloads import CasePayloads, pack_overlays
 from qc.review.queue import Query, Row, make_row, neighbours, select
+from qc.studies.agreement import joint_kappa, pairwise_kappas
 from storage.recipe import ReviewSettings
 from storage.reviews.consensus import find_consensus
 from storage.reviews.studies import list_studies

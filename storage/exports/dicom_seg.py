@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import highdicom as hd
-import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError

@@ -16,10 +16,11 @@ from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
 from storage.results.checkpoints import Checkpoint, read_checkpoint
 from storage.sources.ct import CtVolume, read_ct, write_volume
-from tasks.scoring.network import load_network
+from tasks.learning.load import load_network
 
 DEFAULT_SIDE_MM = 64.0
-"""Side of what is looked at around a point: the crop that the network's training nodules were cut with, about."""
+"""Side of what is looked at around a point: the crop that the network's training nodules were cut
+with, about."""
 MASK_THRESHOLD = 0.5
 """Probability from which a voxel belongs to a mask."""
 
@@ -35,7 +36,10 @@ class PixelBox:
 
     @staticmethod
     def parse(point: str | None, box: str | None) -> "PixelBox":
-        """Read ``z,y,x`` or ``z,y,x,z,y,x``; raises InputError for anything else, and for both at once."""
+        """Read ``z,y,x`` or ``z,y,x,z,y,x``.
+
+        Raises InputError for anything else, and for both at once.
+        """
         if point and box:
             raise InputError(
                 "a point or a box", got="both", expected="one of them", remedy="Leave one out."
@@ -81,8 +85,8 @@ def predict_file(
 ) -> list[Path]:
     """Estimate the matte of a CT in a file or DICOM folder; gives the files that were written.
 
-    `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's own voxels and 0 beyond
-    the place that was looked at. `about.json` says by which network.
+    `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's own
+    voxels and 0 beyond the place that was looked at. `about.json` says by which network.
     """
     trained, ct = read_checkpoint(checkpoint), read_ct(image)
     box = place.within(ct)

@@ -1,4 +1,4 @@
-"""Learning from a release: its crops go to a trainer, the trainer's state and the network it ends in to the store."""
+"""Train a network on the crops of a release; its state and its checkpoint go to the store."""
 
 import hashlib
 import logging
@@ -39,18 +39,18 @@ from tasks.environment import code_facts
 logger = logging.getLogger("halosign")
 
 LEARNING_VERSION = 2
-"""Raised whenever the same order gives other weights than before."""
+"""Increased whenever the same job leads to other weights than before."""
 SAVE_INTERVAL_S = 60.0
-"""A kill costs at most this much of an epoch; at every epoch's end the state is stored anyway."""
+"""Seconds from one stored state to the next; the state is also stored after every epoch."""
 PREVIEW_NODULES = 6
-"""Nodules that are predicted whole after each epoch."""
+"""Nodules that are predicted as a whole after an epoch."""
 MAX_LOADER_PROCESSES = 8
-"""Processes that read crops for a GPU; a CPU that trains has none to spare."""
+"""Upper limit of the processes that read crops for a GPU; a CPU that trains reads them itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What to train, on what."""
+    """A training: network, release and settings."""
 
     store_url: str
     version: str
@@ -59,14 +59,14 @@ class TrainingJob:
     auxiliary: bool = True
     training: TrainingSettings = field(default_factory=TrainingSettings)
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:1. It names neither the training nor its network."""
+    """auto, cpu, cuda, cuda:1. It is not part of the training's id."""
     partition: int = 0
     """0 for the release's own splits; the paper repeats every training on others."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewSample:
-    """One nodule as the network sees it now; every array is (z, y, x)."""
+    """A nodule as the network predicts it after an epoch; every array is (z, y, x)."""
 
     nodule_id: str
     image_hu: NDArray[Any]
@@ -74,26 +74,26 @@ class PreviewSample:
     """The released matte."""
     predicted: NDArray[np.float32]
     union: NDArray[np.bool_]
-    """What any reader marked."""
+    """Voxels that any reader marked."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSnapshot:
-    """What there is to look at after an epoch."""
+    """The metrics and previews of a training after an epoch."""
 
     training: str
     """Id of the training."""
     rows: list[dict[str, Any]]
-    """One for each epoch: losses, rate, SAD and MSE of the nodules predicted whole, None where none was."""
+    """One for each epoch: losses, rate, and SAD and MSE of the preview nodules or None."""
     samples: list[PreviewSample]
     split: str
-    """Where the samples come from: validation, or train where there is none."""
+    """The samples' split: validation, or train if that is empty."""
     stand_in: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StepInfo:
-    """How far a training is."""
+    """The progress of a training."""
 
     epoch: int
     epochs: int
@@ -102,73 +102,78 @@ class StepInfo:
     """Over the whole training."""
 
 
-def training_id_of(order: TrainingJob) -> str:
-    """Give the id of the training that an order asks for; raises InputError where it cannot be carried out."""
-    return training_id(_decides(order, _reader(order)))
+def training_id_of(job: TrainingJob) -> str:
+    """Return the id of a job's training; raise InputError if the job cannot be run."""
+    return training_id(_content_key(job, _open_release(job)))
 
 
 def learn(
-    order: TrainingJob,
+    job: TrainingJob,
     *,
     resume: bool = True,
-    after_step: Callable[[StepInfo], None] = lambda _: None,
-    after_epoch: Callable[[TrainingSnapshot], None] = lambda _: None,
+    on_step: Callable[[StepInfo], None] = lambda _: None,
+    on_epoch: Callable[[TrainingSnapshot], None] = lambda _: None,
 ) -> Checkpoint:
-    """Train a network on a release's training split, or go on where a training of the same order stands.
+    """Train a network on a release's training split, or resume an earlier training of the same job.
 
     Args:
-        order: What to train, on what.
-        resume: False begins anew.
-        after_step: Told of every step.
-        after_epoch: Shown what the network can do after every epoch.
+        job: Network, release and settings.
+        resume: False starts from scratch.
+        on_step: Called after every step.
+        on_epoch: Called with previews after every `look_every` epochs.
+
+    Returns:
+        The trained network, which is also in the store.
 
     Raises:
-        InputError: The release has no training or test split, the variant or device is not there, or the loss diverged.
+        InputError: The release has no training or test split, the variant or device does not exist,
+            or the loss diverged.
     """
-    reader, store = _reader(order), open_store(order.store_url)
-    decides = _decides(order, reader)
-    name = training_id(decides)
-    ended = find_checkpoint(store, name) if resume else None
-    if ended:
-        return read_checkpoint(f"{store.url}/{checkpoint_prefix(ended)}")
+    reader = _open_release(job)
+    store = open_store(job.store_url)
+    content_key = _content_key(job, reader)
+    name = training_id(content_key)
+    finished = find_checkpoint(store, name) if resume else None
+    if finished:
+        return read_checkpoint(f"{store.url}/{checkpoint_prefix(finished)}")
     crops = ReleaseDataset(
-        order.store_url,
-        order.version,
+        job.store_url,
+        job.version,
         reader.nodules("train"),
-        crop_zyx=order.training.crop_zyx,
-        seed=order.training.seed,
-        focus=order.training.focus,
-        fitted=STRIDE if order.training.fitted else 0,
+        crop_zyx=job.training.crop_zyx,
+        seed=job.training.seed,
+        focus=job.training.focus,
+        fitted=STRIDE if job.training.fitted else 0,
     )
-    device = pick_device(order.device)
+    device = pick_device(job.device)
     set_num_threads()
-    trainer = Trainer(order.variant, order.auxiliary, order.training, len(crops), device)
-    course = _TrainingCallbacks(store, name, trainer, reader, after_step, after_epoch)
+    trainer = Trainer(job.variant, job.auxiliary, job.training, len(crops), device)
+    callbacks = _TrainingCallbacks(store, name, trainer, reader, on_step, on_epoch)
     if resume:
-        course.resume()
-    course.note_threads()
+        callbacks.restore()
+    callbacks.record_threads()
     range_hu = intensity_range(reader)
     trainer.run(
-        _Loader(crops, order.training, range_hu, device),
-        after_step=course.step,
-        after_epoch=course.epoch,
+        _Loader(crops, job.training, range_hu, device),
+        on_step=callbacks.on_step,
+        on_epoch=callbacks.on_epoch,
     )
     weights = {
         key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()
     }
-    checkpoint = write_checkpoint(store, weights, _config(decides, reader, course), {})
+    checkpoint = write_checkpoint(store, weights, _config(content_key, reader, callbacks), {})
     close_training(store, name, checkpoint.digest)
     return checkpoint
 
 
 def intensity_range(reader: ReleaseReader) -> tuple[float, float]:
-    """Give the HU that a release's recipe maps to 0..1."""
+    """Return the HU that a release's recipe maps to 0..1."""
     low, high = reader.manifest["recipe"]["solver"]["intensity_range_hu"]
     return float(low), float(high)
 
 
 class _TrainingCallbacks:
-    """Follows a trainer: stores where it stands, and lets people look."""
+    """Callbacks of a trainer: store its state, report progress, predict preview nodules."""
 
     def __init__(
         self,
@@ -176,53 +181,57 @@ class _TrainingCallbacks:
         name: str,
         trainer: Trainer,
         reader: ReleaseReader,
-        after_step: Callable[[StepInfo], None],
-        after_epoch: Callable[[TrainingSnapshot], None],
+        on_step: Callable[[StepInfo], None],
+        on_epoch: Callable[[TrainingSnapshot], None],
     ) -> None:
-        self.store, self.name, self.trainer, self.reader = store, name, trainer, reader
-        self.tell, self.show = after_step, after_epoch
+        self.store = store
+        self.name = name
+        self.trainer = trainer
+        self.reader = reader
+        self.report_step = on_step
+        self.report_epoch = on_epoch
         self.rows: list[dict[str, Any]] = []
-        self.saved_at = self.began_at = time.monotonic()
-        self.crops = 0
-        """Computed by this process since the last epoch."""
+        self.saved_at = self.epoch_started_at = time.monotonic()
         self.threads: list[int] = []
-        """How many a CPU computed with, one number for each time that it changed."""
-        self.split, self.looked_at = _to_look_at(reader)
+        """Threads of the CPU, one number for each time that it changed."""
+        self.split, self.preview_nodules = _preview_nodules(reader)
 
-    def resume(self) -> None:
-        """Go back to where the stored state was taken, if there is one."""
+    def restore(self) -> None:
+        """Restore the stored state of the training, if there is one."""
         stored = load_state(self.store, self.name)
         if stored is not None:
             tensors, facts = stored
-            self.rows, self.threads = facts["rows"], facts["threads"]
-            # The arrays are views of one read-only buffer; torch wants its own.
+            self.rows = facts["rows"]
+            self.threads = facts["threads"]
+            # The arrays are views of one read-only buffer; torch needs arrays of its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
             self.trainer.restore(TrainerState(own, facts["trainer"]))
 
-    def note_threads(self) -> None:
-        """Note how many threads compute; say so where a CPU did with another number before."""
+    def record_threads(self) -> None:
+        """Record the number of CPU threads; warn if the training ran with another number before."""
         threads = torch.get_num_threads()
         if self.trainer.device.type != "cpu" or self.threads[-1:] == [threads]:
             return
         if self.threads:
             logger.warning(
-                "training %s goes on with %d CPU threads after %d: its weights will differ in their last bits from an "
-                "undisturbed training's. Set OMP_NUM_THREADS=%d to end in the same ones.",
+                "training %s continues with %d CPU threads after %d: its weights will differ in their "
+                "last bits from those of an uninterrupted training. Set OMP_NUM_THREADS=%d to get "
+                "the same ones.",
                 *(self.name, threads, self.threads[-1], self.threads[-1]),
             )
         self.threads.append(threads)
 
-    def step(self, trainer: Trainer) -> None:
-        """Store the state now and then."""
-        self.crops = trainer.seen
-        steps, epochs = trainer.steps_per_epoch * trainer.training.epochs, trainer.training.epochs
-        self.tell(StepInfo(len(trainer.history) + 1, epochs, trainer.steps, steps))
+    def on_step(self, trainer: Trainer) -> None:
+        """Report the step, and store the state if the last one is old."""
+        epochs = trainer.training.epochs
+        steps = trainer.steps_per_epoch * epochs
+        self.report_step(StepInfo(len(trainer.history) + 1, epochs, trainer.steps, steps))
         if time.monotonic() - self.saved_at >= SAVE_INTERVAL_S:
             self._save()
 
-    def epoch(self, trainer: Trainer) -> None:
-        """Predict a few nodules whole, show them, store the state."""
-        seconds = round(time.monotonic() - self.began_at, 2)
+    def on_epoch(self, trainer: Trainer) -> None:
+        """Predict the preview nodules if they are due, store the state, report the epoch."""
+        seconds = round(time.monotonic() - self.epoch_started_at, 2)
         every = trainer.training.look_every
         due = every > 0 and (trainer.finished or len(trainer.history) % every == 0)
         samples = list(self._samples(trainer)) if due else []
@@ -232,16 +241,14 @@ class _TrainingCallbacks:
         self._save()
         if due:
             stand_in = bool(self.reader.manifest["stand_in"])
-            self.show(TrainingSnapshot(self.name, self.rows, samples, self.split, stand_in))
-        self.began_at = time.monotonic()
+            self.report_epoch(TrainingSnapshot(self.name, self.rows, samples, self.split, stand_in))
+        self.epoch_started_at = time.monotonic()
 
     def _samples(self, trainer: Trainer) -> Iterator[PreviewSample]:
         range_hu = intensity_range(self.reader)
-        for nodule_id in self.looked_at:
-            image, valid = (
-                self.reader.read(nodule_id, "image"),
-                self.reader.read(nodule_id, "validity") > 0,
-            )
+        for nodule_id in self.preview_nodules:
+            image = self.reader.read(nodule_id, "image")
+            valid = self.reader.read(nodule_id, "validity") > 0
             predicted = predict(
                 trainer.network, image, valid, range_hu, precision=trainer.training.precision
             )
@@ -264,7 +271,7 @@ class _TrainingCallbacks:
 
 
 def _mean_errors(samples: list[PreviewSample]) -> dict[str, float | None]:
-    """Give SAD and MSE over whole patches, averaged over nodules; None where none was looked at."""
+    """Return SAD and MSE over whole patches, averaged over nodules; None without samples."""
     if not samples:
         return {"sad": None, "mse": None}
     pairs = [
@@ -277,13 +284,14 @@ def _mean_errors(samples: list[PreviewSample]) -> dict[str, float | None]:
 
 
 class _Crops(Dataset[dict[str, Tensor]]):
-    """Crops by epoch and nodule, turned if the training asks for it."""
+    """Crops by (epoch, nodule), flipped and rotated if the training asks for it."""
 
     def __init__(self, crops: ReleaseDataset, training: TrainingSettings) -> None:
-        self.crops, self.training = crops, training
+        self.crops = crops
+        self.training = training
 
-    def __getitem__(self, place: tuple[int, int]) -> dict[str, Tensor]:
-        epoch, index = place
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, index = key
         self.crops.set_epoch(epoch)
         crop = self.crops[index]
         if self.training.symmetries:
@@ -292,7 +300,7 @@ class _Crops(Dataset[dict[str, Tensor]]):
 
 
 class _Loader:
-    """Reads crops for the trainer, for a GPU in processes of their own that live as long as the training."""
+    """Batches for the trainer, read in this process for a CPU and in worker processes for a GPU."""
 
     def __init__(
         self,
@@ -307,7 +315,7 @@ class _Loader:
         self.parts: list[list[tuple[int, int]]] = []
         self.loader = DataLoader(
             _Crops(crops, training),
-            # A list of its own that is filled anew for every epoch, so that the processes can stay
+            # One list, refilled for every epoch, so that the worker processes persist
             batch_sampler=self.parts,
             num_workers=processes,
             pin_memory=on_gpu,
@@ -321,66 +329,67 @@ class _Loader:
             yield make_batch(crops, self.range_hu)
 
 
-def _reader(order: TrainingJob) -> ReleaseReader:
-    """Open the release and see that it can be learned from."""
-    reader = ReleaseReader(order.store_url, order.version, partition=order.partition)
+def _open_release(job: TrainingJob) -> ReleaseReader:
+    """Open the job's release; raise InputError if it has no training or test split."""
+    reader = ReleaseReader(job.store_url, job.version, partition=job.partition)
     present = set(reader.splits.values())
     missing = [split for split in ("train", "test") if split not in present]
     if missing:
         raise InputError(
-            f"release {order.version} cannot be learned from"
-            + (f" on partition {order.partition}" if order.partition else ""),
+            f"release {job.version} cannot be learned from"
+            + (f" on partition {job.partition}" if job.partition else ""),
             got=f"no nodule in {' and '.join(missing)}",
             expected="nodules to learn from (train) and others to measure on (test)",
-            remedy="Publish more patients, or choose other shares or another split_seed in the recipe's `release`.",
+            remedy="Publish more patients, or change the shares or split_seed of `release` in the "
+            "recipe.",
         )
     return reader
 
 
-def _to_look_at(reader: ReleaseReader) -> tuple[str, list[str]]:
-    """Choose a few nodules of the validation split, or of the training split where there is none."""
+def _preview_nodules(reader: ReleaseReader) -> tuple[str, list[str]]:
+    """Choose a few nodules of the validation split, or of the training split if that is empty."""
     split = "validation" if "validation" in reader.splits.values() else "train"
     nodules = reader.nodules(split)
-    places = (
-        np.linspace(0, len(nodules) - 1, min(PREVIEW_NODULES, len(nodules))).round().astype(int)
-    )
-    return split, [nodules[place] for place in places]
+    count = min(PREVIEW_NODULES, len(nodules))
+    indices = np.linspace(0, len(nodules) - 1, count).round().astype(int)
+    return split, [nodules[index] for index in indices]
 
 
-def _decides(order: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
-    decides: dict[str, Any] = {
-        "variant": order.variant,
-        "auxiliary": order.auxiliary,
-        # As JSON, so that it is the same whether it was read back or not
+def _content_key(job: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
+    """Return all that determines the weights; its digest is the training's id."""
+    content_key: dict[str, Any] = {
+        "variant": job.variant,
+        "auxiliary": job.auxiliary,
+        # Lists instead of tuples, as JSON has them: equal to the key read from the store
         "training": {
-            key: list(v) if isinstance(v, tuple) else v for key, v in asdict(order.training).items()
+            key: list(v) if isinstance(v, tuple) else v for key, v in asdict(job.training).items()
         },
         "release": reader.version,
         "manifest_sha256": hashlib.sha256(canonical_json(reader.manifest)).hexdigest(),
         "learning": LEARNING_VERSION,
     }
-    # Trainings on a release's own splits keep the names that they had before there were others.
-    return decides | ({"partition": order.partition} if order.partition else {})
+    # Without a partition the key of a training on the release's own splits: stored ids have none.
+    return content_key | ({"partition": job.partition} if job.partition else {})
 
 
 def _config(
-    decides: dict[str, Any], reader: ReleaseReader, course: _TrainingCallbacks
+    content_key: dict[str, Any], reader: ReleaseReader, callbacks: _TrainingCallbacks
 ) -> dict[str, Any]:
     recipe = reader.manifest["recipe"]
-    device = course.trainer.device
+    device = callbacks.trainer.device
     return {
-        "decides": decides,
-        "variant": decides["variant"],
-        "auxiliary": decides["auxiliary"],
+        "decides": content_key,
+        "variant": content_key["variant"],
+        "auxiliary": content_key["auxiliary"],
         "intensity_range_hu": list(intensity_range(reader)),
         "spacing_mm": recipe["resample"]["spacing_mm"],
         "release": reader.version,
         "stand_in": bool(reader.manifest["stand_in"]),
-        "partition": decides.get("partition", 0),
-        "nodules": course.trainer.nodules,
-        "epochs": course.rows,
+        "partition": content_key.get("partition", 0),
+        "nodules": callbacks.trainer.nodules,
+        "epochs": callbacks.rows,
         "code": code_facts(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": course.trainer.precision,
-        "threads": course.threads,
+        "precision": callbacks.trainer.precision,
+        "threads": callbacks.threads,
     }

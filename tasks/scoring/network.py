@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
-
-from matting.learned.network import MattingNetwork, build_network
+from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, predict
 from matting.learned.training import pick_device
 from storage.releases.reader import ReleaseReader
 from storage.results.checkpoints import Checkpoint, checkpoint_prefix, read_checkpoint
 from storage.results.scores import Score, save_nodule
 from storage.store import Store
+from tasks.learning.load import load_network
 from tasks.learning.train import intensity_range
 from tasks.scoring.mattes import score_mattes
 
@@ -50,13 +49,3 @@ def predict_nodules(
         image, valid = reader.read(nodule_id, "image"), reader.read(nodule_id, "validity") > 0
         found[nodule_id] = predict(network, image, valid, intensity_range(reader))
     return found
-
-
-def load_network(checkpoint: Checkpoint, device: torch.device) -> MattingNetwork:
-    """Build a checkpoint's network with its weights, on a device."""
-    network = build_network(checkpoint.config["variant"], bool(checkpoint.config["auxiliary"]))
-    network.load_state_dict(
-        {name: torch.from_numpy(values.copy()) for name, values in checkpoint.weights.items()}
-    )
-    placed: MattingNetwork = network.to(device).to(memory_format=network.layout(device))  # type: ignore[call-overload]
-    return placed

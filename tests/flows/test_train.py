@@ -67,7 +67,7 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
     assert ours == theirs
 
 
-def test_a_training_says_when_it_goes_on_with_another_number_of_threads(
+def test_a_training_says_when_it_continues_with_another_number_of_threads(
     released, undisturbed, tmp_path, caplog
 ):
     copy = tmp_path / "store"
@@ -80,21 +80,21 @@ def test_a_training_says_when_it_goes_on_with_another_number_of_threads(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learn(begun, after_epoch=stop)
+        learn(begun, on_epoch=stop)
     name = training_id_of(begun)
     tensors, facts = load_state(store, name)
     threads = facts["threads"]
     assert threads == undisturbed.config["threads"] == [torch.get_num_threads()]
     save_state(store, name, tensors, {**facts, "threads": [threads[0] + 3]})
     resumed = learn(begun)
-    assert f"goes on with {threads[0]} CPU threads after {threads[0] + 3}" in caplog.text
+    assert f"continues with {threads[0]} CPU threads after {threads[0] + 3}" in caplog.text
     assert f"Set OMP_NUM_THREADS={threads[0] + 3}" in caplog.text
     assert resumed.config["threads"] == [threads[0] + 3, threads[0]]
 
 
 def test_what_has_ended_is_not_trained_again(released, undisturbed):
     steps = []
-    assert learn(training_job(released.url), after_step=steps.append).digest == undisturbed.digest
+    assert learn(training_job(released.url), on_step=steps.append).digest == undisturbed.digest
     assert steps == []
 
 

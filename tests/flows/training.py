@@ -38,7 +38,7 @@ def main() -> None:
     """Train, with the state stored after every step; say each step."""
     train.SAVE_INTERVAL_S = 0.0
     job = training_job(sys.argv[1])
-    train.learn(job, after_step=lambda step: print(step.step, flush=True))
+    train.learn(job, on_step=lambda step: print(step.step, flush=True))
 
 
 if __name__ == "__main__":

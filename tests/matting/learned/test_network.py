@@ -68,7 +68,8 @@ def test_gradients_reach_every_parameter(variant: str, auxiliary: bool) -> None:
     network = build_network(variant, auxiliary)
     image, targets = random_batch(SHAPE, seed=3)
     losses(network(image), targets).total.backward()
-    # Where InstanceNorm follows, a bias is subtracted again: such gradients are rounding noise, yet not None.
+    # Where InstanceNorm follows, a bias is subtracted again: such gradients are rounding noise, yet
+    # not None.
     assert [
         name
         for name, p in network.named_parameters()

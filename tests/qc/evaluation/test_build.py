@@ -1,4 +1,5 @@
-"""The page of the paper's experiments: all that is measured is on it and in the CSVs, what is not is said."""
+"""The page of the paper's experiments: all that is measured is on it and in the CSVs, what is not
+is said."""
 
 import csv
 import hashlib
@@ -224,7 +225,8 @@ def test_the_papers_numbers_stand_beside_ours_where_it_prints_them():
     for name in (("3dmm-mg", False), ("3dmm-m", True)):
         assert "{:.2f} ± {:.2f}".format(*TABLE_2[name].sad) not in text
     assert f"{TABLE_3['3dmm'][1] / 1e9:.2f}" in text
-    # One against the released matte over all that was measured, one of the same kind for Table 2; no other
+    # One against the released matte over all that was measured, one of the same kind for Table 2;
+    # no other
     html = whole_files()["report.html"].decode()
     assert html.count('<th scope="col" class="n">paper</th>') == 4 + 4 + 2
 

@@ -1,4 +1,5 @@
-"""Figures 1, 7, 8 and 9 and the videos of a small ball: what is on them, and the same bytes each time."""
+"""Figures 1, 7, 8 and 9 and the videos of a small ball: what is on them, and the same bytes each
+time."""
 
 import shutil
 from dataclasses import replace
@@ -185,7 +186,8 @@ def test_the_matte_turns_once(subject, monkeypatch):
     half[..., 12:] = 0
     frames = turn_frames(replace(subject, alphas={"lb": half}, stand_in=False))
     assert len(frames) == 4
-    # The left panel: what lies on the patient's right is on the left of the picture, and after half a turn on the right
+    # The left panel: what lies on the patient's right is on the left of the picture, and after half
+    # a turn on the right
     width = int(frames[0].shape[1] * 0.44)
     glow = [frame[30:-30, :width].sum(axis=(0, 2), dtype=float) for frame in frames]
     centres = [(line * np.arange(width)).sum() / line.sum() for line in glow]

@@ -1,4 +1,4 @@
-"""What the pictures show of a ball with four readers, and that they show it the same way each time."""
+"""Drawing one nodule: what is shown, where, in which window, and what is said in the picture."""
 
 from dataclasses import replace
 
@@ -30,14 +30,18 @@ SPACING_MM = (1.0, 0.5, 0.5)
 
 @pytest.fixture(scope="module")
 def subject() -> DrawnNodule:
-    """A ball of tissue in lung, off the patch's middle; reader r marks a smaller ball than reader r - 1."""
+    """A ball of tissue in lung, off the patch's middle.
+
+    Reader r marks a smaller ball than reader r - 1.
+    """
     shape = (24, 48, 48)
     grid = Grid(shape, SPACING_MM, (0.0, 0.0, 0.0))
     places = np.moveaxis(np.indices(shape), 0, -1)
     distance_mm = np.linalg.norm((places - CENTRE) * SPACING_MM, axis=-1)
     readers = np.stack([distance_mm < radius for radius in RADII_MM])
     valid = np.ones(shape, bool)
-    # Neither the matte nor the lung is the same on both sides, so that a picture turned round is another picture.
+    # Neither the matte nor the lung is the same on both sides, so that a picture turned round is
+    # another picture.
     matte = (np.clip(6.5 - distance_mm, 0, 1) * (0.5 + places[..., 2] / 100)).astype(np.float32)
     trimap = build_trimap(
         readers, valid, spacing_mm=SPACING_MM, parameters=TrimapSettings(dilation_mm=1.0)

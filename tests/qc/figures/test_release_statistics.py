@@ -14,7 +14,8 @@ def table(count, slice_distance_mm=2.5):
     middle = draw.normal(-200, 200, count)
     rows = pd.DataFrame({
         "nodule": [f"P-{n}" for n in range(count)], "split": "train", "volume_mm3": volume,
-        "overlap_mm3": volume * 0.6, "union_mm3": volume * 1.5, "depth_mm": draw.uniform(10, 40, count),
+        "overlap_mm3": volume * 0.6, "union_mm3": volume * 1.5,
+        "depth_mm": draw.uniform(10, 40, count),
         "slice_distance_mm": slice_distance_mm, "dice": draw.uniform(0.5, 1, count),
         "hu_p5": middle - 300, "hu_median": middle, "hu_p95": middle + 200,
     })  # fmt: skip

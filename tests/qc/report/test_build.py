@@ -1,4 +1,5 @@
-"""The report of small stores: what it says, that it loads nothing from outside, and that it is whole or not there."""
+"""The report of small stores: what it says, that it loads nothing from outside, and that it is
+whole or not there."""
 
 import ast
 import os

@@ -1,4 +1,5 @@
-"""The page in this process for what is said and refused, and as a user starts it for what a browser does."""
+"""The page in this process for what is said and refused, and as a user starts it for what a browser
+does."""
 
 import os
 import re

@@ -1,130 +1,138 @@
-"""The page elsewhere than over a folder on this machine: a store in a bucket, TLS in front, many nodules at once."""
+"""The routes: who may ask for what, what is answered, and with which headers."""
+
+import json
 
 import httpx
 import pytest
 
-from qc.review import catalogue
-from qc.review.auth import Authenticator
-from qc.review.catalogue import Catalogue
-from qc.review.routes import make_app
-from qc.review.service import ReviewService
-from storage.cases.case import read_case
-from storage.recipe import ReviewSettings
-from storage.reviews.verdicts import read_verdicts
-from storage.store import open_store
-from tests.qc.review.conftest import Caller, InThisProcess, wait_until
-from tests.qc.review.test_payloads import unpack
-from tests.reviewable import add_nodule, reviewable_store
-from tests.s3 import BUCKET, Proxy, environment, moto_server
+from qc.review.routes import CSRF_HEADER, IMMUTABLE
+from storage.cases.outcomes import read_outcome
+from storage.errors import UnavailableError
+
+PAGES = ("/", "/agreement", "/nodule/P-1-a1", "/study/pilot", "/study/pilot/P-1-a1")
+DATA = ("/api/nodule/P-1-a1", "/api/last", "/api/study-last/pilot", "/api/ct/P-1-a1/d")
 
 
-@pytest.fixture
-def bucket(monkeypatch):
-    """A store of three nodules in a bucket, and the proxy through which it is reached."""
-    monkeypatch.setattr("storage.store.RETRIES", {"max_retries": 1})
-    monkeypatch.setattr("storage.store.RETRY_S", 1.0)
-    with moto_server() as port, Proxy(port) as proxy, environment(proxy.environment):
-        yield reviewable_store(f"s3://{BUCKET}/set", 3), proxy
+@pytest.mark.parametrize("address", PAGES)
+def test_a_page_without_a_session_leads_to_the_sign_in(enter, address):
+    url = enter().url
+    answer = httpx.get(f"{url}{address}", trust_env=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
 
 
-@pytest.fixture
-def ann(bucket):
-    store, _ = bucket
-    page = InThisProcess(
-        make_app(
-            ReviewService(store, ReviewSettings(), blind=False), Authenticator(None), local=True
+@pytest.mark.parametrize("address", DATA)
+def test_data_without_a_session_is_refused(enter, address):
+    answer = httpx.get(f"{enter().url}{address}", trust_env=False)
+    assert answer.status_code == 401
+    assert answer.json() == {"error": "sign in first"}
+
+
+def test_signing_out_ends_the_session(enter):
+    ann = enter()
+    assert ann.client.get("/").status_code == 200
+    answer = ann.client.post("/sign-out", headers={"origin": ann.url})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    assert ann.client.get("/").status_code == 303
+
+
+def test_a_name_that_is_none_is_asked_for_again(enter):
+    url = enter().url
+    for name in ("", "a/b", "-x", "n" * 129):
+        answer = httpx.post(
+            f"{url}/sign-in", data={"name": name}, headers={"origin": url}, trust_env=False
         )
-    )
-    caller = Caller(page.url, store, "ann")
-    yield caller
-    caller.client.close()
-    page.stop()
+        assert answer.status_code == 422
+        assert "letters, digits, dots, dashes and underscores" in answer.text
+        assert "set-cookie" not in answer.headers
 
 
-def test_a_store_in_a_bucket_is_reviewed_as_a_folder_is(ann, bucket):
-    store, proxy = bucket
-    view = ann.client.get("/api/nodule/P-1-a1").json()
-    with ann.client.stream("GET", view["ct"]) as answer:
-        _, arrays = unpack(b"".join(answer.iter_raw()))
-    image = read_case(store, "P-1-a1", view["digest"]).array("image")
-    assert (arrays["ct"] == image).all()
-    assert ann.send_verdict(ann.verdict(place=2)).status_code == 201
-    assert (
-        ann.send_verdict(ann.verdict("P-2-a2", verdict="discard", reason="artefact")).status_code
-        == 201
-    )
-    assert [d.method for d in read_verdicts(store, "P-1-a1")] == ["knn"]
-    assert ann.client.get("/?show=decided").text.count('<th scope="row">') == 2
-    # What is known is not read again for a page
-    before = len(proxy.requests)
-    ann.client.get("/?show=all")
-    assert {method for method, _ in proxy.requests[before:]} == {"GET"}
-    assert all("list-type" in path for _, path in proxy.requests[before:]), proxy.requests[before:]
+@pytest.mark.parametrize(
+    ("address", "status", "words"),
+    [
+        ("/nodule/P-9-a9", 404, "There is no finished nodule P-9-a9."),
+        ("/study/none", 404, "There is no study none."),
+        ("/nowhere", 404, "Not Found"),
+        ("/static/none.js", 404, "There is no such page."),
+        ("/?sort=size", 400, "The address has an invalid sort."),
+        ("/?min_mm=x", 400, "The address has an invalid min_mm."),
+    ],
+)
+def test_a_page_that_fails_says_why(enter, address, status, words):
+    answer = enter().client.get(address)
+    assert answer.status_code == status
+    assert words in answer.text
+    assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_a_bucket_that_is_away_is_said_and_loses_no_verdict(ann, bucket):
-    store, proxy = bucket
-    verdict = ann.verdict(place=1)
-    with proxy.failing("503"):
-        assert ann.send_verdict(verdict).status_code == 503
-    assert read_verdicts(store, "P-1-a1") == []
-    assert ann.send_verdict(verdict).status_code == 201
-    assert [d.id for d in read_verdicts(store, "P-1-a1")] == [verdict["id"]]
+def test_the_ct_is_kept_by_the_browser_and_nothing_else_is(enter, reviewed):
+    ann = enter()
+    digest = read_outcome(reviewed, "P-1-a1").digest
+    view = ann.client.get("/api/nodule/P-1-a1")
+    assert view.headers["cache-control"] == "no-store"
+    assert ann.client.get(view.json()["ct"]).headers["cache-control"] == IMMUTABLE
+    assert ann.client.get(view.json()["overlays"]).headers["cache-control"] == "no-store"
+    assert ann.client.get("/static/review.js").headers["cache-control"] == "private, no-cache"
+    assert view.json()["ct"] == f"/api/ct/P-1-a1/{digest}"
+    for wrong in (f"/api/ct/P-1-a1/{'0' * 64}", f"/api/overlays/P-1-a1/{'0' * 64}"):
+        assert ann.client.get(wrong).status_code == 404
 
 
-def test_behind_a_proxy_with_tls_the_session_travels_over_tls_only(enter):
-    plain = enter()
-    for scheme, is_secure in (("https", True), ("http", False)):
-        with httpx.Client(base_url=plain.url, trust_env=False) as client:
-            origin = {"origin": f"{scheme}://{plain.url.removeprefix('http://')}"}
-            answer = client.post("/sign-in", data={"name": "bob"}, headers=origin)
-            assert answer.status_code == 303
-            assert ("Secure" in answer.headers["set-cookie"]) is is_secure
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("review.js", "text/javascript"), ("review.css", "text/css"), ("icon.svg", "image/svg+xml")],
+)
+def test_static_files_have_their_type(enter, name, kind):
+    answer = httpx.get(f"{enter().url}/static/{name}", trust_env=False)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].partition(";")[0] == kind
 
 
-def test_many_new_nodules_are_read_behind_the_page(store, monkeypatch):
-    for number in range(1, 7):
-        add_nodule(store, f"P-{number}-a{number}", seed=number)
-    held = catalogue.Lock()
-    read = catalogue.read_case
-
-    def slowly(*key):
-        with held:
-            return read(*key)
-
-    monkeypatch.setattr(catalogue, "read_case", slowly)
-    monkeypatch.setattr(catalogue, "WAIT_FOR_ALL_BELOW", 2)
-    monkeypatch.setattr(catalogue, "WAIT_S", 0.0)
-    found = Catalogue(store)
-    with held:
-        assert found.entries() == {}
-        assert found.unread == 6
-        review = ReviewService(store, ReviewSettings(), blind=False)
-        assert review.warm_up() == 6
-        page = InThisProcess(make_app(review, Authenticator(None), local=True))
-        ann = Caller(page.url, store, "ann")
-        listed = ann.client.get("/?show=all").text
-        ann.client.close()
-        page.stop()
-        assert "6 more nodules are being read" in listed
-    wait_until(lambda: found.unread == 0)
-    assert list(found.entries()) == [f"P-{n}-a{n}" for n in range(1, 7)]
+def test_a_view_holds_what_the_script_needs(enter, reviewed):
+    ann = enter()
+    ann.send_verdict(ann.verdict("P-2-a2", place=3))
+    view = ann.client.get("/api/nodule/P-2-a2?show=all&sort=largest").json()
+    assert view["address"] == "/nodule/P-2-a2?show=all&sort=largest"
+    assert view["overlays"].endswith("?show=all&sort=largest")
+    assert (view["study"], view["blind"]) == ("", False)
+    assert view["mine"] == {"verdict": "choose", "place": 3}
+    assert [option["place"] for option in view["options"]] == list(range(1, 9))
+    assert [option["mine"] for option in view["options"]].index(True) == 2
+    page = ann.client.get("/nodule/P-2-a2?show=all&sort=largest").text
+    embedded = page.partition('<script type="application/json" id="view">')[2]
+    assert json.loads(embedded.partition("</script>")[0]) == view
 
 
-def test_only_what_was_written_is_read_again(store, monkeypatch):
-    digest = add_nodule(store, "P-1-a1")
-    found = Catalogue(store)
-    assert found.entries()["P-1-a1"].digest == digest
-    asked = []
-    monkeypatch.setattr("storage.cases.outcomes.read_outcome", lambda *key: asked.append(key))
-    found.entries()
-    assert asked == []
-    monkeypatch.undo()
-    anew = add_nodule(store, "P-1-a1", digest="e" * 64)
-    add_nodule(open_store(store.url), "P-2-a2", seed=2)
-    assert {name: entry.digest for name, entry in found.entries().items()} == {
-        "P-1-a1": anew,
-        "P-2-a2": "02" * 32,
-    }
-    store.delete(["outcomes/P-1-a1.json"])
-    assert list(found.entries()) == ["P-2-a2"]
+def test_a_change_needs_the_token_of_the_session(enter):
+    ann, bob = enter("ann"), enter("bob")
+    for token in ("", bob.csrf_token):
+        answer = ann.send_verdict(ann.verdict(), **{CSRF_HEADER: token})
+        assert answer.status_code == 403
+        assert answer.json() == {"error": "changes are accepted from this page only"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"place": 0}, "invalid verdict: place"),
+        ({"seconds": -1}, "invalid verdict: seconds"),
+        ({"verdict": "like"}, "invalid verdict: verdict"),
+        ({"extra": 1}, "invalid verdict: extra"),
+    ],
+)
+def test_a_wrong_verdict_is_refused_by_its_field(enter, change, words):
+    ann = enter()
+    answer = ann.send_verdict({**ann.verdict(), **change})
+    assert answer.status_code == 422
+    assert answer.json() == {"error": words}
+
+
+def test_a_store_that_does_not_respond_is_said(enter, monkeypatch):
+    ann = enter()
+
+    def fail(*_args, **_more):
+        raise UnavailableError("the store is away")
+
+    monkeypatch.setattr("qc.review.service.record_verdict", fail)
+    answer = ann.send_verdict(ann.verdict())
+    assert answer.status_code == 503
+    assert "nothing was recorded" in answer.json()["error"]

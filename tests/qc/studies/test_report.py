@@ -3,7 +3,7 @@ import csv
 import pytest
 from PIL import Image
 
-from qc.review.study_report import draw_shares, read_study_result, report_text, write_study_report
+from qc.studies.report import draw_shares, read_study_result, report_text, write_study_report
 from storage.recipe import Recipe
 from storage.reviews.studies import create_study, plan_study
 from storage.reviews.verdicts import Verdict, record_verdict
@@ -43,7 +43,8 @@ def test_shares_and_agreement_are_those_of_the_answers(answered):
     ann, bob = result.raters
     assert (ann.name, ann.share("matte").value, bob.share("matte").value) == ("ann", 0.75, 0.5)
     assert ann.share("reader-4").value == 0.0
-    # All options: p = 3/4, e = (3*2 + 1*1)/16, kappa 5/9; matte or mask: p = 3/4, e = (3*2 + 1*2)/16, kappa 1/2
+    # All options: p = 3/4, e = (3*2 + 1*1)/16, kappa 5/9; matte or mask: p = 3/4, e = (3*2 +
+    # 1*2)/16, kappa 1/2
     assert result.pairs["ann", "bob"].value == pytest.approx(5 / 9)
     assert result.matte_pairs["ann", "bob"].value == pytest.approx(1 / 2)
     assert result.joint is None

@@ -1,6 +1,6 @@
 """How far each method's matte is from the truth on simulated nodules, beside readers' masks and trivial mattes.
 
-    python -m benchmarks.standin_errors [--seeds 1 2]
+    python -m benchmarks.synthetic_errors [--seeds 1 2]
 
 Real outlines of 24 LIDC-IDRI nodules (8 of each kind; none of them in the demo), simulated CT, the chain's own
 defaults. Errors are mean absolute errors over the unknown region, averaged over nodules, against
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the simulation")
     arguments = parser.parse_args()
     one_thread()
-    save("standin_errors", {"seeds": {str(seed): measure_seed(seed) for seed in arguments.seeds}})
+    save("synthetic_errors", {"seeds": {str(seed): measure_seed(seed) for seed in arguments.seeds}})
 
 
 def measure_seed(seed: int) -> dict[str, object]:

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from qc.review.agreement import (
+from qc.studies.agreement import (
     bootstrap_interval,
     cohen_kappa,
     fleiss_kappa,
@@ -19,7 +19,8 @@ def pairs(*counts):
 
 
 def test_cohens_kappa_is_that_of_the_textbook_table():
-    # 50 grants, two readers: 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no; p = 0.7, e = 0.5*0.6 + 0.5*0.4 = 0.5
+    # 50 grants, two readers: 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no; p = 0.7, e = 0.5*0.6 +
+    # 0.5*0.4 = 0.5
     ratings = pairs((("y", "y"), 20), (("y", "n"), 5), (("n", "y"), 10), (("n", "n"), 15))
     assert cohen_kappa(ratings) == pytest.approx(0.4)
 

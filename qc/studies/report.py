@@ -1,6 +1,6 @@
 """Report of a clinicians' study (paper, Fig. 3): preferences, intervals and rater agreement.
 
-Shares have Wilson intervals, kappas bootstrap intervals over patients (`qc.review.agreement`). The
+Shares have Wilson intervals, kappas bootstrap intervals over patients (`qc.studies.agreement`). The
 order of the readers' masks has no meaning from nodule to nodule, so agreement is reported twice:
 over all options, and over matte versus any mask. By chance the matte would be chosen in one of n
 nodules, n being the number of options.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from qc.review.agreement import Estimate, joint_kappa, pairwise_kappas, wilson
+from qc.studies.agreement import Estimate, joint_kappa, pairwise_kappas, wilson
 from storage.cases.case import read_case
 from storage.reviews.studies import MATTE, Study, raters_of, read_study
 from storage.reviews.verdicts import Verdict, effective, read_verdicts
