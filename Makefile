@@ -1,19 +1,21 @@
-# One way in: `make` lists what there is.
+# `make` lists the targets.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes of `make test`
+TEST_WORKERS ?= 2
 
 .PHONY: help demo test test-slow bench cluster cluster-down browser format clean
 
 help:
-	@echo "make demo       install, then run the whole job on stand-in scans; prints what to open"
-	@echo "make test       install, then check style, types, layers and behaviour"
-	@echo "make test-slow  the proofs that take minutes"
-	@echo "make bench      every benchmark, as a table and as benchmarks/results/*.json"
-	@echo "make cluster    the services of docker-compose.yml as processes of this machine; make cluster-down stops them"
-	@echo "make format     put the code into shape"
-	@echo "make clean      remove what make made"
+	@echo "make demo       install, then run the whole pipeline on synthetic scans"
+	@echo "make test       install, then check style, types and imports, and run the tests"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make bench      all benchmarks, as a table and as benchmarks/results/*.json"
+	@echo "make cluster    start the services of docker-compose.yml as local processes; make cluster-down stops them"
+	@echo "make format     format the code"
+	@echo "make clean      remove everything that make created"
 
 demo: $(VENV)/user
 	$(BIN)/halosign demo
@@ -23,7 +25,7 @@ test: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n $(TEST_WORKERS) --dist loadgroup
 
 test-slow: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/pytest -m slow
@@ -37,17 +39,17 @@ cluster: $(VENV)/dev $(VENV)/postgresql .env
 cluster-down: $(VENV)/dev
 	$(BIN)/python -m tests.cluster.local_cluster down
 
-# Every secret that .env.example leaves empty, made up anew
+# A random value for every secret that .env.example leaves empty
 .env:
 	umask 077; $(PYTHON) -c "import re, secrets; print(re.sub('=$$', lambda _: '=' + secrets.token_hex(16), open('.env.example').read(), flags=re.M), end='')" > $@
 
-# The review page is tested in a real browser; where there is none and none can be had, those tests are skipped.
+# The review page is tested in a real browser; without one, those tests are skipped.
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null \
-			|| echo "chromium could not be installed: browser tests will be skipped"; \
-		else echo "no chromium here: install it as root, or the browser tests are skipped"; fi
+			|| echo "cannot install chromium: the browser tests are skipped"; \
+		else echo "chromium is not installed: install it as root, or the browser tests are skipped"; fi
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
@@ -72,5 +74,5 @@ $(VENV)/bench: $(VENV)/user
 $(VENV)/postgresql: $(VENV)/user
 	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null \
 		|| (apt-get update -qq && apt-get install -qqy --no-install-recommends postgresql) \
-		|| echo "PostgreSQL cannot be installed here: what needs it is skipped and says so"
+		|| echo "cannot install PostgreSQL: the tests that need it are skipped"
 	@touch $@

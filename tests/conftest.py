@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, a store, the optional real scans."""
+"""Fixtures of all tests: a cache, a store, the optional real scans; groups for pytest-xdist."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,19 @@ import pytest
 
 from storage.sources.cache import CACHE_VARIABLE
 from storage.store import Store, open_store
+
+FOLDERS_OF_ONE_WORKER = ("flows", "faults")
+"""Folders whose tests share expensive session fixtures: a Prefect server, a Dask cluster."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, or of a folder that shares servers, on one worker of pytest-xdist."""
+    root = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(root)
+        group = path.parts[0] if path.parts[0] in FOLDERS_OF_ONE_WORKER else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +37,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the tests out of the user's cache; one for all, since files are told apart by path, size and time."""
+    """Keep the tests out of the user's cache; its keys contain path, size and time of a file."""
     monkeypatch.setenv(CACHE_VARIABLE, str(shared_cache))
     return shared_cache
 

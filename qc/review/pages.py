@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from qc.review.agreement import Estimate
 from qc.review.catalogue import CatalogueEntry
 from qc.review.queue import Query, Row
-from storage.reviews.studies import Study
-from storage.reviews.verdicts import Verdict
+from qc.studies.agreement import Estimate
+from storage.records import Study, Verdict
 
 DISCARD_REASONS = {
     "no-matte-fits": "no matte fits",

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from qc.review.agreement import (
+from qc.studies.agreement import (
     bootstrap_interval,
     cohen_kappa,
     fleiss_kappa,
