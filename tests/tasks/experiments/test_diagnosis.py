@@ -57,7 +57,10 @@ def released(store, tmp_path):
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Stand in for the networks: what a nodule holds is its score; notes who learned from how many."""
+    """Stand in for the networks: what a nodule holds is its score.
+
+    Notes who learned from how many.
+    """
     seen = []
 
     def train(volumes, malignant, backbone, settings, seed, device):
