@@ -201,7 +201,7 @@ def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
     from storage.sources.base import Inventory
 
     inventory = Inventory((Nodule("n1", "P1", {}), Nodule("n2", "P2", {})), (EXCLUSION,))
-    monkeypatch.setattr("flows.cli.printing.survey_source", lambda *_: inventory)
+    monkeypatch.setattr("flows.cli.printing.take_inventory", lambda *_: inventory)
     for nodule in ("n5", "n2"):
         show_why(store, nodule, object())
     assert printed(capsys) == [

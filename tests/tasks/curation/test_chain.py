@@ -120,7 +120,7 @@ def test_a_source_that_disappears_is_an_outcome_too(job, store):
     outcome = curate_nodule(nodule, replace(job, source=SourceSpec("files", "nowhere.csv")))
     assert (outcome.state, outcome.stage) == ("refused", "scan")
     assert "nowhere.csv" in outcome.reason
-    assert read_outcome(store, "n1") == outcome
+    assert find_outcome(store, "n1") == outcome
 
 
 def test_a_store_that_takes_no_outcome_costs_no_crash(job, monkeypatch):

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 
 import tasks.curation.context
 from matting.errors import InputError
@@ -16,7 +16,7 @@ from tasks.curation.context import NoduleContext, input_fingerprint, nodule_cont
 
 @pytest.fixture
 def nodule(job):
-    return survey_source(job, None).nodules[0]
+    return take_inventory(job, None).nodules[0]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_fingerprint_names_source_recipe_and_algorithm(job, nodule):
     assert fingerprint["recipe"]["crop"]["in_plane_voxels"] == 24
     assert "run" not in fingerprint["recipe"]
     assert fingerprint["stamp"] == input_fingerprint(nodule, job)["stamp"]
-    other = survey_source(job, None).nodules[1]
+    other = take_inventory(job, None).nodules[1]
     assert fingerprint["stamp"] != input_fingerprint(other, job)["stamp"]
 
 
