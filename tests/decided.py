@@ -1,10 +1,10 @@
-"""What stands decided, as tests ask for it."""
+"""The latest verdict, for tests."""
 
 from storage.reviews.verdicts import Verdict, effective, read_verdicts
 from storage.store import Store
 
 
 def latest_decision(store: Store, nodule_id: str) -> Verdict | None:
-    """Give the newest verdict on a nodule, whichever case it was about; None where there is none."""
+    """Return the latest verdict on a nodule, on whichever case; None where there is none."""
     standing = effective(read_verdicts(store, nodule_id))
     return standing[-1] if standing else None

@@ -1,4 +1,4 @@
-"""Small stores for tests of the review: soft balls with eight candidates that differ, two of them tied."""
+"""Small stores for tests of the review: soft balls with eight candidates, two of them tied."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ TIED = ("cf", "lb")
 def add_nodule(
     store: Store, nodule_id: str, *, digest: str = "", seed: int = 1, missing=(), size=(10, 24, 24)
 ) -> str:
-    """Store a finished nodule; gives the digest of its case, which is the nodule's latest from now on."""
+    """Store a finished nodule, whose latest case it becomes; return the digest."""
     digest = digest or f"{seed:02d}" * 32
     patient = nodule_id.partition("-a")[0]
     patch = ball_patch(shape=size, seed=seed)
@@ -37,7 +37,10 @@ def add_nodule(
         "reports": {m: {"converged": m not in missing, "status": "ok"} for m in METHODS},
         "figures": {
             "ranking": [m for m in ("lb", *METHODS) if m not in missing][:8],
-            "methods": {m: {"cross_entropy": 0.1 + 0.01 * n, "mass_outside": 0.2} for n, m in enumerate(METHODS)},
+            "methods": {
+                m: {"cross_entropy": 0.1 + 0.01 * n, "mass_outside": 0.2}
+                for n, m in enumerate(METHODS)
+            },
             "differences": {"cf|lb": 0.001 * seed, "cf|knn": 0.03},
             "tied": [list(TIED)],
         },
