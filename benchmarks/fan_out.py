@@ -31,15 +31,16 @@ from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, save, table
 from flows.engine.cluster import Cluster
 from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.prefect_server import prefect_server
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
 from storage.layout import done_key
 from storage.recipe import load_recipe
+from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob, input_fingerprint
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import make_plan
-from tasks.curation.survey import survey_source
 from tasks.memory import peak_bytes
 
 SLEEP_S = 1.0
@@ -126,7 +127,7 @@ def finished_store(folder: Path, nodules: int) -> None:
     )
     job = job_of(folder)
     store = open_store(job.store_url, create=True)
-    for number, nodule in enumerate(survey_source(job, None).nodules):
+    for number, nodule in enumerate(take_inventory(job, None).nodules):
         digest = f"{number:064x}"
         outcome = stub_outcome(nodule, input_fingerprint(nodule, job), digest)
         write_outcome(store, outcome)
@@ -149,7 +150,7 @@ def stub_outcome(nodule: Nodule, inputs: dict[str, object], digest: str) -> Outc
 def plan(folder: Path, nodules: int) -> dict[str, float]:
     job = job_of(folder)
     begin = time.perf_counter()
-    planned = make_plan(open_store(job.store_url), job, survey_source(job, None))
+    planned = make_plan(open_store(job.store_url), job, take_inventory(job, None))
     seconds = time.perf_counter() - begin
     expect(len(planned.unchanged) == nodules, "every nodule is found finished")
     return {"seconds": round(seconds, 2), "peak_mb": round(peak_bytes() / MEGABYTE)}
@@ -203,7 +204,7 @@ def environment() -> dict[str, str]:
 def stub(seconds: float, nodule: Nodule, job: CurationJob) -> Outcome:
     """What a worker gives back, without the work."""
     time.sleep(seconds)
-    return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": job.recipe.deciding()}, "0" * 64)
+    return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": job.recipe.content_key()}, "0" * 64)
 
 
 @flow(name="fan out stubs", task_runner=ThreadPoolTaskRunner(max_workers=CONCURRENT_BATCHES))

@@ -25,13 +25,13 @@ from flows.curate import curate_nodule
 from matting import estimate_alphas
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from matting.phantoms import LUNG_HU, TISSUE_HU
-from storage.cases.outcomes import Outcome
 from storage.recipe import Recipe
+from storage.records import Outcome
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import expected_peak_bytes
-from tasks.curation.survey import survey_source
 from tasks.memory import peak_bytes
 
 SPACING_MM = (0.5, 0.5, 0.5)
@@ -138,7 +138,7 @@ def curate(name: str, folder: Path) -> Outcome:
     store = f"{folder}/store"
     open_store(store, create=True)
     job = CurationJob(SourceSpec("files", f"{folder}/table.csv"), store, Recipe())
-    return curate_nodule(survey_source(job, None).nodules[0], job)
+    return curate_nodule(take_inventory(job, None).nodules[0], job)
 
 
 def write_ball(side: int, image: str, readers: str) -> None:

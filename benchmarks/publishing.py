@@ -9,18 +9,21 @@ measured is the work a nodule costs whatever its size, and the store's many file
 import argparse
 import json
 import time
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from benchmarks.measure import MEGABYTE, in_own_process, save
+from benchmarks.nodules import case_facts
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
 from storage.cases.case import NewCase, case_digest, write_case
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
 from storage.recipe import Recipe
+from storage.records import Outcome, Verdict
 from storage.releases.release import publish_release, verify_release
-from storage.reviews.verdicts import Verdict, record_verdict
+from storage.reviews.verdicts import record_verdict
 from storage.store import open_store
 from tasks.memory import peak_bytes
 from tasks.publish import draft_release
@@ -77,22 +80,16 @@ def fill(url: str) -> dict[str, float]:
         image = (alphas["cf"] * 900 - 860 + draw.normal(0, 30, SHAPE)).astype(np.float32)
         nodule_id, patient = f"P{number // 2:05}-{number}", f"P{number // 2:05}"
         digest = case_digest(nodule_id, recipe)
-        facts = {
-            "patient": patient,
-            "stand_in": True,
-            "source": {"columns": {}},
-            "recipe": recipe.deciding(),
-            "trimap": {"inward_mm": 1.0, "core_voxels": int(readers[0].sum()), "unknown_voxels": 9},
-            "reports": {name: {"status": "CONVERGED", "converged": True} for name in METHODS},
-            "figures": {
-                "methods": {name: {"agreement": 0.5} for name in METHODS},
-                "ranking": list(METHODS),
-            },
-        }
+        facts = replace(
+            case_facts(nodule_id, digest, grid, METHODS),
+            patient=patient,
+            synthetic=True,
+            recipe=recipe.content_key(),
+        )
         patch = Patch(grid, image, np.ones(SHAPE, bool), readers)
-        size += write_case(store, NewCase(nodule_id, digest, patch, trimap, alphas, facts))
+        size += write_case(store, NewCase(facts, patch, trimap, alphas))
         write_outcome(
-            store, Outcome(nodule_id, patient, "done", "write", digest=digest, stand_in=True)
+            store, Outcome(nodule_id, patient, "done", "write", digest=digest, synthetic=True)
         )
         record_verdict(store, Verdict(nodule_id, digest, "choose", "cf", "bench", automatic=True))
     return {"megabytes": round(size / MEGABYTE)}

@@ -17,15 +17,16 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.measure import one_thread, save, table
-from benchmarks.nodules import Ready, make_ready, nodules, real_folder
+from benchmarks.nodules import Ready, case_facts, make_ready, nodules, real_folder
 from matting import estimate_alphas
 from matting.parameters import CropSettings
-from storage.cases.case import NewCase, case_files, write_case
+from storage.cases.case import NewCase, read_case_files, write_case
 from storage.exports.nifti import nifti_files
 from storage.exports.released_nodule import open_released_nodule
 from storage.layout import case_prefix
+from storage.records import Member
 from storage.releases.reader import ReleaseReader
-from storage.releases.release import Draft, Member, publish_release
+from storage.releases.release import Draft, open_release, publish_release
 from storage.releases.torch_dataset import CROP_ZYX, ReleaseDataset
 from storage.sources.registry import SourceSpec, open_source
 from storage.store import Store, open_store
@@ -45,10 +46,10 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         store = open_store(f"{scratch}/store", create=True)
         release(store)
-        reader = ReleaseReader(store.url, VERSION)
-        readers = {"release": from_release(reader), **as_files(store, reader, Path(scratch))}
+        reader = ReleaseReader(open_release(store.url, VERSION))
+        readers = {"release": from_release(reader), **as_files(reader, Path(scratch))}
         seconds = take_turns(reader, readers)
-        dataset = ReleaseDataset(store.url, VERSION, "train", seed=1)
+        dataset = ReleaseDataset(open_release(store.url, VERSION), "train", seed=1)
         begin = time.process_time()
         for turn in range(TURNS):
             dataset.set_epoch(turn)
@@ -84,7 +85,7 @@ def ready() -> Iterator[Ready]:
     folder = real_folder()
     if folder is not None:
         source = open_source(SourceSpec("lidc", str(folder / "lidc_dicom")))
-        for nodule in source.survey(readers=4).nodules:
+        for nodule in source.inventory(readers=4).nodules:
             yield make_ready(
                 nodule.id, source.read(nodule, padding_slices=CropSettings().padding_slices).patch
             )
@@ -100,11 +101,10 @@ def release(store: Store) -> None:
             name: solution.alpha if solution.converged else None
             for name, solution in solutions.items()
         }
-        write_case(
-            store, NewCase(nodule.id, digest, nodule.patch, nodule.labels, alphas, {"source": {}})
-        )
+        facts = case_facts(nodule.id, digest, nodule.patch.grid, tuple(alphas))
+        write_case(store, NewCase(facts, nodule.patch, nodule.labels, alphas))
         members.append(Member(nodule.id, nodule.id, digest, METHOD, "bench", True, "train", False))
-        files |= case_files(store, nodule.id, digest)
+        files |= read_case_files(store, nodule.id, digest)
     publish_release(store, VERSION, Draft(tuple(members), (), files, {}, {}), publisher="bench")
 
 
@@ -119,12 +119,10 @@ def from_release(reader: ReleaseReader) -> Read:
     return read
 
 
-def as_files(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
+def as_files(reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
     """Write the nodules in the other formats; gives what reads a box from each."""
     for nodule_id in reader.nodules():
-        for name, data in nifti_files(
-            open_released_nodule(store, reader.manifest, nodule_id)
-        ).items():
+        for name, data in nifti_files(open_released_nodule(reader.release, nodule_id)).items():
             (scratch / f"{nodule_id}.{name}").write_bytes(data)
         arrays = {
             name: reader.read(nodule_id, name) for name in ("image", "alpha", "readers", "validity")
@@ -180,8 +178,8 @@ def sizes(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, float
         ".npz, not compressed": [],
     }
     for nodule_id in reader.nodules():
-        digest = reader.manifest["nodules"][nodule_id]["digest"]
-        slot = reader.facts(nodule_id)["methods"].index(METHOD)
+        digest = reader.member(nodule_id).digest
+        slot = reader.facts(nodule_id).methods.index(METHOD)
         prefix = case_prefix(nodule_id, digest)
         parts = (
             f"{prefix}/image/",
@@ -189,9 +187,9 @@ def sizes(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, float
             f"{prefix}/labels/readers/",
             f"{prefix}/alpha/c/{slot}/",
         )
-        files = case_files(store, nodule_id, digest)
+        files = read_case_files(store, nodule_id, digest)
         found["release"].append(
-            sum(facts["bytes"] for key, facts in files.items() if key.startswith(parts))
+            sum(entry.size_bytes for key, entry in files.items() if key.startswith(parts))
         )
         nifti = (
             p

@@ -24,12 +24,13 @@ import httpx
 import psutil
 
 from benchmarks.measure import save, table
-from benchmarks.nodules import Ready, nodules
+from benchmarks.nodules import Ready, case_facts, nodules
 from matting import METHODS, estimate_alphas
 from qc.review.auth import COOKIE, csrf_token
 from qc.review.routes import CSRF_HEADER
 from storage.cases.case import NewCase, write_case
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
+from storage.records import Outcome
 from storage.reviews.verdicts import read_verdicts
 from storage.store import Store, open_store
 
@@ -113,13 +114,8 @@ def fill(store: Store, ready: Ready) -> int:
     alphas = {
         method: solved[method].alpha if solved[method].converged else None for method in METHODS
     }
-    facts = {
-        "patient": ready.id,
-        "stand_in": False,
-        "figures": {"ranking": list(METHODS)},
-        "reports": {},
-    }
-    write_case(store, NewCase(ready.id, digest, ready.patch, ready.labels, alphas, facts))
+    facts = case_facts(ready.id, digest, ready.patch.grid, METHODS)
+    write_case(store, NewCase(facts, ready.patch, ready.labels, alphas))
     write_outcome(store, Outcome(ready.id, ready.id, "done", "write", digest=digest))
     return int(ready.labels.size)
 

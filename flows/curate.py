@@ -16,14 +16,14 @@ from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.result import CurationResult
 from flows.engine.run_log import begin_run, create_run_artifacts, end_run
-from storage.cases.outcomes import Outcome
+from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob, nodule_context
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import Plan, make_plan, record_exclusions
 from tasks.curation.preprocess import crop, draw_trimap, read_scan, resample
 from tasks.curation.solve import estimate_mattes, score_candidates
-from tasks.curation.survey import survey_source
 from tasks.curation.write import write_zarr
 
 
@@ -74,6 +74,6 @@ def curate(
 def plan_nodules(job: CurationJob, patients: frozenset[str] | None) -> Plan:
     """Decide which nodules to compute, and record those that the recipe excludes."""
     store = open_store(job.store_url, create=True)
-    plan = make_plan(store, job, survey_source(job, patients))
+    plan = make_plan(store, job, take_inventory(job, patients))
     record_exclusions(store, plan.exclusions)
     return plan

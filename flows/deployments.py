@@ -12,7 +12,7 @@ from flows.publish import publish as publish_release
 from flows.train import train as train_network
 from storage.errors import CorruptionError
 from storage.recipe import load_recipe
-from storage.releases.release import read_release, verify_release
+from storage.releases.release import Release, verify_release
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -56,7 +56,7 @@ def curate(
 @flow(name="publish")
 def publish(version: str, store: str, recipe: str = "paper", publisher: str = "prefect") -> int:
     """Publish the cases with a verdict as an immutable version; return its number of nodules."""
-    return len(publish_release.fn(store, version, load_recipe(recipe), publisher)["nodules"])
+    return len(publish_release.fn(store, version, load_recipe(recipe), publisher).members)
 
 
 @flow(name="train")
@@ -123,4 +123,4 @@ def verify(version: str, store: str) -> int:
             f"{version}: {len(complaints)} files differ from what was published: "
             + "; ".join(complaints[:10])
         )
-    return len(read_release(opened, version)["case_files"])
+    return len(Release.open(opened, version).manifest.case_files)

@@ -32,10 +32,10 @@ from qc.evaluation.pictures import (
     draw_release,
 )
 from storage.recipe import Recipe
+from storage.releases.release import Release, open_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
-from storage.results.experiments import save_facts, save_report, save_table
+from storage.results.experiments import write_facts, write_report, write_table
 from storage.results.scores import ALL
-from storage.store import open_store
 from tasks.experiments.cost import measure_cost
 from tasks.experiments.diagnosis import DiagnosisProgress, diagnose
 from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
@@ -77,43 +77,44 @@ def evaluate(job: EvaluationJob) -> str:
     """Repeat the paper's experiments and return the place of the report, a folder or URL."""
     seconds: dict[str, float] = {}
     missing: dict[str, str] = {}
+    release = open_release(job.store_url, job.version)
     if "tables" in job.parts:
         with _timed(seconds, "methods"):
-            measure_methods(job.store_url, job.version, ALL, job.cluster)
+            measure_methods(release, ALL, job.cluster)
         with _timed(seconds, "training"):
-            train_networks(job)
+            train_networks(job, release)
         with _timed(seconds, "networks"):
-            measure_networks(job)
+            measure_networks(job, release)
         with _timed(seconds, "costs"):
-            measure_costs(job)
+            measure_costs(job, release)
     if "diagnosis" in job.parts and job.train:
         with _timed(seconds, "diagnosis"):
-            missing |= diagnose_nodules(job)
-    tabulate(job, seconds)
+            missing |= diagnose_nodules(job, release)
+    tabulate(job, release, seconds)
     drawn: ReleasePictures | None = None
     network: Picture | None = None
     if "figures" in job.parts:
-        drawn, network = draw(job)
-    place = report(job, drawn, network, missing)
+        drawn, network = draw(job, release)
+    place = report(job, release, drawn, network, missing)
     create_report_artifact(job, place)
     return place
 
 
-def train_networks(job: EvaluationJob) -> None:
+def train_networks(job: EvaluationJob, release: Release) -> None:
     """Train the missing networks of Table 2, if the job asks for it."""
     if not job.train:
         return
-    for training_job in trainings(job.store_url, job.version, job.recipe, job.device):
+    for training_job in trainings(release, job.recipe, job.device):
         fit(training_job, resume=True)
 
 
 @task(name="measure networks", cache_policy=NO_CACHE)
-def measure_networks(job: EvaluationJob) -> None:
+def measure_networks(job: EvaluationJob, release: Release) -> None:
     """Score the networks trained on the release, each on the test split of its own partition."""
-    store = open_store(job.store_url)
+    store = release.store
     max_nodules = job.recipe.evaluation.test_nodules
-    readers = open_partitions(job.store_url, job.version, job.recipe.evaluation.partitions)
-    for network in find_networks(store, job.version, job.recipe):
+    readers = open_partitions(release, job.recipe.evaluation.partitions)
+    for network in find_networks(release, job.recipe):
         for partition, digest in network.digests.items():
             reader = readers.get(partition)
             if reader:
@@ -123,9 +124,9 @@ def measure_networks(job: EvaluationJob) -> None:
 
 
 @task(name="measure costs", cache_policy=NO_CACHE)
-def measure_costs(job: EvaluationJob) -> None:
+def measure_costs(job: EvaluationJob, release: Release) -> None:
     """Measure the time and memory of each network on this machine, each in its own process."""
-    store = open_store(job.store_url)
+    store = release.store
     costs = {}
     for pair in dict.fromkeys(equivalent_network(*pair) for pair in table_2_variants(job.recipe)):
         with console.status(f"measuring the cost of {pair[0]}"):
@@ -136,11 +137,11 @@ def measure_costs(job: EvaluationJob) -> None:
         replace(costs[equivalent_network(*pair)], variant=pair[0])
         for pair in table_2_variants(job.recipe)
     ]
-    save_table(store, job.version, job.recipe.name, 3, rows)
+    write_table(store, job.version, job.recipe.name, 3, rows)
 
 
 @task(name="diagnose", cache_policy=NO_CACHE)
-def diagnose_nodules(job: EvaluationJob) -> dict[str, str]:
+def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
     """Train classifiers on each input of Figure 6; return by part why that is impossible."""
     columns = (
         TextColumn("{task.fields[what]}"),
@@ -155,13 +156,7 @@ def diagnose_nodules(job: EvaluationJob) -> dict[str, str]:
             bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
 
         try:
-            diagnose(
-                job.store_url,
-                job.version,
-                job.recipe.diagnosis,
-                device=job.device,
-                after=after,
-            )
+            diagnose(release, job.recipe.diagnosis, device=job.device, after=after)
         except InputError as error:
             # The data may be unsuitable for this experiment only.
             return {"diagnosis": str(error)}
@@ -169,70 +164,60 @@ def diagnose_nodules(job: EvaluationJob) -> dict[str, str]:
 
 
 @task(name="draw", cache_policy=NO_CACHE)
-def draw(job: EvaluationJob) -> tuple[ReleasePictures, Picture | None]:
+def draw(job: EvaluationJob, release: Release) -> tuple[ReleasePictures, Picture | None]:
     """Draw figures and videos of selected nodules, and the best network's predictions."""
-    store = open_store(job.store_url)
-    version = job.version
     with console.status("drawing figures and videos"):
-        drawn = draw_release(store, version)
-        best = best_network(store, version, job.recipe)
+        drawn = draw_release(release)
+        best = best_network(release, job.recipe)
         if best is None:
             return drawn, None
         label, digest = best
-        ids = [choice.nodule_id for choice in choose_nodules(store, version, split="test")]
-        made = predict_nodules(store, version, digest, ids, job.device)
+        ids = [choice.nodule_id for choice in choose_nodules(release, split="test")]
+        made = predict_nodules(release, digest, ids, job.device)
         predicted = [
             NodulePrediction(name, one.alpha, one.union, one.overlap) for name, one in made.items()
         ]
-        return drawn, draw_predicted(
-            store, version, f"{label}, checkpoint {digest[:12]}", predicted
-        )
+        return drawn, draw_predicted(release, f"{label}, checkpoint {digest[:12]}", predicted)
 
 
 @task(name="tables", cache_policy=NO_CACHE)
-def tabulate(job: EvaluationJob, seconds: dict[str, float]) -> None:
+def tabulate(job: EvaluationJob, release: Release, seconds: dict[str, float]) -> None:
     """Write Tables 1 and 2 from the stored scores of single nodules, and their facts."""
-    store = open_store(job.store_url)
+    store = release.store
     name = job.recipe.name
-    for number, rows in tables_of(store, job.version, job.recipe).items():
-        save_table(store, job.version, name, number, rows)
-    save_facts(
-        store,
-        job.version,
-        name,
-        experiment_facts(store, job.version, job.recipe, job.device, seconds),
-    )
+    for number, rows in tables_of(release, job.recipe).items():
+        write_table(store, job.version, name, number, rows)
+    facts = experiment_facts(release, job.recipe, job.device, seconds)
+    write_facts(store, job.version, name, facts)
 
 
 @task(name="report", cache_policy=NO_CACHE)
 def report(
     job: EvaluationJob,
+    release: Release,
     drawn: ReleasePictures | None,
     network: Picture | None,
     missing: dict[str, str],
 ) -> str:
     """Render the report from the stored results, and return the place where it is written."""
-    store = open_store(job.store_url)
-    version = job.version
     recipe = job.recipe
-    rows = stored_rows(job.store_url, version, recipe.diagnosis)
-    untrained = not_trained(store, version, recipe)
+    rows = stored_rows(release, recipe.diagnosis)
+    untrained = not_trained(release, recipe)
     unfinished = {"diagnosis": runs_to_do(rows, recipe.diagnosis)}
     if untrained:
         names = ", ".join(untrained)
         unfinished["table_2"] = f"not trained: {names}. `halosign evaluate --train` trains them."
     page = gather_page(
-        store,
-        version,
+        release,
         recipe.name,
         diagnosis=rows,
         drawn=drawn,
         network=network,
         missing=missing,
         unfinished={part: text for part, text in unfinished.items() if text},
-        attachments=nodule_tables(store, version, recipe),
+        attachments=nodule_tables(release, recipe),
     )
-    return save_report(store, version, recipe.name, render(page))
+    return write_report(release.store, job.version, recipe.name, render(page))
 
 
 @task(name="create report artifact", cache_policy=NO_CACHE)

@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.progress import track
 
 from flows.engine.console import console
-from storage.exports.export import EXPORT_MARKER, close_export, open_export, own_files
+from storage.exports.export import close_export, open_export, read_own_files
+from storage.layout import EXPORT_MARKER
 from storage.store import open_store
 from tasks.export import export_nodule
 
@@ -25,9 +26,9 @@ def export(store_url: str, version: str, format_: str, to: Path, dicom: Path | N
     """
     store = open_store(store_url)
     folder = open_export(store, version, format_, to, dicom)
-    sums = {name: folder.put(name, data) for name, data in own_files(store, folder).items()}
-    sums[EXPORT_MARKER] = folder.put(EXPORT_MARKER, (to / EXPORT_MARKER).read_bytes())
-    for nodule_id in track(sorted(folder.manifest["nodules"]), "exporting", console=console):
-        sums |= export_nodule(store, folder, nodule_id)
+    sums = {name: folder.write(name, data) for name, data in read_own_files(folder).items()}
+    sums[EXPORT_MARKER] = folder.write(EXPORT_MARKER, (to / EXPORT_MARKER).read_bytes())
+    for nodule_id in track(sorted(folder.release.members), "exporting", console=console):
+        sums |= export_nodule(folder, nodule_id)
     close_export(folder, sums)
     return len(sums)

@@ -1,7 +1,6 @@
 """Publishing: cases with a verdict -> checks -> release."""
 
 from dataclasses import replace
-from typing import Any
 
 from prefect import flow, get_client, task
 from prefect.artifacts import create_markdown_artifact
@@ -11,7 +10,7 @@ from prefect.deployments import run_deployment
 
 from qc.figures.release_statistics import draw_release_statistics
 from storage.recipe import Recipe
-from storage.releases.release import Draft, publish_release
+from storage.releases.release import Draft, Release, publish_release
 from storage.store import open_store
 from tasks.publish import draft_release
 
@@ -21,7 +20,7 @@ FOLLOWS_RELEASE = "follows-release"
 
 
 @flow(name="publish")
-def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> dict[str, Any]:
+def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> Release:
     """Publish the cases with a verdict as an immutable version.
 
     Args:
@@ -31,17 +30,17 @@ def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> dic
         publisher: Name of the publisher.
 
     Returns:
-        The manifest of the release.
+        The release.
 
     Raises:
         InputError: A check failed; nothing was published.
     """
     draft = add_fingerprint_figure(version, draft_cases(store_url, version, recipe))
-    manifest = write_release(store_url, version, draft, publisher)
-    create_release_artifact(store_url, manifest)
+    release = write_release(store_url, version, draft, publisher)
+    create_release_artifact(release)
     # A failure here does not affect the release, which is published.
     queue_follow_up_runs(store_url, version, return_state=True)
-    return manifest
+    return release
 
 
 @task(cache_policy=NO_CACHE)
@@ -53,7 +52,7 @@ def draft_cases(store_url: str, version: str, recipe: Recipe) -> Draft:
 @task(cache_policy=NO_CACHE)
 def add_fingerprint_figure(version: str, draft: Draft) -> Draft:
     """Add a figure of the fingerprint; the manifest, which is immutable, lists its checksum."""
-    note = ", synthetic data" if draft.stand_in else ""
+    note = ", synthetic data" if draft.synthetic else ""
     figure = draw_release_statistics(
         draft.own_files["fingerprint.csv"], f"Halosign {version}{note}"
     )
@@ -61,17 +60,17 @@ def add_fingerprint_figure(version: str, draft: Draft) -> Draft:
 
 
 @task(cache_policy=NO_CACHE)
-def write_release(store_url: str, version: str, draft: Draft, publisher: str) -> dict[str, Any]:
+def write_release(store_url: str, version: str, draft: Draft, publisher: str) -> Release:
     """Write the files of the release, and the manifest last."""
     return publish_release(open_store(store_url), version, draft, publisher=publisher)
 
 
 @task(cache_policy=NO_CACHE)
-def create_release_artifact(store_url: str, manifest: dict[str, Any]) -> None:
+def create_release_artifact(release: Release) -> None:
     """Create a note about the release as an artifact in Prefect."""
-    warning = " **Synthetic data.**" if manifest["stand_in"] else ""
-    nodules = len(manifest["nodules"])
-    text = f"Release **{manifest['version']}** of `{store_url}`: {nodules} nodules.{warning}"
+    warning = " **Synthetic data.**" if release.manifest.synthetic else ""
+    where = f"Release **{release.version}** of `{release.store.url}`"
+    text = f"{where}: {len(release.members)} nodules.{warning}"
     create_markdown_artifact(markdown=text, key="release", description="Published release")
 
 

@@ -10,7 +10,7 @@ from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.prefect_server import prefect_server
 from matting.errors import InputError
 from storage.recipe import recipe_from
-from storage.releases.release import read_release
+from storage.releases.release import Release
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -40,13 +40,11 @@ def reproduce(
         InputError: There is no such release, its recipe is invalid, or `to` is the same store.
     """
     store = open_store(store_url)
-    manifest = read_release(store, version)
-    recipe = recipe_from(manifest["recipe"], f"of release {version}")
-    unreproducible = find_unreproducible(store, manifest)
+    release = Release.open(store, version)
+    recipe = recipe_from(release.manifest.recipe, f"of release {version}")
+    unreproducible = find_unreproducible(release)
     members = [
-        member
-        for nodule_id, member in manifest["nodules"].items()
-        if nodule_id not in unreproducible
+        member for nodule_id, member in release.members.items() if nodule_id not in unreproducible
     ]
     with _scratch(to) as scratch:
         recomputed = open_store(scratch, create=True)
@@ -58,10 +56,10 @@ def reproduce(
                 remedy="Use another store, or omit --to to use a temporary one.",
             )
         if members:
-            patients = frozenset(member["patient_id"] for member in members)
+            patients = frozenset(member.patient_id for member in members)
             with prefect_server():
                 curate(CurationJob(source, scratch, recipe), patients, cluster)
-        return tuple(compare_with_release(store, manifest, recomputed))
+        return tuple(compare_with_release(release, recomputed))
 
 
 @contextmanager

@@ -15,21 +15,22 @@ from rich.progress import Progress
 from flows.engine.cluster import LOCAL, Cluster, dask_client
 from flows.engine.console import console
 from matting.learned.training import pick_device
+from storage.records import Line
 from storage.releases.reader import ReleaseReader
+from storage.releases.release import Release, open_release
 from storage.results.checkpoints import Checkpoint, checkpoint_prefix, read_checkpoint
 from storage.results.scores import (
     ALL,
     METHOD_SCORES,
-    Line,
-    nodules_scored,
-    read_nodules,
-    read_summary,
-    scored,
-    scores_place,
+    find_summary,
+    list_measured,
+    list_scored_nodules,
+    read_nodule_scores,
+    scores_url,
     side_of,
     write_scores,
 )
-from storage.store import Store, open_store
+from storage.store import Store
 from tasks.learning.load import load_network
 from tasks.scoring.mattes import score_methods, trimap_prior
 from tasks.scoring.network import score_network
@@ -58,46 +59,42 @@ def measure(
     Returns:
         The means over nodules, one line per matte, ground truth and region.
     """
-    lines = measure_methods(store_url, version, split)
-    store = open_store(store_url)
-    networks = (
-        [checkpoint]
-        if checkpoint
-        else [name for name in scored(store, version, split) if name != METHOD_SCORES]
-    )
+    release = open_release(store_url, version)
+    lines = measure_methods(release, split)
+    measured = list_measured(release.store, version, split)
+    networks = [checkpoint] if checkpoint else [name for name in measured if name != METHOD_SCORES]
     for digest in networks:
-        lines = lines + measure_network(store_url, version, digest, split, device)
-    create_scores_artifact(store_url, version, lines)
+        lines = lines + measure_network(release, digest, split, device)
+    create_scores_artifact(release, lines)
     return lines
 
 
 @task(name="measure methods", cache_policy=NO_CACHE)
-def measure_methods(
-    store_url: str, version: str, side: str, cluster: Cluster = LOCAL
-) -> list[Line]:
+def measure_methods(release: Release, side: str, cluster: Cluster = LOCAL) -> list[Line]:
     """Score the eight methods and the baselines on a split.
 
     Args:
-        store_url: Folder or URL of the store.
-        version: A published version.
+        release: The release.
         side: A split, or `ALL`.
         cluster: Where nodules are scored, if there are many.
 
     Returns:
         The means over nodules, read from the store where they exist.
     """
-    store = open_store(store_url)
-    known = read_summary(store, version, side, METHOD_SCORES)
+    store = release.store
+    version = release.version
+    known = find_summary(store, version, side, METHOD_SCORES)
     if known:
-        return list(known["lines"])
-    reader = ReleaseReader(store_url, version)
+        return list(known.lines)
+    reader = ReleaseReader(release)
     nodules = reader.nodules(None if side == ALL else side)
-    done = nodules_scored(store, version, METHOD_SCORES)
+    done = list_scored_nodules(store, version, METHOD_SCORES)
     missing = [nodule for nodule in nodules if nodule not in done]
     if missing:
-        _score_methods(store_url, version, missing, _prior(reader), cluster)
-    scores = read_nodules(store, version, METHOD_SCORES, nodules)
-    return write_scores(store, version, side, METHOD_SCORES, scores, _facts(reader))
+        _score_methods(release, missing, _prior(reader), cluster)
+    scores = read_nodule_scores(store, version, METHOD_SCORES, nodules)
+    synthetic = release.manifest.synthetic
+    return list(write_scores(store, version, side, METHOD_SCORES, scores, synthetic=synthetic))
 
 
 def _prior(reader: ReleaseReader) -> float:
@@ -106,21 +103,19 @@ def _prior(reader: ReleaseReader) -> float:
         return trimap_prior(reader, lambda _: progress.advance(bar))
 
 
-def _score_methods(
-    store_url: str, version: str, nodules: list[str], prior: float, cluster: Cluster
-) -> None:
+def _score_methods(release: Release, nodules: list[str], prior: float, cluster: Cluster) -> None:
     """Score nodules on the cluster; a small number is scored in this process."""
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("scoring methods", total=len(nodules))
         if len(nodules) < MIN_NODULES_FOR_CLUSTER:
             for nodule in nodules:
-                score_methods(store_url, version, nodule, prior)
+                score_methods(release, nodule, prior)
                 progress.advance(bar)
             return
         with dask_client(cluster) as client:
             futures = [
-                client.submit(score_methods, store_url, version, n, prior, pure=False)
-                for n in nodules
+                client.submit(score_methods, release, nodule, prior, pure=False)
+                for nodule in nodules
             ]
             for future in as_completed(futures):
                 future.result()
@@ -128,14 +123,11 @@ def _score_methods(
 
 
 @task(name="measure network", cache_policy=NO_CACHE)
-def measure_network(
-    store_url: str, version: str, digest: str, split: str, device: str
-) -> list[Line]:
+def measure_network(release: Release, digest: str, split: str, device: str) -> list[Line]:
     """Score a network on a split of the partition that it was trained on.
 
     Args:
-        store_url: Folder or URL of the store.
-        version: A published version.
+        release: The release.
         digest: Digest of the network's checkpoint.
         split: train, validation or test.
         device: Where the network is applied.
@@ -143,23 +135,28 @@ def measure_network(
     Returns:
         The means over nodules, read from the store where they exist.
     """
-    store = open_store(store_url)
+    store = release.store
+    version = release.version
     checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
-    partition = int(checkpoint.config.get("partition", 0))
+    partition = checkpoint.config.partition
     side = side_of(split, partition)
-    known = read_summary(store, version, side, digest)
+    known = find_summary(store, version, side, digest)
     if known:
-        return list(known["lines"])
-    reader = ReleaseReader(store_url, version, partition=partition)
+        return list(known.lines)
+    reader = ReleaseReader(release, partition)
     nodules = reader.nodules(split)
     score_missing(store, reader, checkpoint, nodules, device)
-    facts = _facts(reader) | {
-        "network": checkpoint.label,
-        "epochs": len(checkpoint.config["epochs"]),
-    }
-    return write_scores(
-        store, version, side, digest, read_nodules(store, version, digest, nodules), facts
+    lines = write_scores(
+        store,
+        version,
+        side,
+        digest,
+        read_nodule_scores(store, version, digest, nodules),
+        synthetic=release.manifest.synthetic,
+        network=checkpoint.label,
+        epochs=len(checkpoint.config.epochs),
     )
+    return list(lines)
 
 
 def score_missing(
@@ -174,7 +171,7 @@ def score_missing(
         nodules: Ids of the nodules.
         device: Where the network is applied.
     """
-    done = nodules_scored(store, reader.version, checkpoint.digest)
+    done = list_scored_nodules(store, reader.version, checkpoint.digest)
     missing = [nodule for nodule in nodules if nodule not in done]
     if not missing:
         return
@@ -187,9 +184,9 @@ def score_missing(
 
 
 @task(name="create scores artifact", cache_policy=NO_CACHE)
-def create_scores_artifact(store_url: str, version: str, lines: list[Line]) -> None:
+def create_scores_artifact(release: Release, lines: list[Line]) -> None:
     """Create the table of means as an artifact in Prefect."""
-    place = scores_place(open_store(store_url), version)
+    place = scores_url(release.store, release.version)
     create_table_artifact(
         table=table_rows(lines),
         key="metrics",
@@ -209,7 +206,3 @@ def table_rows(lines: list[Line]) -> list[dict[str, Any]]:
         }
         for line in lines
     ]
-
-
-def _facts(reader: ReleaseReader) -> dict[str, Any]:
-    return {"stand_in": bool(reader.manifest["stand_in"])}

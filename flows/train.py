@@ -11,9 +11,9 @@ from flows.engine.console import console
 from flows.score import measure_methods, measure_network, table_rows
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
-from storage.results.checkpoints import look_place, save_look
-from storage.results.scores import Line
-from storage.store import open_store
+from storage.records import Line
+from storage.releases.release import open_release
+from storage.results.checkpoints import preview_url, write_preview
 from tasks.learning.train import StepInfo, TrainingJob, TrainingSnapshot, learn, training_id_of
 
 TEST_SPLIT = "test"
@@ -48,8 +48,8 @@ def train(
     """
     job = make_training_job(store_url, version, variant, auxiliary, recipe, device, epochs)
     digest = fit(job, resume)
-    lines = measure_methods(store_url, version, TEST_SPLIT)
-    lines = lines + measure_network(store_url, version, digest, TEST_SPLIT, device)
+    lines = measure_methods(job.release, TEST_SPLIT)
+    lines = lines + measure_network(job.release, digest, TEST_SPLIT, device)
     create_training_artifacts(job, digest, lines)
     return digest
 
@@ -65,16 +65,17 @@ def make_training_job(
 ) -> TrainingJob:
     """Combine the options of a training with the settings of a recipe."""
     training = load_recipe(recipe, training={"epochs": epochs} if epochs else {}).training
-    return TrainingJob(store_url, version, variant, auxiliary, training, device)
+    release = open_release(store_url, version)
+    return TrainingJob(release, variant, auxiliary, training, device)
 
 
 @task(name="fit", cache_policy=NO_CACHE)
 def fit(job: TrainingJob, resume: bool) -> str:
     """Train, write curves and sample mattes after every epoch, and return the digest."""
-    store = open_store(job.store_url)
+    store = job.release.store
     name = training_id_of(job)
     console.print(
-        f"training {name}: curves and sample mattes in {look_place(store, name)}", markup=False
+        f"training {name}: curves and sample mattes in {preview_url(store, name)}", markup=False
     )
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
@@ -91,7 +92,7 @@ def fit(job: TrainingJob, resume: bool) -> str:
             )
 
         def on_epoch(snapshot: TrainingSnapshot) -> None:
-            save_look(store, name, snapshot_files(snapshot))
+            write_preview(store, name, snapshot_files(snapshot))
 
         return learn(job, resume=resume, on_step=on_step, on_epoch=on_epoch).digest
 
@@ -104,8 +105,8 @@ def snapshot_files(snapshot: TrainingSnapshot) -> dict[str, bytes]:
         for s in snapshot.samples
     ]
     title = f"epoch {last['epoch']}, {snapshot.split} split"
-    curves = draw_curves(snapshot.rows, split=snapshot.split, stand_in=snapshot.stand_in)
-    samples = draw_samples(views, title, stand_in=snapshot.stand_in)
+    curves = draw_curves(snapshot.rows, split=snapshot.split, synthetic=snapshot.synthetic)
+    samples = draw_samples(views, title, synthetic=snapshot.synthetic)
     return {
         "losses.csv": losses_csv(snapshot.rows),
         "curves.png": curves,
@@ -119,10 +120,10 @@ def create_training_artifacts(job: TrainingJob, digest: str, lines: list[Line]) 
     create_table_artifact(
         table=table_rows(lines),
         key="metrics",
-        description=f"Release {job.version}, {TEST_SPLIT}",
+        description=f"Release {job.release.version}, {TEST_SPLIT}",
     )
     text = (
-        f"**{job.variant}** trained on release **{job.version}** of `{job.store_url}`: "
-        f"checkpoint `{digest}`"
+        f"**{job.variant}** trained on release **{job.release.version}** of "
+        f"`{job.release.store.url}`: checkpoint `{digest}`"
     )
     create_markdown_artifact(markdown=text, key="training", description="Trained network")

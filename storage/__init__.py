@@ -1,1 +1,1 @@
-"""Where things lie: sources of scans, cases, decisions, releases."""
+"""Reading and writing: sources of scans, cases, releases, results, reviews and exports, in a folder or a bucket."""

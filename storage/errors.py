@@ -1,35 +1,43 @@
 """What can go wrong with a store, grouped by what the handler does.
 
 StoreError
-├── NotFound        (KeyError)         look elsewhere, or make it first
-├── AlreadyThere    (FileExistsError)  somebody was first; what is there stays
-├── Damaged         (ValueError)       bytes that are not what was written; restore or recompute them
-├── Unwritable      (OSError)          no room or no right to write; the user must act, a retry cannot help
-└── Unavailable     (OSError)          came from outside and may pass; try again
+├── NotFoundError       (KeyError)         look elsewhere, or make it first
+├── AlreadyExistsError  (FileExistsError)  somebody else was first; what is there stays
+├── CorruptionError     (ValueError)       not what was written; restore it or compute it again
+├── WriteError          (OSError)          no room or no permission; the user must act, a retry cannot help
+└── UnavailableError    (OSError)          the store did not answer; a retry may help
 """
 
 
 class StoreError(Exception):
-    """Anything that a store could not do."""
+    """Anything that a store could not do.
+
+    Attributes:
+        key: The key that was asked for; empty where it was none.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
     __str__ = Exception.__str__  # KeyError would quote the message
 
 
 class NotFoundError(StoreError, KeyError):
-    """The key holds nothing."""
+    """The key does not exist."""
 
 
 class AlreadyExistsError(StoreError, FileExistsError):
-    """The key may be written once and was."""
+    """The key can be written only once and exists already."""
 
 
 class CorruptionError(StoreError, ValueError):
-    """What lies there is not what was written."""
+    """The key holds something else than what was written."""
 
 
 class WriteError(StoreError, OSError):
-    """The store takes no more bytes from this user: full, read-only or forbidden."""
+    """The store accepts no more bytes from this user: it is full, read-only or forbidden."""
 
 
 class UnavailableError(StoreError, OSError):
-    """The store did not answer properly; it may later."""
+    """The store did not answer as it should; it may do so later."""

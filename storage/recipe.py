@@ -1,8 +1,8 @@
-"""The recipe: every choice of a data set in one strict YAML file.
+"""The recipe: every setting of a data set in one strict YAML file.
 
-The defaults are the paper's where it speaks; `recipes/paper.yaml` spells them out. The sections in `NOT_DECIDING` say
-how a run goes, whose verdict counts, what a release holds, what is learned from it and how that is tried, never the
-bytes of a case; all others enter the case's digest.
+The defaults are the paper's where it gives a value; `recipes/paper.yaml` lists all of them. The sections in
+`OUTSIDE_CONTENT_KEY` set how a run is executed, whose verdict counts, how a release is split, and how networks are
+trained and evaluated. They do not affect the bytes of a case; all other sections enter the case's digest.
 """
 
 import difflib
@@ -28,21 +28,22 @@ from matting.parameters import (
     TrainingSettings,
     TrimapSettings,
 )
+from storage.records import JsonObject
 
-NOT_DECIDING = ("run", "review", "release", "training", "evaluation", "diagnosis")
-"""Sections that decide no byte of a case."""
+OUTSIDE_CONTENT_KEY = ("run", "review", "release", "training", "evaluation", "diagnosis")
+"""Sections that do not affect the bytes of a case."""
 _OPTIONS = ConfigDict(extra="forbid", frozen=True)
 
 
 class RunSettings(BaseModel):
-    """How a run goes; changes nothing in what it stores."""
+    """How a run is executed; this does not affect what it stores."""
 
     model_config = _OPTIONS
 
     nodules_per_task: int = Field(64, ge=1)
-    """Nodules in one Prefect task: what is visible and retried together."""
+    """Nodules in one Prefect task, which are retried together."""
     retries: int = Field(3, ge=0)
-    """How often nodules that failed for a passing reason are tried again."""
+    """How often nodules that failed for a transient reason are tried again."""
     retry_delay_s: float = Field(2.0, gt=0)
     """Wait before the first retry; doubles each time."""
     failure_budget: float = Field(0.2, ge=0, le=1)
@@ -50,21 +51,21 @@ class RunSettings(BaseModel):
 
 
 class ReviewSettings(BaseModel):
-    """How several people's verdicts on one case are joined: `storage.reviews.consensus`."""
+    """How several people's verdicts on one case are joined; see `storage.reviews.consensus`."""
 
     model_config = _OPTIONS
 
     rule: Literal["first", "majority", "adjudicator"] = "first"
     reviewers: int = Field(1, ge=1)
-    """So many people must have decided a nodule before `majority` or `adjudicator` counts them."""
+    """How many people must have reviewed a nodule before `majority` or `adjudicator` has a result."""
     adjudicator: str = ""
-    """Who settles disputes."""
+    """Name of the person who settles disputes."""
 
     @model_validator(mode="after")
     def _check_adjudicator(self) -> "ReviewSettings":
         if (self.rule == "adjudicator") != bool(self.adjudicator):
             raise InputError(
-                "the review's rule and adjudicator do not fit",
+                "review rule and adjudicator do not fit together",
                 got=f"rule {self.rule}, adjudicator {self.adjudicator or 'nobody'}",
                 expected="an adjudicator's name with the rule `adjudicator`, and with no other",
                 remedy="Name one, or choose another rule.",
@@ -73,40 +74,39 @@ class ReviewSettings(BaseModel):
 
 
 class ReleaseSettings(BaseModel):
-    """What a release holds."""
+    """How a release is split."""
 
     model_config = _OPTIONS
 
     split_seed: int = 20221011
     train: float = Field(0.7, gt=0, lt=1)
     validation: float = Field(0.1, ge=0, lt=1)
-    """Shares of patients; the test split is the rest."""
+    """`train` and `validation` are shares of the patients; the rest is the test split."""
 
 
 class EvaluationSettings(BaseModel):
-    """How the paper's experiments are repeated on a release; its networks are trained as `training` says."""
+    """How the paper's experiments are repeated on a release; `training` sets how its networks are trained."""
 
     model_config = _OPTIONS
 
     partitions: int = Field(4, ge=1)
-    """Ways in which the patients are shared out: everything is measured once for each."""
+    """Number of random divisions of the patients into splits; everything is measured once on each."""
     trained_partitions: int = Field(4, ge=1)
-    """On so many of these, the first ones, the networks are trained."""
+    """Number of these, the first ones, that networks are trained on."""
     variants: tuple[Literal["3dmm", "3dmm-m", "3dmm-mg"], ...] = ("3dmm", "3dmm-m", "3dmm-mg")
     """Networks of Table 2, each with the auxiliary masks and without."""
     test_nodules: int | None = Field(None, ge=1)
-    """So many nodules of a test split, drawn by a hash of their ids, are enough to measure a network on; null for all
-    of them."""
+    """How many nodules of a test split, chosen by a hash of their ids, a network is measured on; null for all."""
 
 
 class Recipe(BaseModel):
-    """Every choice of a data set."""
+    """Every setting of a data set."""
 
     model_config = _OPTIONS
 
     name: str = "paper"
     readers: int = Field(4, ge=2)
-    """Exactly this many readers must have marked a nodule."""
+    """How many readers must have marked a nodule, exactly."""
     crop: CropSettings = CropSettings()
     resample: ResampleSettings = ResampleSettings()
     trimap: TrimapSettings = TrimapSettings()
@@ -125,7 +125,7 @@ class Recipe(BaseModel):
 
     @property
     def parameters(self) -> Parameters:
-        """What the eight methods take."""
+        """The parameters of the eight methods."""
         return Parameters(
             solver=self.solver,
             density=self.density,
@@ -135,50 +135,58 @@ class Recipe(BaseModel):
             information_flow=self.information_flow,
         )
 
-    def deciding(self) -> dict[str, Any]:
-        """Give the part that decides the bytes of a case, as JSON."""
-        return self.model_dump(mode="json", exclude={"name", *NOT_DECIDING})
+    def content_key(self) -> JsonObject:
+        """Return the settings that determine the bytes of a case, as JSON."""
+        return self.model_dump(mode="json", exclude={"name", *OUTSIDE_CONTENT_KEY})
 
 
-def load_recipe(path: str | Path | None = None, **instead: dict[str, Any]) -> Recipe:
+def load_recipe(path: str | Path | None = None, **overrides: JsonObject) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: A YAML file, the bare name of a recipe that comes with Halosign (``paper``, ``demo``, ``reduced``), or
-            None for the paper's.
-        **instead: By section, values that stand in place of the recipe's.
+        path: A YAML file, the name of a recipe that comes with Halosign (``paper``, ``demo``, ``reduced``), or None for
+            the paper's.
+        **overrides: By section, values that replace the recipe's.
 
     Raises:
-        InputError: The file is not there, no YAML, or holds an unknown name or a value out of range.
+        InputError: The file does not exist, is not YAML, or has an unknown name or a value out of range.
     """
-    text, place = _recipe_text(path)
+    text, origin = _recipe_text(path)
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise _bad(
-            place, str(error).replace("\n", " "), "YAML", "Mend the file at that place."
-        ) from error
-    return recipe_from(content, place, **instead)
+        reason = str(error).replace("\n", " ")
+        raise _invalid(origin, reason, "YAML", "Correct the file at that position.") from error
+    return recipe_from(content, origin, **overrides)
 
 
-def recipe_from(content: object, place: str, **instead: dict[str, Any]) -> Recipe:
-    """Take a recipe from what YAML or JSON gave; `place` says in messages where it stood. Raises InputError."""
+def recipe_from(content: object, origin: str, **overrides: JsonObject) -> Recipe:
+    """Validate a recipe that was read from YAML or JSON.
+
+    Args:
+        content: What was read.
+        origin: Where it was read, for messages.
+        **overrides: By section, values that replace the recipe's.
+
+    Raises:
+        InputError: It has an unknown name or a value out of range.
+    """
     if not isinstance(content, dict):
-        raise _bad(
-            place, type(content).__name__, "sections by name", "Begin from recipes/paper.yaml."
-        )
+        got = type(content).__name__
+        raise _invalid(origin, got, "sections by name", "Start from recipes/paper.yaml.")
     try:
-        return Recipe.model_validate(_with(content, instead))
+        return Recipe.model_validate(_override(content, overrides))
     except ValidationError as error:
-        raise _explain(place, error) from error
+        raise _explain(origin, error) from error
 
 
-def _with(content: dict[str, Any], instead: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Put values in place; what is no section is left for the check to refuse."""
-    sections = {name: content.get(name) or {} for name in instead}
-    return content | {
-        name: v | instead[name] if isinstance(v, dict) else v for name, v in sections.items()
-    }
+def _override(content: JsonObject, overrides: dict[str, JsonObject]) -> JsonObject:
+    """Replace values section by section; what is not a section is left for the validation to reject."""
+    result = dict(content)
+    for name, values in overrides.items():
+        section = content.get(name) or {}
+        result[name] = section | values if isinstance(section, dict) else section
+    return result
 
 
 def _recipe_text(path: str | Path | None) -> tuple[str, str]:
@@ -192,46 +200,43 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
         remedy = (
             "Check the path, or use one that comes with Halosign: `paper`, `reduced` or `demo`."
         )
-        raise _bad(name, error, "a readable YAML file", remedy) from error
+        raise _invalid(name, error, "a readable YAML file", remedy) from error
 
 
-def _explain(place: str, error: ValidationError) -> InputError:
+def _explain(origin: str, error: ValidationError) -> InputError:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     where = ".".join(path)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return InputError(f"the recipe {place} cannot be used: {cause.what}", **_rest(cause))
+        return InputError(
+            f"the recipe {origin} cannot be used: {cause.what}",
+            got=cause.got,
+            expected=cause.expected,
+            remedy=cause.remedy,
+        )
     if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         known = _known_names(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
-        return _bad(place, f"the unknown name `{where}`", "a known name", hint)
-    return _bad(
-        place,
+        return _invalid(origin, f"the unknown name `{where}`", "a known name", hint)
+    return _invalid(
+        origin,
         f"{first['input']!r} for `{where}`",
         first["msg"],
-        "Mend that value; recipes/paper.yaml has all.",
+        "Correct that value; recipes/paper.yaml has all settings.",
     )
-
-
-def _rest(refusal: InputError) -> dict[str, Any]:
-    return {"got": refusal.got, "expected": refusal.expected, "remedy": refusal.remedy}
 
 
 def _known_names(path: list[str]) -> list[str]:
     level: Any = Recipe()
     for part in path:
         level = getattr(level, part)
-    names = (
-        type(level).model_fields
-        if isinstance(level, BaseModel)
-        else type(level).__dataclass_fields__
-    )
-    return list(names)
+    kind = type(level)
+    return list(kind.model_fields if isinstance(level, BaseModel) else kind.__dataclass_fields__)
 
 
-def _bad(place: str, got: object, expected: str, remedy: str) -> InputError:
+def _invalid(origin: str, got: object, expected: str, remedy: str) -> InputError:
     return InputError(
-        f"the recipe {place} cannot be used", got=got, expected=expected, remedy=remedy
+        f"the recipe {origin} cannot be used", got=got, expected=expected, remedy=remedy
     )

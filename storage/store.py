@@ -1,11 +1,10 @@
-"""One door to a store, be it a folder or a bucket: whole keys in, whole keys out.
+"""Bytes by key, in a folder or a bucket.
 
-A put is atomic (a key holds all of its bytes or none), and `create` refuses a key that exists. Everything else the
-project promises about its store is built on these two.
+Two promises are what everything else relies on: `put` is atomic (a key holds all of its bytes or does not exist), and
+`create` writes a key only once.
 """
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -20,13 +19,8 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from matting.errors import InputError
-from storage.errors import (
-    AlreadyExistsError,
-    CorruptionError,
-    NotFoundError,
-    UnavailableError,
-    WriteError,
-)
+from storage.errors import AlreadyExistsError, NotFoundError, UnavailableError, WriteError
+from storage.records import StoreMarker, encode, read_record
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -36,7 +30,7 @@ LAYOUT_VERSION = 1
 """Raised whenever a store written before can no longer be read as it is."""
 
 RETRY_S = 120.0
-"""How long a bucket's 5xx answers, resets and time-outs are borne, with growing waits, before it is `UnavailableError`."""
+"""For how long requests to a bucket are repeated, with growing waits, before `UnavailableError` is raised."""
 
 RETRIES: "RetryConfig" = {
     "max_retries": 20,
@@ -48,12 +42,15 @@ RETRIES: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=RETRY_S),
 }
 
-_UNWRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
-"""EPERM, EACCES, ENOSPC, EROFS and EDQUOT, which the local store reports in its text only."""
+_NOT_WRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
+"""EPERM, EACCES, ENOSPC, EROFS and EDQUOT, which the local store reports only in its message."""
 
 
 class Store:
-    """Bytes by key; keys are relative paths with forward slashes."""
+    """Bytes by key; keys are relative paths with forward slashes.
+
+    Every method raises UnavailableError where the store does not answer, and WriteError where it may not be written.
+    """
 
     def __init__(self, url: str, objects: Any) -> None:
         self.url = url
@@ -61,7 +58,7 @@ class Store:
 
     @property
     def link(self) -> str:
-        """The store's place as a URL."""
+        """The store's address as a URL."""
         return self.url if "://" in self.url else Path(self.url).as_uri()
 
     def get(self, key: str) -> bytes:
@@ -70,12 +67,12 @@ class Store:
             return bytes(obstore.get(self.objects, key).bytes())
 
     def put(self, key: str, data: bytes) -> None:
-        """Write one key, over whatever is there."""
+        """Write one key atomically, replacing what is there."""
         with _translated(self.url, key):
             obstore.put(self.objects, key, data)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write one key that must not exist; raises AlreadyExistsError where other bytes are there."""
+        """Write one key atomically that must not exist; raises AlreadyExistsError where it holds other bytes."""
         until = time.monotonic() + RETRY_S
         for attempt in itertools.count():
             try:
@@ -83,48 +80,57 @@ class Store:
                     obstore.put(self.objects, key, data, mode="create")
                 return
             except AlreadyExistsError:
-                # The answer to an earlier attempt may have been lost after the write: then these are our own bytes.
+                # An earlier attempt may have been written although its answer was lost: then these are our own bytes.
                 if self.get(key) != data:
                     raise
                 return
             except UnavailableError:
-                # The library tries everything again by itself but a conditional write whose connection broke.
+                # The library retries all requests except a conditional write whose connection broke.
                 if time.monotonic() > until:
                     raise
                 time.sleep(min(0.2 * 2**attempt, 10.0))
 
+    def exists(self, key: str) -> bool:
+        """Return whether a key exists."""
+        return self.size(key) is not None
+
     def size(self, key: str) -> int | None:
-        """Give the size of a key in bytes, or None where there is none."""
+        """Return the size of a key in bytes, or None where it does not exist."""
         try:
             with _translated(self.url, key):
                 return int(obstore.head(self.objects, key)["size"])
         except NotFoundError:
             return None
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """List every key below a prefix, sorted within the batches that the store hands out."""
+    def etag(self, key: str) -> str | None:
+        """Return a tag that changes whenever a key is written, or None where it does not exist."""
+        try:
+            with _translated(self.url, key):
+                return _etag(obstore.head(self.objects, key))
+        except NotFoundError:
+            return None
+
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        """List every key below a prefix, sorted within the batches that the store returns."""
         with _translated(self.url, prefix):
             for batch in obstore.list(self.objects, prefix or None):
                 yield from sorted(str(entry["path"]) for entry in batch)
 
-    def children(self, prefix: str) -> tuple[list[str], list[str]]:
-        """List what lies directly below a prefix: sorted names of folders, sorted names of files."""
+    def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
+        """List the names directly below a prefix: folders, then files, each sorted."""
         with _translated(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)
         folders = sorted(Path(path).name for path in found["common_prefixes"])
         return folders, sorted(Path(str(entry["path"])).name for entry in found["objects"])
 
-    def stamps(self, prefix: str) -> dict[str, str]:
-        """Give each file directly below a prefix, by name, with what is another one whenever it was written."""
+    def etags(self, prefix: str) -> dict[str, str]:
+        """Return the tag of each file directly below a prefix, by name; see `etag`."""
         with _translated(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
-        return {
-            Path(str(one["path"])).name: f"{one['e_tag']} {one['last_modified']} {one['size']}"
-            for one in found
-        }
+        return {Path(str(entry["path"])).name: _etag(entry) for entry in found}
 
     def delete(self, keys: list[str]) -> None:
-        """Remove keys; one that is not there is no error."""
+        """Remove keys; one that does not exist is ignored."""
         for key in keys:
             try:
                 with _translated(self.url, key):
@@ -132,52 +138,38 @@ class Store:
             except NotFoundError:
                 continue
 
-    def get_json(self, key: str) -> Any:
-        """Read one key as JSON; raises NotFoundError or CorruptionError."""
-        try:
-            return json.loads(self.get(key))
-        except ValueError as error:
-            raise CorruptionError(
-                f"{self.url}/{key} is no JSON: {error}. Restore it from a backup or recompute it."
-            ) from error
 
-
-def open_place(url: str) -> Store:
-    """Open a folder or URL that need not be a store, to read a few keys of; one that is not there has none."""
+def open_folder(url: str) -> Store:
+    """Open any folder or URL for reading; one that does not exist has no keys."""
     local = _local_folder(url)
-    with _translated(url, ""):
-        objects = (
-            from_url(url)
-            if local is None
-            else LocalStore(local)
-            if local.is_dir()
-            else MemoryStore()
-        )
-    return Store(str(local) if local is not None else url.rstrip("/"), objects)
+    if local is None:
+        with _translated(url, ""):
+            return Store(url.rstrip("/"), from_url(url))
+    return Store(str(local), LocalStore(local) if local.is_dir() else MemoryStore())
 
 
 def copy_folder(url: str, to: Path) -> int:
-    """Copy all that lies below a folder or URL into a folder, over what is there; gives the number of files."""
-    shelf = open_place(url)
-    keys = list(shelf.keys(""))
+    """Copy everything below a folder or URL into a local folder, replacing what is there; returns the number of files."""
+    source = open_folder(url)
+    keys = list(source.list_prefix(""))
     for key in keys:
-        place = to / key
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(shelf.get(key))
+        path = to / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.get(key))
     return len(keys)
 
 
 def open_store(url: str, *, create: bool = False) -> Store:
-    """Open a store by URL or folder.
+    """Open a store.
 
     Args:
         url: A folder, or a URL such as ``s3://bucket/prefix`` (credentials from the environment).
-        create: Make the store where there is none.
+        create: Create the store where there is none.
 
     Raises:
-        InputError: There is no store there (and none is to be made), or its layout is newer than this program.
-        WriteError: The place cannot be written.
-        UnavailableError: The place does not answer.
+        InputError: There is no store (and none is to be created), or it was written with another layout.
+        WriteError: The store cannot be created.
+        UnavailableError: The store does not answer.
     """
     local = _local_folder(url)
     if local is not None and not create and not local.is_dir():
@@ -192,7 +184,7 @@ def open_store(url: str, *, create: bool = False) -> Store:
 
 
 def store_exists(url: str) -> bool:
-    """Tell whether there is a store at a URL or folder."""
+    """Return whether there is a store at a URL or folder."""
     try:
         open_store(url)
     except InputError:
@@ -200,18 +192,17 @@ def store_exists(url: str) -> bool:
     return True
 
 
-def canonical_json(value: object) -> bytes:
-    """Write JSON that is the same, byte for byte, whenever the value is."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+def _etag(entry: Any) -> str:
+    return f"{entry['e_tag']} {entry['last_modified']} {entry['size']}"
 
 
 def _check_marker(store: Store, create: bool) -> None:
     try:
-        layout = store.get_json(STORE_MARKER).get("layout")
+        layout = read_record(store, STORE_MARKER, StoreMarker).layout
     except NotFoundError:
         if not create:
             raise _no_store(store.url) from None
-        store.put(STORE_MARKER, canonical_json({"layout": LAYOUT_VERSION, "made_by": "halosign"}))
+        store.put(STORE_MARKER, encode(StoreMarker(LAYOUT_VERSION)))
         return
     if layout != LAYOUT_VERSION:
         raise InputError(
@@ -227,12 +218,12 @@ def _no_store(url: str) -> InputError:
         "there is no store here",
         got=url,
         expected=f"a folder or bucket with a {STORE_MARKER}",
-        remedy="Check the --store argument; `halosign curate` makes a store.",
+        remedy="Check the --store argument; `halosign curate` creates a store.",
     )
 
 
 def _local_folder(url: str) -> Path | None:
-    """Give the folder that a URL means, or None where it is no local one."""
+    """Return the folder that a URL means, or None where it is not a local one."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return Path(url).expanduser().resolve()
@@ -241,21 +232,29 @@ def _local_folder(url: str) -> Path | None:
 
 @contextmanager
 def _translated(url: str, key: str) -> Iterator[None]:
-    """Turn the library's exceptions into ours, which say what the handler can do."""
-    place = f"{url}/{key}".rstrip("/")
+    """Replace the library's exceptions by those of `storage.errors`."""
+    path = f"{url}/{key}".rstrip("/")
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(f"{place} does not exist.") from error
+        raise NotFoundError(f"{path} does not exist.", key=key) from error
     except KeyExistsError as error:
-        raise AlreadyExistsError(f"{place} exists already and is written only once.") from error
+        raise AlreadyExistsError(
+            f"{path} exists already and is written only once.", key=key
+        ) from error
     except (BaseError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _UNWRITABLE.search(
-            f"{reason})"
-        ):
+        if _is_write_error(error, reason):
             raise WriteError(
-                f"{place} cannot be written: {reason}. Make room or give write permission, then run the same command "
-                "again; what is stored stays."
+                f"{path} cannot be written: {reason}. Make room or give write permission, then run "
+                "the same command again; nothing that is stored is lost.",
+                key=key,
             ) from error
-        raise UnavailableError(f"{place} cannot be reached: {reason}. Try again.") from error
+        raise UnavailableError(
+            f"{path} cannot be reached: {reason}. Try again.", key=key
+        ) from error
+
+
+def _is_write_error(error: Exception, reason: str) -> bool:
+    forbidden = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    return forbidden or _NOT_WRITABLE.search(f"{reason})") is not None

@@ -2,7 +2,8 @@
 
 from storage.cases.case import read_case
 from storage.cases.outcomes import read_outcomes
-from storage.reviews.verdicts import Verdict, effective, read_verdicts, record_verdict
+from storage.records import Verdict
+from storage.reviews.verdicts import effective_verdicts, read_verdicts, record_verdict
 from storage.store import Store
 
 REVIEWER = "auto"
@@ -14,19 +15,18 @@ def pick_automatically(store: Store) -> list[Verdict]:
     for outcome in read_outcomes(store):
         if outcome.state != "done" or outcome.digest is None:
             continue
-        verdicts = [
-            d for d in effective(read_verdicts(store, outcome.nodule_id)) if d.answer is not None
-        ]
-        if any(d.digest == outcome.digest and not d.automatic for d in verdicts):
+        effective = effective_verdicts(read_verdicts(store, outcome.nodule_id))
+        verdicts = [verdict for verdict in effective if verdict.choice is not None]
+        if any(v.digest == outcome.digest and not v.automatic for v in verdicts):
             continue
         pick = _pick(store, outcome.nodule_id, outcome.digest)
-        if not verdicts or not pick.says_the_same(verdicts[-1]):
+        if not verdicts or not pick.equals_apart_from_id(verdicts[-1]):
             added.append(record_verdict(store, pick))
     return added
 
 
 def _pick(store: Store, nodule_id: str, digest: str) -> Verdict:
-    ranking = read_case(store, nodule_id, digest).facts["figures"]["ranking"]
+    ranking = read_case(store, nodule_id, digest).facts.scores.ranking
     return Verdict(
         nodule_id,
         digest,

@@ -1,44 +1,25 @@
 """Draft of a release: the chosen mattes, checked for publication."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from matting.errors import InputError
-from storage.cases.case import Case, case_files, damage, read_case
-from storage.cases.outcomes import Outcome, read_outcomes
+from storage.cases.case import Case, read_case, read_case_files, verify_files
+from storage.cases.outcomes import read_outcomes
 from storage.recipe import Recipe
+from storage.records import Member, Outcome, Verdict
 from storage.releases.card import dataset_card, index_table, split_table
 from storage.releases.contents import ReleaseContents
-from storage.releases.diff import Contents, changes_page, diff_releases, find_predecessor
+from storage.releases.diff import Members, changes_page, diff_releases, find_predecessor
 from storage.releases.metadata import metadata_files
-from storage.releases.release import Draft, Member, check_version
-from storage.releases.splits import split_of
+from storage.releases.release import Draft, check_version
+from storage.releases.splits import assign_split
 from storage.releases.statistics import nodule_statistics, statistics_files
 from storage.reviews.consensus import find_consensus
-from storage.reviews.verdicts import Verdict, read_verdicts
+from storage.reviews.verdicts import read_verdicts
 from storage.store import Store
-
-PUBLIC_FACTS = frozenset(
-    {
-        "nodule",
-        "patient",
-        "digest",
-        "algorithm",
-        "geometry",
-        "methods",
-        "stand_in",
-        "source",
-        "recipe",
-        "trimap",
-        "reports",
-        "figures",
-        "errors",
-    }
-)
-"""Attributes of a case that may be published; any other stops a release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +27,7 @@ class Decided:
     """One finished nodule with its verdict."""
 
     outcome: Outcome
-    decision: Verdict
+    verdict: Verdict
     case: Case
 
 
@@ -66,22 +47,22 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     """
     check_version(version)
     decided = _decided(store, recipe)
-    chosen = [one for one in decided if one.decision.verdict == "choose"]
+    chosen = [one for one in decided if one.verdict.verdict == "choose"]
     _refuse_if(
         "every nodule was discarded",
         [] if chosen else ["all"],
         "A release needs at least one nodule.",
     )
     facts = {one.outcome.nodule_id: one.case.facts for one in chosen}
-    _check_facts(facts, recipe)
+    _check_facts([one.case for one in chosen], recipe)
     files = {
         key: entry
         for one in chosen
-        for key, entry in case_files(store, one.case.nodule_id, one.case.digest).items()
+        for key, entry in read_case_files(store, one.case.nodule_id, one.case.digest).items()
     }
     _refuse_if(
         "stored files are damaged",
-        damage(store, files),
+        verify_files(store, files),
         "Delete the cases' .done marks and curate again.",
     )
     _refuse_if(
@@ -91,9 +72,9 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     )
     members = tuple(_member(one, recipe) for one in chosen)
     discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
-    decided_at = max(one.decision.decided_at for one in chosen)
+    decided_at = max(one.verdict.decided_at for one in chosen)
     whole = ReleaseContents(
-        version, store.url, members, discarded, facts, recipe.deciding(), decided_at
+        version, store.url, members, discarded, facts, recipe.content_key(), decided_at
     )
     own = {
         "README.md": dataset_card(whole),
@@ -104,7 +85,7 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     sides = {member.nodule_id: member.split for member in members}
     own |= statistics_files(
         [
-            nodule_statistics(one.case, str(one.decision.method), sides[one.case.nodule_id])
+            nodule_statistics(one.case, str(one.verdict.method), sides[one.case.nodule_id])
             for one in chosen
         ]
     )
@@ -114,10 +95,8 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
 
 def _changes(store: Store, version: str, members: tuple[Member, ...]) -> bytes:
     before = find_predecessor(store, version)
-    after = Contents(version, {member.nodule_id: asdict(member) for member in members})
-    return changes_page(
-        version, diff_releases(store, Contents.of(before), after) if before else None
-    )
+    after = Members(version, {member.nodule_id: member for member in members})
+    return changes_page(version, diff_releases(store, before, after) if before else None)
 
 
 def _decided(store: Store, recipe: Recipe) -> list[Decided]:
@@ -128,41 +107,38 @@ def _decided(store: Store, recipe: Recipe) -> list[Decided]:
         [] if finished else ["none"],
         "Run `halosign curate` first.",
     )
-    stand = {
+    consensus = {
         name: find_consensus(read_verdicts(store, name), str(outcome.digest), recipe.review)
         for name, outcome in finished.items()
     }
     undecided = sorted(
-        name for name, one in stand.items() if one.decision is None and not one.is_disputed
+        name for name, one in consensus.items() if one.verdict is None and not one.is_disputed
     )
     _refuse_if(
         "nodules have no verdict",
         undecided,
         "Review them, or choose automatically with `halosign review auto`.",
     )
-    disputed = sorted(name for name, one in stand.items() if one.decision is None)
+    disputed = sorted(name for name, one in consensus.items() if one.verdict is None)
     _refuse_if(
         "reviewers disagree",
         disputed,
         f"Settle the disputes; the consensus rule of the recipe is `{recipe.review.rule}`.",
     )
     return [
-        Decided(outcome, one.decision, read_case(store, name, str(outcome.digest)))
+        Decided(outcome, one.verdict, read_case(store, name, str(outcome.digest)))
         for name, outcome in finished.items()
-        if (one := stand[name]).decision is not None
+        if (one := consensus[name]).verdict is not None
     ]
 
 
-def _check_facts(facts: dict[str, dict[str, Any]], recipe: Recipe) -> None:
+def _check_facts(cases: list[Case], recipe: Recipe) -> None:
     """Raise InputError for cases of another recipe, and for attributes that are not public."""
-    others = [
-        nodule_id for nodule_id, known in facts.items() if known["recipe"] != recipe.deciding()
-    ]
+    content_key = recipe.content_key()
+    others = [case.nodule_id for case in cases if case.facts.recipe != content_key]
     remedy = "Use the recipe of `halosign curate`, or finish a curation with this one."
     _refuse_if(f"cases were computed with another recipe than {recipe.name}", others, remedy)
-    unpublishable = sorted(
-        {name for known in facts.values() for name in known.keys() - PUBLIC_FACTS}
-    )
+    unpublishable = sorted({name for case in cases for name in case.unknown_facts})
     _refuse_if(
         "cases have attributes that must not be published",
         unpublishable,
@@ -173,7 +149,7 @@ def _check_facts(facts: dict[str, dict[str, Any]], recipe: Recipe) -> None:
 def _unfit(chosen: list[Decided]) -> Iterator[str]:
     """Yield the chosen mattes that are missing, not finite, out of range or constant."""
     for one in chosen:
-        method = str(one.decision.method)
+        method = str(one.verdict.method)
         name = f"{one.outcome.nodule_id} ({method})"
         if method not in one.case.methods:
             yield f"{name}: no such matte"
@@ -193,11 +169,11 @@ def _member(one: Decided, recipe: Recipe) -> Member:
         nodule_id=one.outcome.nodule_id,
         patient_id=one.outcome.patient_id,
         digest=one.case.digest,
-        method=str(one.decision.method),
-        reviewer=one.decision.reviewer,
-        automatic=one.decision.automatic,
-        split=split_of(one.outcome.patient_id, recipe.release),
-        stand_in=one.outcome.stand_in,
+        method=str(one.verdict.method),
+        reviewer=one.verdict.reviewer,
+        automatic=one.verdict.automatic,
+        split=assign_split(one.outcome.patient_id, recipe.release),
+        synthetic=one.outcome.synthetic,
     )
 
 

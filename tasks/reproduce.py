@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from storage.cases.case import ALGORITHM_VERSION, case_files, read_case
-from storage.cases.outcomes import read_outcome
+from storage.cases.case import ALGORITHM_VERSION, read_case, read_case_files
+from storage.cases.outcomes import find_outcome
 from storage.errors import StoreError
 from storage.layout import case_prefix
 from storage.releases.diff import case_changes
+from storage.releases.release import Release
 from storage.store import Store
 
 
@@ -21,12 +21,12 @@ class Reproduction:
     """How it differs from what was released; empty where every byte is equal."""
 
 
-def find_unreproducible(store: Store, manifest: Mapping[str, Any]) -> dict[str, str]:
+def find_unreproducible(release: Release) -> dict[str, str]:
     """Return the nodules that another version of the algorithm computed, with the reason, by id."""
     unreproducible = {}
-    for nodule_id, member in manifest["nodules"].items():
+    for nodule_id, member in release.members.items():
         try:
-            algorithm = read_case(store, nodule_id, member["digest"]).facts["algorithm"]
+            algorithm = read_case(release.store, nodule_id, member.digest).facts.algorithm
         except StoreError:
             continue  # A lost case is compared by the checksums in the manifest.
         if algorithm != ALGORITHM_VERSION:
@@ -36,32 +36,28 @@ def find_unreproducible(store: Store, manifest: Mapping[str, Any]) -> dict[str, 
     return unreproducible
 
 
-def compare_with_release(
-    store: Store, manifest: Mapping[str, Any], recomputed: Store
-) -> Iterator[Reproduction]:
+def compare_with_release(release: Release, recomputed: Store) -> Iterator[Reproduction]:
     """Compare every nodule of a release with the one recomputed into another store.
 
     Args:
-        store: The store of the release.
-        manifest: The manifest of the release.
+        release: The release.
         recomputed: The other store.
 
     Yields:
         One result per nodule, sorted by id.
     """
-    unreproducible = find_unreproducible(store, manifest)
-    for nodule_id in sorted(manifest["nodules"]):
+    unreproducible = find_unreproducible(release)
+    for nodule_id in sorted(release.members):
         difference = unreproducible.get(nodule_id)
         if difference is None:
-            difference = _difference(store, manifest, recomputed, nodule_id)
+            difference = _difference(release, recomputed, nodule_id)
         yield Reproduction(nodule_id, difference)
 
 
-def _difference(
-    store: Store, manifest: Mapping[str, Any], recomputed: Store, nodule_id: str
-) -> str:
-    digest = manifest["nodules"][nodule_id]["digest"]
-    outcome = read_outcome(recomputed, nodule_id)
+def _difference(release: Release, recomputed: Store, nodule_id: str) -> str:
+    store = release.store
+    digest = release.members[nodule_id].digest
+    outcome = find_outcome(recomputed, nodule_id)
     if outcome is None:
         return "not in the source"
     if outcome.state != "done":
@@ -72,30 +68,29 @@ def _difference(
         )
     prefix = f"{case_prefix(nodule_id, digest)}/"
     before = {
-        key: facts["sha256"]
-        for key, facts in manifest["case_files"].items()
+        key: entry.sha256
+        for key, entry in release.manifest.case_files.items()
         if key.startswith(prefix)
     }
-    after = {
-        key: facts["sha256"] for key, facts in case_files(recomputed, nodule_id, digest).items()
-    }
+    files = read_case_files(recomputed, nodule_id, digest)
+    after = {key: entry.sha256 for key, entry in files.items()}
     different = sorted(
         key for key in before.keys() | after.keys() if before.get(key) != after.get(key)
     )
     if not different:
         return ""
-    files = different[0]
+    names = different[0]
     if len(different) > 1:
-        files += f" and {len(different) - 1} more"
+        names += f" and {len(different) - 1} more"
     libraries = _changed_libraries(store, nodule_id, digest, outcome.versions)
-    return f"same digest, different bytes in {files}{libraries}"
+    return f"same digest, different bytes in {names}{libraries}"
 
 
 def _changed_libraries(
     store: Store, nodule_id: str, digest: str, current: Mapping[str, str]
 ) -> str:
     """Return the libraries whose version changed since the case was computed, in parentheses."""
-    computed = read_outcome(store, nodule_id)
+    computed = find_outcome(store, nodule_id)
     if computed is None or computed.digest != digest:
         return ""
     changed = [

@@ -7,18 +7,19 @@ from scipy import ndimage
 
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from storage.cases.case import NewCase, write_case
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
+from storage.records import CandidateScores, Outcome, TrimapFacts
 from storage.store import Store, open_store
+from tests.cases import METHODS, case_facts, lidc_facts, report
 from tests.phantoms import ball_patch
 
-METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 TIED = ("cf", "lb")
 
 
 def add_nodule(
     store: Store, nodule_id: str, *, digest: str = "", seed: int = 1, missing=(), size=(10, 24, 24)
 ) -> str:
-    """Store a finished nodule, whose latest case it becomes; return the digest."""
+    """Store a finished nodule and its outcome; returns the digest of its case."""
     digest = digest or f"{seed:02d}" * 32
     patient = nodule_id.partition("-a")[0]
     patch = ball_patch(shape=size, seed=seed)
@@ -29,30 +30,35 @@ def add_nodule(
         m: np.where(union, ndimage.gaussian_filter(truth, 0.1 * n), 0)
         for n, m in enumerate(METHODS)
     }
-    facts = {
-        "patient": patient,
-        "stand_in": True,
-        "source": {"annotations": [{"annotation_id": n, "texture": 5} for n in range(4)]},
-        "trimap": {"unknown_voxels": int((trimap == UNKNOWN).sum())},
-        "reports": {m: {"converged": m not in missing, "status": "ok"} for m in METHODS},
-        "figures": {
-            "ranking": [m for m in ("lb", *METHODS) if m not in missing][:8],
-            "methods": {
+    facts = case_facts(
+        nodule_id,
+        digest,
+        patch.grid,
+        patient=patient,
+        synthetic=True,
+        source=lidc_facts([{"annotation_id": n, "texture": 5} for n in range(4)]),
+        trimap=TrimapFacts(0.0, int(core.sum()), int((trimap == UNKNOWN).sum())),
+        reports={m: report(m not in missing) for m in METHODS},
+        scores=CandidateScores(
+            methods={
                 m: {"cross_entropy": 0.1 + 0.01 * n, "mass_outside": 0.2}
                 for n, m in enumerate(METHODS)
             },
-            "differences": {"cf|lb": 0.001 * seed, "cf|knn": 0.03},
-            "tied": [list(TIED)],
-        },
-    }  # fmt: skip
+            differences={"cf|lb": 0.001 * seed, "cf|knn": 0.03},
+            tied=(TIED,),
+            ranking=tuple(m for m in ("lb", *METHODS) if m not in missing)[:8],
+        ),
+    )
     alphas = {m: None if m in missing else alpha for m, alpha in mattes.items()}
-    write_case(store, NewCase(nodule_id, digest, patch, trimap, alphas, facts))
-    write_outcome(store, Outcome(nodule_id, patient, "done", "write", digest=digest, stand_in=True))
+    write_case(store, NewCase(facts, patch, trimap, alphas))
+    write_outcome(
+        store, Outcome(nodule_id, patient, "done", "write", digest=digest, synthetic=True)
+    )
     return digest
 
 
 def reviewable_store(folder: Path | str, nodules: int = 5) -> Store:
-    """Make a store of so many nodules, P-1-a1 and so on, each of a patient of its own."""
+    """Create a store with some nodules, P-1-a1 and so on, each of another patient."""
     store = open_store(str(folder), create=True)
     for number in range(1, nodules + 1):
         add_nodule(store, f"P-{number}-a{number}", seed=number)

@@ -4,9 +4,9 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from flows.cli.printing import show_result
 from flows.curate import curate
@@ -18,8 +18,9 @@ from qc.report.build import write_report
 from qc.report.page import ReleaseFacts, RunSummary, TrainingFacts
 from qc.report.training import training_facts
 from storage.recipe import load_recipe
-from storage.releases.release import is_published, read_release, verify_release
-from storage.results.checkpoints import checkpoint_prefix, last_look, read_checkpoint
+from storage.records import Member
+from storage.releases.release import Release, is_published, verify_release
+from storage.results.checkpoints import checkpoint_prefix, read_checkpoint, read_last_preview
 from storage.results.scores import METHOD_SCORES, read_lines
 from storage.sources.registry import SourceSpec
 from storage.sources.synthetic import DEMO_PATIENTS, write_synthetic
@@ -75,7 +76,7 @@ def run_demo(out: Path, workers: int) -> int:
         store_url,
         job.recipe.name,
     )
-    members = read_release(store, VERSION)["nodules"]
+    members = Release.open(store, VERSION).members
     training = _training(store, network)
     _write_report(store, out / "report.html", run, members, training, verified=not complaints)
     _print_next_steps(out, min(members), complaints)
@@ -84,7 +85,7 @@ def run_demo(out: Path, workers: int) -> int:
 
 def _training(store: Store, digest: str) -> TrainingFacts:
     checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
-    curves, samples = last_look(store, checkpoint)
+    curves, samples = read_last_preview(store, checkpoint)
     lines = read_lines(store, VERSION, "test", digest, METHOD_SCORES)
     return training_facts(
         checkpoint, lines, curves=curves, samples=samples, truth="known", region="near"
@@ -95,16 +96,14 @@ def _write_report(
     store: Store,
     path: Path,
     run: RunSummary,
-    members: dict[str, dict[str, Any]],
+    members: Mapping[str, Member],
     training: TrainingFacts,
     *,
     verified: bool,
 ) -> None:
-    picks = {nodule_id: member["method"] for nodule_id, member in members.items()}
-    nodules = Counter(member["split"] for member in members.values())
-    patients = Counter(
-        split for _, split in {(m["patient_id"], m["split"]) for m in members.values()}
-    )
+    picks = {nodule_id: member.method for nodule_id, member in members.items()}
+    nodules = Counter(member.split for member in members.values())
+    patients = Counter(split for _, split in {(m.patient_id, m.split) for m in members.values()})
     release = ReleaseFacts(VERSION, nodules, patients, verified)
     write_report(
         store, path, title="Halosign demo", run=run, picks=picks, release=release, training=training

@@ -104,12 +104,12 @@ def plan(
     """Show what `curate` would compute and why, with estimates of time, size and memory."""
     from flows.cli.printing import show_plan
     from storage.store import open_store, store_exists
+    from tasks.curation.inventory import take_inventory
     from tasks.curation.plan import make_plan
-    from tasks.curation.survey import survey_source
 
     job = _curation_job(store, dicom, files, recipe)
     opened = open_store(store) if store_exists(store) else None
-    show_plan(make_plan(opened, job, survey_source(job, _names(patients))))
+    show_plan(make_plan(opened, job, take_inventory(job, _names(patients))))
 
 
 @app.command(epilog="Example: halosign curate --dicom ./dicom --store ./store --workers 2")
@@ -173,11 +173,13 @@ def status(
     """Show the number of nodules by state, why nodules are not done, and how the last run went."""
     from flows.cli.printing import show_status, status_facts
     from storage.cases.outcomes import read_outcomes
-    from storage.cases.runs import last_run
+    from storage.cases.runs import find_last_run
     from storage.store import open_store
 
     opened = open_store(store)
-    facts = status_facts([outcome.brief for outcome in read_outcomes(opened)], last_run(opened))
+    facts = status_facts(
+        [outcome.brief for outcome in read_outcomes(opened)], find_last_run(opened)
+    )
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
@@ -231,11 +233,11 @@ def store_check(store: StoreOption) -> None:
     from rich.progress import track
 
     from flows.engine.console import console
-    from storage.maintenance.verify import nodules_to_verify, verify_nodules
+    from storage.maintenance.verify import list_nodules, verify_nodules
     from storage.store import open_store
 
     opened = open_store(store)
-    nodules = nodules_to_verify(opened)
+    nodules = list_nodules(opened)
     verified = track(
         verify_nodules(opened, nodules), "verifying", len(nodules), console=Console(stderr=True)
     )
@@ -264,9 +266,9 @@ def release_publish(
 
     open_store(store)
     with prefect_server():
-        manifest = publish(store, version, load_recipe(recipe), publisher)
-    nodules = len(manifest["nodules"])
-    files = len(manifest["case_files"])
+        manifest = publish(store, version, load_recipe(recipe), publisher).manifest
+    nodules = len(manifest.members)
+    files = len(manifest.case_files)
     typer.echo(f"published {version}: {nodules} nodules, {files} files")
 
 
@@ -285,11 +287,11 @@ def release_show(
 ) -> None:
     """Show the nodules of a release with their chosen mattes and splits."""
     from flows.cli.printing import show_release, warn_if_withdrawn
-    from storage.releases.release import read_release
+    from storage.releases.release import Release
     from storage.store import open_store
 
     opened = open_store(store)
-    show_release(read_release(opened, version))
+    show_release(Release.open(opened, version).manifest)
     warn_if_withdrawn(opened, version)
 
 
@@ -299,7 +301,7 @@ def release_verify(
 ) -> None:
     """Verify every file of a release against its SHA-256."""
     from flows.cli.printing import warn_if_withdrawn
-    from storage.releases.release import read_release, verify_release
+    from storage.releases.release import Release, verify_release
     from storage.store import open_store
 
     opened = open_store(store)
@@ -309,7 +311,7 @@ def release_verify(
         typer.echo(complaint)
     if complaints:
         raise typer.Exit(1)
-    files = len(read_release(opened, version)["case_files"])
+    files = len(Release.open(opened, version).manifest.case_files)
     typer.echo(f"{version}: {files} case files and the release's own files verified")
 
 
@@ -337,12 +339,12 @@ def release_diff(
     store: StoreOption,
 ) -> None:
     """List the nodules that were added, removed or changed between two releases, and why."""
-    from storage.releases.diff import Contents, describe, diff_releases
-    from storage.releases.release import read_release
+    from storage.releases.diff import describe, diff_releases
+    from storage.releases.release import Release
     from storage.store import open_store
 
     opened = open_store(store)
-    old, new = (Contents.of(read_release(opened, version)) for version in (before, after))
+    old, new = (Release.open(opened, version).manifest for version in (before, after))
     for line in describe(diff_releases(opened, old, new)):
         typer.echo(line)
 

@@ -113,6 +113,7 @@ def evaluate(
     from flows.engine.prefect_server import prefect_server
     from flows.evaluate import EvaluationJob, check_parts, evaluate
     from storage.recipe import load_recipe
+    from storage.releases.release import open_release
     from storage.store import copy_folder, open_store
     from tasks.experiments.summary import check_experiments
 
@@ -122,7 +123,7 @@ def evaluate(
     )
     # Invalid requests are rejected before a server is started.
     check_parts(selected)
-    check_experiments(store, release, job.recipe, device)
+    check_experiments(open_release(store, release), job.recipe, device)
     with prefect_server():
         folder = evaluate(job)
     show_experiments(open_store(store), release, job.recipe.name)
@@ -136,9 +137,10 @@ def _score(store: str, release: str, checkpoint: str | None, split: str, device:
     from flows.engine.prefect_server import prefect_server
     from flows.score import measure
     from storage.releases.reader import ReleaseReader
+    from storage.releases.release import open_release
     from storage.store import open_store
 
-    ReleaseReader(store, release).nodules(split)
+    ReleaseReader(open_release(store, release)).nodules(split)
     with prefect_server():
         lines = measure(store, release, checkpoint, split, device)
     show_scores(open_store(store), release, split, lines)

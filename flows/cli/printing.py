@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -11,18 +10,18 @@ from flows.engine.console import console
 from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
 from qc.studies.agreement import Estimate
-from storage.cases.outcomes import Outcome, read_outcome
-from storage.cases.runs import Run
+from storage.cases.outcomes import find_outcome
 from storage.maintenance.gc import Garbage
-from storage.releases.release import list_releases, read_release, withdrawal
+from storage.records import Line, Manifest, Outcome, Run, to_json
+from storage.releases.release import Release, find_withdrawal, read_manifests
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
-from storage.results.scores import Line, scores_place
+from storage.results.scores import scores_url
 from storage.sources.base import Exclusion
 from storage.store import Store
 from tasks.curation.context import CurationJob
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import Plan, plan_nodule
-from tasks.curation.survey import survey_source
 from tasks.reproduce import Reproduction
 
 if TYPE_CHECKING:
@@ -99,14 +98,14 @@ def status_facts(outcomes: list[Outcome], run: Run | None = None) -> dict[str, A
     return {
         "states": {state: counts[state] for state in STATES},
         "left_out": len(excluded),
-        "stand_in": any(outcome.stand_in for outcome in outcomes),
+        "stand_in": any(outcome.synthetic for outcome in outcomes),
         "stored_bytes": sum(outcome.stored_bytes for outcome in included),
         "unfit": [
             {"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason}
             for o in unfit
         ],
         "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in excluded],
-        "last_run": {**asdict(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
+        "last_run": {**to_json(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
     }
 
 
@@ -153,7 +152,7 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
     Raises:
         InputError: The source has no such nodule.
     """
-    previous = read_outcome(store, nodule_id)
+    previous = find_outcome(store, nodule_id)
     if previous is None:
         console.print(f"{nodule_id}: not in this store", markup=False)
     else:
@@ -165,7 +164,7 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
     if job is None:
         console.print("with --dicom or --files, this also says whether a run would compute it")
         return
-    inventory = survey_source(job, None)
+    inventory = take_inventory(job, None)
     for exclusion in inventory.exclusions:
         if exclusion.nodule_id == nodule_id:
             console.print(f"would be excluded: {exclusion.reason}", markup=False)
@@ -196,21 +195,21 @@ def show_garbage(garbage: Garbage, deleted: bool) -> None:
 
 def show_releases(store: Store) -> None:
     """Print the published versions, and which of them were withdrawn."""
-    for manifest in list_releases(store):
-        note = " (synthetic data)" if manifest["stand_in"] else ""
-        nodules = len(manifest["nodules"])
-        line = f"{manifest['version']}  {manifest['published_at']}  {nodules} nodules{note}"
-        tombstone = withdrawal(store, manifest["version"])
-        if tombstone:
-            line += f"  withdrawn: {tombstone.reason}"
+    for manifest in read_manifests(store):
+        note = " (synthetic data)" if manifest.synthetic else ""
+        nodules = len(manifest.members)
+        line = f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}"
+        withdrawal = find_withdrawal(store, manifest.version)
+        if withdrawal:
+            line += f"  withdrawn: {withdrawal.reason}"
         console.print(line, markup=False)
 
 
 def warn_if_withdrawn(store: Store, version: str) -> None:
-    """Print the tombstone of a release that was withdrawn."""
-    tombstone = withdrawal(store, version)
-    if tombstone:
-        console.print(str(tombstone), style="yellow", markup=False)
+    """Print when and why a release was withdrawn, if it was."""
+    withdrawal = find_withdrawal(store, version)
+    if withdrawal:
+        console.print(str(withdrawal), style="yellow", markup=False)
 
 
 def show_reproduction(version: str, reproductions: Sequence[Reproduction]) -> None:
@@ -222,22 +221,17 @@ def show_reproduction(version: str, reproductions: Sequence[Reproduction]) -> No
         console.print(f"{one.nodule_id}  {one.difference}", markup=False)
 
 
-def show_release(manifest: dict[str, Any]) -> None:
+def show_release(manifest: Manifest) -> None:
     """Print a release's nodules."""
-    note = "; synthetic data" if manifest["stand_in"] else ""
+    note = "; synthetic data" if manifest.synthetic else ""
     table = Table(
-        title=f"{manifest['version']}, published {manifest['published_at']} "
-        f"by {manifest['publisher']}{note}"
+        title=f"{manifest.version}, published {manifest.published_at} by {manifest.publisher}{note}"
     )
     for column in ("nodule", "split", "matte", "reviewer", "digest"):
         table.add_column(column)
-    for member in manifest["nodules"].values():
+    for member in manifest.members.values():
         table.add_row(
-            member["nodule_id"],
-            member["split"],
-            member["method"],
-            member["reviewer"],
-            member["digest"][:12],
+            member.nodule_id, member.split, member.method, member.reviewer, member.digest[:12]
         )
     console.print(table)
 
@@ -246,9 +240,9 @@ def show_agreement(page: "AgreementPage") -> None:
     """Print the nodules on which reviewers disagree, and how far reviewers agree overall."""
     console.print(f"{len(page.disputes)} nodules in dispute; consensus rule: {page.rule}")
     for row in page.disputes:
-        votes = sorted(row.consensus.votes, key=lambda vote: vote.reviewer)
-        words = ", ".join(f"{vote.reviewer}: {vote.answer}" for vote in votes)
-        counts = row.consensus.decision.answer if row.consensus.decision else "not settled"
+        votes = sorted(row.consensus.verdicts, key=lambda vote: vote.reviewer)
+        words = ", ".join(f"{vote.reviewer}: {vote.choice}" for vote in votes)
+        counts = row.consensus.verdict.choice if row.consensus.verdict else "not settled"
         console.print(f"  {row.entry.nodule_id}  {words}; counts: {counts}", markup=False)
     for first, second, kappa in page.pairs:
         console.print(f"Cohen's kappa, {first} and {second}: {_estimate(kappa)}", markup=False)
@@ -282,7 +276,7 @@ def show_scores(store: Store, version: str, split: str, lines: list[Line]) -> No
                 values = [f"{line.means[name] * scale:.2f}" for name, scale in TABLE_SCALES.items()]
                 table.add_row(line.matte, str(line.nodules), *values)
         console.print(table)
-    console.print(f"scores per nodule: {scores_place(store, version)}/{split}", markup=False)
+    console.print(f"scores per nodule: {scores_url(store, version)}/{split}", markup=False)
 
 
 def show_experiments(store: Store, version: str, recipe: str, region: str = "whole") -> None:
@@ -347,7 +341,7 @@ def _with_deviation(row: Averages, name: str) -> str:
 
 
 def _synthetic_note(store: Store, version: str) -> str:
-    return "synthetic data, " if read_release(store, version)["stand_in"] else ""
+    return "synthetic data, " if Release.open(store, version).manifest.synthetic else ""
 
 
 def _excluded(exclusions: Sequence[Exclusion]) -> str:

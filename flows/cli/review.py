@@ -95,12 +95,12 @@ def export(
 ) -> None:
     """Export all verdicts to a file, including those that were undone."""
     from storage.reviews.studies import read_study
-    from storage.reviews.verdict_files import all_verdicts, write_verdicts
+    from storage.reviews.verdict_files import export_verdicts, read_all_verdicts
     from storage.store import open_store
 
     opened = open_store(store)
-    decisions = all_verdicts(opened, read_study(opened, study_name).name if study_name else "")
-    write_verdicts(to, decisions)
+    decisions = read_all_verdicts(opened, read_study(opened, study_name).name if study_name else "")
+    export_verdicts(to, decisions)
     typer.echo(f"{to}: {len(decisions)} verdicts")
 
 

@@ -24,8 +24,9 @@ from prefect.tasks import Task, exponential_backoff
 from flows.engine.cluster import Cluster, dask_client
 from flows.engine.logs import log_on_workers, logger
 from flows.engine.progress import ProgressTracker, RunAborted
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
 from storage.errors import StoreError
+from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -228,7 +229,7 @@ class BatchExecutor:
             "failed",
             WORKER_STAGE,
             reason,
-            passing=not self.one_at_a_time,
+            transient=not self.one_at_a_time,
         )
         try:
             write_outcome(open_store(self.job.store_url), outcome)
@@ -294,4 +295,4 @@ def _is_transient(_: Task[..., object], __: TaskRun, state: State[object]) -> bo
 
 def _is_pending(outcome: Outcome | None) -> bool:
     """Return whether a batch has to run a nodule; one whose worker died is run alone later."""
-    return outcome is None or (outcome.passing and outcome.stage != WORKER_STAGE)
+    return outcome is None or (outcome.transient and outcome.stage != WORKER_STAGE)

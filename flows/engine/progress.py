@@ -18,7 +18,7 @@ from rich.progress import (
 
 from flows.engine.logs import is_json_logging, logger
 from flows.engine.result import STATE_LABELS
-from storage.cases.outcomes import Outcome
+from storage.records import Outcome
 
 MIN_NODULES_FOR_BUDGET = 10
 """The failure budget is checked once this many nodules have an outcome; a share of fewer means
@@ -123,7 +123,7 @@ class ProgressTracker:
         if outcome is not None:
             self.states[outcome.state] += step
             # A transient failure is retried, and counts only where the retries fail too.
-            self._unfit += step * (outcome.state != "done" and not outcome.passing)
+            self._unfit += step * (outcome.state != "done" and not outcome.transient)
 
     def _update_bar(self, text: str) -> None:
         self._bar.update(self._bar.task_ids[0], completed=len(self.outcomes), description=text)

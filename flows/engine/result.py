@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from storage.cases.outcomes import Outcome
+from storage.records import Outcome
 from tasks.curation.plan import Plan
 
 STATE_LABELS = {

@@ -8,8 +8,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.engine.logs import logger
 from flows.engine.result import STATE_LABELS, CurationResult
-from storage.cases.runs import Ending, Run, write_run
+from storage.cases.runs import write_run
 from storage.errors import StoreError
+from storage.records import Ending, Run
 from storage.store import open_store
 from tasks.curation.context import CurationJob
 from tasks.curation.plan import Plan
@@ -24,7 +25,7 @@ def begin_run(job: CurationJob, plan: Plan) -> Run:
     to_compute = len(plan.to_compute)
     unchanged = len(plan.unchanged)
     run = Run(
-        job.source.location, job.recipe.name, to_compute, unchanged, left_out=len(plan.exclusions)
+        job.source.location, job.recipe.name, to_compute, unchanged, excluded=len(plan.exclusions)
     )
     logger.info(
         "run begins", extra={"store": job.store_url, "to_compute": to_compute, "kept": unchanged}

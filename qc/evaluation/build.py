@@ -15,8 +15,9 @@ from qc.evaluation.tables import PAPER_COMPARISON, table_1, table_2, table_3
 from qc.evaluation.tradeoff import HEADINGS, draw_tradeoff
 from qc.figures.drawing import png
 from qc.figures.templating import render_template, replace_file
-from storage.results.experiments import Averages, Cost
-from storage.results.tabular import to_csv
+from storage.records import Cost
+from storage.results.csv_rows import to_csv
+from storage.results.experiments import Averages
 
 REPORT = "report.html"
 FILES = {
@@ -126,7 +127,7 @@ def _tradeoff(page: EvaluationPage) -> Picture | None:
     truth, region = PAPER_COMPARISON
     rows = [row for row in page.table_2 if (row.truth, row.region) == (truth, region)]
     note = "reduced setting" if page.reduced else ""
-    figure = draw_tradeoff(rows, page.table_3, stand_in=bool(page.data.stand_in), note=note)
+    figure = draw_tradeoff(rows, page.table_3, synthetic=bool(page.data.synthetic), note=note)
     if figure is None:
         return None
     return Picture(

@@ -26,14 +26,14 @@ _KINDS = {
 
 
 def draw_diagnosis(
-    rows: Sequence[DiagnosisRow], *, stand_in: bool = False, note: str = ""
+    rows: Sequence[DiagnosisRow], *, synthetic: bool = False, note: str = ""
 ) -> bytes:
     """Draw Figure 6.
 
     Args:
         rows: For each backbone and input one row per seed (drawn small) and one of their mean
             (drawn with its interval); the row of volume alone is drawn as a line with a band.
-        stand_in: Whether the CT is synthetic; the title then says so.
+        synthetic: Whether the CT is synthetic; the title then says so.
         note: Added to the title, e.g. ``reduced setting``.
 
     Returns:
@@ -82,10 +82,10 @@ def draw_diagnosis(
         axes.set_xlim(lowest - 0.02, 1.0)
     _explain(figure, rows, volume)
     title = " · ".join(
-        part for part in ("SYNTHETIC CT" if stand_in else "", _size(rows), note) if part
+        part for part in ("SYNTHETIC CT" if synthetic else "", _size(rows), note) if part
     )
     figure.suptitle(
-        title, x=0.01, ha="left", fontsize=9, color="#9a6b00" if stand_in else "#222222"
+        title, x=0.01, ha="left", fontsize=9, color="#9a6b00" if synthetic else "#222222"
     )
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})

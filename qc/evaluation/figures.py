@@ -222,5 +222,5 @@ def _centred_text(panel: Axes, message: str) -> None:
 
 
 def _mark_synthetic(figure: Figure, *subjects: DrawnNodule) -> None:
-    if any(subject.stand_in for subject in subjects):
+    if any(subject.synthetic for subject in subjects):
         add_warning(figure, STAND_IN)

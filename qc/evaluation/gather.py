@@ -1,7 +1,5 @@
 """Read what the store holds of a release's experiments into the page that shows them."""
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,17 +7,16 @@ from qc.evaluation.diagnosis import draw_diagnosis
 from qc.evaluation.page import DataFacts, EvaluationPage, Picture, Setting
 from qc.evaluation.pictures import ReleasePictures, find_study
 from storage.errors import NotFoundError
-from storage.releases.release import read_release
+from storage.records import ExperimentFacts
+from storage.releases.release import Release
 from storage.results.diagnoses import DiagnosisRow
-from storage.results.experiments import experiment_prefix, read_costs, read_table
-from storage.store import Store
+from storage.results.experiments import facts_key, read_costs, read_facts, read_table
 
 FACTS = "facts.json"
 
 
 def gather_page(
-    store: Store,
-    version: str,
+    release: Release,
     recipe: str,
     *,
     diagnosis: Sequence[DiagnosisRow] = (),
@@ -32,8 +29,7 @@ def gather_page(
     """Return the page of the experiments on a release; what is not stored is listed as missing.
 
     Args:
-        store: Holds the release and its experiments.
-        version: The release.
+        release: The release; its store holds the experiments.
         recipe: Name of the recipe of the experiments.
         diagnosis: The rows of Figure 6.
         drawn: Figures 1 and 7 and the videos.
@@ -45,22 +41,22 @@ def gather_page(
     Raises:
         NotFoundError: The facts of the experiments are not stored yet.
     """
-    stored = store.get(f"{experiment_prefix(version, recipe)}/{FACTS}")
-    facts = json.loads(stored)
-    members = read_release(store, version)["nodules"].values()
-    settings = tuple(Setting(*row) for row in facts["differences"])
-    stand_in = int(facts["stand_in"])
-    kind = "synthetic CT" if stand_in else "real CT"
+    store = release.store
+    version = release.version
+    facts = read_facts(store, version, recipe)
+    settings = tuple(Setting(*row) for row in facts.differences)
+    synthetic = facts.synthetic
+    kind = "synthetic CT" if synthetic else "real CT"
     return EvaluationPage(
         title=f"The paper's experiments on release {version} ({kind})",
         data=DataFacts(
             release=version,
-            manifest_sha256=facts["manifest_sha256"],
-            recipe=facts["release_recipe"],
-            nodules=facts["nodules"],
-            patients=facts["patients"],
-            stand_in=stand_in,
-            splits=dict(sorted(Counter(member["split"] for member in members).items())),
+            manifest_sha256=facts.manifest_sha256,
+            recipe=facts.release_recipe,
+            nodules=facts.nodules,
+            patients=facts.patients,
+            synthetic=synthetic,
+            splits=facts.splits,
         ),
         reduced=bool(settings),
         settings=settings,
@@ -69,7 +65,7 @@ def gather_page(
         table_2=_rows(read_table, store, version, recipe, 2),
         table_3=_rows(read_costs, store, version, recipe),
         diagnosis=tuple(diagnosis),
-        diagnosis_figure=_diagnosis_figure(diagnosis, bool(stand_in)),
+        diagnosis_figure=_diagnosis_figure(diagnosis, bool(synthetic)),
         readers=drawn.readers if drawn else (),
         methods=drawn.methods if drawn else None,
         network=network,
@@ -77,7 +73,7 @@ def gather_page(
         study=find_study(store, version),
         missing=missing or {},
         unfinished=unfinished or {},
-        attachments={FACTS: stored, **(attachments or {})},
+        attachments={FACTS: store.get(facts_key(version, recipe)), **(attachments or {})},
     )
 
 
@@ -88,25 +84,22 @@ def _rows(read: Any, *where: Any) -> tuple[Any, ...]:
         return ()
 
 
-def _provenance(facts: Mapping[str, Any], recipe: str) -> tuple[tuple[str, str], ...]:
-    code = {
-        name: "unknown" if value is None else str(value) for name, value in facts["code"].items()
-    }
+def _provenance(facts: ExperimentFacts, recipe: str) -> tuple[tuple[str, str], ...]:
+    code = {name: "unknown" if value is None else value for name, value in facts.code.items()}
     seconds = {
-        f"seconds of the last run, {name}": str(value)
-        for name, value in facts["seconds_of_this_run"].items()
+        f"seconds of the last run, {name}": str(value) for name, value in facts.seconds.items()
     }
-    where = ("computed on", str(facts["device"]))
+    where = ("computed on", facts.device)
     return (("recipe of the experiments", recipe), *code.items(), where, *seconds.items())
 
 
-def _diagnosis_figure(rows: Sequence[DiagnosisRow], stand_in: bool) -> Picture | None:
+def _diagnosis_figure(rows: Sequence[DiagnosisRow], synthetic: bool) -> Picture | None:
     if not rows:
         return None
     inputs = ", ".join(dict.fromkeys(row.input for row in rows))
     return Picture(
         file="pictures/figure-6.png",
-        data=draw_diagnosis(rows, stand_in=stand_in),
+        data=draw_diagnosis(rows, synthetic=synthetic),
         alt=f"Area under the ROC curve with intervals for each input: {inputs}. The values are in"
         " the table below.",
         caption="Large markers: means over seeds with 95 % confidence intervals; dots: single"

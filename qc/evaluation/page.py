@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from storage.records import Cost
 from storage.results.checkpoints import network_label
 from storage.results.diagnoses import DiagnosisRow
-from storage.results.experiments import Averages, Cost
+from storage.results.experiments import Averages
 
 
 class NetworkName(NamedTuple):
@@ -50,7 +51,7 @@ class DataFacts:
     """In the release."""
     patients: int
     """In the release."""
-    stand_in: int
+    synthetic: int
     """Nodules whose CT is synthetic; 0 for real data."""
     splits: Mapping[str, int] = field(default_factory=dict)
     """Nodules by split."""
@@ -119,7 +120,7 @@ class StudySection:
     """How often each option was chosen."""
     figure: Picture
     """The shares with intervals."""
-    stand_in: int
+    synthetic: int
     """Nodules of the study whose CT is synthetic."""
 
 

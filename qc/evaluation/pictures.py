@@ -24,7 +24,7 @@ from qc.report.nodules import subject_of
 from qc.studies.report import draw_shares, read_study_result, shares_csv
 from storage.cases.case import read_case
 from storage.layout import RELEASES
-from storage.releases.release import read_release
+from storage.releases.release import Release
 from storage.reviews.studies import list_studies
 from storage.store import Store
 
@@ -55,20 +55,19 @@ class NodulePrediction:
     overlap: NDArray[Any] | None
 
 
-def choose_nodules(
-    store: Store, version: str, *, split: str | None = None
-) -> tuple[ChosenNodule, ...]:
+def choose_nodules(release: Release, *, split: str | None = None) -> tuple[ChosenNodule, ...]:
     """Return the nodules to show, of one split or of all; deterministic."""
-    members = read_release(store, version)["nodules"]
-    among = [name for name, member in members.items() if split in (None, member["split"])]
-    return choose_from(store.get(f"{RELEASES}/{version}/fingerprint.csv"), among)
+    members = release.members.items()
+    among = [name for name, member in members if split in (None, member.split)]
+    key = f"{RELEASES}/{release.version}/fingerprint.csv"
+    return choose_from(release.store.get(key), among)
 
 
-def draw_release(store: Store, version: str) -> ReleasePictures:
+def draw_release(release: Release) -> ReleasePictures:
     """Draw Figures 1 and 7 and the videos of a release's chosen nodules."""
-    choices = choose_nodules(store, version)
+    choices = choose_nodules(release)
     ids = [choice.nodule_id for choice in choices]
-    subjects = _subjects(store, version, ids)
+    subjects = _subjects(release, ids)
     methods = Picture(
         file="pictures/figure-7.png",
         data=png(draw_methods(subjects, ids)),
@@ -87,13 +86,12 @@ def draw_release(store: Store, version: str) -> ReleasePictures:
 
 
 def draw_predicted(
-    store: Store, version: str, network: str, predicted: Sequence[NodulePrediction]
+    release: Release, network: str, predicted: Sequence[NodulePrediction]
 ) -> Picture | None:
     """Draw Figure 8: a network's outputs for nodules of a release beside the truth.
 
     Args:
-        store: Holds the release.
-        version: Of the release.
+        release: The release.
         network: Label and digest of the network, for the caption.
         predicted: Its outputs.
 
@@ -102,7 +100,7 @@ def draw_predicted(
     """
     if not predicted:
         return None
-    subjects = _subjects(store, version, [one.nodule_id for one in predicted])
+    subjects = _subjects(release, [one.nodule_id for one in predicted])
     outputs = [
         NoduleOutputs(subject, one.nodule_id, one.alpha, one.union, one.overlap)
         for subject, one in zip(subjects, predicted, strict=True)
@@ -140,14 +138,16 @@ def find_study(store: Store, version: str) -> StudySection | None:
         raters=len(result.raters),
         shares_csv=shares_csv(result),
         figure=figure,
-        stand_in=result.stand_ins,
+        synthetic=result.synthetic_count,
     )
 
 
-def _subjects(store: Store, version: str, nodule_ids: Sequence[str]) -> list[DrawnNodule]:
-    members = read_release(store, version)["nodules"]
-    cases = [read_case(store, name, members[name]["digest"]) for name in nodule_ids]
-    return [subject_of(case, members[case.nodule_id]["method"]) for case in cases]
+def _subjects(release: Release, nodule_ids: Sequence[str]) -> list[DrawnNodule]:
+    members = [release.members[name] for name in nodule_ids]
+    return [
+        subject_of(read_case(release.store, member.nodule_id, member.digest), member.method)
+        for member in members
+    ]
 
 
 def _readers(subject: DrawnNodule, choice: ChosenNodule) -> Picture:
@@ -194,4 +194,4 @@ def _video(file: str, frames: Frames, frame_ms: int, *, alt: str, caption: str) 
 
 
 def _ct(subjects: Sequence[DrawnNodule]) -> str:
-    return "Synthetic CT" if any(subject.stand_in for subject in subjects) else "CT"
+    return "Synthetic CT" if any(subject.synthetic for subject in subjects) else "CT"

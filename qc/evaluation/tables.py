@@ -6,7 +6,8 @@ from itertools import groupby
 
 from qc.evaluation.page import NetworkName
 from qc.evaluation.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_UNITS, Printed
-from storage.results.experiments import Averages, Cost
+from storage.records import Cost
+from storage.results.experiments import Averages
 from storage.results.scores import METRIC_NAMES
 
 TRUTHS = {"released": "the released matte", "known": "the known alpha of the synthetic CT"}

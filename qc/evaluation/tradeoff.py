@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 
 from qc.evaluation.page import NetworkName
 from qc.evaluation.paper import TABLE_2, TABLE_3, TABLE_UNITS, Printed
-from storage.results.experiments import Averages, Cost
+from storage.records import Cost
+from storage.results.experiments import Averages
 from storage.results.scores import METRIC_NAMES
 
 HEADINGS = {"sad": "SAD", "mse": "MSE x 10³", "grad": "Grad", "conn": "Conn"}
@@ -20,7 +21,7 @@ DPI = 120
 
 
 def draw_tradeoff(
-    measured: Sequence[Averages], costs: Sequence[Cost], *, stand_in: bool = False, note: str = ""
+    measured: Sequence[Averages], costs: Sequence[Cost], *, synthetic: bool = False, note: str = ""
 ) -> Figure | None:
     """Draw SAD, MSE, Grad and Conn in table units against multiply-adds.
 
@@ -29,7 +30,7 @@ def draw_tradeoff(
     Args:
         measured: Rows of Table 2 against one truth over one region.
         costs: Rows of Table 3.
-        stand_in: Whether the CT is synthetic; the title then says so.
+        synthetic: Whether the CT is synthetic; the title then says so.
         note: Added to the title, e.g. ``reduced setting``.
 
     Returns:
@@ -74,9 +75,9 @@ def draw_tradeoff(
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False
     )
-    words = " · ".join(part for part in ("SYNTHETIC CT" if stand_in else "", note) if part)
+    words = " · ".join(part for part in ("SYNTHETIC CT" if synthetic else "", note) if part)
     figure.suptitle(
-        words, x=0.01, ha="left", fontsize=9, color="#B00020" if stand_in else "#222222"
+        words, x=0.01, ha="left", fontsize=9, color="#B00020" if synthetic else "#222222"
     )
     return figure
 

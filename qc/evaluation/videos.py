@@ -70,7 +70,7 @@ def turn_frames(subject: DrawnNodule) -> Frames:
     spacing_mm = np.asarray(near.grid.spacing_mm)
     cube = ndimage.zoom(matte, spacing_mm / spacing_mm.min(), order=1)
     return [
-        _turn_frame(cube, angle, near.stand_in)
+        _turn_frame(cube, angle, near.synthetic)
         for angle in np.arange(TURN_FRAMES) * 360 / TURN_FRAMES
     ]
 
@@ -167,7 +167,7 @@ def _slice_frame(near: DrawnNodule, z: int) -> NDArray[np.uint8]:
     panels[0].set_title(f"readers, {height_mm:+.1f} mm", color=INK, fontsize=8)
     panels[1].set_title(f"released matte ({here.picked})", color=INK, fontsize=8)
     colour_bar(figure, drawn, TICKS, "alpha")
-    if here.stand_in:
+    if here.synthetic:
         add_warning(figure, STAND_IN)
     return _pixels(figure)
 
@@ -184,7 +184,7 @@ def _at(near: DrawnNodule, z: int) -> DrawnNodule:
     )
 
 
-def _turn_frame(cube: NDArray[np.float32], angle: float, stand_in: bool) -> NDArray[np.uint8]:
+def _turn_frame(cube: NDArray[np.float32], angle: float, synthetic: bool) -> NDArray[np.uint8]:
     """Draw a matte from the front, rotated; at 0 degrees the patient's right is on the left."""
     turned = np.clip(ndimage.rotate(cube, angle, axes=(1, 2), reshape=False, order=1), 0, 1)
     figure, panels = panel_grid(1, 2, foot_inches=0.04, panel_inches=PANEL_INCHES)
@@ -203,7 +203,7 @@ def _turn_frame(cube: NDArray[np.float32], angle: float, stand_in: bool) -> NDAr
         0.02, 0.02, f"{angle:.0f}°", color=INK, fontsize=7, transform=panels[0].transAxes
     )
     colour_bar(figure, drawn[0], TICKS, "alpha")
-    if stand_in:
+    if synthetic:
         add_warning(figure, STAND_IN)
     return _pixels(figure)
 

@@ -80,7 +80,7 @@ class DrawnNodule:
     """The true matte where the CT is synthetic."""
     picked: str | None = None
     """The method whose matte was chosen."""
-    stand_in: bool = False
+    synthetic: bool = False
     """True where the CT is synthetic; the pictures then say so themselves."""
 
 
@@ -103,7 +103,7 @@ def draw_anatomy(subject: DrawnNodule) -> Figure:
     panels[4].set_title("axial trimap", color=INK, fontsize=9)
     colour_bar(figure, drawn, np.linspace(*WINDOW_HU, 4).tolist(), "HU")
     _legend(figure, len(near.readers))
-    if near.stand_in:
+    if near.synthetic:
         add_warning(figure, "SYNTHETIC CT")
     return figure
 
@@ -133,7 +133,7 @@ def draw_mattes(subject: DrawnNodule) -> Figure:
     truth = "CT" if near.known_alpha is None else "known alpha"
     beside[0].set_title(truth, color=INK, fontsize=9, fontstyle="italic")
     colour_bar(figure, drawn, [0, 0.25, 0.5, 0.75, 1], "alpha")
-    if near.stand_in:
+    if near.synthetic:
         add_warning(figure, "SYNTHETIC\nCT")
     return figure
 

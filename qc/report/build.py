@@ -20,9 +20,10 @@ from qc.report.page import (
     StageTime,
     TrainingFacts,
 )
-from storage.cases.case import Case, case_files, read_case
-from storage.cases.outcomes import Outcome, read_outcomes
-from storage.errors import CorruptionError
+from storage.cases.case import Case, read_case, read_case_files
+from storage.cases.outcomes import read_outcomes
+from storage.errors import CorruptionError, NotFoundError
+from storage.records import Outcome
 from storage.store import Store
 
 __all__ = ["ReleaseFacts", "RunSummary", "build_page", "write_report"]
@@ -120,7 +121,7 @@ def _open_cases(
         if outcome.state == "done":
             try:
                 cases.append((outcome, _open_case(store, outcome)))
-            except (CorruptionError, KeyError, FileNotFoundError) as error:
+            except (CorruptionError, NotFoundError) as error:
                 unreadable.append(
                     ("unreadable", f"The case cannot be read: {error}", outcome.nodule_id)
                 )
@@ -142,7 +143,7 @@ def _counts(
     cases: Sequence[tuple[Outcome, Case]],
     unreadable: int,
 ) -> NoduleCounts:
-    stored = (case_files(store, case.nodule_id, case.digest).values() for _, case in cases)
+    stored = (read_case_files(store, case.nodule_id, case.digest).values() for _, case in cases)
     return NoduleCounts(
         done=len(cases),
         computed=sum(outcome.computed for outcome, _ in cases),
@@ -152,8 +153,8 @@ def _counts(
         failed=sum(outcome.state == "failed" for outcome in outcomes),
         left_out=sum(outcome.state == "refused" and outcome.is_selection for outcome in outcomes),
         unreadable=unreadable,
-        stand_in=sum(bool(case.facts.get("stand_in")) for _, case in cases),
-        stored_bytes=sum(int(facts["bytes"]) for files in stored for facts in files),
+        synthetic=sum(case.facts.synthetic for _, case in cases),
+        stored_bytes=sum(entry.size_bytes for entries in stored for entry in entries),
     )
 
 

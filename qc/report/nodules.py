@@ -1,9 +1,8 @@
 """Build a nodule's section of the report from its case."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from qc.figures.drawing import DrawnNodule, draw_anatomy, draw_mattes, png
 from qc.report.errors import BASELINES, NoduleErrors
 from qc.report.page import MethodRow, NoduleSection
 from storage.cases.case import Case
-from storage.cases.outcomes import Outcome
+from storage.records import CaseFacts, LidcFacts, Outcome, Rating
 
 COLUMN_LABELS = {
     "rank": "rank by the candidate metrics, which need no ground truth; 1 is best",
@@ -48,8 +47,6 @@ METRIC_LABELS = {
 """What the candidate metrics mean; others are shown without an explanation."""
 
 UNRATED = "unrated"
-_RATING_KEYS = ("ratings", "annotations")
-"""Keys under which a source may store the readers' ratings."""
 
 
 def nodule_section(
@@ -66,21 +63,21 @@ def nodule_section(
     facts = case.facts
     measured = nodule_errors(case, pick)
     readers = case.array("labels/readers/0").astype(bool)
-    ratings = ratings_of(facts)
+    ratings = facts.ratings
     names = tuple(dict.fromkeys(name for row in ratings for name in row if name != "annotation_id"))
     subject = subject_of(case, pick) if pictures else None
     return NoduleSection(
         id=case.nodule_id,
         anchor=f"nodule-{case.nodule_id}",
-        patient=str(facts.get("patient", outcome.patient_id)),
+        patient=facts.patient,
         kind=None if measured.kind == UNRATED else measured.kind,
         extent_mm=_extent_mm(readers, case.grid.spacing_mm),
-        unknown_voxels=facts.get("trimap", {}).get("unknown_voxels"),
+        unknown_voxels=facts.trimap.unknown_voxels,
         pick=pick,
         pick_error=measured.errors.get(pick) if pick else None,
         regret=measured.regret,
         seconds=sum(outcome.seconds.values()) if outcome.seconds else None,
-        stand_in=bool(facts.get("stand_in")),
+        synthetic=facts.synthetic,
         methods=_methods(case, measured),
         metric_names=_metric_names(facts),
         statuses=_statuses(facts, case.methods),
@@ -89,7 +86,7 @@ def nodule_section(
             for name, label in BASELINES.items()
             if name in measured.errors
         ),
-        tied=tuple(" = ".join(group) for group in facts.get("figures", {}).get("tied", [])),
+        tied=tuple(" = ".join(group) for group in facts.scores.tied),
         rating_names=names,
         ratings=tuple(tuple(row.get(name) for name in names) for row in ratings),
         facts=_particulars(case),
@@ -103,12 +100,13 @@ def nodule_section(
 def nodule_errors(case: Case, pick: str | None) -> NoduleErrors:
     """Return a case's errors against the known alpha."""
     facts = case.facts
-    return NoduleErrors(kind_of(ratings_of(facts)) or UNRATED, dict(facts.get("errors", {})), pick)
+    return NoduleErrors(kind_of(facts.ratings) or UNRATED, dict(facts.errors or {}), pick)
 
 
-def kind_of(ratings: Sequence[Mapping[str, Any]]) -> str | None:
+def kind_of(ratings: Sequence[Rating]) -> str | None:
     """Return the kind of lesion by the readers' mean texture rating; None if it was not rated."""
-    textures = [float(row["texture"]) for row in ratings if row.get("texture") is not None]
+    given = (row.get("texture") for row in ratings)
+    textures = [float(texture) for texture in given if isinstance(texture, int | float)]
     if not textures:
         return None
     # Only the texture decides the kind.
@@ -123,13 +121,6 @@ def glossary(nodules: Iterable[NoduleSection]) -> tuple[tuple[str, str], ...]:
     return (*COLUMN_LABELS.items(), *((name, METRIC_LABELS[name]) for name in metrics))
 
 
-def ratings_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return each reader's ratings of a nodule, where the source stores them."""
-    source = facts.get("source") or {}
-    found: list[Any] = next((source[key] for key in _RATING_KEYS if source.get(key)), [])
-    return [row for row in found if isinstance(row, dict)]
-
-
 def _extent_mm(readers: NDArray[np.bool_], spacing_mm: Vector) -> tuple[float, float, float]:
     """Return the extent of the readers' union along (x, y, z)."""
     marked = np.argwhere(np.any(readers, axis=0))
@@ -139,8 +130,8 @@ def _extent_mm(readers: NDArray[np.bool_], spacing_mm: Vector) -> tuple[float, f
 
 def _methods(case: Case, measured: NoduleErrors) -> tuple[MethodRow, ...]:
     facts = case.facts
-    reports, figures = facts.get("reports", {}), facts.get("figures", {})
-    ranking = list(figures.get("ranking", []))
+    reports = facts.reports
+    ranking = facts.scores.ranking
     smallest = min(
         (measured.errors[name] for name in case.methods if name in measured.errors), default=None
     )
@@ -148,14 +139,13 @@ def _methods(case: Case, measured: NoduleErrors) -> tuple[MethodRow, ...]:
         MethodRow(
             name=name,
             picked=name == measured.pick,
-            stored=bool(reports.get(name, {}).get("converged", True)),
+            stored=reports[name].converged,
             rank=ranking.index(name) + 1 if name in ranking else None,
-            iterations=reports.get(name, {}).get("iterations"),
-            residual=reports.get(name, {}).get("residual"),
-            clipped=reports.get(name, {}).get("clipped"),
+            iterations=reports[name].iterations,
+            residual=reports[name].residual,
+            clipped=reports[name].clipped,
             metrics=tuple(
-                figures.get("methods", {}).get(name, {}).get(metric)
-                for metric in _metric_names(facts)
+                facts.scores.methods.get(name, {}).get(metric) for metric in _metric_names(facts)
             ),
             error=measured.errors.get(name),
             best=name in measured.errors and measured.errors[name] == smallest,
@@ -164,48 +154,37 @@ def _methods(case: Case, measured: NoduleErrors) -> tuple[MethodRow, ...]:
     )
 
 
-def _metric_names(facts: Mapping[str, Any]) -> tuple[str, ...]:
+def _metric_names(facts: CaseFacts) -> tuple[str, ...]:
     """Return the names of the candidate metrics that have no column of their own."""
-    by_method = facts.get("figures", {}).get("methods", {}).values()
-    numbers = (
-        name
-        for metrics in by_method
-        for name, value in metrics.items()
-        if isinstance(value, int | float)
-    )
-    return tuple(dict.fromkeys(name for name in numbers if name not in COLUMN_LABELS))
+    names = (name for metrics in facts.scores.methods.values() for name in metrics)
+    return tuple(dict.fromkeys(name for name in names if name not in COLUMN_LABELS))
 
 
-def _statuses(facts: Mapping[str, Any], methods: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _statuses(facts: CaseFacts, methods: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Group methods by the status of their solve."""
     endings: dict[str, list[str]] = {}
     for name in methods:
-        endings.setdefault(
-            facts.get("reports", {}).get(name, {}).get("status", "No report."), []
-        ).append(name)
+        endings.setdefault(facts.reports[name].status, []).append(name)
     return tuple((", ".join(names), sentence) for sentence, names in endings.items())
 
 
 def _particulars(case: Case) -> tuple[tuple[str, str], ...]:
-    facts, grid = case.facts, case.grid
-    trimap, source = facts.get("trimap", {}), facts.get("source") or {}
-    found: dict[str, Any] = {
+    facts = case.facts
+    grid = case.grid
+    source = facts.source if isinstance(facts.source, LidcFacts) else None
+    thickness = source.slice_thickness_mm if source else None
+    found: dict[str, object] = {
         "patch (left-right x front-back x height)": " x ".join(str(n) for n in grid.shape[::-1])
         + " voxels",
         "voxel spacing": " x ".join(f"{mm:g}" for mm in grid.spacing_mm[::-1]) + " mm",
         "first voxel in patient space (LPS)": ", ".join(f"{mm:.1f}" for mm in grid.origin_lps_mm)
         + " mm",
-        "unknown voxels": trimap.get("unknown_voxels"),
-        "foreground voxels": trimap.get("foreground_voxels"),
-        "largest connected foreground": trimap.get("core_voxels"),
-        "unknown band grown inward by": f"{trimap['inward_mm']:g} mm"
-        if "inward_mm" in trimap
-        else None,
-        "series": source.get("series_instance_uid"),
-        "slice thickness": f"{source['slice_thickness_mm']} mm"
-        if source.get("slice_thickness_mm")
-        else None,
-        "algorithm version": facts.get("algorithm"),
+        "unknown voxels": facts.trimap.unknown_voxels,
+        "largest connected foreground": facts.trimap.core_voxels,
+        "unknown band grown inward by": f"{facts.trimap.inward_mm:g} mm",
+        "series": source.series_instance_uid if source else None,
+        "slice thickness": f"{thickness} mm" if thickness else None,
+        "algorithm version": facts.algorithm,
         "digest": case.digest,
     }
     return tuple((name, str(value)) for name, value in found.items() if value is not None)
@@ -221,12 +200,10 @@ def subject_of(case: Case, pick: str | None) -> DrawnNodule:
         readers=case.array("labels/readers/0").astype(bool),
         trimap=case.array("labels/trimap/0"),
         alphas={name: case.alpha(name) for name in case.methods},
-        why_missing={
-            name: str(report.get("status", "")) for name, report in facts.get("reports", {}).items()
-        },
+        why_missing={name: report.status for name, report in facts.reports.items()},
         known_alpha=case.array("known_alpha") if "known_alpha" in case.group else None,
         picked=pick,
-        stand_in=bool(facts.get("stand_in")),
+        synthetic=facts.synthetic,
     )
 
 
@@ -235,7 +212,7 @@ def _data_uri(figure: Figure) -> str:
 
 
 def _anatomy_alt(case: Case, readers: int) -> str:
-    ct = "Synthetic CT" if case.facts.get("stand_in") else "CT"
+    ct = "Synthetic CT" if case.facts.synthetic else "CT"
     return (
         f"{ct} of nodule {case.nodule_id} in lung window: axial, coronal and sagittal planes"
         f" through its centre with the outlines of {readers} readers, the axial plane without"
@@ -244,11 +221,7 @@ def _anatomy_alt(case: Case, readers: int) -> str:
 
 
 def _mattes_alt(case: Case, pick: str | None) -> str:
-    missing = [
-        name
-        for name, report in case.facts.get("reports", {}).items()
-        if not report.get("converged", True)
-    ]
+    missing = [name for name, report in case.facts.reports.items() if not report.converged]
     known = " beside the known alpha" if "known_alpha" in case.group else ""
     return (
         f"Mattes of nodule {case.nodule_id} in the axial plane, black is 0, yellow is 1:"

@@ -120,7 +120,7 @@ class NoduleCounts:
     """Excluded by the recipe."""
     unreadable: int
     """Done by their outcome, but the case cannot be read."""
-    stand_in: int
+    synthetic: int
     """Of the done, those whose CT is synthetic."""
     stored_bytes: int
     """Size of the finished cases."""
@@ -176,7 +176,7 @@ class NoduleSection:
     """The chosen matte's error minus the smallest of all methods."""
     seconds: float | None
     """Wall time of all stages."""
-    stand_in: bool
+    synthetic: bool
     """True where the CT is synthetic."""
     methods: tuple[MethodRow, ...]
     """One row a method, in stored order."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from qc.figures.drawing import DPI, INK, PAPER, WINDOW_HU, png
 from qc.report.page import TrainingFacts, TrainingScore
+from storage.records import Line
 from storage.results.checkpoints import Checkpoint
-from storage.results.scores import METRIC_NAMES, Line
+from storage.results.scores import METRIC_NAMES
 
 CURVES = {"loss": ("alpha", "gradient", "overlap", "union"), "SAD": ("sad",), "MSE": ("mse",)}
 """Panels of the curves and the columns that each shows."""
@@ -40,13 +41,13 @@ def losses_csv(rows: Sequence[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, stand_in: bool) -> bytes:
+def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, synthetic: bool) -> bytes:
     """Draw a training's losses, and SAD and MSE of a few whole nodules, by epoch.
 
     Args:
         rows: One per epoch, as in `tasks.learning.train.TrainingSnapshot`.
         split: Split of the nodules that were predicted whole.
-        stand_in: Whether the CT is synthetic; the title then says so.
+        synthetic: Whether the CT is synthetic; the title then says so.
 
     Returns:
         A PNG.
@@ -72,7 +73,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, stand_in: bool) -
         panel.grid(alpha=0.3)
         if title == "loss":
             panel.legend(fontsize=8)
-    if stand_in:
+    if synthetic:
         figure.suptitle("SYNTHETIC CT", color="#B00020", fontsize=10)
     return png(figure)
 
@@ -101,7 +102,7 @@ def sample_view(
     return SampleView(nodule_id, image_hu[cut], truth[cut], predicted[cut])
 
 
-def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> bytes:
+def draw_samples(views: Sequence[SampleView], title: str, *, synthetic: bool) -> bytes:
     """Draw each nodule in a row: CT, released matte and predicted matte, axial. Returns a PNG."""
     figure = Figure(
         figsize=(7.4, 2.4 * len(views) + 0.7), dpi=DPI, facecolor=PAPER, layout="constrained"
@@ -120,7 +121,7 @@ def draw_samples(views: Sequence[SampleView], title: str, *, stand_in: bool) -> 
         row[0].set_ylabel(one.nodule_id, color=INK, fontsize=7)
     for panel, (name, *_) in zip(panels[0], columns, strict=True):
         panel.set_title(name, color=INK, fontsize=9)
-    figure.suptitle(title + ("   SYNTHETIC CT" if stand_in else ""), color=INK, fontsize=10)
+    figure.suptitle(title + ("   SYNTHETIC CT" if synthetic else ""), color=INK, fontsize=10)
     return png(figure)
 
 
@@ -156,10 +157,10 @@ def training_facts(
     ]
     return TrainingFacts(
         network=checkpoint.label,
-        nodules=config["nodules"],
-        epochs=len(config["epochs"]),
-        seconds=sum(row["seconds"] for row in config["epochs"]),
-        device=config["device"],
+        nodules=config.nodules,
+        epochs=len(config.epochs),
+        seconds=sum(row["seconds"] for row in config.epochs),
+        device=config.device,
         checkpoint=checkpoint.digest,
         curves_png=curves,
         samples_png=samples,

@@ -15,9 +15,9 @@ from threading import Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from qc.report.nodules import kind_of, ratings_of
+from qc.report.nodules import kind_of
 from storage.cases.case import Case, read_case
-from storage.cases.outcomes import OutcomeBook, read_outcome
+from storage.cases.outcomes import OutcomeCache, find_outcome
 from storage.errors import StoreError
 from storage.store import Store
 
@@ -38,7 +38,7 @@ class CatalogueEntry:
     nodule_id: str
     patient: str
     digest: str
-    stand_in: bool
+    synthetic: bool
     """Whether the CT is synthetic."""
     kind: str | None
     """Solid, part-solid or ground-glass by the readers' ratings."""
@@ -73,7 +73,7 @@ class Catalogue:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._outcomes = OutcomeBook(store)
+        self._outcomes = OutcomeCache(store)
         self._by_key: dict[Key, CatalogueEntry] = {}
         self._finished: list[Key] = []
         self._to_read = deque[Key]()
@@ -107,7 +107,7 @@ class Catalogue:
 
     def current(self, nodule_id: str) -> CatalogueEntry | None:
         """Return a nodule as it is stored now; None if it has no readable case."""
-        outcome = read_outcome(self._store, nodule_id)
+        outcome = find_outcome(self._store, nodule_id)
         if outcome is None or outcome.state != "done" or not outcome.digest:
             return None
         return self.case(nodule_id, outcome.digest)
@@ -118,7 +118,7 @@ class Catalogue:
         if key not in self._by_key:
             try:
                 self._by_key[key] = describe(read_case(self._store, *key))
-            except (StoreError, KeyError, TypeError, ValueError, FileNotFoundError):
+            except StoreError:
                 # Nobody can review a damaged case; `halosign store check` and the report name it.
                 return None
         return self._by_key[key]
@@ -158,33 +158,28 @@ class Catalogue:
 def describe(case: Case) -> CatalogueEntry:
     """Read what the queue shows of a case."""
     facts = case.facts
-    figures = facts.get("figures", {})
-    reports = facts.get("reports", {})
+    scores = facts.scores
     readers = case.array("labels/readers/0")
     union = np.bitwise_or.reduce(readers)
     core = np.bitwise_and.reduce(readers)
     z, y, x = (n * mm for n, mm in zip(_extent(union), case.grid.spacing_mm, strict=True))
     missing = {
-        method: str(report.get("status", ""))
-        for method, report in reports.items()
-        if not report.get("converged", True)
+        method: report.status for method, report in facts.reports.items() if not report.converged
     }
     return CatalogueEntry(
         nodule_id=case.nodule_id,
-        patient=str(facts["patient"]),
+        patient=facts.patient,
         digest=case.digest,
-        stand_in=bool(facts.get("stand_in")),
-        kind=kind_of(ratings_of(facts)),
+        synthetic=facts.synthetic,
+        kind=kind_of(facts.ratings),
         extent_mm=(x, y, z),
         reader_disagreement=1.0 - np.count_nonzero(core) / np.count_nonzero(union),
-        matte_difference=(
-            fmean(figures["differences"].values()) if figures.get("differences") else 0.0
-        ),
-        tied=tuple(tuple(group) for group in figures.get("tied", [])),
+        matte_difference=fmean(scores.differences.values()) if scores.differences else 0.0,
+        tied=scores.tied,
         methods=case.methods,
         missing=missing,
-        metrics=figures.get("methods", {}),
-        ranking=tuple(figures.get("ranking", [])),
+        metrics=scores.methods,
+        ranking=scores.ranking,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qc.review.catalogue import CatalogueEntry
 from qc.review.inputs import UnknownItemError, VerdictIn
 from qc.review.pages import Metric, Option
-from storage.reviews.verdicts import Verdict
+from storage.records import Verdict
 
 SHOWN_METRICS = ("cross_entropy", "compositing_residual", "slice_roughness", "mass_outside")
 """The metrics shown beside each candidate; lower is better in all of them."""
@@ -85,7 +85,7 @@ class OptionOrder:
             rank=None if self.is_blind else rank,
             metrics=() if self.is_blind else self._metrics(name, lowest),
             tied_with=self._tied_with(name),
-            is_mine=mine is not None and mine.answer == name,
+            is_mine=mine is not None and mine.choice == name,
         )
 
     def _metrics(self, name: str, lowest: dict[str, float | None]) -> tuple[Metric, ...]:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from qc.review.catalogue import CatalogueEntry
 from qc.review.queue import Query, Row
 from qc.studies.agreement import Estimate
-from storage.reviews.studies import Study
-from storage.reviews.verdicts import Verdict
+from storage.records import Study, Verdict
 
 DISCARD_REASONS = {
     "no-matte-fits": "no matte fits",

@@ -66,22 +66,22 @@ class Row:
     @property
     def is_settled_by_people(self) -> bool:
         """Whether a person's verdict counts, not an automatic pick."""
-        decision = self.consensus.decision
+        decision = self.consensus.verdict
         return decision is not None and not decision.automatic
 
     @property
     def state(self) -> str:
         """Open, disputed, automatic or decided."""
-        if self.consensus.decision is None:
+        if self.consensus.verdict is None:
             return "disputed" if self.consensus.is_disputed else "open"
-        return "automatic" if self.consensus.decision.automatic else "decided"
+        return "automatic" if self.consensus.verdict.automatic else "decided"
 
 
 def make_row(entry: CatalogueEntry, consensus: Consensus, reviewer: str) -> Row:
     """Build a row from a nodule's verdicts, as its reviewer sees them."""
-    mine = consensus.vote_of(reviewer)
+    mine = consensus.verdict_of(reviewer)
     warnings = tuple(_warnings(entry, consensus))
-    return Row(entry, consensus, mine.answer if mine else None, warnings)
+    return Row(entry, consensus, mine.choice if mine else None, warnings)
 
 
 def select(rows: Sequence[Row], query: Query) -> list[Row]:

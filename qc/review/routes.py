@@ -21,7 +21,7 @@ from qc.review.security import LOCAL_HOSTS, SecurityMiddleware
 from qc.review.service import ReviewService
 from qc.review.study_service import StudyService
 from storage.errors import StoreError
-from storage.reviews.verdicts import Verdict
+from storage.records import Verdict
 
 CSRF_HEADER = "x-halosign-csrf-token"
 CONTENT_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}

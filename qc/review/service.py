@@ -11,9 +11,15 @@ from qc.review.payloads import CasePayloads, pack_overlays
 from qc.review.queue import Query, Row, make_row, neighbours, select
 from qc.studies.agreement import joint_kappa, pairwise_kappas
 from storage.recipe import ReviewSettings
+from storage.records import Verdict
 from storage.reviews.consensus import find_consensus
 from storage.reviews.studies import list_studies
-from storage.reviews.verdicts import Verdict, VerdictLog, effective, read_verdicts, record_verdict
+from storage.reviews.verdicts import (
+    VerdictLog,
+    effective_verdicts,
+    read_verdicts,
+    record_verdict,
+)
 from storage.store import Store
 
 KAPPA_SEED = 20221011
@@ -67,8 +73,8 @@ class ReviewService:
         is_blind = self.is_blind(query)
         verdicts = read_verdicts(self.store, nodule_id)
         consensus = find_consensus(verdicts, entry.digest, self._settings)
-        mine = consensus.vote_of(reviewer)
-        others = tuple(one for one in consensus.votes if one.reviewer != reviewer)
+        mine = consensus.verdict_of(reviewer)
+        others = tuple(one for one in consensus.verdicts if one.reviewer != reviewer)
         # The list may be a few seconds old while a reviewer works through it; this row is not.
         row = make_row(entry, consensus, reviewer)
         rows = [row, *self._other_rows(reviewer, nodule_id)]
@@ -137,8 +143,8 @@ class ReviewService:
         rows = self._rows(reviewer)
         chosen: dict[str, dict[str, str]] = {}
         for row in rows:
-            for verdict in row.consensus.votes:
-                chosen.setdefault(verdict.reviewer, {})[row.entry.nodule_id] = str(verdict.answer)
+            for verdict in row.consensus.verdicts:
+                chosen.setdefault(verdict.reviewer, {})[row.entry.nodule_id] = str(verdict.choice)
         patients = {row.entry.nodule_id: row.entry.patient for row in rows}
         pairs = pairwise_kappas(chosen, patients, seed=KAPPA_SEED)
         return AgreementPage(
@@ -234,7 +240,7 @@ def newest_of(reviewer: str, log: VerdictLog) -> Verdict | None:
     mine = [
         verdict
         for verdicts in log.by_nodule().values()
-        for verdict in effective(verdicts)
+        for verdict in effective_verdicts(verdicts)
         if verdict.reviewer == reviewer
     ]
     return max(mine, key=lambda verdict: verdict.decided_at, default=None)
@@ -243,11 +249,11 @@ def newest_of(reviewer: str, log: VerdictLog) -> Verdict | None:
 def _check_undo(store: Store, undo: Verdict) -> None:
     """Raise ConflictError unless the verdict to undo is the reviewer's own and still stands."""
     stored = read_verdicts(store, undo.nodule_id, undo.study)
-    for verdict in effective(stored):
+    for verdict in effective_verdicts(stored):
         if verdict.id == undo.undoes and verdict.reviewer == undo.reviewer:
             return
     # The page sends a verdict again until it is answered: this very undo may be stored already.
     for verdict in stored:
-        if verdict.id == undo.id and verdict.says_the_same(undo):
+        if verdict.id == undo.id and verdict.equals_apart_from_id(undo):
             return
     raise ConflictError("there is no such verdict of yours to undo")

@@ -11,8 +11,9 @@ from qc.review.pages import NodulePage, Progress, StudyPage
 from qc.review.payloads import CasePayloads, pack_overlays
 from qc.review.queue import Query
 from qc.review.service import newest_of, store_verdict
-from storage.reviews.studies import Study, StudyItem, raters_of, read_study
-from storage.reviews.verdicts import Verdict, VerdictLog, effective
+from storage.records import Study, StudyItem, Verdict
+from storage.reviews.studies import raters_of, read_study
+from storage.reviews.verdicts import VerdictLog, effective_verdicts
 from storage.store import Store
 
 
@@ -151,7 +152,7 @@ def latest_choices(verdicts: dict[str, list[Verdict]]) -> dict[str, dict[str, Ve
     """Return each rater's latest choice by nodule, from a study's verdicts by nodule."""
     chosen: dict[str, dict[str, Verdict]] = {}
     for nodule_id, given in verdicts.items():
-        for verdict in effective(given):
+        for verdict in effective_verdicts(given):
             if verdict.verdict == "choose":
                 chosen.setdefault(verdict.reviewer, {})[nodule_id] = verdict
     return chosen

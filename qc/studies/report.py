@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from qc.studies.agreement import Estimate, joint_kappa, pairwise_kappas, wilson
 from storage.cases.case import read_case
-from storage.reviews.studies import MATTE, Study, raters_of, read_study
-from storage.reviews.verdicts import Verdict, effective, read_verdicts
+from storage.records import Study, Verdict
+from storage.reviews.studies import MATTE, raters_of, read_study
+from storage.reviews.verdicts import effective_verdicts, read_verdicts
 from storage.store import Store
 
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
@@ -64,16 +65,16 @@ class StudyResult:
     """Fleiss' kappa over all options, for three raters and more."""
 
     @property
-    def stand_ins(self) -> int:
+    def synthetic_count(self) -> int:
         """Number of nodules whose CT is synthetic."""
-        return sum(item.stand_in for item in self.study.items)
+        return sum(item.synthetic for item in self.study.items)
 
 
 def read_study_result(store: Store, name: str) -> StudyResult:
     """Read a study's verdicts and summarise them; raise InputError if there is no such study."""
     study = read_study(store, name)
     said = {
-        item.nodule_id: effective(read_verdicts(store, item.nodule_id, name))
+        item.nodule_id: effective_verdicts(read_verdicts(store, item.nodule_id, name))
         for item in study.items
     }
     in_time = sorted((d for given in said.values() for d in given), key=lambda d: d.decided_at)
@@ -81,7 +82,7 @@ def read_study_result(store: Store, name: str) -> StudyResult:
         _rater(rater, said) for rater in raters_of([d.reviewer for d in in_time], study.raters)
     )
     patients = {
-        item.nodule_id: str(read_case(store, item.nodule_id, item.digest).facts["patient"])
+        item.nodule_id: read_case(store, item.nodule_id, item.digest).facts.patient
         for item in study.items
     }
     answers = {rater.name: {n: str(d.method) for n, d in rater.answers.items()} for rater in raters}
@@ -115,9 +116,9 @@ def report_text(result: StudyResult) -> str:
     """Return the report as Markdown."""
     study = result.study
     lines = [f"# Study {study.name}", ""]
-    if result.stand_ins:
+    if result.synthetic_count:
         lines += [
-            f"**Synthetic data.** {result.stand_ins} of {len(study.items)} scans are synthetic.",
+            f"**Synthetic data.** {result.synthetic_count} of {len(study.items)} scans are synthetic.",
             "",
         ]
     lines += [
@@ -198,7 +199,7 @@ def draw_shares(result: StudyResult) -> Figure:
     axes.set(ylabel="chosen as best, % of nodules", ylim=(0, 100))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    if result.stand_ins:
+    if result.synthetic_count:
         axes.set_title("SYNTHETIC CT", loc="left", fontsize=9, color="#9a6b00", fontweight="bold")
     return figure
 

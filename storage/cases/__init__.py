@@ -1,1 +1,1 @@
-"""Curated nodules: cases, their outcomes, the runs that made them."""
+"""Curated nodules: cases, their outcomes, and the runs that made them."""

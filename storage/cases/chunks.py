@@ -1,8 +1,8 @@
-"""One chunk of a stored array, decoded where it is read: no event loop, no threads.
+"""Decode one chunk of a stored array in the calling thread, without zarr's event loop.
 
-zarr reads any array anywhere, and for a single small box most of the time goes into its asynchronous machinery. A case
-has one chunk a volume and two codecs, so reading it is: get the bytes, unpack them, cut the box out. It also works in a
-forked process. Arrays of another make are left to zarr.
+zarr can read any array, but for a single small box most of the time goes into its asynchronous machinery. A case has
+one chunk per volume and two codecs, so reading it is: get the bytes, unpack them, cut out the box. This also works in
+a forked process. Arrays with other chunks or codecs are left to zarr.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from zarr.core.metadata import ArrayV3Metadata
 
 _BLOSC_PACKED_BYTES = slice(12, 16)
-"""Where a Blosc header says how long it all is."""
+"""The bytes of a Blosc header that hold the packed size."""
 
 
 def _unblosc(data: bytes) -> Any:
-    # Blosc believes its header, also where the file was cut short
+    # Blosc trusts its header, even where the file was cut short
     if int.from_bytes(data[_BLOSC_PACKED_BYTES], "little") != len(data) or not data:
-        raise ValueError(f"{len(data)} bytes, not what the header says")
+        raise ValueError(f"{len(data)} bytes, but the header has another size")
     return blosc.decompress(data)
 
 
@@ -32,8 +32,8 @@ _UNPACK: dict[type, Callable[[bytes], Any]] = {
 }
 
 
-def is_plain(array: zarr.Array[Any]) -> bool:
-    """Tell whether an array has one chunk a volume, packed as bytes and by one codec that is known here."""
+def is_single_chunk(array: zarr.Array[Any]) -> bool:
+    """Return whether an array has one chunk per volume, stored as bytes and packed by a codec that is known here."""
     volume = array.shape[-3:]
     return (
         array.chunks in ((*(1,) * (array.ndim - 3), *volume), array.shape)
@@ -47,18 +47,31 @@ def is_plain(array: zarr.Array[Any]) -> bool:
 
 
 def chunk_key(name: str, array: zarr.Array[Any], *lead: int) -> str:
-    """Give the path below a case of a volume of the array `name`; `lead` is its place on the axes before (z, y, x)."""
+    """Return the path of a volume's chunk, below its case.
+
+    Args:
+        name: Of the array.
+        array: Opened.
+        *lead: Index of the volume on the axes before (z, y, x).
+    """
     metadata = array.metadata
     if not isinstance(metadata, ArrayV3Metadata):
         raise TypeError(f"{array.path} is Zarr {metadata.zarr_format}; cases are Zarr 3")
     return f"{name}/{metadata.chunk_key_encoding.encode_chunk_key((*lead, 0, 0, 0))}"
 
 
-def unpacked(array: zarr.Array[Any], data: bytes | None) -> NDArray[Any]:
-    """Decode a volume's chunk (z, y, x); None, a chunk that was not stored, is the fill value throughout.
+def decode_chunk(array: zarr.Array[Any], data: bytes | None) -> NDArray[Any]:
+    """Decode the chunk of a volume.
+
+    Args:
+        array: Opened.
+        data: The chunk's bytes; None where it was not stored because it holds the fill value throughout.
+
+    Returns:
+        (z, y, x).
 
     Raises:
-        ValueError: The bytes are not what was packed.
+        ValueError: The bytes are damaged.
     """
     volume = array.shape[-3:]
     if data is None:

@@ -1,6 +1,6 @@
-"""A nodule as DICOM SEG: the chosen matte as fractional occupancy, in the study that its CT belongs to.
+"""Export a nodule as DICOM SEG: the released matte as fractional occupancy, in the study of its CT.
 
-The matte lies on its own isotropic lattice, in the patient coordinates and the frame of reference of the CT. Only the
+The matte has its own isotropic lattice, in the patient coordinates and the frame of reference of the CT. Only the
 headers of the CT's slices are read, and only what a segmentation must repeat (study, frame of reference, the public
 patient id) is taken from them: every other patient field is left empty.
 """
@@ -19,13 +19,14 @@ from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 
 from matting.errors import InputError
-from storage.exports.released_nodule import STAND_IN_NOTE, ReleasedNodule
+from storage.exports.released_nodule import SYNTHETIC_NOTE, ReleasedNodule
+from storage.records import LidcFacts
 
 STEPS = 255
-"""A stored value of so much means 1; a matte is kept within half a step."""
+"""The stored value that means 1; a matte is exact to half a step."""
 
 UID_ROOT = "halosign/"
-"""Begins what our UIDs are made from, so that the same matte has the same UID."""
+"""Prefix of the names that UIDs are derived from, so that the same matte has the same UID."""
 
 _EMPTY = ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "StudyID",
           "ReferringPhysicianName")  # fmt: skip
@@ -34,47 +35,52 @@ _KEPT = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID
          "PositionReferenceIndicator")  # fmt: skip
 
 
-def dicom_seg_files(exhibit: ReleasedNodule) -> dict[str, bytes]:
-    """Give ``alpha.dcm``; the same bytes whenever nodule, release and headers are the same.
+def dicom_seg_files(nodule: ReleasedNodule) -> dict[str, bytes]:
+    """Return ``alpha.dcm``; the same nodule, release and headers give the same bytes.
 
     Raises:
         InputError: The nodule comes from a table of volumes, its slices are not in the folder, or they have no frame of
             reference.
     """
-    segmentation = _segmentation(exhibit, _source_headers(exhibit))
+    segmentation = _segmentation(nodule, _source_headers(nodule))
     buffer = io.BytesIO()
     segmentation.save_as(buffer, enforce_file_format=True)
     return {"alpha.dcm": buffer.getvalue()}
 
 
-def check_dicom(exhibit: ReleasedNodule) -> None:
-    """Refuse a nodule that no DICOM series belongs to."""
-    if "sop_instance_uids" not in exhibit.case.facts["source"]:
+def check_dicom(nodule: ReleasedNodule) -> None:
+    """Raise InputError for a nodule without a DICOM series."""
+    _lidc_facts(nodule)
+
+
+def _lidc_facts(nodule: ReleasedNodule) -> LidcFacts:
+    source = nodule.case.facts.source
+    if not isinstance(source, LidcFacts):
         raise InputError(
-            "a segmentation needs the CT it belongs to",
-            got=f"{exhibit.case.nodule_id}, which comes from a table of volumes",
-            expected="a nodule of LIDC-IDRI's DICOM",
+            "a DICOM segmentation refers to a DICOM series",
+            got=f"{nodule.case.nodule_id}, which comes from a table of volumes",
+            expected="a nodule of LIDC-IDRI",
             remedy="Export the release as nifti, zarr or npz.",
         )
+    return source
 
 
-def _source_headers(exhibit: ReleasedNodule) -> list[Dataset]:
-    """Find the slices that the case was made from, by their UIDs."""
-    check_dicom(exhibit)
-    facts = exhibit.case.facts
-    uids = facts["source"]["sop_instance_uids"]
-    folder = (exhibit.dicom or Path()) / facts["patient"]
+def _source_headers(nodule: ReleasedNodule) -> list[Dataset]:
+    """Read the headers of the slices that the case was made from."""
+    source = _lidc_facts(nodule)
+    patient = nodule.case.facts.patient
+    folder = (nodule.dicom or Path()) / patient
     found = _headers_by_uid(folder)
     usable = [
-        _public(found[uid], facts["patient"])
-        for uid in uids
+        _public(found[uid], patient)
+        for uid in source.sop_instance_uids
         if "FrameOfReferenceUID" in found.get(uid, ())
     ]
-    if len(usable) < len(uids):
+    if len(usable) < len(source.sop_instance_uids):
         raise InputError(
             "slices of the CT are missing or have no frame of reference",
-            got=f"{len(usable)} of {exhibit.case.nodule_id}'s in {folder}",
-            expected=f"its {len(uids)} slices, series {facts['source']['series_instance_uid']}",
+            got=f"{len(usable)} slices of {nodule.case.nodule_id} in {folder}",
+            expected=f"its {len(source.sop_instance_uids)} slices, series {source.series_instance_uid}",
             remedy="Give --dicom the folder that `halosign curate` read.",
         )
     return usable
@@ -82,7 +88,7 @@ def _source_headers(exhibit: ReleasedNodule) -> list[Dataset]:
 
 @lru_cache(maxsize=1)
 def _headers_by_uid(folder: Path) -> dict[str, Dataset]:
-    """Read a patient's headers once for all of its nodules, which an export takes one after another."""
+    """Read a patient's headers; cached, for an export takes a patient's nodules one after another."""
     return {str(header.SOPInstanceUID): header for header in _headers(folder)}
 
 
@@ -98,7 +104,7 @@ def _headers(folder: Path) -> Iterator[Dataset]:
 
 
 def _public(header: Dataset, patient_id: str) -> Dataset:
-    """Keep what places the slice; of the patient, the public id alone."""
+    """Keep what locates the slice and, of the patient, only the public id."""
     public = Dataset()
     for name in _KEPT:
         if name in header:
@@ -109,60 +115,60 @@ def _public(header: Dataset, patient_id: str) -> Dataset:
     return public
 
 
-def _segmentation(exhibit: ReleasedNodule, sources: list[Dataset]) -> hd.seg.Segmentation:
-    name = f"{UID_ROOT}{exhibit.version}/{exhibit.case.digest}/{exhibit.method}"
-    about = (
-        STAND_IN_NOTE + ", "
-    ) * exhibit.stand_in + f"Halosign {exhibit.version} {exhibit.method}"
+def _segmentation(nodule: ReleasedNodule, sources: list[Dataset]) -> hd.seg.Segmentation:
+    name = f"{UID_ROOT}{nodule.version}/{nodule.case.digest}/{nodule.member.method}"
+    about = f"Halosign {nodule.version} {nodule.member.method}"
+    if nodule.member.synthetic:
+        about = f"{SYNTHETIC_NOTE}, {about}"
     made = hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=_volume(exhibit, sources[0].FrameOfReferenceUID),
+        pixel_array=_volume(nodule, sources[0].FrameOfReferenceUID),
         segmentation_type=hd.seg.SegmentationTypeValues.FRACTIONAL,
         fractional_type=hd.seg.SegmentationFractionalTypeValues.OCCUPANCY,
         max_fractional_value=STEPS,
-        segment_descriptions=[_description(exhibit)],
+        segment_descriptions=[_description(nodule)],
         series_instance_uid=_uid(f"{name}/series"),
         series_number=1,
         sop_instance_uid=_uid(name),
         instance_number=1,
         manufacturer="Halosign",
         manufacturer_model_name="Halosign",
-        software_versions=exhibit.version,
+        software_versions=nodule.version,
         device_serial_number="none",
         content_label="ALPHA_MATTE",
         content_description=about[:64],
         series_description=about[:64],
         omit_empty_frames=False,
     )
-    return _repeatable(made, exhibit)
+    return _repeatable(made, nodule)
 
 
-def _volume(exhibit: ReleasedNodule, frame_of_reference: str) -> hd.Volume:
+def _volume(nodule: ReleasedNodule, frame_of_reference: str) -> hd.Volume:
     """Return the matte with its position; highdicom's affine maps (z, y, x) indices to LPS."""
-    return hd.Volume(exhibit.matte, exhibit.grid.affine, "PATIENT", frame_of_reference)
+    return hd.Volume(nodule.matte, nodule.grid.affine, "PATIENT", frame_of_reference)
 
 
-def _description(exhibit: ReleasedNodule) -> hd.seg.SegmentDescription:
+def _description(nodule: ReleasedNodule) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=1,
-        segment_label=exhibit.case.nodule_id[:64],
+        segment_label=nodule.case.nodule_id[:64],
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=codes.SCT.Nodule,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=f"3D matting, {exhibit.method}",
-            version=exhibit.version,
+            name=f"3D matting, {nodule.member.method}",
+            version=nodule.version,
             family=codes.DCM.NeighborhoodAnalysis,
         ),
-        tracking_uid=_uid(f"{UID_ROOT}{exhibit.case.nodule_id}"),
-        tracking_id=exhibit.case.nodule_id,
+        tracking_uid=_uid(f"{UID_ROOT}{nodule.case.nodule_id}"),
+        tracking_id=nodule.case.nodule_id,
         anatomic_regions=[codes.SCT.Lung],
     )
 
 
-def _repeatable(made: hd.seg.Segmentation, exhibit: ReleasedNodule) -> hd.seg.Segmentation:
-    """Replace the time of writing and what was drawn at random: the same matte gives the same bytes."""
-    published = datetime.fromisoformat(exhibit.published_at)
+def _repeatable(made: hd.seg.Segmentation, nodule: ReleasedNodule) -> hd.seg.Segmentation:
+    """Replace times and random UIDs, so that the same matte gives the same bytes."""
+    published = datetime.fromisoformat(nodule.published_at)
     for name in ("Content", "InstanceCreation", "Series"):
         setattr(made, f"{name}Date", f"{published:%Y%m%d}")
         setattr(made, f"{name}Time", f"{published:%H%M%S}")

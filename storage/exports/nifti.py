@@ -1,4 +1,4 @@
-"""A nodule as NIfTI-1 files: image, chosen matte, trimap and each reader's mask on one lattice."""
+"""Export a nodule as NIfTI-1 files: image, released matte, trimap and each reader's mask on one lattice."""
 
 import gzip
 import json
@@ -12,19 +12,19 @@ from matting.geometry.grid import Grid
 from storage.exports.released_nodule import ReleasedNodule
 
 _NOTE_BYTES = 79
-"""NIfTI-1's `descrip` field holds 80 with its end."""
+"""The `descrip` field of NIfTI-1 has 80 bytes, the last of which is a zero."""
 
 
-def nifti_files(exhibit: ReleasedNodule) -> dict[str, bytes]:
-    """Give the files by name; the same bytes whenever the nodule is the same."""
-    volumes = exhibit.volumes()
+def nifti_files(nodule: ReleasedNodule) -> dict[str, bytes]:
+    """Return the files by name; the same nodule gives the same bytes."""
+    volumes = nodule.volumes()
     volumes["alpha"] = volumes.pop("matte")
-    volumes |= {f"reader-{n}": mask for n, mask in enumerate(exhibit.readers(), start=1)}
-    note = "stand-in data, " * exhibit.stand_in + f"Halosign {exhibit.version}"
+    volumes |= {f"reader-{n}": mask for n, mask in enumerate(nodule.readers(), start=1)}
+    note = "synthetic data, " * nodule.member.synthetic + f"Halosign {nodule.version}"
     files = {
-        f"{name}.nii.gz": _nifti(values, exhibit.grid, note) for name, values in volumes.items()
+        f"{name}.nii.gz": _nifti(values, nodule.grid, note) for name, values in volumes.items()
     }
-    return files | {"about.json": json.dumps(exhibit.summary(), indent=2).encode()}
+    return files | {"about.json": json.dumps(nodule.summary(), indent=2).encode()}
 
 
 def affine_ras(grid: Grid) -> NDArray[np.float64]:

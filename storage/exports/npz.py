@@ -1,4 +1,4 @@
-"""A nodule as one NumPy archive: arrays and geometry, readable without pickle."""
+"""Export a nodule as one NumPy archive: arrays and geometry, readable without pickle."""
 
 import io
 
@@ -7,20 +7,21 @@ import numpy as np
 from storage.exports.released_nodule import ReleasedNodule
 
 
-def npz_files(exhibit: ReleasedNodule) -> dict[str, bytes]:
-    """Give ``nodule.npz``; the same bytes whenever the nodule is the same."""
-    case, grid = exhibit.case, exhibit.grid
-    buffer = io.BytesIO()
-    arrays = exhibit.volumes() | {
-        "readers": exhibit.readers(),
+def npz_files(nodule: ReleasedNodule) -> dict[str, bytes]:
+    """Return ``nodule.npz``; the same nodule gives the same bytes."""
+    case = nodule.case
+    grid = nodule.grid
+    arrays = nodule.volumes() | {
+        "readers": nodule.readers(),
         "alpha": np.stack([case.alpha(method) for method in case.methods]),
         "methods": np.array(case.methods),
-        "method": np.array(exhibit.method),
+        "method": np.array(nodule.member.method),
         "spacing_mm": np.array(grid.spacing_mm),
         "origin_lps_mm": np.array(grid.origin_lps_mm),
         "axes_lps": np.array(grid.axes_lps),
-        "split": np.array(exhibit.split),
-        "note": np.array(exhibit.note),
+        "split": np.array(nodule.member.split),
+        "note": np.array(nodule.note),
     }
+    buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return {"nodule.npz": buffer.getvalue()}

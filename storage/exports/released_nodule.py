@@ -1,6 +1,5 @@
-"""One released nodule as the export formats take it: the case, the chosen matte and what must be said of it."""
+"""One nodule of a release, as the export formats need it: its case, the released matte and a note."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ from numpy.typing import NDArray
 
 from matting.geometry.grid import Grid
 from storage.cases.case import Case, read_case
+from storage.records import JsonObject, Member, to_json
+from storage.releases.release import Release
 from storage.store import Store
 
-STAND_IN_NOTE = "stand-in data: simulated CT, not a patient's"
-"""Stands in every file of a simulated scan that has room for a note."""
+SYNTHETIC_NOTE = "synthetic data: simulated CT, not a patient's"
+"""Written into every file of a simulated scan that has room for a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,78 +23,75 @@ class ReleasedNodule:
 
     store: Store
     case: Case
+    member: Member
     version: str
-    method: str
-    """The matte that is the release's."""
-    split: str
-    stand_in: bool
     published_at: str
-    """When its release was, ISO 8601."""
+    """When the release was published, ISO 8601."""
     dicom: Path | None = None
     """The folder of the scans, for formats that refer to them."""
 
     @property
     def grid(self) -> Grid:
-        """Where it lies in the patient."""
+        """Its lattice in patient space."""
         return self.case.grid
 
     @property
     def note(self) -> str:
-        """What every file says of itself."""
+        """What every file states about its content."""
         made = f"Halosign {self.version} {self.case.nodule_id}"
-        return f"{made}; {STAND_IN_NOTE}" if self.stand_in else made
+        return f"{made}; {SYNTHETIC_NOTE}" if self.member.synthetic else made
 
     @property
     def matte(self) -> NDArray[np.float32]:
-        """The chosen matte (z, y, x) in 0..1."""
-        return self.case.alpha(self.method)
+        """The released matte (z, y, x) in 0..1."""
+        return self.case.alpha(self.member.method)
 
     def volumes(self) -> dict[str, NDArray[Any]]:
-        """Give image, matte, trimap, validity and, where the CT is simulated, the known alpha; all (z, y, x)."""
-        found = {
+        """Read image, matte, trimap, validity and, where the CT is simulated, the known alpha; all (z, y, x)."""
+        volumes = {
             "image": self.case.array("image"),
             "matte": self.matte,
             "trimap": self.case.array("labels/trimap/0"),
             "validity": self.case.array("validity"),
         }
-        return found | (
-            {"known_alpha": self.case.array("known_alpha")}
-            if "known_alpha" in self.case.group
-            else {}
-        )
+        if "known_alpha" in self.case.group:
+            volumes["known_alpha"] = self.case.array("known_alpha")
+        return volumes
 
     def readers(self) -> NDArray[np.uint8]:
-        """Give each reader's mask (r, z, y, x)."""
+        """Read each reader's mask (r, z, y, x)."""
         return self.case.array("labels/readers/0")
 
-    def summary(self) -> dict[str, Any]:
-        """Give what a file of an export should say of the nodule, as JSON."""
-        facts = self.case.facts
+    def summary(self) -> JsonObject:
+        """Return what a file of an export should state about the nodule."""
         return {
             "release": self.version,
             "nodule": self.case.nodule_id,
             "digest": self.case.digest,
-            "method": self.method,
-            "split": self.split,
-            "stand_in": self.stand_in,
+            "method": self.member.method,
+            "split": self.member.split,
+            "stand_in": self.member.synthetic,
             "note": self.note,
-            "geometry": facts["geometry"],
+            "geometry": to_json(self.grid),
         }
 
 
 def open_released_nodule(
-    store: Store, manifest: Mapping[str, Any], nodule_id: str, dicom: Path | None = None
+    release: Release, nodule_id: str, dicom: Path | None = None
 ) -> ReleasedNodule:
-    """Open one nodule of a release."""
-    member = manifest["nodules"][nodule_id]
-    case = read_case(store, nodule_id, member["digest"])
+    """Open one nodule of a release.
+
+    Args:
+        release: In a store.
+        nodule_id: One of its members.
+        dicom: The folder of the scans, for formats that refer to them.
+    """
+    member = release.members[nodule_id]
     return ReleasedNodule(
-        store=store,
-        case=case,
-        version=manifest["version"],
-        method=member["method"],
-        split=member["split"],
-        stand_in=member["stand_in"],
-        published_at=manifest["published_at"],
+        store=release.store,
+        case=read_case(release.store, nodule_id, member.digest),
+        member=member,
+        version=release.version,
+        published_at=release.manifest.published_at,
         dicom=dicom,
     )

@@ -1,1 +1,1 @@
-"""Published versions: manifest, card, splits, statistics, and reading them back."""
+"""Releases: publishing, reading, splits, card, metadata, statistics, differences."""

@@ -1,15 +1,15 @@
-"""What a release is made of, counted once for the card and for the files that programs read."""
+"""What a release contains, counted for its card and its metadata files."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from matting.phantoms import Ratings
-from storage.releases.release import Member
+from storage.records import CaseFacts, JsonObject, LidcFacts, Member
 
-LIDC, TABLE = "LIDC-IDRI", "a table of volumes"
+LIDC = "LIDC-IDRI"
+TABLE = "a table of volumes"
 UNRATED = "unrated"
 
 
@@ -22,62 +22,65 @@ class ReleaseContents:
     """Of the store."""
     members: Sequence[Member]
     discarded: Sequence[str]
-    facts: Mapping[str, Mapping[str, Any]]
-    """Of each member's case, by nodule id."""
-    recipe: Mapping[str, Any]
-    """The part that decides the bytes of a case."""
+    facts: Mapping[str, CaseFacts]
+    """By nodule id."""
+    recipe: JsonObject
+    """The part that determines the bytes of a case."""
     decided_at: str
-    """When the last of its decisions was made, ISO 8601; a release's files know no other time."""
+    """Time of the latest verdict, ISO 8601; a release's files contain no other time."""
 
     @property
-    def stand_ins(self) -> int:
+    def synthetic_count(self) -> int:
         """How many scans are simulated."""
-        return sum(member.stand_in for member in self.members)
+        return sum(member.synthetic for member in self.members)
 
     @property
-    def patients(self) -> int:
+    def patient_count(self) -> int:
         """How many patients there are."""
         return len({member.patient_id for member in self.members})
 
     @property
     def sources(self) -> Counter[str]:
-        """Nodules by where they come from."""
-        return Counter(
-            LIDC if "series_instance_uid" in self.facts[m.nodule_id]["source"] else TABLE
-            for m in self.members
-        )
+        """Number of nodules by source."""
+        sources = (self.facts[member.nodule_id].source for member in self.members)
+        return Counter(LIDC if isinstance(source, LidcFacts) else TABLE for source in sources)
 
     @property
     def kinds(self) -> Counter[str]:
-        """Nodules by kind, after the readers' mean texture rating."""
-        return Counter(_kind(self.facts[member.nodule_id]["source"]) for member in self.members)
+        """Number of nodules by kind, after the readers' mean texture rating."""
+        return Counter(_kind(self.facts[member.nodule_id]) for member in self.members)
 
     @property
     def title(self) -> str:
-        """How the release is called wherever it is named."""
-        note = " (stand-in data: simulated CT)" if self.stand_ins else ""
+        """The release's title."""
+        note = " (synthetic data: simulated CT)" if self.synthetic_count else ""
         return f"Halosign {self.version}: 3D alpha mattes of lung nodules{note}"
 
     @property
     def summary(self) -> str:
-        """What it is in one sentence."""
+        """What it is, in one sentence."""
         return (
-            f"{len(self.members)} lung nodules of {self.patients} patients in CT, each with a 3D alpha matte: a value "
-            f"in 0..1 per voxel that says how much of it is lesion."
+            f"{len(self.members)} lung nodules of {self.patient_count} patients in CT, each with a "
+            "3D alpha matte: for every voxel the fraction, 0 to 1, that belongs to the lesion."
         )
 
-    def count(self, name: str) -> str:
-        """Count members by one of their fields, for people."""
-        return listed(Counter(getattr(member, name) for member in self.members))
+    def count(self, field: str) -> str:
+        """Return the number of members by the value of a field, as text."""
+        return format_counts(Counter(getattr(member, field) for member in self.members))
 
 
-def listed(counts: Counter[str]) -> str:
+def format_counts(counts: Counter[str]) -> str:
     """Write counts as text, sorted by name."""
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
-def _kind(source: Mapping[str, Any]) -> str:
-    textures = [given["texture"] for given in source.get("annotations", []) if given.get("texture")]
+def _kind(facts: CaseFacts) -> str:
+    textures = [
+        float(rating["texture"])
+        for rating in facts.ratings
+        if isinstance(rating.get("texture"), int | float) and rating["texture"]
+    ]
     if not textures:
         return UNRATED
+    # Only the texture matters for the kind.
     return str(Ratings(texture=fmean(textures), margin=0, spiculation=0, calcification=0).kind)

@@ -1,41 +1,50 @@
-"""What changed from one release to another: nodules that came, went or differ, and why they differ.
+"""Differences between two releases: nodules that were added, removed or changed, and why they changed.
 
-A case's digest hides its causes, so its recipe, algorithm and source are read from the attributes of both cases.
+A case's digest does not tell why it changed, so recipe, algorithm and source are read from the metadata of both cases.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from storage.cases.case import read_case
 from storage.errors import StoreError
-from storage.releases.release import list_releases, version_order, withdrawal
+from storage.records import CaseFacts, JsonObject, Manifest, Member
+from storage.releases.release import find_withdrawal, read_manifests, version_order
 from storage.store import Store
 
-LISTED_AT_MOST = 200
-"""So many nodules are named one by one in a text; `halosign release diff` lists them all."""
+MOST_LISTED = 200
+"""How many nodules CHANGES.md names one by one; `halosign release diff` lists all of them."""
 
-_JUDGED = {"method": "matte", "reviewer": "reviewer", "split": "split"}
-"""What people and the recipe decide of a nodule, beside its case."""
+_CHOICES = {"method": "matte", "reviewer": "reviewer", "split": "split"}
+"""What verdicts and the recipe's splits determine of a nodule, beside its case; with the word for it."""
+
+
+class HasMembers(Protocol):
+    """A version and its nodules; a `Manifest` is one."""
+
+    @property
+    def version(self) -> str:
+        """MAJOR.MINOR.PATCH."""
+        ...
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """By nodule id."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """What a release holds, published or not yet."""
+class Members:
+    """The nodules of a version that is not published yet."""
 
     version: str
-    nodules: Mapping[str, Mapping[str, Any]]
-    """Members by nodule id, as in the manifest."""
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> "Contents":
-        """Take them from a manifest."""
-        return cls(manifest["version"], manifest["nodules"])
+    members: Mapping[str, Member]
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseDiff:
-    """The way from one release to another."""
+    """Differences between two releases."""
 
     before: str
     after: str
@@ -46,111 +55,119 @@ class ReleaseDiff:
     unchanged: int = 0
 
 
-def diff_releases(store: Store, before: Contents, after: Contents) -> ReleaseDiff:
-    """Compare two releases nodule by nodule."""
-    old, new = before.nodules, after.nodules
-    both = sorted(old.keys() & new.keys())
+def diff_releases(store: Store, before: HasMembers, after: HasMembers) -> ReleaseDiff:
+    """Compare two releases nodule by nodule.
+
+    Args:
+        store: Where the cases of both are.
+        before: The older release.
+        after: The newer one, published or not.
+    """
+    common = sorted(before.members.keys() & after.members.keys())
     reasons = {
-        nodule_id: tuple(_reasons(store, old[nodule_id], new[nodule_id])) for nodule_id in both
+        name: tuple(_reasons(store, before.members[name], after.members[name])) for name in common
     }
-    changed = {nodule_id: why for nodule_id, why in reasons.items() if why}
-    added, removed = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
+    changed = {name: why for name, why in reasons.items() if why}
     return ReleaseDiff(
         before.version,
         after.version,
-        tuple(added),
-        tuple(removed),
-        changed,
-        len(both) - len(changed),
+        added=tuple(sorted(after.members.keys() - before.members.keys())),
+        removed=tuple(sorted(before.members.keys() - after.members.keys())),
+        changed=changed,
+        unchanged=len(common) - len(changed),
     )
 
 
-def find_predecessor(store: Store, version: str) -> dict[str, Any] | None:
-    """Give the manifest of the newest version below this one that is published and not withdrawn."""
-    earlier = [
-        m for m in list_releases(store) if version_order(m["version"]) < version_order(version)
-    ]
-    return next((m for m in reversed(earlier) if withdrawal(store, m["version"]) is None), None)
+def find_predecessor(store: Store, version: str) -> Manifest | None:
+    """Return the manifest of the newest release before a version that is not withdrawn; None where there is none."""
+    for manifest in reversed(read_manifests(store)):
+        is_earlier = version_order(manifest.version) < version_order(version)
+        if is_earlier and find_withdrawal(store, manifest.version) is None:
+            return manifest
+    return None
 
 
-def describe(changes: ReleaseDiff) -> Iterator[str]:
-    """Write changes as lines for people."""
+def describe(diff: ReleaseDiff) -> Iterator[str]:
+    """Write differences as lines of text, the counts first."""
     yield (
-        f"{changes.before} -> {changes.after}: {len(changes.added)} added, {len(changes.removed)} removed, "
-        f"{len(changes.changed)} changed, {changes.unchanged} unchanged"
+        f"{diff.before} -> {diff.after}: {len(diff.added)} added, {len(diff.removed)} removed, "
+        f"{len(diff.changed)} changed, {diff.unchanged} unchanged"
     )
-    yield from (f"+ {nodule_id}" for nodule_id in changes.added)
-    yield from (f"- {nodule_id}" for nodule_id in changes.removed)
-    yield from (f"~ {nodule_id}: {'; '.join(why)}" for nodule_id, why in changes.changed.items())
+    yield from (f"+ {nodule_id}" for nodule_id in diff.added)
+    yield from (f"- {nodule_id}" for nodule_id in diff.removed)
+    yield from (f"~ {nodule_id}: {'; '.join(why)}" for nodule_id, why in diff.changed.items())
 
 
-def changes_page(version: str, changes: ReleaseDiff | None) -> bytes:
-    """Write a release's CHANGES.md; None means that no version came before it."""
-    if changes is None:
+def changes_page(version: str, diff: ReleaseDiff | None) -> bytes:
+    """Write a release's CHANGES.md; None means that there is no earlier version."""
+    if diff is None:
         return f"# Changes in {version}\n\nThis is the first release.\n".encode()
-    summary, *lines = describe(changes)
-    listed = [f"- `{line[0]}` {line[2:]}" for line in lines[:LISTED_AT_MOST]]
-    if len(lines) > LISTED_AT_MOST:
-        rest = len(lines) - LISTED_AT_MOST
-        listed.append(
-            f"- and {rest} more: `halosign release diff {changes.before} {version} --store STORE`"
+    summary, *lines = describe(diff)
+    items = [f"- `{line[0]}` {line[2:]}" for line in lines[:MOST_LISTED]]
+    if len(lines) > MOST_LISTED:
+        items.append(
+            f"- and {len(lines) - MOST_LISTED} more: "
+            f"`halosign release diff {diff.before} {version} --store STORE`"
         )
-    return "\n".join(
-        [f"# Changes in {version}", "", f"{summary}.", *([""] if listed else []), *listed, ""]
-    ).encode()
+    if items:
+        items.insert(0, "")
+    return "\n".join([f"# Changes in {version}", "", f"{summary}.", *items, ""]).encode()
 
 
 def case_changes(
     nodule_id: str, before: tuple[Store, str], after: tuple[Store, str]
 ) -> Iterator[str]:
-    """Say why two cases of a nodule, each given by its store and digest, have different digests."""
+    """Explain why two cases of a nodule have different digests.
+
+    Args:
+        nodule_id: Whose cases.
+        before: Store and digest of the one.
+        after: Store and digest of the other.
+    """
     try:
-        yield from _case_reasons(_facts(nodule_id, *before), _facts(nodule_id, *after))
+        old = read_case(before[0], nodule_id, before[1]).facts
+        new = read_case(after[0], nodule_id, after[1]).facts
     except StoreError as error:
-        yield f"another case; why cannot be told: {error}"
+        yield f"another case; the reason is unknown: {error}"
+        return
+    yield from _case_reasons(old, new)
 
 
-def _reasons(store: Store, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Say why one nodule is not what it was; nothing where it is."""
-    if old["digest"] != new["digest"]:
-        yield from case_changes(old["nodule_id"], (store, old["digest"]), (store, new["digest"]))
-    for name, word in _JUDGED.items():
-        if old[name] != new[name]:
-            yield f"{word} {old[name]} -> {new[name]}"
+def _reasons(store: Store, old: Member, new: Member) -> Iterator[str]:
+    """Explain why one nodule changed; nothing where it did not."""
+    if old.digest != new.digest:
+        yield from case_changes(old.nodule_id, (store, old.digest), (store, new.digest))
+    for name, word in _CHOICES.items():
+        if getattr(old, name) != getattr(new, name):
+            yield f"{word} {getattr(old, name)} -> {getattr(new, name)}"
 
 
-def _case_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    before, after = _leaves(old["recipe"]), _leaves(new["recipe"])
-    names = sorted(
-        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
-    )
-    yield from (f"recipe {name} {before.get(name)} -> {after.get(name)}" for name in names)
-    same_algorithm = old["algorithm"] == new["algorithm"]
+def _case_reasons(old: CaseFacts, new: CaseFacts) -> Iterator[str]:
+    before = _flatten(old.recipe)
+    after = _flatten(new.recipe)
+    settings = _differing(before, after)
+    yield from (f"recipe {name} {before.get(name)} -> {after.get(name)}" for name in settings)
+    same_algorithm = old.algorithm == new.algorithm
     if not same_algorithm:
-        yield f"algorithm {old['algorithm']} -> {new['algorithm']}"
-    facts = sorted(
-        n
-        for n in old["source"].keys() | new["source"].keys()
-        if old["source"].get(n) != new["source"].get(n)
-    )
+        yield f"algorithm {old.algorithm} -> {new.algorithm}"
+    facts = _differing(asdict(old.source), asdict(new.source))
     if facts:
         yield f"source ({', '.join(facts)})"
-    elif same_algorithm and not names:
-        # The digest covers source, recipe and algorithm: with two of them equal, it is the third
+    elif same_algorithm and not settings:
+        # The digest covers source, recipe and algorithm: where two of them are equal, the third has changed.
         yield "source (voxels, masks or contours)"
 
 
-def _facts(nodule_id: str, store: Store, digest: str) -> dict[str, Any]:
-    return {"recipe": {}, "source": {}, **read_case(store, nodule_id, digest).facts}
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten a recipe to values by dotted name."""
-    flat: dict[str, Any] = {}
+def _flatten(tree: JsonObject, prefix: str = "") -> JsonObject:
+    """Return the settings of a recipe by dotted name."""
+    flat: JsonObject = {}
     for name, value in tree.items():
-        flat |= (
-            _leaves(value, f"{prefix}{name}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{name}": value}
-        )
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
     return flat

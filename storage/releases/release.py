@@ -1,241 +1,397 @@
 """Releases: a version names every case by digest and every file by SHA-256; it never changes and is never reused.
 
-Publishing happens in three steps, each atomic: a claim that only one publisher can create, the release's own files,
-and last the manifest, whose presence is the release. A publisher that died in between has used up the version.
-A release that should no longer be used is withdrawn by a tombstone beside it; nothing of it is removed.
+Publishing has three steps, each atomic: a claim that only one publisher can create, the release's own files, and last
+the manifest, whose presence is the release. A publisher that died in between has used up the version. A release that
+should no longer be used is withdrawn by a file beside the manifest; nothing of it is removed.
 """
 
 import hashlib
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
 
 from matting.errors import InputError
-from storage.cases.case import damage
+from storage.cases.case import verify_files
 from storage.errors import AlreadyExistsError, CorruptionError, NotFoundError
-from storage.layout import RELEASES
-from storage.store import Store, canonical_json
+from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES, manifest_key
+from storage.recipe import ReleaseSettings
+from storage.records import (
+    Claim,
+    ExportMarker,
+    FileEntry,
+    JsonObject,
+    Manifest,
+    Member,
+    Withdrawal,
+    encode,
+    parse_record,
+    read_record,
+)
+from storage.releases.splits import assign_split, repartition
+from storage.store import Store, open_folder, open_store
 
-TOMBSTONE = "withdrawn.json"
-"""Lies beside the manifest of a release that was withdrawn; written once."""
+WITHDRAWN = "withdrawn.json"
+"""Name of the file that withdraws a release; written once, beside the manifest."""
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[A-Za-z0-9.]+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One nodule of a release."""
+class Release:
+    """A published release.
 
-    nodule_id: str
-    patient_id: str
-    digest: str
-    method: str
-    """The matte that is the release's."""
-    reviewer: str
-    automatic: bool
-    split: str
-    stand_in: bool
+    A process reads its manifest once, however often the release is opened or passed on. It is pickled as its address.
+    """
+
+    def __init__(
+        self, store: Store, manifest: Manifest, sha256: str, *, export: bool = False
+    ) -> None:
+        """Take a manifest that was read; use `open` or `open_release` to read it.
+
+        Args:
+            store: Where the cases are, be it a store or an export's folder.
+            manifest: The release's.
+            sha256: Of the manifest's bytes.
+            export: True where `store` is an export.
+        """
+        self.store = store
+        self.manifest = manifest
+        self.manifest_sha256 = sha256
+        self.is_export = export
+
+    @classmethod
+    def open(cls, store: Store, version: str) -> "Release":
+        """Read a release's manifest, also where the release was withdrawn.
+
+        Raises:
+            InputError: The version was never published.
+            CorruptionError: The manifest is damaged.
+        """
+        check_version(version)
+        try:
+            return cls(store, *_read_manifest(store, manifest_key(version)))
+        except NotFoundError:
+            raise _unknown(store, version) from None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the address."""
+        return _reopen, (self.store.url, self.version)
+
+    @property
+    def version(self) -> str:
+        """The release's version."""
+        return self.manifest.version
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The release's nodules by id."""
+        return self.manifest.members
+
+    def splits(self, partition: int = 0) -> dict[str, str]:
+        """Return the split of every nodule.
+
+        Args:
+            partition: 0 for the release's own splits; any other number divides its patients again, into the same
+                shares with another seed.
+
+        Returns:
+            ``train``, ``validation`` or ``test`` by nodule id.
+        """
+        if partition == 0:
+            return {name: member.split for name, member in self.members.items()}
+        shares = repartition(self._split_settings(), partition)
+        return {
+            name: assign_split(member.patient_id, shares) for name, member in self.members.items()
+        }
+
+    def find_withdrawal(self) -> Withdrawal | None:
+        """Read the release's withdrawal; None for one in use. An export is always in use."""
+        return None if self.is_export else find_withdrawal(self.store, self.version)
+
+    def check_in_use(self, purpose: str, remedy: str) -> None:
+        """Raise InputError where the release was withdrawn.
+
+        Args:
+            purpose: What cannot be done with it, e.g. ``read``.
+            remedy: What to do instead.
+        """
+        withdrawal = self.find_withdrawal()
+        if withdrawal:
+            raise InputError(
+                f"a withdrawn release is not {purpose}",
+                got=withdrawal,
+                expected="a release in use",
+                remedy=remedy,
+            )
+
+    def _split_settings(self) -> ReleaseSettings:
+        try:
+            return ReleaseSettings.model_validate(self.manifest.recipe["release"])
+        except (KeyError, ValueError) as error:
+            raise CorruptionError(
+                f"{manifest_key(self.version)} has no split settings in its recipe. Restore it.",
+                key=manifest_key(self.version),
+            ) from error
+
+
+def open_release(url: str, version: str | None = None, *, allow_withdrawn: bool = False) -> Release:
+    """Open a release for reading.
+
+    Args:
+        url: A store (folder or URL), or a folder with an export in the format ``zarr``.
+        version: Which release of the store; may be left out for an export, which holds one.
+        allow_withdrawn: Open also a release that was withdrawn, to reproduce old work.
+
+    Raises:
+        InputError: There is no such store, release or export, or it was withdrawn.
+        CorruptionError: The manifest is damaged.
+    """
+    if (Path(url) / EXPORT_MARKER).is_file():
+        return _open_export(url, version)
+    store = open_store(url)
+    if version is None:
+        raise InputError(
+            "a store holds many releases",
+            got="no version",
+            expected="one",
+            remedy="Name it, for example 0.1.0.",
+        )
+    release = Release.open(store, version)
+    if not allow_withdrawn:
+        release.check_in_use(
+            "read",
+            "Use another version; allow_withdrawn=True reads it to reproduce old work.",
+        )
+    return release
+
+
+def _open_export(url: str, version: str | None) -> Release:
+    folder = open_folder(url)
+    try:
+        marker = read_record(folder, EXPORT_MARKER, ExportMarker)
+        manifest, sha256 = _read_manifest(folder, MANIFEST)
+    except NotFoundError as error:
+        raise CorruptionError(
+            f"{url} is not a complete export: {error} Export the release again.", key=error.key
+        ) from error
+    if marker.format != "zarr" or version not in (None, marker.release):
+        raise InputError(
+            "the folder holds another export",
+            got=f"release {marker.release} as {marker.format}",
+            expected=f"release {version or marker.release} as zarr",
+            remedy="Give the folder of that export, or a store.",
+        )
+    return Release(folder, manifest, sha256, export=True)
+
+
+def _reopen(url: str, version: str) -> Release:
+    return open_release(url, version, allow_withdrawn=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _ManifestAddress:
+    """What the content of a manifest depends on."""
+
+    url: str
+    key: str
+    etag: str
+    store: Store = field(compare=False)
+
+
+def _read_manifest(store: Store, key: str) -> tuple[Manifest, str]:
+    """Return a manifest and the SHA-256 of its bytes; raises NotFoundError or CorruptionError."""
+    etag = store.etag(key)
+    if etag is None:
+        raise NotFoundError(f"{store.url}/{key} does not exist.", key=key)
+    return _read_manifest_once(_ManifestAddress(store.url, key, etag, store))
+
+
+@lru_cache(maxsize=8)
+def _read_manifest_once(address: _ManifestAddress) -> tuple[Manifest, str]:
+    data = address.store.get(address.key)
+    manifest = parse_record(data, Manifest, address.key, f"{address.url}/{address.key}")
+    return manifest, _sha256(data)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Everything a release is made of, before it is published."""
+    """Everything a release consists of, before it is published."""
 
     members: tuple[Member, ...]
     discarded: tuple[str, ...]
     """Nodules that reviewers rejected."""
-    case_files: Mapping[str, Mapping[str, Any]]
-    """Path in the store to SHA-256 and bytes, of every file of every case."""
+    case_files: Mapping[str, FileEntry]
+    """Every file of every case, by its path in the store."""
     own_files: Mapping[str, bytes]
-    """Card, index and splits by file name."""
-    recipe: Mapping[str, Any]
+    """Card, index, splits and metadata by file name."""
+    recipe: JsonObject
 
     @property
-    def stand_in(self) -> bool:
-        """Tell whether any of it is simulated."""
-        return any(member.stand_in for member in self.members)
+    def synthetic(self) -> bool:
+        """True where any of the scans is simulated."""
+        return any(member.synthetic for member in self.members)
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawal:
-    """The tombstone of a release: who took it back, when and why."""
+def publish_release(store: Store, version: str, draft: Draft, *, publisher: str) -> Release:
+    """Publish a draft under a version.
 
-    version: str
-    reason: str
-    withdrawn_by: str
-    withdrawn_at: str
-    """UTC, ISO 8601."""
+    Args:
+        store: Where the cases are.
+        version: MAJOR.MINOR.PATCH, with an optional suffix; not used before.
+        draft: What to publish.
+        publisher: Name of the person or service that publishes.
 
-    def __str__(self) -> str:
-        return f"{self.version} was withdrawn {self.withdrawn_at} by {self.withdrawn_by}: {self.reason}"
-
-
-def publish_release(store: Store, version: str, draft: Draft, *, publisher: str) -> dict[str, Any]:
-    """Publish a draft under a version; gives the manifest.
+    Returns:
+        The release.
 
     Raises:
-        InputError: The version is no version, is used already, or was begun by another publisher.
+        InputError: The version is invalid or used already.
     """
     check_version(version)
     prefix = f"{RELEASES}/{version}"
     manifest = _manifest(version, draft, publisher)
-    data = canonical_json(manifest)
-    # The id tells two publishers of the same draft apart: bytes alike would count as one's own, written twice.
-    claim = {
-        "publisher": publisher,
-        "manifest_sha256": _sha256(data),
-        "publication": uuid.uuid4().hex,
-    }
+    data = encode(manifest)
+    # The random id makes the claims of two publishers of the same draft differ, so that only one of them succeeds.
+    claim = Claim(publisher, _sha256(data), uuid.uuid4().hex)
     try:
-        store.create(f"{prefix}/claim.json", canonical_json(claim))
+        store.create(f"{prefix}/claim.json", encode(claim))
     except AlreadyExistsError:
         raise _used(store, version) from None
     for name, content in sorted(draft.own_files.items()):
         store.put(f"{prefix}/{name}", content)
-    store.create(f"{prefix}/manifest.json", data)
-    return manifest
+    store.create(manifest_key(version), data)
+    return Release(store, manifest, _sha256(data))
 
 
 def is_published(store: Store, version: str) -> bool:
-    """Tell whether a version is there for readers; one that was only begun is not."""
-    return store.size(f"{RELEASES}/{version}/manifest.json") is not None
+    """Return whether a version is published; one whose publication was only begun is not."""
+    return store.exists(manifest_key(version))
 
 
-def list_releases(store: Store) -> list[dict[str, Any]]:
-    """Give the manifests of all published releases, oldest version first."""
-    versions = sorted(store.children(RELEASES)[0], key=version_order)
-    return [
-        store.get_json(f"{RELEASES}/{v}/manifest.json") for v in versions if is_published(store, v)
-    ]
+def list_versions(store: Store) -> list[str]:
+    """List the published versions, oldest first."""
+    versions = sorted(store.list_dir(RELEASES)[0], key=version_order)
+    return [version for version in versions if is_published(store, version)]
 
 
-def read_release(store: Store, version: str) -> dict[str, Any]:
-    """Give a release's manifest; raises InputError for a version that was never published."""
-    check_version(version)
-    try:
-        manifest: dict[str, Any] = store.get_json(f"{RELEASES}/{version}/manifest.json")
-    except NotFoundError:
-        known = (
-            ", ".join(v for v in store.children(RELEASES)[0] if is_published(store, v)) or "none"
-        )
-        raise InputError(
-            "no such release",
-            got=version,
-            expected=f"a published version: {known}",
-            remedy="See `halosign release list`, or publish it.",
-        ) from None
-    return manifest
+def read_manifests(store: Store) -> list[Manifest]:
+    """Read the manifests of all published releases, oldest version first; raises CorruptionError."""
+    return [Release.open(store, version).manifest for version in list_versions(store)]
 
 
 def verify_release(store: Store, version: str) -> list[str]:
-    """Read every file of a release and name those that are missing or changed; empty when all is well."""
+    """Read every file of a release; returns a complaint for each that is missing or changed."""
     check_version(version)
     prefix = f"{RELEASES}/{version}"
     try:
-        claim = store.get_json(f"{prefix}/claim.json")
-        data = store.get(f"{prefix}/manifest.json")
-    except (NotFoundError, ValueError) as error:
+        claim = read_record(store, f"{prefix}/claim.json", Claim)
+        data = store.get(manifest_key(version))
+    except (NotFoundError, CorruptionError) as error:
         return [str(error)]
-    if not isinstance(claim, dict) or claim.get("manifest_sha256") != _sha256(data):
+    if claim.manifest_sha256 != _sha256(data):
         return [
-            f"{prefix}/manifest.json or {prefix}/claim.json: the content is not what was written"
+            f"{manifest_key(version)} or {prefix}/claim.json: the content is not what was written"
         ]
-    manifest = read_release(store, version)
-    own = {f"{prefix}/{name}": facts for name, facts in manifest["own_files"].items()}
-    return damage(store, {**own, **manifest["case_files"]})
+    manifest = parse_record(data, Manifest, manifest_key(version))
+    own = {f"{prefix}/{name}": entry for name, entry in manifest.own_files.items()}
+    return verify_files(store, {**own, **manifest.case_files})
 
 
 def withdraw_release(store: Store, version: str, reason: str, *, by: str) -> Withdrawal:
-    """Mark a release as not to be used any more; its files stay for those who must reproduce old work.
+    """Mark a release as no longer to be used; its files stay for those who must reproduce old work.
+
+    Args:
+        store: Where the release is.
+        version: Of the release.
+        reason: Why, in a sentence.
+        by: Name of the person who withdraws it.
 
     Raises:
         InputError: The version was never published or is withdrawn already, or no reason is given.
     """
-    read_release(store, version)
+    Release.open(store, version)
     if not reason.strip():
         raise InputError(
             "a withdrawal needs a reason",
             got="none",
             expected="a sentence",
-            remedy="Say it with --reason TEXT.",
+            remedy="Give it with --reason TEXT.",
         )
-    made = Withdrawal(version, reason.strip(), by, datetime.now(UTC).isoformat(timespec="seconds"))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    withdrawal = Withdrawal(version, reason.strip(), by, now)
     try:
-        store.create(f"{RELEASES}/{version}/{TOMBSTONE}", canonical_json(asdict(made)))
+        store.create(f"{RELEASES}/{version}/{WITHDRAWN}", encode(withdrawal))
     except AlreadyExistsError:
         raise InputError(
             "a release is withdrawn only once",
-            got=withdrawal(store, version),
+            got=find_withdrawal(store, version),
             expected="a release in use",
             remedy="Nothing is left to do.",
         ) from None
-    return made
+    return withdrawal
 
 
-def withdrawal(store: Store, version: str) -> Withdrawal | None:
-    """Give a release's tombstone; None for one in use."""
-    key = f"{RELEASES}/{version}/{TOMBSTONE}"
+def find_withdrawal(store: Store, version: str) -> Withdrawal | None:
+    """Read the withdrawal of a release; None for one in use. Raises CorruptionError."""
     try:
-        return Withdrawal(**store.get_json(key))
+        return read_record(store, f"{RELEASES}/{version}/{WITHDRAWN}", Withdrawal)
     except NotFoundError:
         return None
-    except TypeError as error:
-        raise CorruptionError(
-            f"{key} is no tombstone. Restore it; until then the release counts as withdrawn."
-        ) from error
 
 
 def check_version(version: str) -> None:
-    """Refuse what is no version."""
+    """Raise InputError for an invalid version."""
     if not _VERSION.fullmatch(version):
         raise InputError(
-            "this is no version",
+            "invalid version",
             got=repr(version),
-            expected="three numbers such as 0.1.0",
-            remedy="Choose such a version.",
+            expected="MAJOR.MINOR.PATCH",
+            remedy="Use for example 0.1.0.",
         )
 
 
 def version_order(version: str) -> tuple[tuple[int, ...], str]:
-    """Give what versions are sorted by."""
+    """Return the key by which versions are sorted; 1.0.0-rc1 comes before 1.0.0."""
     numbers, _, suffix = version.partition("-")
-    # A version with a suffix comes before the one without: 1.0.0-rc1 < 1.0.0
     return tuple(int(n) for n in numbers.split(".") if n.isdigit()), suffix or "~"
 
 
-def _manifest(version: str, draft: Draft, publisher: str) -> dict[str, Any]:
-    own = {
-        name: {"sha256": _sha256(data), "bytes": len(data)}
-        for name, data in sorted(draft.own_files.items())
-    }
-    return {
-        "version": version,
-        "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "publisher": publisher,
-        "stand_in": draft.stand_in,
-        "recipe": dict(draft.recipe),
-        "nodules": {
-            m.nodule_id: {n: getattr(m, n) for n in Member.__dataclass_fields__}
-            for m in draft.members
+def _manifest(version: str, draft: Draft, publisher: str) -> Manifest:
+    return Manifest(
+        version=version,
+        published_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        publisher=publisher,
+        synthetic=draft.synthetic,
+        recipe=draft.recipe,
+        members={member.nodule_id: member for member in draft.members},
+        discarded=draft.discarded,
+        own_files={
+            name: FileEntry(_sha256(data), len(data))
+            for name, data in sorted(draft.own_files.items())
         },
-        "discarded": list(draft.discarded),
-        "own_files": own,
-        "case_files": {key: dict(facts) for key, facts in draft.case_files.items()},
-    }
+        case_files=dict(draft.case_files),
+    )
+
+
+def _unknown(store: Store, version: str) -> InputError:
+    return InputError(
+        "no such release",
+        got=version,
+        expected=f"a published version: {', '.join(list_versions(store)) or 'none'}",
+        remedy="See `halosign release list`, or publish it.",
+    )
 
 
 def _used(store: Store, version: str) -> InputError:
     if is_published(store, version):
-        got, remedy = (
-            f"{version}, which is published",
-            "Choose a higher version; a release never changes.",
-        )
+        got = f"{version}, which is published"
+        remedy = "Choose a higher version; a release never changes."
     else:
         got = f"{version}, which another publisher has begun and not finished"
-        remedy = "If no publisher is at work, that one died: choose a higher version."
+        remedy = "If no publisher is running, that one was interrupted: choose a higher version."
     return InputError(
         "a version is used only once", got=got, expected="a new version", remedy=remedy
     )

@@ -1,19 +1,20 @@
-"""A release as a PyTorch data set: one crop of one nodule a draw.
+"""A release as a PyTorch data set: one crop of one nodule per item.
 
     from torch.utils.data import DataLoader
+    from storage.releases.release import open_release
     from storage.releases.torch_dataset import ReleaseDataset
 
-    nodules = ReleaseDataset("./store", "0.1.0", "train", seed=1)
+    nodules = ReleaseDataset(open_release("./store", "0.1.0"), "train", seed=1)
     loader = DataLoader(nodules, batch_size=16, shuffle=True, num_workers=4)
     for epoch in range(300):
         nodules.set_epoch(epoch)
         for batch in loader:
             batch["image"]    # (16, 1, 96, 96, 96) float32, HU
 
-Which box is drawn depends on seed, epoch and index alone: not on the number of workers, their order or how they were
-started. Arrays come raw; scaling and augmenting are the training's.
+The position of a crop depends on seed, epoch and index alone: not on the number of workers, their order or how they
+were started. Arrays are returned raw; scaling and augmentation are up to the training.
 
-Only this module of the package imports torch, so commands and workers that do not learn do not wait for it.
+No other module of the package imports torch, so commands and workers that do not train need not wait for it.
 """
 
 from collections.abc import Sequence
@@ -30,9 +31,10 @@ from matting.geometry.box import Box, box_around
 from matting.geometry.grid import Shape
 from matting.geometry.patch import AIR_HU
 from storage.releases.reader import ReleaseReader, Start, check_shape
+from storage.releases.release import Release
 
 CROP_ZYX = (96, 96, 96)
-"""Voxels of the paper's input patches (z, y, x)."""
+"""Size of the paper's input patches (z, y, x)."""
 
 
 class ReleaseDataset(Dataset[dict[str, Any]]):
@@ -52,8 +54,7 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        store_url: str,
-        version: str | None,
+        release: Release,
         split: str | Sequence[str],
         *,
         crop_zyx: Sequence[int] = CROP_ZYX,
@@ -61,46 +62,45 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         focus: float = 0.0,
         fitted: int = 0,
     ) -> None:
-        """Open a release for learning.
+        """Take crops of an opened release.
 
         Args:
-            store_url: A store (folder or URL), or a folder exported as ``zarr``.
-            version: Which release; None for an export.
-            split: ``train``, ``validation`` or ``test``, or the ids of the nodules that are wanted.
+            release: From `storage.releases.release.open_release`.
+            split: ``train``, ``validation`` or ``test``, or the ids of some nodules.
             crop_zyx: Size of a crop in voxels. It is placed in the box of the measured voxels; where that is smaller,
-                the crop holds all of it, at a place that is drawn too.
-            seed: What the random places come from; None takes the middle of each box, every time.
-            focus: Share of the crops, 0..1, that are placed so as to hold a voxel that a reader marked. Small crops
-                placed anywhere would rarely meet the nodule.
-            fitted: Where the box is smaller than a crop, cut the crop down to the next multiple of this many voxels.
+                the crop contains the whole box, at a random position too.
+            seed: Of the random positions; None takes the middle of each box, every time.
+            focus: Fraction of the crops, 0..1, that are placed so that they contain a voxel that a reader marked. Small
+                crops at random positions would rarely contain any of the nodule.
+            fitted: Where the box is smaller than a crop, reduce the crop to the next multiple of this many voxels.
                 Crops then differ in size and cannot be collated; 0 gives all of them the same size.
 
         Raises:
-            InputError: There is no such release, split or nodule, or the size or the seed cannot be used.
+            InputError: There is no such split or nodule, or the size or the seed is invalid.
         """
         if seed is not None and seed < 0:
             raise InputError(
-                "this is no seed",
+                "invalid seed",
                 got=seed,
                 expected="a whole number from 0 up, or None",
-                remedy="Give one.",
+                remedy="Use for example 1.",
             )
-        self.reader = ReleaseReader(store_url, version)
-        self.nodules = (
-            self.reader.nodules(split) if isinstance(split, str) else _known(self.reader, split)
-        )
+        self.reader = ReleaseReader(release)
+        self.nodules = _choose_nodules(self.reader, split)
         self.crop_zyx = check_shape(crop_zyx)
-        self.seed, self.focus, self.fitted = seed, focus, fitted
+        self.seed = seed
+        self.focus = focus
+        self.fitted = fitted
         self._boxes: dict[str, Box] = {}
-        # In shared memory, so that workers that live from epoch to epoch see it change
+        # In shared memory, so that workers that persist from epoch to epoch see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other places from now on; call it before iterating over the loader."""
+        """Use other random positions from now on; call it before iterating over the loader."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        """Give the number of nodules: one crop of each a pass."""
+        """Return the number of nodules: one crop of each per epoch."""
         return len(self.nodules)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -112,30 +112,24 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         size = self._size(nodule_id)
         start = self._start(nodule_id, index, size)
         readers = self._read(nodule_id, "readers", start, size)
-        arrays = {
-            "image": _padded(
-                self._read(nodule_id, "image", start, size), start, size, np.float32, AIR_HU
-            ),
-            "alpha": _padded(
-                self._read(nodule_id, "alpha", start, size), start, size, np.float32, 0
-            ),
-            "overlap": _padded(np.bitwise_and.reduce(readers), start, size, np.bool_, False),
-            "union": _padded(np.bitwise_or.reduce(readers), start, size, np.bool_, False),
-            "valid": _padded(
-                self._read(nodule_id, "validity", start, size), start, size, np.bool_, False
-            ),
-            "start": np.array(start),
+        parts: list[tuple[str, NDArray[Any], type, float]] = [
+            ("image", self._read(nodule_id, "image", start, size), np.float32, AIR_HU),
+            ("alpha", self._read(nodule_id, "alpha", start, size), np.float32, 0),
+            ("overlap", np.bitwise_and.reduce(readers), np.bool_, False),
+            ("union", np.bitwise_or.reduce(readers), np.bool_, False),
+            ("valid", self._read(nodule_id, "validity", start, size), np.bool_, False),
+        ]
+        item: dict[str, Any] = {
+            name: torch.from_numpy(_pad(part, start, size, dtype, fill))
+            for name, part, dtype, fill in parts
         }
-        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {
-            "nodule": nodule_id
-        }
+        return item | {"start": torch.from_numpy(np.array(start)), "nodule": nodule_id}
 
     def _box(self, nodule_id: str) -> Box:
-        """Give the box of the measured voxels: all that a prediction looks at."""
+        """Return the box of the measured voxels, which is all that a prediction uses."""
         if nodule_id not in self._boxes:
-            self._boxes[nodule_id] = box_around(
-                self.reader.read(nodule_id, "validity") > 0, (0, 0, 0)
-            )
+            valid = self.reader.read(nodule_id, "validity") > 0
+            self._boxes[nodule_id] = box_around(valid, (0, 0, 0))
         return self._boxes[nodule_id]
 
     def _size(self, nodule_id: str) -> Shape:
@@ -148,6 +142,7 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         return z, y, x
 
     def _start(self, nodule_id: str, index: int, size: Shape) -> Start:
+        """Return the first voxel of a crop; negative where the crop is larger than the volume."""
         box = self._box(nodule_id)
         room = [side.stop - side.start - crop for side, crop in zip(box, size, strict=True)]
         if self.seed is None:
@@ -157,10 +152,8 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         low = [side.start + min(free, 0) for side, free in zip(box, room, strict=True)]
         high = [side.start + max(free, 0) for side, free in zip(box, room, strict=True)]
         if generator.random() < self.focus:
-            marked = np.argwhere(self.reader.read(nodule_id, "readers").any(axis=0))
-            # A reader may have marked what was not measured; the crop goes as near as it may.
-            first, last = [side.start for side in box], [side.stop - 1 for side in box]
-            voxel = np.clip(marked[generator.integers(len(marked))], first, last)
+            voxel = self._marked_voxel(nodule_id, box, generator)
+            # Crops that contain the voxel begin at most `crop - 1` before it and at the latest at it.
             low = [max(a, v - crop + 1) for a, v, crop in zip(low, voxel, size, strict=True)]
             high = [min(b, v) for b, v in zip(high, voxel, strict=True)]
         z, y, x = (
@@ -168,8 +161,16 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         )
         return z, y, x
 
+    def _marked_voxel(self, nodule_id: str, box: Box, generator: np.random.Generator) -> list[int]:
+        """Draw a voxel that a reader marked; one that was not measured is moved to the nearest one of the box."""
+        marked = np.argwhere(self.reader.read(nodule_id, "readers").any(axis=0))
+        voxel = marked[generator.integers(len(marked))]
+        first = [side.start for side in box]
+        last = [side.stop - 1 for side in box]
+        return [int(v) for v in np.clip(voxel, first, last)]
+
     def _read(self, nodule_id: str, name: str, start: Start, size: Shape) -> NDArray[Any]:
-        """Read the part of a crop that lies in the volume."""
+        """Read the part of a crop that is inside the volume."""
         z, y, x = (max(first, 0) for first in start)
         depth, rows, columns = (
             crop + min(first, 0) for crop, first in zip(size, start, strict=True)
@@ -177,11 +178,9 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         return self.reader.read(nodule_id, name, (z, y, x), (depth, rows, columns))
 
 
-def _padded(
-    part: NDArray[Any], start: Start, size: Shape, dtype: type, beyond: float
-) -> NDArray[Any]:
-    """Give the crop (1, z, y, x); `beyond` stands where it leaves the volume."""
-    whole: NDArray[Any] = np.full((1, *size), beyond, dtype)
+def _pad(part: NDArray[Any], start: Start, size: Shape, dtype: type, fill: float) -> NDArray[Any]:
+    """Return the crop (1, z, y, x) with `fill` where it is outside the volume."""
+    whole: NDArray[Any] = np.full((1, *size), fill, dtype)
     z, y, x = (
         slice(max(-first, 0), max(-first, 0) + n)
         for first, n in zip(start, part.shape, strict=True)
@@ -190,7 +189,9 @@ def _padded(
     return whole
 
 
-def _known(reader: ReleaseReader, nodule_ids: Sequence[str]) -> tuple[str, ...]:
-    for nodule_id in nodule_ids:
-        reader.shape(nodule_id)
-    return tuple(nodule_ids)
+def _choose_nodules(reader: ReleaseReader, split: str | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(split, str):
+        return reader.nodules(split)
+    for nodule_id in split:
+        reader.member(nodule_id)
+    return tuple(split)

@@ -1,19 +1,17 @@
-"""Trainings under way and the networks that came of them.
+"""Trainings and the networks that they end in.
 
-    trainings/<id>/state.safetensors   where a training stands, whole; one key, so it is the old state or the new one
-    trainings/<id>/…                   the early look: curves, losses, sample mattes
+    trainings/<id>/state.safetensors   where a training is; one key, so it is either the old state or the new one
+    trainings/<id>/…                   its preview: curves, losses, sample mattes
     checkpoints/<digest>/              weights.safetensors, losses and curves, and config.json, written last
 
-A training is named by its order, a checkpoint by its weights and what they come from. Weights are read as arrays;
-nothing stored is ever executed.
+The id of a training is a hash of all that determines it, the digest of a checkpoint one of its weights and that.
+Weights are read as arrays; nothing that is stored is ever executed.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,168 +21,190 @@ from safetensors.numpy import load, save
 from matting.errors import InputError
 from storage.errors import CorruptionError, NotFoundError
 from storage.layout import CHECKPOINTS, TRAININGS
-from storage.store import Store, canonical_json, open_place
+from storage.records import (
+    CheckpointConfig,
+    JsonObject,
+    TrainingEnd,
+    TrainingState,
+    canonical_json,
+    encode,
+    parse_record,
+    read_record,
+    to_json,
+)
+from storage.store import Store, open_folder
 
 Tensors = dict[str, NDArray[np.float32]]
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+CONFIG = "config.json"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A trained network as stored."""
+    """A trained network as it is stored."""
 
     weights: Tensors
-    config: dict[str, Any]
-    """Variant, training, release, code, losses; `digest` names the checkpoint."""
+    config: CheckpointConfig
 
     @property
     def digest(self) -> str:
-        """The checkpoint's name."""
-        return str(self.config["digest"])
+        """The checkpoint's digest."""
+        return self.config.digest
 
     @property
     def label(self) -> str:
-        """The network's name as tables print it."""
-        return network_label(self.config["variant"], self.config["auxiliary"])
+        """The network's name in tables."""
+        return network_label(self.config.variant, self.config.auxiliary)
 
 
 def network_label(variant: str, auxiliary: bool) -> str:
-    """Name a network as tables print it."""
+    """Return the name of a network in tables."""
     return variant if auxiliary else f"{variant} (no masks)"
 
 
-def training_id(order: Mapping[str, Any]) -> str:
-    """Name a training by all that decides it."""
-    return hashlib.sha256(canonical_json(order)).hexdigest()[:16]
+def training_id(content_key: JsonObject) -> str:
+    """Return the id of a training: the hash of all that determines it."""
+    return hashlib.sha256(canonical_json(content_key)).hexdigest()[:16]
 
 
-def save_state(store: Store, name: str, tensors: Tensors, facts: Mapping[str, Any]) -> None:
-    """Store where a training stands, in place of what was stored before."""
-    metadata = {"facts": json.dumps(facts, sort_keys=True)}
-    store.put(_state_key(name), save(_contiguous(tensors), metadata))
+def write_state(store: Store, training: str, tensors: Tensors, state: TrainingState) -> None:
+    """Store where a training is, replacing what was stored before.
+
+    Args:
+        store: Where to.
+        training: Its id.
+        tensors: The arrays of the state.
+        state: The rest of it.
+    """
+    header = {"facts": json.dumps(to_json(state), sort_keys=True)}
+    store.put(_state_key(training), save(_contiguous(tensors), header))
 
 
-def load_state(store: Store, name: str) -> tuple[Tensors, dict[str, Any]] | None:
-    """Read where a training stands; None where it was not begun. Raises CorruptionError for what cannot be read."""
+def find_state(store: Store, training: str) -> tuple[Tensors, TrainingState] | None:
+    """Read where a training is; None where it was not started. Raises CorruptionError."""
+    key = _state_key(training)
     try:
-        data = store.get(_state_key(name))
+        data = store.get(key)
     except NotFoundError:
         return None
     try:
+        tensors = dict(load(data))
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return dict(load(data)), json.loads(header["__metadata__"]["facts"])
-    except (SafetensorError, ValueError, KeyError) as error:
+        facts = header["__metadata__"]["facts"]
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptionError(
-            f"{_state_key(name)} is no state of a training: {error}. Remove it to begin anew."
+            f"{key} is not {TrainingState.noun}: {error}. {TrainingState.remedy}", key=key
         ) from error
+    return tensors, parse_record(facts.encode(), TrainingState, key)
 
 
-def save_look(store: Store, name: str, files: Mapping[str, bytes]) -> None:
-    """Store what people look at while a training runs."""
-    for file, data in sorted(files.items()):
-        store.put(f"{TRAININGS}/{name}/{file}", data)
+def write_preview(store: Store, training: str, files: Mapping[str, bytes]) -> None:
+    """Store pictures and tables that people look at while a training runs, by name."""
+    for name, data in sorted(files.items()):
+        store.put(f"{TRAININGS}/{training}/{name}", data)
 
 
-def look_place(store: Store, name: str) -> str:
-    """Tell where the early look lies."""
-    return f"{store.url}/{TRAININGS}/{name}"
+def preview_url(store: Store, training: str) -> str:
+    """Return where the preview of a training is."""
+    return f"{store.url}/{TRAININGS}/{training}"
 
 
-def last_look(store: Store, checkpoint: Checkpoint) -> tuple[bytes, bytes]:
-    """Give the curves and the sample mattes of the training that a checkpoint came from, as PNG."""
-    folder = f"{TRAININGS}/{training_id(checkpoint.config['decides'])}"
-    newest = store.children(f"{folder}/samples")[1][-1]
-    return store.get(f"{folder}/curves.png"), store.get(f"{folder}/samples/{newest}")
+def read_last_preview(store: Store, checkpoint: Checkpoint) -> tuple[bytes, bytes]:
+    """Read the curves and the latest sample mattes of the training of a checkpoint, as PNG."""
+    folder = f"{TRAININGS}/{training_id(checkpoint.config.content_key)}"
+    samples = store.list_dir(f"{folder}/samples")[1]
+    return store.get(f"{folder}/curves.png"), store.get(f"{folder}/samples/{samples[-1]}")
 
 
 def write_checkpoint(
-    store: Store, weights: Tensors, config: Mapping[str, Any], files: Mapping[str, bytes]
+    store: Store, weights: Tensors, config: CheckpointConfig, files: Mapping[str, bytes]
 ) -> Checkpoint:
     """Store a trained network; the same weights of the same training give the same digest.
 
     Args:
         store: Where to.
         weights: By the network's own names.
-        config: All that a user of the weights must know; `decides` in it enters the digest.
-        files: What else belongs to it: losses, curves.
+        config: All that a user of the weights must know; digest and SHA-256 are filled in here.
+        files: What else belongs to it, by name: losses, curves.
     """
     data = save(_contiguous(weights))
     sha256 = hashlib.sha256(data).hexdigest()
-    digest = hashlib.sha256(
-        canonical_json({"weights": sha256, "decides": config["decides"]})
-    ).hexdigest()
-    whole = {**config, "digest": digest, "weights_sha256": sha256}
+    content = {"weights": sha256, "decides": config.content_key}
+    digest = hashlib.sha256(canonical_json(content)).hexdigest()
     prefix = checkpoint_prefix(digest)
-    if store.size(f"{prefix}/{CONFIG}") is None:
-        for name, content in sorted({**files, WEIGHTS: data}.items()):
-            store.put(f"{prefix}/{name}", content)
+    if not store.exists(f"{prefix}/{CONFIG}"):
+        for name, file in sorted({**files, WEIGHTS: data}.items()):
+            store.put(f"{prefix}/{name}", file)
+        whole = to_json(replace(config, digest=digest, weights_sha256=sha256))
         store.put(f"{prefix}/{CONFIG}", json.dumps(whole, indent=1, sort_keys=True).encode())
     return read_checkpoint(f"{store.url}/{prefix}")
 
 
-def find_checkpoint(store: Store, name: str) -> str | None:
-    """Give the digest of the checkpoint that a training ended in; None where it has not ended."""
+def find_checkpoint(store: Store, training: str) -> str | None:
+    """Return the digest of the checkpoint that a training ended in; None where it has not ended."""
     try:
-        return str(store.get_json(f"{TRAININGS}/{name}/checkpoint.json")["digest"])
+        return read_record(store, _end_key(training), TrainingEnd).digest
     except NotFoundError:
         return None
 
 
-def close_training(store: Store, name: str, digest: str) -> None:
-    """Note the checkpoint that a training ended in."""
-    store.put(f"{TRAININGS}/{name}/checkpoint.json", canonical_json({"digest": digest}))
+def write_training_end(store: Store, training: str, digest: str) -> None:
+    """Store the checkpoint that a training ended in."""
+    store.put(_end_key(training), encode(TrainingEnd(digest)))
 
 
-def read_checkpoint(place: str) -> Checkpoint:
+def read_checkpoint(url: str) -> Checkpoint:
     """Read a trained network.
 
     Args:
-        place: Folder or URL that holds config.json and weights.safetensors, e.g. ``./store/checkpoints/<digest>``.
+        url: Folder or URL with config.json and weights.safetensors, e.g. ``./store/checkpoints/<digest>``.
 
     Raises:
-        InputError: There is no checkpoint there.
-        CorruptionError: The weights are not what was written.
+        InputError: There is no checkpoint.
+        CorruptionError: Configuration or weights are damaged.
     """
-    shelf = open_place(place)
+    folder = open_folder(url)
     try:
-        config, data = shelf.get_json(CONFIG), shelf.get(WEIGHTS)
+        config = read_record(folder, CONFIG, CheckpointConfig)
+        data = folder.get(WEIGHTS)
     except NotFoundError as error:
         raise InputError(
             "there is no checkpoint here",
-            got=place,
+            got=url,
             expected=f"a folder or URL with {CONFIG} and {WEIGHTS}",
             remedy="`halosign train` prints where it stored one: STORE/checkpoints/DIGEST.",
         ) from error
-    if (
-        not isinstance(config, dict)
-        or config.get("weights_sha256") != hashlib.sha256(data).hexdigest()
-    ):
+    if config.weights_sha256 != hashlib.sha256(data).hexdigest():
         raise CorruptionError(
-            f"{place}/{WEIGHTS} is not what {CONFIG} says. Fetch or train it again."
+            f"the SHA-256 of {url}/{WEIGHTS} is not the one in {CONFIG}. {config.remedy}",
+            key=WEIGHTS,
         )
     try:
         return Checkpoint(dict(load(data)), config)
     except SafetensorError as error:
         raise CorruptionError(
-            f"{place}/{WEIGHTS} cannot be read: {error}. Fetch or train it again."
+            f"{url}/{WEIGHTS} cannot be read: {error}. {config.remedy}", key=WEIGHTS
         ) from error
 
 
-def checkpoints_of(store: Store, version: str) -> list[dict[str, Any]]:
-    """Give the configs of all networks that were trained on a release, by digest."""
-    configs = [
-        store.get_json(f"{CHECKPOINTS}/{name}/{CONFIG}") for name in store.children(CHECKPOINTS)[0]
-    ]
-    return [config for config in configs if config["release"] == version]
+def read_checkpoint_configs(store: Store, version: str) -> list[CheckpointConfig]:
+    """Read the configurations of all networks that were trained on a release, by digest; raises CorruptionError."""
+    keys = [f"{checkpoint_prefix(digest)}/{CONFIG}" for digest in store.list_dir(CHECKPOINTS)[0]]
+    configs = [read_record(store, key, CheckpointConfig) for key in keys if store.exists(key)]
+    return [config for config in configs if config.release == version]
 
 
 def checkpoint_prefix(digest: str) -> str:
-    """Give the folder of a checkpoint."""
-    return str(PurePosixPath(CHECKPOINTS, digest))
+    """Return the prefix of a checkpoint."""
+    return f"{CHECKPOINTS}/{digest}"
 
 
-def _state_key(name: str) -> str:
-    return f"{TRAININGS}/{name}/state.safetensors"
+def _state_key(training: str) -> str:
+    return f"{TRAININGS}/{training}/state.safetensors"
+
+
+def _end_key(training: str) -> str:
+    return f"{TRAININGS}/{training}/checkpoint.json"
 
 
 def _contiguous(tensors: Tensors) -> Tensors:

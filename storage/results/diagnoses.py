@@ -1,21 +1,20 @@
-"""What classifiers made of each input: benign or malignant, nodule by nodule.
+"""Benign or malignant: what classifiers learn from and how they score each nodule.
 
     experiments/<version>/diagnosis/<id>/nodules.csv                       who is benign or malignant, and how large
     experiments/<version>/diagnosis/<id>/inputs/<input>.npy                cubes (n, z, y, x) in 0..1, half precision
-    experiments/<version>/diagnosis/<id>/inputs.json                       which there are; written last
-    experiments/<version>/diagnosis/<id>/<backbone>/<input>-<seed>.csv     one run's scores, written whole or not at all
+    experiments/<version>/diagnosis/<id>/inputs.json                       names of the inputs; written last
+    experiments/<version>/diagnosis/<id>/<backbone>/<input>-<seed>.csv     scores of one run, complete or absent
 
-<id> names the release and all settings but the backbones and seeds, so that more of these are added to what is there.
-The cubes can be made again from the release and may be removed.
+<id> is a hash of the release and all settings but the backbones and seeds, so that more of these are added to what is
+there. The cubes can be made again from the release and may be removed.
 """
 
-import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +22,31 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from storage.errors import CorruptionError, NotFoundError
 from storage.layout import EXPERIMENTS
-from storage.store import Store, canonical_json
+from storage.records import CaseFacts, JsonObject, TableFacts, canonical_json
+from storage.results.csv_rows import from_csv, to_csv
+from storage.store import Store
 
 Cubes = NDArray[np.float16]
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosed:
-    """One nodule as the readers rated it."""
+class RatedNodule:
+    """One nodule with the readers' rating of its malignancy."""
 
     nodule: str
     patient: str
     rating: float
     """Mean malignancy over the readers, 1..5."""
     malignant: bool
-    """The mean is above 3; nodules at 3 are left out."""
+    """Whether the mean is above 3; nodules at 3 are excluded."""
     volume_mm3: float
     """Mean volume over the readers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What one run said of a nodule that its classifier had not learned from."""
+class NoduleScore:
+    """Score of one nodule in one run, by a classifier that was not trained on it."""
 
     nodule: str
     fold: int
@@ -54,7 +56,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisRow:
-    """One line of Figure 6: an area under the ROC curve."""
+    """One row of Figure 6: an area under the ROC curve."""
 
     backbone: str
     """``none`` for nodule volume, which needs none."""
@@ -70,41 +72,35 @@ class DiagnosisRow:
     malignant: int
 
 
-def diagnosis_id(decides: Mapping[str, Any]) -> str:
-    """Name a diagnosis by all that decides its runs."""
-    return hashlib.sha256(canonical_json(decides)).hexdigest()[:16]
+def diagnosis_id(content_key: JsonObject) -> str:
+    """Return the id of a diagnosis: the hash of all that determines its runs."""
+    return hashlib.sha256(canonical_json(content_key)).hexdigest()[:16]
 
 
 def diagnosis_prefix(version: str, name: str) -> str:
-    """Give the folder of a diagnosis."""
+    """Return the prefix of a diagnosis, by version of the release and id."""
     return f"{EXPERIMENTS}/{version}/diagnosis/{name}"
 
 
-def malignancy_ratings(source: Mapping[str, Any]) -> tuple[float, ...]:
-    """Give what each reader rated, 1..5, from what a case says of its source; empty where nobody did.
+def malignancy_ratings(facts: CaseFacts) -> tuple[float, ...]:
+    """Return each reader's rating of malignancy, 1..5; empty where there are none.
 
-    LIDC's annotations carry them; a table of files may, as a column `malignancy` such as ``5 4 4 3``.
+    LIDC's annotations have them; a table of files may, as a column `malignancy` such as ``5 4 4 3``.
 
     Raises:
-        InputError: They are there and are no ratings.
+        InputError: There are values that are not ratings.
     """
-    if "annotations" in source:
-        given = [annotation.get("malignancy") for annotation in source["annotations"]]
+    if isinstance(facts.source, TableFacts):
+        column = facts.source.columns.get("malignancy", "")
+        given = [*column.replace(",", " ").replace(";", " ").split()]
     else:
-        given = (
-            str(source.get("columns", {}).get("malignancy", ""))
-            .replace(",", " ")
-            .replace(";", " ")
-            .split()
-        )
-    try:
-        ratings = tuple(float(value) for value in given if value is not None)
-    except (TypeError, ValueError):
-        ratings = (float("nan"),)
-    if not all(1 <= value <= 5 for value in ratings):
+        values = [rating.get("malignancy") for rating in facts.ratings]
+        given = [str(value) for value in values if value is not None]
+    ratings = tuple(_number(text) for text in given)
+    if not all(1 <= rating <= 5 for rating in ratings):
         raise InputError(
-            "malignancy cannot be read",
-            got=" ".join(str(value) for value in given),
+            "invalid malignancy",
+            got=" ".join(given),
             expected="ratings from 1 to 5",
             remedy="Correct the table's column `malignancy` and curate again.",
         )
@@ -112,65 +108,97 @@ def malignancy_ratings(source: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def write_inputs(
-    store: Store, prefix: str, nodules: Sequence[Diagnosed], cubes: Iterable[tuple[str, Cubes]]
+    store: Store,
+    prefix: str,
+    nodules: Sequence[RatedNodule],
+    cubes: Iterable[tuple[str, Cubes]],
 ) -> None:
-    """Store what is to be learned from; the list of inputs comes last."""
-    store.put(f"{prefix}/nodules.csv", _table(Diagnosed, nodules))
+    """Store what classifiers learn from; the list of inputs is written last.
+
+    Args:
+        store: Where to.
+        prefix: Of the diagnosis.
+        nodules: In the order of the cubes.
+        cubes: Name and cubes (n, z, y, x) of each input.
+    """
+    store.put(f"{prefix}/nodules.csv", to_csv(RatedNodule, nodules))
     names = []
     for name, values in cubes:
         names.append(name)
         data = io.BytesIO()
         np.save(data, values, allow_pickle=False)
-        store.put(f"{prefix}/inputs/{_slug(name)}.npy", data.getvalue())
+        store.put(_cubes_key(prefix, name), data.getvalue())
     store.put(f"{prefix}/inputs.json", json.dumps(names).encode())
 
 
-def read_nodules(store: Store, prefix: str) -> tuple[Diagnosed, ...] | None:
-    """Give the nodules in the order of the cubes; None where the inputs are not whole. Raises CorruptionError."""
-    if store.size(f"{prefix}/inputs.json") is None:
+def find_rated_nodules(store: Store, prefix: str) -> tuple[RatedNodule, ...] | None:
+    """Read the nodules in the order of the cubes; None where the inputs are incomplete. Raises CorruptionError."""
+    if not store.exists(f"{prefix}/inputs.json"):
         return None
-    return tuple(
-        Diagnosed(
-            row["nodule"],
-            row["patient"],
-            float(row["rating"]),
-            row["malignant"] == "True",
-            float(row["volume_mm3"]),
-        )
-        for row in _rows(store, f"{prefix}/nodules.csv", Diagnosed)
-    )
+    return tuple(_read_rows(store, f"{prefix}/nodules.csv", RatedNodule))
 
 
-def read_input(store: Store, prefix: str, name: str) -> Cubes:
-    """Give the cubes of one input (n, z, y, x). Raises CorruptionError."""
-    key = f"{prefix}/inputs/{_slug(name)}.npy"
+def read_cubes(store: Store, prefix: str, name: str) -> Cubes:
+    """Read the cubes of one input (n, z, y, x); raises CorruptionError."""
+    key = _cubes_key(prefix, name)
     try:
         cubes: Cubes = np.load(io.BytesIO(store.get(key)), allow_pickle=False)
     except (NotFoundError, ValueError, EOFError) as error:
         raise CorruptionError(
-            f"{key} is missing or spoiled. Remove {prefix}/inputs.json to have it made again."
+            f"{key} is missing or damaged. Remove {prefix}/inputs.json to have it made again.",
+            key=key,
         ) from error
     return cubes
 
 
-def write_run(
-    store: Store, prefix: str, backbone: str, name: str, seed: int, scores: Sequence[Scored]
+def write_run_scores(
+    store: Store, prefix: str, backbone: str, name: str, seed: int, scores: Sequence[NoduleScore]
 ) -> None:
-    """Store one run's scores."""
-    store.put(_run_key(prefix, backbone, name, seed), _table(Scored, scores))
+    """Store the scores of one run.
+
+    Args:
+        store: Where to.
+        prefix: Of the diagnosis.
+        backbone: Of the classifier.
+        name: Of the input.
+        seed: Of the run.
+        scores: One for each nodule.
+    """
+    store.put(_run_key(prefix, backbone, name, seed), to_csv(NoduleScore, scores))
 
 
-def read_run(
+def find_run_scores(
     store: Store, prefix: str, backbone: str, name: str, seed: int
-) -> tuple[Scored, ...] | None:
-    """Give one run's scores; None where it has not been. Raises CorruptionError."""
+) -> tuple[NoduleScore, ...] | None:
+    """Read the scores of one run; None where it was not done. Raises CorruptionError.
+
+    Args:
+        store: Where from.
+        prefix: Of the diagnosis.
+        backbone: Of the classifier.
+        name: Of the input.
+        seed: Of the run.
+    """
     key = _run_key(prefix, backbone, name, seed)
-    if store.size(key) is None:
-        return None
-    return tuple(
-        Scored(row["nodule"], int(row["fold"]), float(row["score"]))
-        for row in _rows(store, key, Scored)
-    )
+    return tuple(_read_rows(store, key, NoduleScore)) if store.exists(key) else None
+
+
+def _read_rows(store: Store, key: str, kind: type[Row]) -> list[Row]:
+    try:
+        rows = from_csv(kind, store.get(key), key)
+    except NotFoundError as error:
+        raise CorruptionError(
+            f"{key} is missing. Remove its folder and run the same command again.", key=key
+        ) from error
+    if not rows:
+        raise CorruptionError(
+            f"{key} has no rows. Remove it and run the same command again.", key=key
+        )
+    return rows
+
+
+def _cubes_key(prefix: str, name: str) -> str:
+    return f"{prefix}/inputs/{_slug(name)}.npy"
 
 
 def _run_key(prefix: str, backbone: str, name: str, seed: int) -> str:
@@ -178,22 +206,12 @@ def _run_key(prefix: str, backbone: str, name: str, seed: int) -> str:
 
 
 def _slug(name: str) -> str:
-    """Name an input so that it may stand in any path."""
+    """Return the name of an input as it may be part of a key."""
     return name.lower().replace("+", "-plus").replace(" ", "-")
 
 
-def _table(kind: type[Diagnosed] | type[Scored], rows: Iterable[Diagnosed | Scored]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue().encode()
-
-
-def _rows(store: Store, key: str, kind: type[Diagnosed] | type[Scored]) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(io.StringIO(store.get(key).decode())))
-    if not rows or list(rows[0]) != [field.name for field in fields(kind)]:
-        raise CorruptionError(
-            f"{store.url}/{key} is no table of ours. Remove it and run the same command again."
-        )
-    return rows
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

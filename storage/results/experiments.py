@@ -1,26 +1,34 @@
-"""Results of the paper's experiments on a release. They lie beside releases, which never change.
+"""Results of the paper's experiments on a release. They are stored beside releases, which never change.
 
-    experiments/<version>/costs/<id>.json               what one network costs on one machine; measured once
-    experiments/<version>/<recipe>/table-1.csv          mattes against the released (and the known) ones
+    experiments/<version>/costs/<id>.json               cost of one network on one machine; measured once
+    experiments/<version>/<recipe>/table-1.csv          errors of mattes against the released (and the known) ones
     experiments/<version>/<recipe>/table-2.csv          the network's variants
-    experiments/<version>/<recipe>/table-3.csv          what they cost
-    experiments/<version>/<recipe>/facts.json           what all of it stands on; written last
+    experiments/<version>/<recipe>/table-3.csv          their cost
+    experiments/<version>/<recipe>/facts.json           what the tables were made from; written last
     experiments/<version>/<recipe>/report/…             the report, its tables, pictures and videos
 
-Tables are means of what `storage.results.scores` holds of every nodule; they can be thrown away and made again.
+Tables are means of the scores of single nodules (`storage.results.scores`); they can be removed and made again.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from matting.errors import InputError
-from storage.errors import CorruptionError, NotFoundError
+from storage.errors import NotFoundError
 from storage.layout import EXPERIMENTS, is_safe_name
-from storage.results.tabular import from_csv, to_csv
-from storage.store import Store, canonical_json
+from storage.records import (
+    Cost,
+    ExperimentFacts,
+    JsonObject,
+    canonical_json,
+    encode,
+    read_record,
+    to_json,
+)
+from storage.results.csv_rows import from_csv, to_csv
+from storage.store import Store
 
 REPORT = "report"
 
@@ -29,8 +37,8 @@ REPORT = "report"
 class Averages:
     """One row of Table 1 or 2: means over the nodules of each partition's test split, averaged over partitions.
 
-    Figures are raw, as `matting.measures.metrics` gives them; a deviation is that of a sample, over partitions, and None where
-    there is but one.
+    Metrics are raw, as `matting.measures.metrics` computes them. A deviation is the sample standard deviation over
+    partitions, None for a single partition.
     """
 
     matte: str
@@ -57,110 +65,93 @@ class Averages:
     """Of a network, how it was trained: ``as the recipe says``, or what differs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One row of Table 3: what a network costs on one machine."""
-
-    variant: str
-    auxiliary: bool
-    parameters: int
-    multiply_adds: int
-    """Of one pass at 1 x 96^3."""
-    latency_s: float
-    """Median seconds of a pass at 1 x 96^3."""
-    peak_mb: float
-    """What memory such a pass adds at its peak, in megabytes."""
-    crop_zyx: str
-    """Another size, e.g. ``48x64x64``: that of the crops trained on."""
-    crop_latency_s: float
-    """Median seconds of a pass at that size."""
-    passes: int
-    """Of how many that is the median."""
-    device: str
-    """Model and number of threads."""
-    torch: str
-
-
-def save_table(
+def write_table(
     store: Store, version: str, recipe: str, number: int, rows: Sequence[Averages] | Sequence[Cost]
 ) -> None:
-    """Store a table, in place of what was there."""
+    """Store a table, replacing what was there.
+
+    Args:
+        store: Where to.
+        version: Of the release.
+        recipe: Name of the recipe of the experiments.
+        number: 1, 2 or 3.
+        rows: `Cost` for Table 3, else `Averages`.
+    """
     kind = Cost if number == 3 else Averages
     store.put(table_key(version, recipe, number), to_csv(kind, rows))
 
 
 def read_table(store: Store, version: str, recipe: str, number: int) -> list[Averages]:
-    """Read Table 1 or 2. Raises NotFoundError or CorruptionError."""
+    """Read Table 1 or 2; raises NotFoundError or CorruptionError."""
     key = table_key(version, recipe, number)
-    return from_csv(Averages, store.get(key), f"{store.url}/{key}")
+    return from_csv(Averages, store.get(key), key)
 
 
 def read_costs(store: Store, version: str, recipe: str) -> list[Cost]:
     """Read Table 3; empty where costs were not measured. Raises CorruptionError."""
     key = table_key(version, recipe, 3)
     try:
-        return from_csv(Cost, store.get(key), f"{store.url}/{key}")
+        return from_csv(Cost, store.get(key), key)
     except NotFoundError:
         return []
 
 
 def table_key(version: str, recipe: str, number: int) -> str:
-    """Give the key of a table."""
+    """Return the key of a table."""
     return f"{experiment_prefix(version, recipe)}/table-{number}.csv"
 
 
-def save_facts(store: Store, version: str, recipe: str, facts: Mapping[str, Any]) -> None:
-    """Store what the tables stand on: release, recipe, code, machine."""
-    store.put(
-        f"{experiment_prefix(version, recipe)}/facts.json",
-        json.dumps(facts, indent=1, sort_keys=True).encode(),
-    )
+def facts_key(version: str, recipe: str) -> str:
+    """Return the key of the facts of an experiment."""
+    return f"{experiment_prefix(version, recipe)}/facts.json"
 
 
-def read_facts(store: Store, version: str, recipe: str) -> dict[str, Any]:
-    """Read what the tables stand on. Raises NotFoundError."""
-    return dict(store.get_json(f"{experiment_prefix(version, recipe)}/facts.json"))
+def write_facts(store: Store, version: str, recipe: str, facts: ExperimentFacts) -> None:
+    """Store what the tables were made from: release, recipe, code, machine."""
+    content = json.dumps(to_json(facts), indent=1, sort_keys=True)
+    store.put(facts_key(version, recipe), content.encode())
 
 
-def save_report(store: Store, version: str, recipe: str, files: Mapping[str, bytes]) -> str:
-    """Store the report's files by relative name; gives where they lie."""
+def read_facts(store: Store, version: str, recipe: str) -> ExperimentFacts:
+    """Read what the tables were made from; raises NotFoundError or CorruptionError."""
+    return read_record(store, facts_key(version, recipe), ExperimentFacts)
+
+
+def write_report(store: Store, version: str, recipe: str, files: Mapping[str, bytes]) -> str:
+    """Store the files of a report by relative name; returns where they are."""
     prefix = f"{experiment_prefix(version, recipe)}/{REPORT}"
     for name, data in sorted(files.items()):
         store.put(f"{prefix}/{name}", data)
     return f"{store.url}/{prefix}"
 
 
-def cost_id(asked: Mapping[str, Any]) -> str:
-    """Name a measurement of costs by all that decides it."""
-    return hashlib.sha256(canonical_json(asked)).hexdigest()[:16]
+def cost_id(content_key: JsonObject) -> str:
+    """Return the id of a measurement of costs: the hash of all that determines it."""
+    return hashlib.sha256(canonical_json(content_key)).hexdigest()[:16]
 
 
-def save_cost(store: Store, version: str, name: str, cost: Cost) -> None:
-    """Store what a network costs."""
-    store.put(_cost_key(version, name), canonical_json(asdict(cost)))
+def write_cost(store: Store, version: str, name: str, cost: Cost) -> None:
+    """Store the cost of a network under its id."""
+    store.put(_cost_key(version, name), encode(cost))
 
 
-def read_cost(store: Store, version: str, name: str) -> Cost | None:
-    """Give what a network costs; None where it was not measured. Raises CorruptionError."""
+def find_cost(store: Store, version: str, name: str) -> Cost | None:
+    """Read the cost of a network by its id; None where it was not measured. Raises CorruptionError."""
     try:
-        return Cost(**store.get_json(_cost_key(version, name)))
+        return read_record(store, _cost_key(version, name), Cost)
     except NotFoundError:
         return None
-    except TypeError as error:
-        raise CorruptionError(
-            f"{_cost_key(version, name)} is no cost of a network. Remove it and measure again."
-        ) from error
 
 
 def experiment_prefix(version: str, recipe: str) -> str:
-    """Give the folder of the experiments on a release by a recipe's name.
+    """Return the prefix of the experiments on a release with a recipe.
 
     Raises:
-        InputError: The name cannot stand in a path, or means something else there.
+        InputError: The recipe's name cannot be part of a key, or is used for something else there.
     """
     if not is_safe_name(recipe) or recipe in {"costs", "diagnosis"}:
         raise InputError(
-            "results cannot be filed under the recipe's name",
+            "results cannot be stored under the recipe's name",
             got=recipe,
             expected="letters, digits, dots, dashes and underscores, and not `costs` or `diagnosis`",
             remedy="Give the recipe another `name`.",

@@ -1,35 +1,35 @@
-"""Scores: how far mattes are from those of a release. They lie beside releases, which never change.
+"""Scores: errors of mattes against those of a release. They are stored beside releases, which never change.
 
-    metrics/<version>/nodules-<n>/<what>/<nodule>.csv   one nodule: one row for each matte and region; written once
-    metrics/<version>/<side>/<what>.csv                 the same of all nodules of a side
+    metrics/<version>/nodules-<n>/<what>/<nodule>.csv   one nodule: one row per matte, truth and region; written once
+    metrics/<version>/<side>/<what>.csv                 the same for all nodules of a side
     metrics/<version>/<side>/<what>.json                their means and what was measured; written last
 
-<what> is `methods` for the stored mattes and the trivial ones, or the digest of a checkpoint; <n> the version of the
-metrics; <side> a split, such as `test`, a split of another partition, such as `test-2`, or `all`.
+<what> is `methods` for the stored mattes and the trivial ones, or the digest of a checkpoint; <n> is the version of the
+metrics; <side> is a split, such as `test`, a split of another partition, such as `test-2`, or `all`.
 """
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean, pstdev
-from typing import Any
 
-from storage.errors import CorruptionError, NotFoundError
+from storage.errors import NotFoundError
 from storage.layout import METRICS
-from storage.results.tabular import from_csv, to_csv
+from storage.records import Line, ScoreSummary, read_record, to_json
+from storage.results.csv_rows import from_csv, to_csv
 from storage.store import Store
 
 METRICS_VERSION = 1
-"""Raised whenever the same mattes get other figures than before."""
+"""Raised whenever the same mattes get other scores than before."""
 ALL = "all"
-"""The side that holds every nodule of a release."""
+"""The side with every nodule of a release."""
 METRIC_NAMES = ("sad", "mse", "grad", "conn")
 METHOD_SCORES = "methods"
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One matte of one nodule against one truth over one region."""
+    """Errors of one matte of one nodule against one truth over one region."""
 
     nodule: str
     matte: str
@@ -45,118 +45,146 @@ class Score:
     conn: float
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Mean and standard deviation over the nodules that count."""
-
-    matte: str
-    truth: str
-    region: str
-    nodules: int
-    means: dict[str, float]
-    deviations: dict[str, float]
-
-
-def summarise(scores: Sequence[Score]) -> list[Line]:
+def summarise(scores: Sequence[Score]) -> tuple[Line, ...]:
     """Average the scores of each matte, truth and region over the nodules."""
     groups: dict[tuple[str, str, str], list[Score]] = {}
     for score in scores:
         groups.setdefault((score.truth, score.region, score.matte), []).append(score)
-    lines = []
-    for (truth, region, matte), members in groups.items():
-        values = {name: [float(getattr(score, name)) for score in members] for name in METRIC_NAMES}
-        means = {name: fmean(found) for name, found in values.items()}
-        lines.append(
-            Line(
-                matte,
-                truth,
-                region,
-                len(members),
-                means,
-                {name: pstdev(found) for name, found in values.items()},
-            )
-        )
-    return lines
+    return tuple(_line(group) for group in groups.values())
 
 
-def save_nodule(
+def _line(scores: list[Score]) -> Line:
+    first = scores[0]
+    values = {name: [float(getattr(score, name)) for score in scores] for name in METRIC_NAMES}
+    return Line(
+        first.matte,
+        first.truth,
+        first.region,
+        len(scores),
+        means={name: fmean(found) for name, found in values.items()},
+        deviations={name: pstdev(found) for name, found in values.items()},
+    )
+
+
+def write_nodule_scores(
     store: Store, version: str, what: str, nodule_id: str, scores: Iterable[Score]
 ) -> None:
-    """Store the scores of one nodule, so that they need not be measured again."""
-    store.put(f"{_nodules(version, what)}/{nodule_id}.csv", to_csv(Score, scores))
+    """Store the scores of one nodule, so that they need not be measured again.
+
+    Args:
+        store: Where to.
+        version: Of the release.
+        what: `METHOD_SCORES` or the digest of a checkpoint.
+        nodule_id: Which nodule.
+        scores: Of the nodule.
+    """
+    store.put(f"{_nodules_prefix(version, what)}/{nodule_id}.csv", to_csv(Score, scores))
 
 
-def nodules_scored(store: Store, version: str, what: str) -> set[str]:
-    """Name the nodules whose scores are stored."""
-    return {name.removesuffix(".csv") for name in store.children(_nodules(version, what))[1]}
+def list_scored_nodules(store: Store, version: str, what: str) -> set[str]:
+    """List the nodules whose scores are stored."""
+    names = store.list_dir(_nodules_prefix(version, what))[1]
+    return {name.removesuffix(".csv") for name in names}
 
 
-def read_nodules(store: Store, version: str, what: str, nodule_ids: Iterable[str]) -> list[Score]:
-    """Give the scores of nodules, in their order. Raises NotFoundError for one that has none, or CorruptionError."""
-    keys = [f"{_nodules(version, what)}/{nodule_id}.csv" for nodule_id in nodule_ids]
-    return [
-        score for key in keys for score in from_csv(Score, store.get(key), f"{store.url}/{key}")
-    ]
+def read_nodule_scores(
+    store: Store, version: str, what: str, nodule_ids: Iterable[str]
+) -> list[Score]:
+    """Read the scores of nodules, in their order.
+
+    Args:
+        store: Where from.
+        version: Of the release.
+        what: `METHOD_SCORES` or the digest of a checkpoint.
+        nodule_ids: Which nodules.
+
+    Raises:
+        NotFoundError: A nodule has no scores.
+        CorruptionError: A file of scores is damaged.
+    """
+    scores: list[Score] = []
+    for nodule_id in nodule_ids:
+        key = f"{_nodules_prefix(version, what)}/{nodule_id}.csv"
+        scores += from_csv(Score, store.get(key), key)
+    return scores
 
 
 def side_of(split: str, partition: int) -> str:
-    """Name a split of a partition: the release's own splits have their plain names."""
+    """Return the side of a split of a partition; the release's own splits have their plain names."""
     return split if partition == 0 else f"{split}-{partition}"
 
 
 def write_scores(
     store: Store,
     version: str,
-    split: str,
+    side: str,
     what: str,
     scores: Sequence[Score],
-    facts: dict[str, Any],
-) -> list[Line]:
-    """Store scores; measured again they are the same and take the place of themselves."""
+    *,
+    synthetic: bool,
+    network: str | None = None,
+    epochs: int | None = None,
+) -> tuple[Line, ...]:
+    """Store the scores of a side and their means; measured again they are the same.
+
+    Args:
+        store: Where to.
+        version: Of the release.
+        side: Whose nodules were measured.
+        what: `METHOD_SCORES` or the digest of a checkpoint.
+        scores: Of all these nodules.
+        synthetic: Whether the release has simulated scans.
+        network: Label of the network, where it is one.
+        epochs: How long it was trained.
+
+    Returns:
+        The means.
+    """
     lines = summarise(scores)
-    prefix = _prefix(version, split, what)
+    prefix = _prefix(version, side, what)
     store.put(f"{prefix}.csv", to_csv(Score, scores))
-    about = {"release": version, "split": split, "metrics_version": METRICS_VERSION}
-    summary = {**facts, **about, "lines": [asdict(line) for line in lines]}
-    store.put(f"{prefix}.json", json.dumps(summary, indent=1).encode())
+    summary = ScoreSummary(
+        synthetic=synthetic,
+        network=network,
+        epochs=epochs,
+        release=version,
+        split=side,
+        metrics_version=METRICS_VERSION,
+        lines=lines,
+    )
+    store.put(f"{prefix}.json", json.dumps(to_json(summary), indent=1).encode())
     return lines
 
 
-def read_summary(store: Store, version: str, split: str, what: str) -> dict[str, Any] | None:
-    """Give the means and facts of what was measured; None where it was not. Raises CorruptionError."""
+def find_summary(store: Store, version: str, side: str, what: str) -> ScoreSummary | None:
+    """Read the means of what was measured; None where it was not, or with other metrics. Raises CorruptionError."""
     try:
-        summary = store.get_json(f"{_prefix(version, split, what)}.json")
-        if summary.get("metrics_version", 1) != METRICS_VERSION:
-            return None
-        return {**summary, "lines": [Line(**line) for line in summary["lines"]]}
+        summary = read_record(store, f"{_prefix(version, side, what)}.json", ScoreSummary)
     except NotFoundError:
         return None
-    except (KeyError, TypeError) as error:
-        raise CorruptionError(
-            f"{_prefix(version, split, what)}.json holds no scores. Remove it and measure again."
-        ) from error
+    return summary if summary.metrics_version == METRICS_VERSION else None
 
 
-def read_lines(store: Store, version: str, split: str, *whats: str) -> list[Line]:
-    """Give the lines of all that was measured under these names, in their order."""
-    found = [read_summary(store, version, split, what) for what in whats]
-    return [line for summary in found if summary for line in summary["lines"]]
+def read_lines(store: Store, version: str, side: str, *whats: str) -> list[Line]:
+    """Read the means of all that was measured under some names, in their order."""
+    found = [find_summary(store, version, side, what) for what in whats]
+    return [line for summary in found if summary for line in summary.lines]
 
 
-def scored(store: Store, version: str, split: str) -> list[str]:
-    """Name what was measured of a release: `methods` and digests of checkpoints."""
-    names = store.children(f"{METRICS}/{version}/{split}")[1]
+def list_measured(store: Store, version: str, side: str) -> list[str]:
+    """List what was measured on a side: `methods` and digests of checkpoints."""
+    names = store.list_dir(f"{METRICS}/{version}/{side}")[1]
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
-def scores_place(store: Store, version: str) -> str:
-    """Tell where the scores of a release lie."""
+def scores_url(store: Store, version: str) -> str:
+    """Return where the scores of a release are."""
     return f"{store.url}/{METRICS}/{version}"
 
 
-def _nodules(version: str, what: str) -> str:
+def _nodules_prefix(version: str, what: str) -> str:
     return f"{METRICS}/{version}/nodules-{METRICS_VERSION}/{what}"
 
 
-def _prefix(version: str, split: str, what: str) -> str:
-    return f"{METRICS}/{version}/{split}/{what}"
+def _prefix(version: str, side: str, what: str) -> str:
+    return f"{METRICS}/{version}/{side}/{what}"

@@ -1,1 +1,1 @@
-"""Verdicts of reviewers, their consensus, and the clinicians' studies."""
+"""Reviews: verdicts, their consensus, studies, verdicts as files."""

@@ -1,12 +1,12 @@
-"""From several people's verdicts on one case to the one that counts.
+"""Join several people's verdicts on one case into the verdict that counts.
 
-Only verdicts on the very case count; what was said of an earlier one is stale. Of one person the latest verdict counts.
-A rule's automatic pick counts where no person has said anything. The recipe's `review` section says how people's
-verdicts are joined:
+Only verdicts on the case itself count; those on an earlier case of the nodule are stale. Of each person the latest
+verdict counts. An automatic pick counts where no person has given a verdict. The recipe's `review` section has the
+rule that joins people's verdicts:
 
-        first        whoever decided first; others may differ and are listed as a dispute
-        majority     more than half of those who decided, once enough have
-        adjudicator  all agree, once enough have decided; where they differ, the adjudicator's verdict
+        first        the earliest verdict; others may differ and are listed as a dispute
+        majority     more than half of the people agree, once enough have given a verdict
+        adjudicator  all agree, once enough have given a verdict; where they differ, the adjudicator's verdict
 """
 
 from collections import Counter
@@ -14,71 +14,82 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.recipe import ReviewSettings
-from storage.reviews.verdicts import Verdict, effective
+from storage.records import Verdict
+from storage.reviews.verdicts import effective_verdicts
 
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """Where one case stands."""
+    """The state of the review of one case."""
 
-    decision: Verdict | None
+    verdict: Verdict | None
     """The verdict that counts; None where there is none yet."""
-    votes: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...]
     """Each person's latest verdict on this case, in order of time."""
     stale: tuple[Verdict, ...]
-    """Latest verdicts of people who decided an earlier case of the nodule and not this one."""
+    """Latest verdicts of people who reviewed an earlier case of the nodule and not this one."""
     flags: tuple[Verdict, ...]
-    """Wishes for a second look."""
+    """Requests for a second look."""
 
     @property
     def is_disputed(self) -> bool:
-        """Tell whether people differ, settled or not."""
-        return len({vote.answer for vote in self.votes}) > 1
+        """True where people chose differently, whether that is settled or not."""
+        return len({verdict.choice for verdict in self.verdicts}) > 1
 
-    def vote_of(self, reviewer: str) -> Verdict | None:
-        """Give a person's own verdict on this case."""
-        return next((vote for vote in self.votes if vote.reviewer == reviewer), None)
+    def verdict_of(self, reviewer: str) -> Verdict | None:
+        """Return a person's own verdict on this case."""
+        return next((own for own in self.verdicts if own.reviewer == reviewer), None)
 
 
-def find_consensus(decisions: Sequence[Verdict], digest: str, rule: ReviewSettings) -> Consensus:
-    """Join a nodule's verdicts, given in order of time, into what stands for the case of that digest."""
-    kept = effective(decisions)
-    said = [d for d in kept if d.answer is not None]
-    votes = _latest_by_person([d for d in said if d.digest == digest and not d.automatic])
-    decided = {vote.reviewer for vote in votes}
-    older = _latest_by_person([d for d in said if d.digest != digest and not d.automatic])
-    picks = [d for d in said if d.digest == digest and d.automatic]
-    winner = _winner(votes, rule) if votes else (picks[-1] if picks else None)
+def find_consensus(verdicts: Sequence[Verdict], digest: str, rule: ReviewSettings) -> Consensus:
+    """Join the verdicts on a nodule into the one that counts for a case of it.
+
+    Args:
+        verdicts: All verdicts on the nodule, in order of time.
+        digest: Of the case.
+        rule: How verdicts are joined.
+    """
+    kept = effective_verdicts(verdicts)
+    choices = [verdict for verdict in kept if verdict.choice is not None]
+    people = _latest_by_person([v for v in choices if v.digest == digest and not v.automatic])
+    picks = [verdict for verdict in choices if verdict.digest == digest and verdict.automatic]
+    older = _latest_by_person([v for v in choices if v.digest != digest and not v.automatic])
+    current = {verdict.reviewer for verdict in people}
+    latest_pick = picks[-1] if picks else None
     return Consensus(
-        decision=winner,
-        votes=tuple(votes),
-        stale=tuple(d for d in older if d.reviewer not in decided),
-        flags=tuple(d for d in kept if d.verdict == "flag" and d.digest == digest),
+        verdict=_join(people, rule) if people else latest_pick,
+        verdicts=tuple(people),
+        stale=tuple(verdict for verdict in older if verdict.reviewer not in current),
+        flags=tuple(v for v in kept if v.verdict == "flag" and v.digest == digest),
     )
 
 
-def _latest_by_person(decisions: Sequence[Verdict]) -> list[Verdict]:
-    """Keep each person's latest verdict, in the order in which people first spoke."""
-    latest: dict[str, Verdict] = {}
-    for decision in decisions:
-        latest[decision.reviewer] = decision
+def _latest_by_person(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Keep each person's latest verdict, in the order of people's first ones."""
+    latest = {verdict.reviewer: verdict for verdict in verdicts}
     return list(latest.values())
 
 
-def _winner(votes: Sequence[Verdict], rule: ReviewSettings) -> Verdict | None:
-    if rule.rule == "first":
-        return votes[0]
-    if rule.rule == "adjudicator":
-        ruling = next((vote for vote in votes if vote.reviewer == rule.adjudicator), None)
-        others = [vote for vote in votes if vote is not ruling]
-        if ruling is not None:
-            return ruling
-        return (
-            others[0]
-            if len(others) >= rule.reviewers and len({vote.answer for vote in others}) == 1
-            else None
-        )
-    answer, count = Counter(vote.answer for vote in votes).most_common(1)[0]
-    if len(votes) < rule.reviewers or 2 * count <= len(votes):
+def _join(verdicts: Sequence[Verdict], rule: ReviewSettings) -> Verdict | None:
+    match rule.rule:
+        case "first":
+            return verdicts[0]
+        case "majority":
+            return _majority(verdicts, rule.reviewers)
+        case "adjudicator":
+            return _adjudicated(verdicts, rule)
+
+
+def _majority(verdicts: Sequence[Verdict], reviewers: int) -> Verdict | None:
+    choice, count = Counter(verdict.choice for verdict in verdicts).most_common(1)[0]
+    if len(verdicts) < reviewers or 2 * count <= len(verdicts):
         return None
-    return next(vote for vote in votes if vote.answer == answer)
+    return next(verdict for verdict in verdicts if verdict.choice == choice)
+
+
+def _adjudicated(verdicts: Sequence[Verdict], rule: ReviewSettings) -> Verdict | None:
+    for verdict in verdicts:
+        if verdict.reviewer == rule.adjudicator:
+            return verdict
+    agree = len({verdict.choice for verdict in verdicts}) == 1
+    return verdicts[0] if agree and len(verdicts) >= rule.reviewers else None

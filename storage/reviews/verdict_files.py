@@ -1,52 +1,53 @@
-"""Decisions as files: out as CSV or JSON, and in again from people who decided elsewhere.
+"""Export verdicts as CSV or JSON, and import those of people who reviewed elsewhere.
 
-One line a verdict, the fields of `Verdict`. Going out and in again adds nothing, since every verdict has its id; lines
-without one get it from their content. A file is taken whole or not at all. What it says of a case that is outdated is
-recorded and counts for nothing, exactly as if it had been said here before the case changed.
+One row per verdict, with the fields of `Verdict`. Exporting and importing again adds nothing, since every verdict has
+an id; rows without one get it from their content. A file is imported as a whole or not at all. Verdicts on an outdated
+case are recorded and do not count, exactly as if they had been given here before the case changed.
 """
 
 import csv
-import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from matting.errors import InputError
 from storage.cases.case import is_done, read_case
-from storage.cases.outcomes import read_outcome
-from storage.layout import DECISIONS, is_safe_name, study_verdicts
+from storage.cases.outcomes import find_outcome
+from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
+from storage.records import VERDICT_KINDS, Verdict, to_json
 from storage.reviews.studies import read_study
-from storage.reviews.verdicts import VERDICT_KINDS, Verdict, read_verdicts, record_verdict
-from storage.store import Store, canonical_json
+from storage.reviews.verdicts import content_id, read_verdicts, record_verdict
+from storage.store import Store
 
 COLUMNS = tuple(field.name for field in fields(Verdict))
-_NEEDED = ("nodule_id", "digest", "verdict", "reviewer")
+_REQUIRED = ("nodule_id", "digest", "verdict", "reviewer")
 _MOST_COMPLAINTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of a file of decisions."""
+    """Result of importing a file of verdicts."""
 
     added: int
     known: int
     """Were stored already."""
     stale: tuple[str, ...]
-    """Nodules whose case has changed since; their verdicts count for nothing."""
+    """Nodules whose case has changed since; their verdicts do not count."""
 
 
-def all_verdicts(store: Store, study: str = "") -> list[Verdict]:
+def read_all_verdicts(store: Store, study: str = "") -> list[Verdict]:
     """Read every verdict of a store, or of one study, in order of nodule and time."""
-    folder = study_verdicts(study) if study else DECISIONS
-    return [d for name in store.children(folder)[0] for d in read_verdicts(store, name, study)]
+    folder = study_verdicts_prefix(study) if study else DECISIONS
+    nodules = store.list_dir(folder)[0]
+    return [verdict for name in nodules for verdict in read_verdicts(store, name, study)]
 
 
-def write_verdicts(path: Path, decisions: Iterable[Verdict]) -> None:
-    """Write verdicts as CSV or JSON, as the file's name ends."""
-    rows = [asdict(decision) for decision in decisions]
+def export_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
+    """Write verdicts to a file, as CSV or JSON after its suffix."""
+    rows = [to_json(verdict) for verdict in verdicts]
     if _format(path) == "json":
         path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return
@@ -61,76 +62,58 @@ def import_verdicts(store: Store, path: Path) -> Imported:
     """Add the verdicts of a file that are not stored yet.
 
     Raises:
-        InputError: The file cannot be read, or a line is no verdict on a case of this store; nothing is added then.
+        InputError: The file cannot be read, or a row is not a verdict on a case of this store; nothing is added then.
     """
-    decisions = _parse(path)
-    complaints = [
-        line for place, one in enumerate(decisions, 1) for line in _complaints(store, place, one)
-    ]
-    if complaints:
-        more = (
-            f" and {len(complaints) - _MOST_COMPLAINTS} more"
-            if len(complaints) > _MOST_COMPLAINTS
-            else ""
-        )
-        raise InputError(
-            f"{path} holds lines that are no verdicts on this store",
-            got="; ".join(complaints[:_MOST_COMPLAINTS]) + more,
-            expected="verdicts on cases of this store",
-            remedy="Mend or leave out those lines; nothing was added.",
-        )
-    places = {(decision.nodule_id, decision.study) for decision in decisions}
-    before = {(one.nodule_id, one.id) for place in places for one in read_verdicts(store, *place)}
-    recorded = [record_verdict(store, decision) for decision in decisions]
-    stale = {d.nodule_id for d in decisions if not d.study and not _is_current(store, d)}
-    added = len({(d.nodule_id, d.id) for d in recorded} - before)
+    verdicts = _parse(path)
+    _check_rows(store, path, verdicts)
+    folders = {(verdict.nodule_id, verdict.study) for verdict in verdicts}
+    before = {(v.nodule_id, v.id) for folder in folders for v in read_verdicts(store, *folder)}
+    recorded = [record_verdict(store, verdict) for verdict in verdicts]
+    added = len({(verdict.nodule_id, verdict.id) for verdict in recorded} - before)
+    stale = {v.nodule_id for v in verdicts if not v.study and not _is_current(store, v)}
     return Imported(added, len(recorded) - added, tuple(sorted(stale)))
 
 
-def _is_current(store: Store, decision: Verdict) -> bool:
-    outcome = read_outcome(store, decision.nodule_id)
-    return outcome is not None and outcome.digest == decision.digest
+def _is_current(store: Store, verdict: Verdict) -> bool:
+    outcome = find_outcome(store, verdict.nodule_id)
+    return outcome is not None and outcome.digest == verdict.digest
 
 
 def _parse(path: Path) -> list[Verdict]:
-    form = _format(path)
+    format_ = _format(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if form == "json" else list(csv.DictReader(io.StringIO(text)))
-    except (OSError, ValueError, csv.Error) as error:
-        raise _bad(path, error, f"a readable {form.upper()} file") from error
+        rows = json.loads(text) if format_ == "json" else list(csv.DictReader(io.StringIO(text)))
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        raise _invalid(path, error, f"a readable {format_.upper()} file") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise _bad(path, type(rows).__name__, "a list of verdicts")
-    return [_decision(path, place, row) for place, row in enumerate(rows, 1)]
+        raise _invalid(path, type(rows).__name__, "a list of verdicts")
+    return [_verdict(path, number, row) for number, row in enumerate(rows, 1)]
 
 
-def _decision(path: Path, place: int, row: Mapping[str, Any]) -> Verdict:
-    unknown, missing = (
-        sorted(map(str, row.keys() - set(COLUMNS))),
-        [name for name in _NEEDED if not row.get(name)],
-    )
-    if unknown or missing:
-        trouble = f"unknown columns {', '.join(unknown)}" if unknown else f"no {', '.join(missing)}"
-        raise _bad(path, f"{trouble} in line {place}", f"the columns {', '.join(COLUMNS)}")
+def _verdict(path: Path, number: int, row: Mapping[str, Any]) -> Verdict:
+    _check_columns(path, number, row)
     try:
         values = {name: _value(name, value) for name, value in row.items()}
-        decision = Verdict(**{"method": None, "automatic": False, **values})
     except (TypeError, ValueError) as error:
-        raise _bad(
-            path, f"{error} in line {place}", "the values that `halosign review export` writes"
+        raise _invalid(
+            path, f"{error} in row {number}", "the values that `halosign review export` writes"
         ) from error
-    if decision.id:
-        return decision
-    # The same line gives the same id, so that a file may be taken in twice
-    return replace(decision, id=_content_id(decision))
+    verdict = Verdict(**{"method": None, "automatic": False, **values})
+    # The same row gives the same id, so that a file may be imported twice.
+    return verdict if verdict.id else replace(verdict, id=content_id(verdict))
 
 
-def _content_id(decision: Verdict) -> str:
-    return hashlib.sha256(canonical_json(asdict(decision))).hexdigest()[:32]
+def _check_columns(path: Path, number: int, row: Mapping[str, Any]) -> None:
+    unknown = sorted(map(str, row.keys() - set(COLUMNS)))
+    missing = [name for name in _REQUIRED if not row.get(name)]
+    if unknown or missing:
+        got = f"unknown columns {', '.join(unknown)}" if unknown else f"no {', '.join(missing)}"
+        raise _invalid(path, f"{got} in row {number}", f"the columns {', '.join(COLUMNS)}")
 
 
 def _value(name: str, value: Any) -> Any:
-    """Read one field of a line: CSV knows text only."""
+    """Convert one field of a row: in CSV everything is text."""
     if name in {"automatic", "blind"}:
         if str(value).lower() not in {"true", "false", ""}:
             raise ValueError(f"{value!r} for {name}, which is True or False")
@@ -144,46 +127,62 @@ def _value(name: str, value: Any) -> Any:
     return value or ""
 
 
-def _complaints(store: Store, place: int, decision: Verdict) -> list[str]:
-    name = f"line {place}, {decision.nodule_id}"
-    if decision.verdict not in VERDICT_KINDS:
-        return [f"{name}: the verdict {decision.verdict!r} is none of {', '.join(VERDICT_KINDS)}"]
-    if not all(map(is_safe_name, (decision.nodule_id, decision.digest, decision.reviewer))):
-        return [f"{name}: a name that cannot stand in a path"]
-    if not is_done(store, decision.nodule_id, decision.digest):
-        return [f"{name}: the store has no such case ({decision.digest[:12]})"]
-    if decision.verdict != "choose":
-        return [] if decision.method is None else [f"{name}: a method without `choose`"]
-    return (
-        []
-        if decision.method in _answers(store, decision)
-        else [f"{name}: no such matte: {decision.method}"]
-    )
+def _check_rows(store: Store, path: Path, verdicts: list[Verdict]) -> None:
+    """Raise InputError where a row is not a verdict on a case of this store."""
+    reasons = ((number, _reason(store, verdict)) for number, verdict in enumerate(verdicts, 1))
+    complaints = [
+        f"row {number}, {verdicts[number - 1].nodule_id}: {reason}"
+        for number, reason in reasons
+        if reason
+    ]
+    if complaints:
+        rest = len(complaints) - _MOST_COMPLAINTS
+        more = f" and {rest} more" if rest > 0 else ""
+        raise InputError(
+            f"{path} has rows that are not verdicts on this store",
+            got="; ".join(complaints[:_MOST_COMPLAINTS]) + more,
+            expected="verdicts on cases of this store",
+            remedy="Correct or remove those rows; nothing was added.",
+        )
 
 
-def _answers(store: Store, decision: Verdict) -> Sequence[str]:
-    if not decision.study:
-        return read_case(store, decision.nodule_id, decision.digest).methods
-    item = read_study(store, decision.study).item(decision.nodule_id)
+def _reason(store: Store, verdict: Verdict) -> str:
+    """Return what is wrong with a verdict; empty where it is valid."""
+    if verdict.verdict not in VERDICT_KINDS:
+        return f"the verdict {verdict.verdict!r} is none of {', '.join(VERDICT_KINDS)}"
+    if not all(map(is_safe_name, (verdict.nodule_id, verdict.digest, verdict.reviewer))):
+        return "invalid characters in nodule, digest or reviewer"
+    if not is_done(store, verdict.nodule_id, verdict.digest):
+        return f"the store has no such case ({verdict.digest[:12]})"
+    if verdict.verdict != "choose":
+        return "" if verdict.method is None else "a method without `choose`"
+    known = verdict.method in _options(store, verdict)
+    return "" if known else f"no such matte: {verdict.method}"
+
+
+def _options(store: Store, verdict: Verdict) -> tuple[str, ...]:
+    if not verdict.study:
+        return read_case(store, verdict.nodule_id, verdict.digest).methods
+    item = read_study(store, verdict.study).item(verdict.nodule_id)
     return item.options if item else ()
 
 
 def _format(path: Path) -> str:
-    form = path.suffix.lower().removeprefix(".")
-    if form not in {"csv", "json"}:
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in {"csv", "json"}:
         raise InputError(
-            "decisions are written as CSV or JSON",
+            "verdicts are written as CSV or JSON",
             got=path.name,
             expected="a name that ends in .csv or .json",
-            remedy="Name the file so.",
+            remedy="Rename the file.",
         )
-    return form
+    return suffix
 
 
-def _bad(path: Path, got: object, expected: str) -> InputError:
+def _invalid(path: Path, got: object, expected: str) -> InputError:
     return InputError(
-        f"{path} cannot be taken in",
+        f"{path} cannot be imported",
         got=got,
         expected=expected,
-        remedy="Begin from a file that `halosign review export` wrote; nothing was added.",
+        remedy="Start from a file that `halosign review export` wrote; nothing was added.",
     )

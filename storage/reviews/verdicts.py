@@ -1,242 +1,193 @@
-"""Decisions: which of a nodule's mattes is released, or none. Verdicts are only ever added.
+"""Verdicts: which of a nodule's mattes is released, or none. They are only ever added.
 
-A verdict names the case's digest, so it never applies to another matte than the one that was looked at. It carries an
-id of its own, made by whoever sends it: a verdict that is sent twice is recorded once. Taking a verdict back is a
-record too. A study's verdicts lie apart from those that decide a release. `storage.reviews.consensus` says what follows.
+A verdict names the digest of the case, so it never applies to another matte than the one that was reviewed. Its id is
+made by the sender: a verdict that is sent twice is recorded once. Taking a verdict back is a record too. A study's
+verdicts are stored apart from those that count for releases. `storage.reviews.consensus` joins verdicts.
 """
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, Literal, get_args
 
 from matting.errors import InputError
-from storage.errors import CorruptionError, NotFoundError
-from storage.layout import DECISIONS, is_safe_name, study_verdicts
-from storage.store import Store, canonical_json
-
-VerdictKind = Literal["choose", "discard", "flag", "undo"]
-VERDICT_KINDS: tuple[str, ...] = get_args(VerdictKind)
+from storage.errors import NotFoundError
+from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
+from storage.records import Verdict, encode, read_record
+from storage.store import Store
 
 _ID = re.compile(r"[0-9a-f]{8}([0-9a-f]{24})?")
 """Records of earlier versions have the short form."""
 _KEY_TIME = "%Y%m%dT%H%M%S.%f"
-_OWN = frozenset({"id", "decided_at"})
-"""What tells two records apart that say the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One verdict on one case."""
-
-    nodule_id: str
-    digest: str
-    """The case that was looked at."""
-    verdict: VerdictKind
-    """`flag` asks for a second look and decides nothing; `undo` takes back the verdict that `undoes` names."""
-    method: str | None
-    """The chosen matte, in a study also a reader's mask; None unless something was chosen."""
-    reviewer: str
-    automatic: bool
-    """True where a rule decided, not a person."""
-    note: str = ""
-    decided_at: str = ""
-    """UTC, ISO 8601; the time of recording unless it is given."""
-    id: str = ""
-    """32 hexadecimal digits, made by the sender; derived from the content unless it is given."""
-    reason: str = ""
-    """Why it was discarded."""
-    seconds: float | None = None
-    """How long the reviewer had the nodule before the eyes."""
-    blind: bool = False
-    """True where names were hidden and candidates shuffled."""
-    place: int | None = None
-    """At which place, from 1, the chosen matte stood."""
-    undoes: str = ""
-    """The id of the verdict that is taken back."""
-    study: str = ""
-    """The study that it belongs to; empty where it decides the release."""
-
-    def says_the_same(self, other: "Verdict") -> bool:
-        """Tell whether two verdicts differ in nothing but their id and time."""
-        mine, others = asdict(self), asdict(other)
-        return all(mine[name] == others[name] for name in mine.keys() - _OWN)
-
-    @property
-    def answer(self) -> str | None:
-        """What the verdict says: a method, ``discard``, or None where it decides nothing."""
-        return (
-            self.method
-            if self.verdict == "choose"
-            else "discard"
-            if self.verdict == "discard"
-            else None
-        )
-
 
 _recording = Lock()
 
 
-def record_verdict(store: Store, decision: Verdict) -> Verdict:
-    """Add a verdict; gives it as it is stored. One whose id is stored already is not added again.
+def record_verdict(store: Store, verdict: Verdict) -> Verdict:
+    """Add a verdict; one whose id is stored already is not added again.
+
+    Args:
+        store: Where to.
+        verdict: Its id and time are filled in where they are empty.
+
+    Returns:
+        The verdict as it is stored.
 
     Raises:
-        InputError: A name cannot stand in a path, the id or time is none, or the id was used for another verdict.
+        InputError: A name cannot be part of a key, id or time is invalid, or the id was used for another verdict.
     """
-    _check_names(decision)
-    moment = _moment(decision.decided_at)
-    stamped = replace(decision, decided_at=moment.isoformat())
-    if not stamped.id:
-        stamped = replace(
-            stamped, id=hashlib.sha256(canonical_json(asdict(stamped))).hexdigest()[:32]
-        )
-    folder = _folder(decision.nodule_id, decision.study)
-    # Within this process nobody comes between looking and writing; readers count an id once in any case.
+    _check_names(verdict)
+    time = _parse_time(verdict.decided_at)
+    verdict = replace(verdict, decided_at=time.isoformat())
+    if not verdict.id:
+        verdict = replace(verdict, id=content_id(verdict))
+    folder = _folder(verdict.nodule_id, verdict.study)
+    # The lock excludes other threads between look-up and write; readers ignore a second record with the same id anyway.
     with _recording:
-        before = _stored(store, folder, stamped.id)
-        if before is None:
-            key = f"{folder}/{moment.strftime(_KEY_TIME)}-{stamped.id}.json"
-            store.create(key, canonical_json(asdict(stamped)))
-            return stamped
-    if before.says_the_same(stamped):
-        return before
+        known = _find(store, folder, verdict.id)
+        if known is None:
+            key = f"{folder}/{time.strftime(_KEY_TIME)}-{verdict.id}.json"
+            store.create(key, encode(verdict))
+            return verdict
+    if known.equals_apart_from_id(verdict):
+        return known
     raise InputError(
         "a verdict's id is used only once",
-        got=f"{stamped.id} again with another verdict",
+        got=f"{verdict.id} again with another verdict",
         expected="a new id for every verdict",
         remedy="Send the verdict with an id of its own.",
     )
 
 
+def content_id(verdict: Verdict) -> str:
+    """Return an id that depends on the verdict's content alone."""
+    return hashlib.sha256(encode(verdict)).hexdigest()[:32]
+
+
 def read_verdicts(store: Store, nodule_id: str, study: str = "") -> list[Verdict]:
-    """Read every verdict on a nodule in order of time, those on earlier cases of it included."""
+    """Read every verdict on a nodule in order of time, including those on earlier cases of it.
+
+    Args:
+        store: Where from.
+        nodule_id: Which nodule.
+        study: Name of a study; empty for the verdicts that count for releases.
+
+    Raises:
+        CorruptionError: A record is damaged.
+    """
     folder = _folder(nodule_id, study)
     try:
-        names = store.children(folder)[1]
+        names = store.list_dir(folder)[1]
     except NotFoundError:
         return []
     return in_order(_read(store, f"{folder}/{name}") for name in names if name.endswith(".json"))
 
 
-def in_order(decisions: Iterable[Verdict]) -> list[Verdict]:
+def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """Sort by time and keep one of each id: two servers may both have stored one that was sent twice."""
     by_id: dict[str, Verdict] = {}
-    for decision in sorted(decisions, key=lambda d: (d.decided_at, d.id)):
-        by_id.setdefault(decision.id, decision)
+    for verdict in sorted(verdicts, key=lambda verdict: (verdict.decided_at, verdict.id)):
+        by_id.setdefault(verdict.id, verdict)
     return list(by_id.values())
 
 
-def effective(decisions: Iterable[Verdict]) -> list[Verdict]:
-    """Leave out what was taken back by the one who had said it; keeps the order."""
-    known = list(decisions)
-    undone = {(d.undoes, d.reviewer) for d in known if d.verdict == "undo"}
-    return [d for d in known if d.verdict != "undo" and (d.id, d.reviewer) not in undone]
+def effective_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Remove verdicts that their own reviewer took back, and the records that do so; keeps the order."""
+    known = list(verdicts)
+    undone = {(v.undoes, v.reviewer) for v in known if v.verdict == "undo"}
+    return [v for v in known if v.verdict != "undo" and (v.id, v.reviewer) not in undone]
 
 
 class VerdictLog:
     """All verdicts of a store, or of one study, in memory. A record never changes, so each is read once."""
 
     def __init__(self, store: Store, study: str = "") -> None:
-        self._store, self._study = store, study
+        self._store = store
+        self._prefix = study_verdicts_prefix(study) if study else DECISIONS
         self._known: dict[str, Verdict] = {}
         self._lock = Lock()
 
     def refresh(self) -> None:
-        """Read what was added since."""
-        prefix = study_verdicts(self._study) if self._study else DECISIONS
-        new = [
-            key
-            for key in self._store.keys(prefix)
-            if key.endswith(".json") and key not in self._known
-        ]
+        """Read what was added since; raises CorruptionError."""
+        keys = (key for key in self._store.list_prefix(self._prefix) if key.endswith(".json"))
+        new = [key for key in keys if key not in self._known]
         with ThreadPoolExecutor(8) as pool:
             found = dict(zip(new, pool.map(lambda key: _read(self._store, key), new), strict=True))
         with self._lock:
             self._known.update(found)
 
     def by_nodule(self) -> dict[str, list[Verdict]]:
-        """Give the verdicts by nodule, each in order of time."""
+        """Return the verdicts by nodule, each list in order of time."""
         with self._lock:
             known = list(self._known.values())
         grouped: dict[str, list[Verdict]] = defaultdict(list)
-        for decision in known:
-            grouped[decision.nodule_id].append(decision)
-        return {nodule_id: in_order(decisions) for nodule_id, decisions in grouped.items()}
-
-
-def verdict_from_json(content: Mapping[str, Any], place: str) -> Verdict:
-    """Read one record; raises CorruptionError where it is none."""
-    try:
-        decision = Verdict(**content)
-    except TypeError as error:
-        raise CorruptionError(
-            f"{place} is no verdict: {error}. Restore it from a backup or remove it."
-        ) from error
-    return decision
+        for verdict in known:
+            grouped[verdict.nodule_id].append(verdict)
+        return {nodule_id: in_order(verdicts) for nodule_id, verdicts in grouped.items()}
 
 
 def _read(store: Store, key: str) -> Verdict:
-    decision = verdict_from_json(store.get_json(key), key)
-    # Records of earlier versions have no id in them; their name ends in one
-    return (
-        decision
-        if decision.id
-        else replace(decision, id=key.removesuffix(".json").rpartition("-")[2])
-    )
+    verdict = read_record(store, key, Verdict)
+    if verdict.id:
+        return verdict
+    # Records of earlier versions have their id only in their name.
+    return replace(verdict, id=key.removesuffix(".json").rpartition("-")[2])
 
 
-def _stored(store: Store, folder: str, identity: str) -> Verdict | None:
+def _find(store: Store, folder: str, verdict_id: str) -> Verdict | None:
     try:
-        names = store.children(folder)[1]
+        names = store.list_dir(folder)[1]
     except NotFoundError:
         return None
-    return next(
-        (_read(store, f"{folder}/{name}") for name in names if name.endswith(f"-{identity}.json")),
-        None,
-    )
+    for name in names:
+        if name.endswith(f"-{verdict_id}.json"):
+            return _read(store, f"{folder}/{name}")
+    return None
 
 
 def _folder(nodule_id: str, study: str) -> str:
-    return f"{study_verdicts(study) if study else DECISIONS}/{nodule_id}"
+    return f"{study_verdicts_prefix(study) if study else DECISIONS}/{nodule_id}"
 
 
-def _check_names(decision: Verdict) -> None:
-    names = (decision.nodule_id, decision.reviewer, *([decision.study] if decision.study else []))
-    unsafe = [name for name in names if not is_safe_name(name)]
-    if unsafe:
-        raise InputError(
-            "a name cannot be stored",
-            got=repr(unsafe[0]),
-            expected="letters, digits, dots, dashes and underscores",
-            remedy="Choose another name.",
-        )
-    for identity in (decision.id, decision.undoes):
-        if identity and not _ID.fullmatch(identity):
+def _check_names(verdict: Verdict) -> None:
+    names = [verdict.nodule_id, verdict.reviewer]
+    if verdict.study:
+        names.append(verdict.study)
+    for name in names:
+        if not is_safe_name(name):
             raise InputError(
-                "this is no id of a verdict",
-                got=repr(identity),
+                "invalid name",
+                got=repr(name),
+                expected="letters, digits, dots, dashes and underscores",
+                remedy="Choose another name.",
+            )
+    for verdict_id in (verdict.id, verdict.undoes):
+        if verdict_id and not _ID.fullmatch(verdict_id):
+            raise InputError(
+                "invalid id of a verdict",
+                got=repr(verdict_id),
                 expected="32 hexadecimal digits",
-                remedy="Leave it out, or make a random one.",
+                remedy="Leave it out, or use a random one.",
             )
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
+    """Parse the time of a verdict; now where it is empty."""
     if not text:
         return datetime.now(UTC)
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        time = None
+    if time is None or time.tzinfo is None:
         raise InputError(
-            "this is no time of a verdict",
+            "invalid time of a verdict",
             got=repr(text),
             expected="ISO 8601 with its offset, e.g. 2026-01-31T09:30:00+00:00",
-            remedy="Mend it, or leave it out: then it is the time of recording.",
+            remedy="Correct it, or leave it out: then it is the time of recording.",
         )
-    return moment.astimezone(UTC)
+    return time.astimezone(UTC)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from matting.errors import InputError
 from matting.geometry.patch import Patch
+from storage.records import LidcFacts, TableFacts
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -50,20 +51,20 @@ class Reading:
     """The whole slices that the crop needs, at native spacing, in HU; masks on the same lattice."""
     content_sha256: str
     """Over everything that came from the source: pixel files and annotations."""
-    provenance: dict[str, JSON]
+    provenance: LidcFacts | TableFacts
     """Public facts that go into the case: ids, ratings, free columns. Never patient data."""
-    stand_in: bool
+    synthetic: bool
     """True where the CT is simulated."""
 
 
 class Source(Protocol):
     """Where annotated scans come from."""
 
-    def survey(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
+    def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
         """List the nodules marked by exactly `readers` readers, and all others with their reason."""
         ...
 
-    def stamp(self, nodule: Nodule, *, padding_slices: int) -> str:
+    def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Give a cheap fingerprint (names, sizes, times; no pixel is read) that changes when the inputs may have.
 
         It never refuses: inputs that are gone or unfit have a fingerprint too, and `read` says what is wrong.

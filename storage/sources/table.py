@@ -9,7 +9,6 @@ import csv
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,15 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
-from storage.sources.base import JSON, Exclusion, Inventory, Nodule, Reading, check_patients
+from storage.layout import is_nodule_id
+from storage.records import TableFacts, to_json
+from storage.sources.base import Exclusion, Inventory, Nodule, Reading, check_patients
 from storage.sources.image_io import place_alpha, read_volume, without_padding
 from storage.sources.masks import READERS_AT_MOST, read_masks
 
 REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
 OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.)")
 _DETACHED = (".mhd", ".nhdr")
 """Headers whose voxels lie in a second file of the same stem."""
 
@@ -40,7 +40,7 @@ class FilesSource:
     table: Path
     """The CSV file."""
 
-    def survey(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
+    def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
         """List the table's nodules; those known to have another number of readers are excluded.
 
         Raises:
@@ -58,7 +58,7 @@ class FilesSource:
         exclusions = sorted(item for item in found if isinstance(item, Exclusion))
         return Inventory(tuple(nodules), tuple(exclusions))
 
-    def stamp(self, nodule: Nodule, *, padding_slices: int) -> str:
+    def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Give a fingerprint of the row and of its files' names, sizes and times; no file is opened.
 
         What is not there has a fingerprint too: `read` refuses it.
@@ -90,7 +90,7 @@ class FilesSource:
         alpha = _known_alpha(self.table, row, grid)
         patch = Patch(grid, image_hu[depth], valid[depth], masks[:, depth], alpha)
         provenance = _provenance(row)
-        return Reading(patch, _digest(patch, provenance), provenance, stand_in=alpha is not None)
+        return Reading(patch, _digest(patch, provenance), provenance, synthetic=alpha is not None)
 
 
 def _check_number(got: int, nodule: Nodule) -> None:
@@ -180,7 +180,7 @@ def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
     seen: dict[str, str] = {}
     for row in rows:
         name = row["nodule"]
-        if not _SAFE_ID.fullmatch(name):
+        if not is_nodule_id(name):
             raise InputError(
                 "a nodule's name cannot be a folder's name",
                 got=repr(name),
@@ -265,19 +265,16 @@ def _known_alpha(table: Path, row: Mapping[str, str], grid: Grid) -> NDArray[np.
     )
 
 
-def _digest(patch: Patch, provenance: Mapping[str, JSON]) -> str:
+def _digest(patch: Patch, provenance: TableFacts) -> str:
     """Hash the voxels, where they lie and what the table says of them, whatever files they came in."""
-    digest = hashlib.sha256(f"{patch.grid!r} {json.dumps(provenance, sort_keys=True)}".encode())
+    digest = hashlib.sha256(
+        f"{patch.grid!r} {json.dumps(to_json(provenance), sort_keys=True)}".encode()
+    )
     for array in (patch.image_hu, patch.valid, patch.readers, patch.known_alpha):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def _provenance(row: Mapping[str, str]) -> dict[str, JSON]:
-    return {
-        "columns": {
-            n: cell
-            for n, cell in row.items()
-            if n and n not in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
-        }
-    }
+def _provenance(row: Mapping[str, str]) -> TableFacts:
+    known = ("", *REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    return TableFacts({name: cell for name, cell in row.items() if name not in known})

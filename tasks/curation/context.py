@@ -7,13 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
 
 from matting.errors import InputError
 from storage.cases.case import ALGORITHM_VERSION
-from storage.cases.outcomes import Outcome, State, read_outcome, write_outcome
+from storage.cases.outcomes import find_outcome, write_outcome
 from storage.errors import StoreError, UnavailableError
 from storage.recipe import Recipe
+from storage.records import (
+    CandidateScores,
+    JsonObject,
+    LidcFacts,
+    Outcome,
+    SolverReport,
+    State,
+    TableFacts,
+)
 from storage.sources.base import Nodule, Source
 from storage.sources.registry import SourceSpec, open_source
 from storage.store import Store, open_store
@@ -47,13 +55,17 @@ class NoduleContext:
 
     nodule: Nodule
     job: CurationJob
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: JsonObject = field(default_factory=dict)
     stage: str = "scan"
     seconds: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Attributes of the case, written with its arrays."""
+    provenance: LidcFacts | TableFacts = field(default_factory=lambda: TableFacts({}))
+    """What the source tells of the nodule."""
+    reports: dict[str, SolverReport] = field(default_factory=dict)
+    scores: CandidateScores = field(default_factory=lambda: CandidateScores({}, {}, (), ()))
+    errors: dict[str, float] | None = None
+    """Of each matte against the known one; None where there is none."""
     digest: str | None = None
-    stand_in: bool = False
+    synthetic: bool = False
     already_stored: bool = False
     """True where the store has the case that would be computed."""
     stored_bytes: int = 0
@@ -102,10 +114,10 @@ class NoduleContext:
             state=self.state,
             stage=self.stage,
             reason=self.reason,
-            passing=self.transient,
+            transient=self.transient,
             digest=self.digest,
             inputs=self.inputs,
-            stand_in=self.stand_in,
+            synthetic=self.synthetic,
             computed=self.state == "done" and not self.already_stored,
             seconds=self.seconds,
             stored_bytes=self.stored_bytes,
@@ -150,18 +162,23 @@ def nodule_context(nodule: Nodule, job: CurationJob) -> Iterator[NoduleContext]:
     _write_outcome(context)
 
 
-def input_fingerprint(nodule: Nodule, job: CurationJob) -> dict[str, Any]:
+def input_fingerprint(nodule: Nodule, job: CurationJob) -> JsonObject:
     """Return a description of the inputs of a case, computed without reading pixels.
 
     A later run compares it with its own to find out whether anything changed.
     """
-    stamp = open_source(job.source).stamp(nodule, padding_slices=job.recipe.crop.padding_slices)
-    return {"stamp": stamp, "recipe": _content_key(job.recipe), "algorithm": ALGORITHM_VERSION}
+    padding_slices = job.recipe.crop.padding_slices
+    fingerprint = open_source(job.source).fingerprint(nodule, padding_slices=padding_slices)
+    return {
+        "stamp": fingerprint,
+        "recipe": _content_key(job.recipe),
+        "algorithm": ALGORITHM_VERSION,
+    }
 
 
 def _restore_statistics(context: NoduleContext) -> None:
     """Copy times and sizes from the outcome of the run that computed the stored case."""
-    previous = read_outcome(context.store, context.nodule.id)
+    previous = find_outcome(context.store, context.nodule.id)
     if previous is not None and previous.digest == context.digest:
         context.seconds = previous.seconds
         context.stored_bytes = previous.stored_bytes
@@ -180,8 +197,8 @@ def _write_outcome(context: NoduleContext) -> None:
 
 
 @lru_cache(maxsize=8)
-def _content_key(recipe: Recipe) -> dict[str, Any]:
-    return recipe.deciding()
+def _content_key(recipe: Recipe) -> JsonObject:
+    return recipe.content_key()
 
 
 @lru_cache(maxsize=8)

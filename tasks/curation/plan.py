@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from storage.cases.case import ALGORITHM_VERSION, is_done
-from storage.cases.outcomes import SELECTION, Outcome, read_outcome, side_by_side, write_outcome
+from storage.cases.outcomes import find_outcome, map_concurrently, write_outcome
+from storage.records import SELECTION, Outcome
 from storage.sources.base import Exclusion, Inventory, Nodule
 from storage.store import Store
 from tasks.curation.context import CurationJob, input_fingerprint
@@ -79,11 +80,11 @@ def make_plan(store: Store | None, job: CurationJob, inventory: Inventory) -> Pl
     """
 
     def plan_one(nodule: Nodule) -> PlannedAction:
-        previous = read_outcome(store, nodule.id) if store else None
+        previous = find_outcome(store, nodule.id) if store else None
         action = plan_nodule(store, job, nodule, previous)
         return replace(action, previous=previous.brief) if previous else action
 
-    actions = tuple(side_by_side(plan_one, inventory.nodules))
+    actions = tuple(map_concurrently(plan_one, inventory.nodules))
     known = [action.previous for action in actions if action.previous]
     finished = [outcome for outcome in known if outcome.stored_bytes]
     seconds: float = TYPICAL_SECONDS
@@ -157,7 +158,7 @@ def record_exclusions(store: Store, exclusions: tuple[Exclusion, ...]) -> None:
         outcome = Outcome(
             exclusion.nodule_id, exclusion.patient_id, "refused", SELECTION, exclusion.reason
         )
-        if read_outcome(store, exclusion.nodule_id) != outcome:
+        if find_outcome(store, exclusion.nodule_id) != outcome:
             write_outcome(store, outcome)
 
 

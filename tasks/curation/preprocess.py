@@ -17,13 +17,8 @@ def read_scan(context: NoduleContext) -> Patch:
             context.nodule, padding_slices=context.recipe.crop.padding_slices
         )
         context.digest = case_digest(reading.content_sha256, context.recipe)
-        context.stand_in = reading.stand_in
-        context.facts |= {
-            "patient": context.nodule.patient_id,
-            "stand_in": reading.stand_in,
-            "source": reading.provenance,
-            "recipe": context.recipe.deciding(),
-        }
+        context.synthetic = reading.synthetic
+        context.provenance = reading.provenance
         context.already_stored = is_done(context.store, context.nodule.id, context.digest)
         return reading.patch
 
@@ -51,9 +46,4 @@ def draw_trimap(context: NoduleContext, patch: Patch) -> Trimap:
         )
         context.unknown_voxels = int((trimap.labels == UNKNOWN).sum())
         context.patch_voxels = trimap.labels.size
-        context.facts["trimap"] = {
-            "inward_mm": trimap.inward_mm,
-            "core_voxels": trimap.core_voxels,
-            "unknown_voxels": context.unknown_voxels,
-        }
         return trimap

@@ -18,6 +18,7 @@ from matting.measures.candidates import (
 )
 from matting.measures.metrics import mean_absolute_error
 from matting.solvers.solve_domain import to_intensity
+from storage.records import CandidateScores, SolverReport
 from tasks.curation.context import NoduleContext
 
 
@@ -31,7 +32,7 @@ def estimate_mattes(context: NoduleContext, patch: Patch, trimap: Trimap) -> dic
             methods=METHODS,
             parameters=context.recipe.parameters,
         )
-        context.facts["reports"] = {name: _report(solution) for name, solution in solutions.items()}
+        context.reports = {name: _report(solution) for name, solution in solutions.items()}
         if not any(solution.converged for solution in solutions.values()):
             raise InputError(
                 "no method converged",
@@ -55,30 +56,31 @@ def score_candidates(
             solutions, intensity, unknown, patch.readers, spacing_mm=patch.grid.spacing_mm
         )
         pairs = pairwise_differences(solutions, unknown)
-        context.facts["figures"] = {
-            "methods": {one.method: _rounded(one) for one in metrics},
-            "differences": {
+        context.scores = CandidateScores(
+            methods={one.method: _rounded(one) for one in metrics},
+            differences={
                 f"{pair.first}|{pair.second}": round(pair.difference, 6) for pair in pairs
             },
-            "tied": [[pair.first, pair.second] for pair in pairs if pair.tied],
-            "ranking": rank(metrics),
-        }
+            tied=tuple((pair.first, pair.second) for pair in pairs if pair.tied),
+            ranking=tuple(rank(metrics)),
+        )
         if patch.known_alpha is not None:
-            context.facts["errors"] = _errors(patch, trimap, solutions)
+            context.errors = _errors(patch, trimap, solutions)
 
 
 def _rounded(metrics: CandidateMetrics) -> dict[str, float]:
     return {name: round(value, 6) for name, value in asdict(metrics).items() if name != "method"}
 
 
-def _report(solution: Solution) -> dict[str, object]:
-    return {
-        "status": solution.status.value,
-        "converged": solution.converged,
-        "iterations": solution.iterations,
-        "residual": float(f"{solution.residual:.3g}") if math.isfinite(solution.residual) else None,
-        "clipped": float(f"{solution.clipped:.3g}"),
-    }
+def _report(solution: Solution) -> SolverReport:
+    residual = float(f"{solution.residual:.3g}") if math.isfinite(solution.residual) else None
+    return SolverReport(
+        status=solution.status.value,
+        converged=solution.converged,
+        iterations=solution.iterations,
+        residual=residual,
+        clipped=float(f"{solution.clipped:.3g}"),
+    )
 
 
 def _errors(patch: Patch, trimap: Trimap, solutions: dict[str, Solution]) -> dict[str, float]:

@@ -20,7 +20,8 @@ from torch import Tensor
 from matting.learned.counting import TABLE_3_INPUT, multiply_adds, parameter_count
 from matting.learned.network import MattingNetwork, build_network
 from matting.learned.training import pick_device, set_num_threads
-from storage.results.experiments import Cost, cost_id, read_cost, save_cost
+from storage.records import Cost
+from storage.results.experiments import cost_id, find_cost, write_cost
 from storage.store import Store
 from tasks.memory import peak_bytes
 
@@ -45,7 +46,7 @@ def measure_cost(
         "device": device_name(device),
     }
     name = cost_id(asked | {"torch": torch.__version__})
-    known = read_cost(store, version, name)
+    known = find_cost(store, version, name)
     if known is None:
         command = [
             sys.executable,
@@ -57,7 +58,7 @@ def measure_cost(
         if done.returncode:
             raise RuntimeError(f"{variant} could not be measured: {done.stderr.strip()[-500:]}")
         known = Cost(**json.loads(done.stdout.splitlines()[-1]))
-        save_cost(store, version, name, known)
+        write_cost(store, version, name, known)
     return known
 
 

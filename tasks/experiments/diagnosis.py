@@ -20,21 +20,22 @@ from matting.learned.training import pick_device, set_num_threads
 from matting.measures.baselines import hu_linear
 from matting.parameters import DiagnosisSettings
 from storage.releases.reader import ReleaseReader
+from storage.releases.release import Release
 from storage.results.diagnoses import (
     Cubes,
-    Diagnosed,
     DiagnosisRow,
-    Scored,
+    NoduleScore,
+    RatedNodule,
     diagnosis_id,
     diagnosis_prefix,
+    find_rated_nodules,
+    find_run_scores,
     malignancy_ratings,
-    read_input,
-    read_nodules,
-    read_run,
+    read_cubes,
     write_inputs,
-    write_run,
+    write_run_scores,
 )
-from storage.store import Store, canonical_json, open_store
+from storage.store import Store
 from tasks.learning.train import intensity_range
 
 DIAGNOSIS_VERSION = 1
@@ -66,8 +67,7 @@ class DiagnosisProgress:
 
 
 def diagnose(
-    store_url: str,
-    version: str,
+    release: Release,
     settings: DiagnosisSettings,
     *,
     device: str = "auto",
@@ -76,8 +76,7 @@ def diagnose(
     """Train and test classifiers on each input; runs that are stored are not repeated.
 
     Args:
-        store_url: The store.
-        version: A published release.
+        release: A published release.
         settings: All the numbers.
         device: Where to compute: auto, cpu, cuda.
         after: Told of every nodule read and every run done.
@@ -88,11 +87,12 @@ def diagnose(
     Raises:
         InputError: The release has no ratings, or too few nodules of a kind; the device is not there.
     """
-    reader, store = ReleaseReader(store_url, version), open_store(store_url)
+    reader = ReleaseReader(release)
+    store = release.store
     place = pick_device(device)
     set_num_threads()
-    prefix = diagnosis_prefix(version, diagnosis_id_of(reader, settings))
-    nodules = read_nodules(store, prefix) or _prepare(reader, store, prefix, settings, after)
+    prefix = diagnosis_prefix(release.version, diagnosis_id_of(release, settings))
+    nodules = find_rated_nodules(store, prefix) or _prepare(reader, store, prefix, settings, after)
     malignant = np.array([nodule.malignant for nodule in nodules])
     folds = {
         s: fold_patients([n.patient for n in nodules], malignant, settings.folds, s)
@@ -105,9 +105,9 @@ def diagnose(
             cubes: Cubes | None = None
             runs = []
             for seed in settings.seeds:
-                run = read_run(store, prefix, backbone, name, seed)
+                run = find_run_scores(store, prefix, backbone, name, seed)
                 if run is None:
-                    cubes = read_input(store, prefix, name) if cubes is None else cubes
+                    cubes = read_cubes(store, prefix, name) if cubes is None else cubes
                     scores = np.empty(len(nodules))
                     for fold in range(settings.folds):
                         here = folds[seed] == fold
@@ -116,10 +116,10 @@ def diagnose(
                         )
                         scores[here] = classify(network, cubes[here], settings)
                     run = tuple(
-                        Scored(nodule.nodule, int(fold), float(score))
+                        NoduleScore(nodule.nodule, int(fold), float(score))
                         for nodule, fold, score in zip(nodules, folds[seed], scores, strict=True)
                     )
-                    write_run(store, prefix, backbone, name, seed, run)
+                    write_run_scores(store, prefix, backbone, name, seed, run)
                 runs.append(run)
                 done += 1
                 after(DiagnosisProgress(f"{backbone} {name} seed {seed}", done, total))
@@ -127,7 +127,7 @@ def diagnose(
     return [*rows, volume_row(nodules)]
 
 
-def diagnosis_id_of(reader: ReleaseReader, settings: DiagnosisSettings) -> str:
+def diagnosis_id_of(release: Release, settings: DiagnosisSettings) -> str:
     """Give the id under which the runs of these settings on this release lie."""
     own = {
         name: value
@@ -137,8 +137,8 @@ def diagnosis_id_of(reader: ReleaseReader, settings: DiagnosisSettings) -> str:
     return diagnosis_id(
         {
             "settings": own,
-            "release": reader.version,
-            "manifest_sha256": hashlib.sha256(canonical_json(reader.manifest)).hexdigest(),
+            "release": release.version,
+            "manifest_sha256": release.manifest_sha256,
             "diagnosis": DIAGNOSIS_VERSION,
         }
     )
@@ -148,8 +148,8 @@ def rows_of(
     backbone: str,
     name: str,
     seeds: tuple[int, ...],
-    nodules: tuple[Diagnosed, ...],
-    runs: list[tuple[Scored, ...]],
+    nodules: tuple[RatedNodule, ...],
+    runs: list[tuple[NoduleScore, ...]],
 ) -> list[DiagnosisRow]:
     """Give one row a seed and one of their mean, whose interval is that of all seeds' pairs together."""
     malignant, patients = [n.malignant for n in nodules], [n.patient for n in nodules]
@@ -162,7 +162,7 @@ def rows_of(
     return [*rows, _row(backbone, name, None, nodules, auroc(scores, malignant, patients, folds))]
 
 
-def volume_row(nodules: tuple[Diagnosed, ...]) -> DiagnosisRow:
+def volume_row(nodules: tuple[RatedNodule, ...]) -> DiagnosisRow:
     """Give what the nodule's volume alone tells; nothing is learned, so there are no seeds and no folds."""
     found = auroc(
         [n.volume_mm3 for n in nodules],
@@ -173,7 +173,7 @@ def volume_row(nodules: tuple[Diagnosed, ...]) -> DiagnosisRow:
 
 
 def _row(
-    backbone: str, name: str, seed: int | None, nodules: tuple[Diagnosed, ...], found: Auroc
+    backbone: str, name: str, seed: int | None, nodules: tuple[RatedNodule, ...], found: Auroc
 ) -> DiagnosisRow:
     malignant = sum(nodule.malignant for nodule in nodules)
     return DiagnosisRow(
@@ -187,18 +187,18 @@ def _prepare(
     prefix: str,
     settings: DiagnosisSettings,
     after: Callable[[DiagnosisProgress], None],
-) -> tuple[Diagnosed, ...]:
+) -> tuple[RatedNodule, ...]:
     """Read every rated nodule once and store its inputs, so that no restart reads cases again."""
     rated = _rated(reader)
-    nodules: list[Diagnosed] = []
+    nodules: list[RatedNodule] = []
     cubes: dict[str, list[Cubes]] = {name: [] for name in INPUTS}
     for place, (nodule_id, rating) in enumerate(rated.items()):
         inputs = nodule_inputs(reader, nodule_id, settings)
         if inputs is not None:
             volume_mm3 = _volume_mm3(reader, nodule_id)
-            patient = str(reader.manifest["nodules"][nodule_id]["patient_id"])
+            patient = reader.member(nodule_id).patient_id
             nodules.append(
-                Diagnosed(nodule_id, patient, rating, rating > INDETERMINATE_RATING, volume_mm3)
+                RatedNodule(nodule_id, patient, rating, rating > INDETERMINATE_RATING, volume_mm3)
             )
             for name, cube in inputs.items():
                 cubes[name].append(cube.astype(np.float16))
@@ -217,7 +217,7 @@ def nodule_inputs(
     low, high = intensity_range(reader)
     union = readers.any(axis=0)
     mattes = {}
-    known = reader.facts(nodule_id)["methods"]
+    known = reader.facts(nodule_id).methods
     for method in METHODS:
         matte = (
             reader.read(nodule_id, "alpha", method=method) if method in known else np.array(np.nan)
@@ -235,7 +235,7 @@ def nodule_inputs(
         "Overlap": readers.all(axis=0),
         "Union": union,
         **mattes,
-        RELEASED: mattes[str(reader.manifest["nodules"][nodule_id]["method"]).upper()],
+        RELEASED: mattes[reader.member(nodule_id).method.upper()],
         HU_LINEAR: hu_linear(image_hu),
     }
     z, y, x = (
@@ -256,8 +256,7 @@ def _volume_mm3(reader: ReleaseReader, nodule_id: str) -> float:
 def _rated(reader: ReleaseReader) -> dict[str, float]:
     """Give the mean rating of each nodule that is benign or malignant."""
     ratings = {
-        nodule_id: malignancy_ratings(reader.facts(nodule_id)["source"])
-        for nodule_id in reader.nodules()
+        nodule_id: malignancy_ratings(reader.facts(nodule_id)) for nodule_id in reader.nodules()
     }
     means = {nodule_id: float(np.mean(given)) for nodule_id, given in ratings.items() if given}
     if not means:
@@ -270,7 +269,7 @@ def _rated(reader: ReleaseReader) -> dict[str, float]:
     return {nodule_id: mean for nodule_id, mean in means.items() if mean != INDETERMINATE_RATING}
 
 
-def _check_kinds(reader: ReleaseReader, nodules: list[Diagnosed]) -> None:
+def _check_kinds(reader: ReleaseReader, nodules: list[RatedNodule]) -> None:
     malignant = sum(nodule.malignant for nodule in nodules)
     if min(malignant, len(nodules) - malignant) < 2:
         raise InputError(

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 
 from matting.parameters import DiagnosisSettings
-from storage.releases.reader import ReleaseReader
-from storage.results.diagnoses import DiagnosisRow, diagnosis_prefix, read_nodules, read_run
-from storage.store import open_store
+from storage.releases.release import Release
+from storage.results.diagnoses import (
+    DiagnosisRow,
+    diagnosis_prefix,
+    find_rated_nodules,
+    find_run_scores,
+)
 from tasks.experiments.diagnosis import INPUTS, diagnosis_id_of, rows_of, volume_row
 
 
@@ -20,17 +24,20 @@ def runs_to_do(rows: Sequence[DiagnosisRow], settings: DiagnosisSettings) -> str
     )
 
 
-def stored_rows(store_url: str, version: str, settings: DiagnosisSettings) -> list[DiagnosisRow]:
+def stored_rows(release: Release, settings: DiagnosisSettings) -> list[DiagnosisRow]:
     """Give the rows of `tasks.experiments.diagnosis.diagnose` that need no training; none where nothing was prepared."""
-    reader, store = ReleaseReader(store_url, version), open_store(store_url)
-    prefix = diagnosis_prefix(version, diagnosis_id_of(reader, settings))
-    nodules = read_nodules(store, prefix)
+    store = release.store
+    prefix = diagnosis_prefix(release.version, diagnosis_id_of(release, settings))
+    nodules = find_rated_nodules(store, prefix)
     if nodules is None:
         return []
     rows: list[DiagnosisRow] = []
     for backbone in settings.backbones:
         for name in INPUTS:
-            found = {seed: read_run(store, prefix, backbone, name, seed) for seed in settings.seeds}
+            found = {
+                seed: find_run_scores(store, prefix, backbone, name, seed)
+                for seed in settings.seeds
+            }
             runs = {seed: run for seed, run in found.items() if run is not None}
             if runs:
                 rows += rows_of(backbone, name, tuple(runs), nodules, list(runs.values()))

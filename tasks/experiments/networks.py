@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 from matting.errors import InputError
 from storage.recipe import Recipe
+from storage.records import CheckpointConfig, canonical_json
 from storage.releases.reader import ReleaseReader
-from storage.results.checkpoints import checkpoints_of, find_checkpoint, network_label
-from storage.results.scores import METHOD_SCORES, Score, nodules_scored, read_nodules
-from storage.store import Store, canonical_json
+from storage.releases.release import Release
+from storage.results.checkpoints import find_checkpoint, network_label, read_checkpoint_configs
+from storage.results.scores import METHOD_SCORES, Score, list_scored_nodules, read_nodule_scores
+from storage.store import Store
 from tasks.experiments.tables import measured_nodules
 from tasks.learning.train import TrainingJob, training_id_of
 
@@ -32,17 +33,17 @@ class Network:
         return measured_nodules(reader, at_most if self.training == AS_ASKED else None)
 
 
-def open_partitions(store_url: str, version: str, number: int) -> dict[int, ReleaseReader]:
-    """Open a release once for each partition that has nodules to measure on.
+def open_partitions(release: Release, number: int) -> dict[int, ReleaseReader]:
+    """Return a reader for each partition of a release that has nodules to measure on.
 
     Raises:
         InputError: None has.
     """
-    readers = {k: ReleaseReader(store_url, version, partition=k) for k in range(number)}
+    readers = {k: ReleaseReader(release, k) for k in range(number)}
     found = {k: reader for k, reader in readers.items() if "test" in reader.splits.values()}
     if not found:
         raise InputError(
-            f"release {version} has nothing to measure on",
+            f"release {release.version} has nothing to measure on",
             got=f"no nodule in the test split of {number} partitions",
             expected="one or more",
             remedy="Publish more patients, or choose other shares or another split_seed in the recipe's `release`.",
@@ -60,46 +61,42 @@ def equivalent_network(variant: str, auxiliary: bool) -> tuple[str, bool]:
     return ("3dmm", False) if (variant, auxiliary) == ("3dmm-m", False) else (variant, auxiliary)
 
 
-def trainings(store_url: str, version: str, recipe: Recipe, device: str) -> Iterator[TrainingJob]:
+def trainings(release: Release, recipe: Recipe, device: str) -> Iterator[TrainingJob]:
     """Give the trainings of Table 2, one partition after the other; one without a train split is left out."""
     number = min(recipe.evaluation.trained_partitions, recipe.evaluation.partitions)
-    for partition, reader in open_partitions(store_url, version, number).items():
+    for partition, reader in open_partitions(release, number).items():
         if "train" in reader.splits.values():
             for variant, auxiliary in dict.fromkeys(
                 equivalent_network(*pair) for pair in table_2_variants(recipe)
             ):
-                yield TrainingJob(
-                    store_url, version, variant, auxiliary, recipe.training, device, partition
-                )
+                yield TrainingJob(release, variant, auxiliary, recipe.training, device, partition)
 
 
-def find_networks(store: Store, version: str, recipe: Recipe) -> list[Network]:
+def find_networks(release: Release, recipe: Recipe) -> list[Network]:
     """Find what was trained on a release: first what the recipe asks for, then what was trained otherwise."""
     asked: dict[tuple[str, bool], dict[int, str]] = {}
-    for order in trainings(store.url, version, recipe, "cpu"):
-        digest = find_checkpoint(store, training_id_of(order))
+    for order in trainings(release, recipe, "cpu"):
+        digest = find_checkpoint(release.store, training_id_of(order))
         if digest:
             asked.setdefault((order.variant, order.auxiliary), {})[order.partition] = digest
     known = {digest for digests in asked.values() for digest in digests.values()}
     found = [Network(network_label(*pair), AS_ASKED, digests) for pair, digests in asked.items()]
     others: dict[bytes, Network] = {}
-    for config in checkpoints_of(store, version):
-        if config["digest"] not in known:
-            key = canonical_json({**config["decides"], "partition": None})
-            label = (
-                f"{network_label(config['variant'], config['auxiliary'])} {config['digest'][:6]}"
-            )
+    for config in read_checkpoint_configs(release.store, release.version):
+        if config.digest not in known:
+            key = canonical_json({**config.content_key, "partition": None})
+            label = f"{network_label(config.variant, config.auxiliary)} {config.digest[:6]}"
             network = others.setdefault(key, Network(label, _described(config), {}))
-            network.digests[int(config.get("partition", 0))] = config["digest"]
+            network.digests[config.partition] = config.digest
     return found + sorted(others.values(), key=lambda network: network.label)
 
 
-def not_trained(store: Store, version: str, recipe: Recipe) -> list[str]:
+def not_trained(release: Release, recipe: Recipe) -> list[str]:
     """Name the networks of Table 2 that are still to be trained, with their partition."""
     return [
         f"{network_label(order.variant, order.auxiliary)} on partition {order.partition}"
-        for order in trainings(store.url, version, recipe, "cpu")
-        if find_checkpoint(store, training_id_of(order)) is None
+        for order in trainings(release, recipe, "cpu")
+        if find_checkpoint(release.store, training_id_of(order)) is None
     ]
 
 
@@ -111,8 +108,8 @@ def network_scores(
     for partition, digest in sorted(network.digests.items()):
         reader = readers.get(partition)
         nodules = network.nodules(reader, at_most) if reader else ()
-        if reader and set(nodules) <= nodules_scored(store, reader.version, digest):
-            own = read_nodules(store, reader.version, digest, nodules)
+        if reader and set(nodules) <= list_scored_nodules(store, reader.version, digest):
+            own = read_nodule_scores(store, reader.version, digest, nodules)
             scores[partition] = [replace(score, matte=network.label) for score in own]
     return scores
 
@@ -120,12 +117,14 @@ def network_scores(
 def method_scores(store: Store, readers: dict[int, ReleaseReader]) -> dict[int, list[Score]]:
     """Read the scores of the methods and the trivial mattes on every partition's test split."""
     return {
-        k: read_nodules(store, reader.version, METHOD_SCORES, reader.nodules("test"))
+        k: read_nodule_scores(store, reader.version, METHOD_SCORES, reader.nodules("test"))
         for k, reader in readers.items()
     }
 
 
-def _described(config: dict[str, Any]) -> str:
-    training = config["decides"]["training"]
-    size = "x".join(map(str, training["crop_zyx"]))
-    return f"{training['epochs']} epochs, batch {training['batch']}, crops {size}, focus {training['focus']:g}"
+def _described(config: CheckpointConfig) -> str:
+    training = config.training
+    size = "x".join(map(str, training.crop_zyx))
+    return (
+        f"{training.epochs} epochs, batch {training.batch}, crops {size}, focus {training.focus:g}"
+    )

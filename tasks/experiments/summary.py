@@ -1,21 +1,20 @@
 """Tables 1 and 2 of a release from what is stored of it, and what they stand on."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from matting.learned.training import pick_device
 from matting.parameters import DiagnosisSettings, TrainingSettings
 from storage.recipe import EvaluationSettings, Recipe
+from storage.records import ExperimentFacts
 from storage.releases.reader import ReleaseReader
-from storage.releases.release import read_release
+from storage.releases.release import Release
 from storage.results.checkpoints import network_label
+from storage.results.csv_rows import to_csv
 from storage.results.experiments import Averages, experiment_prefix
-from storage.results.scores import METHOD_SCORES, Score, nodules_scored, read_nodules
-from storage.results.tabular import to_csv
-from storage.store import Store, canonical_json
+from storage.results.scores import METHOD_SCORES, Score, list_scored_nodules, read_nodule_scores
+from storage.store import Store
 from tasks.environment import code_facts
 from tasks.experiments.cost import device_name
 from tasks.experiments.networks import (
@@ -34,17 +33,18 @@ IGNORED_SETTINGS = ("at_once", "precision", "compiled", "look_every", "seed")
 """Settings of a training that make it no smaller than the paper's."""
 
 
-def check_experiments(store_url: str, version: str, recipe: Recipe, device: str) -> None:
-    """Refuse what cannot be tried: no such store, release, device, nothing to measure on, a name that is no path."""
-    open_partitions(store_url, version, recipe.evaluation.partitions)
-    experiment_prefix(version, recipe.name)
+def check_experiments(release: Release, recipe: Recipe, device: str) -> None:
+    """Raise InputError without nodules to measure on, for an invalid name of the recipe, and without the device."""
+    open_partitions(release, recipe.evaluation.partitions)
+    experiment_prefix(release.version, recipe.name)
     pick_device(device)
 
 
-def tabulate(store: Store, version: str, recipe: Recipe) -> dict[int, list[Averages]]:
+def tabulate(release: Release, recipe: Recipe) -> dict[int, list[Averages]]:
     """Make Tables 1 and 2 from the stored scores of single nodules."""
-    readers = open_partitions(store.url, version, recipe.evaluation.partitions)
-    networks = find_networks(store, version, recipe)
+    store = release.store
+    readers = open_partitions(release, recipe.evaluation.partitions)
+    networks = find_networks(release, recipe)
     rows = {network.label: _network_rows(store, network, readers, recipe) for network in networks}
     methods = average_scores(method_scores(store, readers))
     return {
@@ -75,34 +75,31 @@ def _said(value: object) -> str:
 
 
 def experiment_facts(
-    store: Store, version: str, recipe: Recipe, device: str, seconds: Mapping[str, float]
-) -> dict[str, Any]:
+    release: Release, recipe: Recipe, device: str, seconds: Mapping[str, float]
+) -> ExperimentFacts:
     """Say what the experiments stand on: release, recipe, code, and how far they are from the paper's setting."""
-    manifest = read_release(store, version)
-    members = manifest["nodules"].values()
-    return {
-        "release": version,
-        "manifest_sha256": hashlib.sha256(canonical_json(manifest)).hexdigest(),
-        "release_recipe": manifest["recipe"]["name"],
-        "nodules": len(members),
-        "patients": len({member["patient_id"] for member in members}),
-        "splits": dict(sorted(Counter(member["split"] for member in members).items())),
-        "stand_in": sum(bool(member["stand_in"]) for member in members),
-        "recipe": recipe.model_dump(mode="json"),
-        "differences": [list(difference) for difference in differences(recipe)],
-        "code": code_facts(),
-        "device": device_name(device),
-        "seconds_of_this_run": dict(seconds),
-    }
+    members = release.members.values()
+    return ExperimentFacts(
+        release=release.version,
+        manifest_sha256=release.manifest_sha256,
+        release_recipe=str(release.manifest.recipe.get("name", "")),
+        nodules=len(members),
+        patients=len({member.patient_id for member in members}),
+        splits=dict(sorted(Counter(member.split for member in members).items())),
+        synthetic=sum(member.synthetic for member in members),
+        recipe=recipe.model_dump(mode="json"),
+        differences=tuple(differences(recipe)),
+        code=code_facts(),
+        device=device_name(device),
+        seconds=dict(seconds),
+    )
 
 
-def best_network(
-    store: Store, version: str, recipe: Recipe, region: str = "near"
-) -> tuple[str, str] | None:
+def best_network(release: Release, recipe: Recipe, region: str = "near") -> tuple[str, str] | None:
     """Give label and checkpoint of the network of partition 0 with the least SAD; None where none was measured."""
     rows = [
         row
-        for row in tabulate(store, version, recipe)[1]
+        for row in tabulate(release, recipe)[1]
         if row.checkpoints and row.partitions.startswith("0")
     ]
     rows = [row for row in rows if (row.truth, row.region) == ("released", region)]
@@ -112,17 +109,19 @@ def best_network(
     return best.matte, best.checkpoints.split()[0]
 
 
-def nodule_tables(store: Store, version: str, recipe: Recipe) -> dict[str, bytes]:
+def nodule_tables(release: Release, recipe: Recipe) -> dict[str, bytes]:
     """Give the scores of every nodule that the tables stand on, as CSV by file name: of methods and networks."""
     found = {}
-    reader = ReleaseReader(store.url, version)
-    if set(reader.nodules()) <= nodules_scored(store, version, METHOD_SCORES):
+    store = release.store
+    version = release.version
+    reader = ReleaseReader(release)
+    if set(reader.nodules()) <= list_scored_nodules(store, version, METHOD_SCORES):
         found["nodules/methods.csv"] = to_csv(
-            Score, read_nodules(store, version, METHOD_SCORES, reader.nodules())
+            Score, read_nodule_scores(store, version, METHOD_SCORES, reader.nodules())
         )
-    for network in find_networks(store, version, recipe):
+    for network in find_networks(release, recipe):
         for partition, digest in network.digests.items():
-            nodules = sorted(nodules_scored(store, version, digest))
+            nodules = sorted(list_scored_nodules(store, version, digest))
             if not nodules:
                 continue
             name = (
@@ -131,7 +130,7 @@ def nodule_tables(store: Store, version: str, recipe: Recipe) -> dict[str, bytes
                 .replace(" ", "-")
             )
             found[f"nodules/{name}.csv"] = to_csv(
-                Score, read_nodules(store, version, digest, nodules)
+                Score, read_nodule_scores(store, version, digest, nodules)
             )
     return found
 

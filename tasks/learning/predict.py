@@ -107,8 +107,8 @@ def predict_box(
 ) -> list[tuple[str, NDArray[np.generic]]]:
     """Predict a box of a CT on isotropic voxels, and bring it back: name and values of each volume."""
     grid = ct.grid.window((box[0].start, box[1].start, box[2].start), ct.image_hu[box].shape)
-    spacing_mm = float(checkpoint.config["spacing_mm"])
-    low, high = checkpoint.config["intensity_range_hu"]
+    spacing_mm = checkpoint.config.spacing_mm
+    low, high = checkpoint.config.intensity_range_hu
     image, valid, _ = resample_image(
         ct.image_hu[box], ct.valid[box], grid, ResampleSettings(spacing_mm=spacing_mm)
     )
@@ -135,8 +135,8 @@ def _about(checkpoint: Checkpoint, image: Path, box: Box) -> dict[str, object]:
         "last_voxel_zyx": [side.stop - 1 for side in box],
         "network": checkpoint.label,
         "checkpoint": checkpoint.digest,
-        "trained_on_release": checkpoint.config["release"],
-        "trained_on_stand_in": checkpoint.config["stand_in"],
+        "trained_on_release": checkpoint.config.release,
+        "trained_on_stand_in": checkpoint.config.synthetic,
         "note": "Research software. Not for diagnosis or treatment.",
     }
 

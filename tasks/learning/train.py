@@ -1,6 +1,5 @@
 """Train a network on the crops of a release; its state and its checkpoint go to the store."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,20 +19,22 @@ from matting.learned.prediction import predict
 from matting.learned.training import Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
 from matting.parameters import TrainingSettings
+from storage.records import CheckpointConfig, JsonObject, TrainingState
 from storage.releases.reader import ReleaseReader
+from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
 from storage.results.checkpoints import (
     Checkpoint,
     checkpoint_prefix,
-    close_training,
     find_checkpoint,
-    load_state,
+    find_state,
     read_checkpoint,
-    save_state,
     training_id,
     write_checkpoint,
+    write_state,
+    write_training_end,
 )
-from storage.store import Store, canonical_json, open_store
+from storage.store import Store
 from tasks.environment import code_facts
 
 logger = logging.getLogger("halosign")
@@ -52,8 +53,7 @@ MAX_LOADER_PROCESSES = 8
 class TrainingJob:
     """A training: network, release and settings."""
 
-    store_url: str
-    version: str
+    release: Release
     """A published release."""
     variant: str
     auxiliary: bool = True
@@ -83,12 +83,12 @@ class TrainingSnapshot:
 
     training: str
     """Id of the training."""
-    rows: list[dict[str, Any]]
+    rows: list[JsonObject]
     """One for each epoch: losses, rate, and SAD and MSE of the preview nodules or None."""
     samples: list[PreviewSample]
     split: str
     """The samples' split: validation, or train if that is empty."""
-    stand_in: bool
+    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +130,14 @@ def learn(
             or the loss diverged.
     """
     reader = _open_release(job)
-    store = open_store(job.store_url)
+    store = job.release.store
     content_key = _content_key(job, reader)
     name = training_id(content_key)
     finished = find_checkpoint(store, name) if resume else None
     if finished:
         return read_checkpoint(f"{store.url}/{checkpoint_prefix(finished)}")
     crops = ReleaseDataset(
-        job.store_url,
-        job.version,
+        job.release,
         reader.nodules("train"),
         crop_zyx=job.training.crop_zyx,
         seed=job.training.seed,
@@ -161,14 +160,14 @@ def learn(
     weights = {
         key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()
     }
-    checkpoint = write_checkpoint(store, weights, _config(content_key, reader, callbacks), {})
-    close_training(store, name, checkpoint.digest)
+    checkpoint = write_checkpoint(store, weights, _config(job, content_key, reader, callbacks), {})
+    write_training_end(store, name, checkpoint.digest)
     return checkpoint
 
 
 def intensity_range(reader: ReleaseReader) -> tuple[float, float]:
     """Return the HU that a release's recipe maps to 0..1."""
-    low, high = reader.manifest["recipe"]["solver"]["intensity_range_hu"]
+    low, high = reader.release.manifest.recipe["solver"]["intensity_range_hu"]
     return float(low), float(high)
 
 
@@ -190,7 +189,7 @@ class _TrainingCallbacks:
         self.reader = reader
         self.report_step = on_step
         self.report_epoch = on_epoch
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[JsonObject] = []
         self.saved_at = self.epoch_started_at = time.monotonic()
         self.threads: list[int] = []
         """Threads of the CPU, one number for each time that it changed."""
@@ -198,14 +197,14 @@ class _TrainingCallbacks:
 
     def restore(self) -> None:
         """Restore the stored state of the training, if there is one."""
-        stored = load_state(self.store, self.name)
+        stored = find_state(self.store, self.name)
         if stored is not None:
-            tensors, facts = stored
-            self.rows = facts["rows"]
-            self.threads = facts["threads"]
+            tensors, state = stored
+            self.rows = state.rows
+            self.threads = state.threads
             # The arrays are views of one read-only buffer; torch needs arrays of its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
-            self.trainer.restore(TrainerState(own, facts["trainer"]))
+            self.trainer.restore(TrainerState(own, state.trainer))
 
     def record_threads(self) -> None:
         """Record the number of CPU threads; warn if the training ran with another number before."""
@@ -240,8 +239,10 @@ class _TrainingCallbacks:
         )
         self._save()
         if due:
-            stand_in = bool(self.reader.manifest["stand_in"])
-            self.report_epoch(TrainingSnapshot(self.name, self.rows, samples, self.split, stand_in))
+            synthetic = self.reader.release.manifest.synthetic
+            self.report_epoch(
+                TrainingSnapshot(self.name, self.rows, samples, self.split, synthetic)
+            )
         self.epoch_started_at = time.monotonic()
 
     def _samples(self, trainer: Trainer) -> Iterator[PreviewSample]:
@@ -261,11 +262,11 @@ class _TrainingCallbacks:
     def _save(self) -> None:
         state = self.trainer.state()
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
-        save_state(
+        write_state(
             self.store,
             self.name,
             tensors,
-            {"trainer": state.facts, "rows": self.rows, "threads": self.threads},
+            TrainingState(state.facts, self.rows, self.threads),
         )
         self.saved_at = time.monotonic()
 
@@ -331,12 +332,12 @@ class _Loader:
 
 def _open_release(job: TrainingJob) -> ReleaseReader:
     """Open the job's release; raise InputError if it has no training or test split."""
-    reader = ReleaseReader(job.store_url, job.version, partition=job.partition)
+    reader = ReleaseReader(job.release, job.partition)
     present = set(reader.splits.values())
     missing = [split for split in ("train", "test") if split not in present]
     if missing:
         raise InputError(
-            f"release {job.version} cannot be learned from"
+            f"release {job.release.version} cannot be learned from"
             + (f" on partition {job.partition}" if job.partition else ""),
             got=f"no nodule in {' and '.join(missing)}",
             expected="nodules to learn from (train) and others to measure on (test)",
@@ -355,9 +356,9 @@ def _preview_nodules(reader: ReleaseReader) -> tuple[str, list[str]]:
     return split, [nodules[index] for index in indices]
 
 
-def _content_key(job: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
+def _content_key(job: TrainingJob, reader: ReleaseReader) -> JsonObject:
     """Return all that determines the weights; its digest is the training's id."""
-    content_key: dict[str, Any] = {
+    content_key: JsonObject = {
         "variant": job.variant,
         "auxiliary": job.auxiliary,
         # Lists instead of tuples, as JSON has them: equal to the key read from the store
@@ -365,7 +366,7 @@ def _content_key(job: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
             key: list(v) if isinstance(v, tuple) else v for key, v in asdict(job.training).items()
         },
         "release": reader.version,
-        "manifest_sha256": hashlib.sha256(canonical_json(reader.manifest)).hexdigest(),
+        "manifest_sha256": reader.release.manifest_sha256,
         "learning": LEARNING_VERSION,
     }
     # Without a partition the key of a training on the release's own splits: stored ids have none.
@@ -373,23 +374,27 @@ def _content_key(job: TrainingJob, reader: ReleaseReader) -> dict[str, Any]:
 
 
 def _config(
-    content_key: dict[str, Any], reader: ReleaseReader, callbacks: _TrainingCallbacks
-) -> dict[str, Any]:
-    recipe = reader.manifest["recipe"]
-    device = callbacks.trainer.device
-    return {
-        "decides": content_key,
-        "variant": content_key["variant"],
-        "auxiliary": content_key["auxiliary"],
-        "intensity_range_hu": list(intensity_range(reader)),
-        "spacing_mm": recipe["resample"]["spacing_mm"],
-        "release": reader.version,
-        "stand_in": bool(reader.manifest["stand_in"]),
-        "partition": content_key.get("partition", 0),
-        "nodules": callbacks.trainer.nodules,
-        "epochs": callbacks.rows,
-        "code": code_facts(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": callbacks.trainer.precision,
-        "threads": callbacks.threads,
-    }
+    job: TrainingJob,
+    content_key: JsonObject,
+    reader: ReleaseReader,
+    callbacks: _TrainingCallbacks,
+) -> CheckpointConfig:
+    manifest = reader.release.manifest
+    trainer = callbacks.trainer
+    device = trainer.device
+    return CheckpointConfig(
+        content_key=content_key,
+        variant=job.variant,
+        auxiliary=job.auxiliary,
+        intensity_range_hu=intensity_range(reader),
+        spacing_mm=manifest.recipe["resample"]["spacing_mm"],
+        release=reader.version,
+        synthetic=manifest.synthetic,
+        partition=job.partition,
+        nodules=trainer.nodules,
+        epochs=tuple(callbacks.rows),
+        code=code_facts(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        precision=trainer.precision,
+        threads=tuple(callbacks.threads),
+    )

@@ -6,7 +6,6 @@ Fairness: where a method supplied a nodule's released matte, that nodule does no
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from math import ceil
 
 import numpy as np
@@ -18,8 +17,8 @@ from matting.geometry.trimap import FOREGROUND, UNKNOWN
 from matting.measures.baselines import hu_linear, readers_mean
 from matting.measures.metrics import MatteWithGradient, matte_errors
 from storage.releases.reader import ReleaseReader
-from storage.results.scores import METHOD_SCORES, Score, save_nodule
-from storage.store import open_store
+from storage.releases.release import Release
+from storage.results.scores import METHOD_SCORES, Score, write_nodule_scores
 
 NEAR_MM = 5.0
 """Width of the region around what any reader marked."""
@@ -27,19 +26,18 @@ READERS_MEAN, HU_LINEAR, TRIMAP_PRIOR = "readers' mean", "HU linear", "trimap pr
 Matte = NDArray[np.floating]
 
 
-def score_methods(store_url: str, version: str, nodule_id: str, prior: float) -> list[Score]:
+def score_methods(release: Release, nodule_id: str, prior: float) -> list[Score]:
     """Score every stored and every trivial matte of a nodule against the released one, and store the scores.
 
     Args:
-        store_url: Where the release lies and the scores go.
-        version: Which release.
+        release: The release; scores are written to its store.
         nodule_id: Which nodule.
         prior: What `trimap_prior` gave.
     """
-    reader = _opened(store_url, version)
-    supplied = reader.manifest["nodules"][nodule_id]["method"]
+    reader = ReleaseReader(release)
+    supplied = reader.member(nodule_id).method
     mattes: dict[str, Matte] = {}
-    for method in reader.facts(nodule_id)["methods"]:
+    for method in reader.facts(nodule_id).methods:
         matte = reader.read(nodule_id, "alpha", method=method)
         if np.isfinite(matte).all():
             mattes[method] = matte
@@ -48,14 +46,8 @@ def score_methods(store_url: str, version: str, nodule_id: str, prior: float) ->
     mattes[HU_LINEAR] = hu_linear(reader.read(nodule_id, "image"))
     mattes[TRIMAP_PRIOR] = np.where(trimap == UNKNOWN, prior, trimap == FOREGROUND)
     scores = list(score_mattes(reader, nodule_id, mattes, supplied))
-    save_nodule(open_store(store_url), version, METHOD_SCORES, nodule_id, scores)
+    write_nodule_scores(release.store, release.version, METHOD_SCORES, nodule_id, scores)
     return scores
-
-
-@cache
-def _opened(store_url: str, version: str) -> ReleaseReader:
-    """Open a release once in a process: its manifest is long."""
-    return ReleaseReader(store_url, version)
 
 
 def score_mattes(
@@ -70,7 +62,7 @@ def score_mattes(
         supplied: Whose matte was released: it is not held against itself.
     """
     truths = {"released": MatteWithGradient.of(reader.read(nodule_id, "alpha"))}
-    if reader.facts(nodule_id)["stand_in"]:
+    if reader.facts(nodule_id).synthetic:
         truths["known"] = MatteWithGradient.of(reader.read(nodule_id, "known_alpha"))
     regions = _regions(reader, nodule_id)
     with_gradients = {name: MatteWithGradient.of(matte) for name, matte in mattes.items()}

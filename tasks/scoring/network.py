@@ -6,8 +6,9 @@ from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, predict
 from matting.learned.training import pick_device
 from storage.releases.reader import ReleaseReader
+from storage.releases.release import Release
 from storage.results.checkpoints import Checkpoint, checkpoint_prefix, read_checkpoint
-from storage.results.scores import Score, save_nodule
+from storage.results.scores import Score, write_nodule_scores
 from storage.store import Store
 from tasks.learning.load import load_network
 from tasks.learning.train import intensity_range
@@ -33,16 +34,16 @@ def score_network(
     image, valid = reader.read(nodule_id, "image"), reader.read(nodule_id, "validity") > 0
     alpha = predict(network, image, valid, intensity_range(reader)).alpha
     scores = list(score_mattes(reader, nodule_id, {checkpoint.label: alpha}))
-    save_nodule(store, reader.version, checkpoint.digest, nodule_id, scores)
+    write_nodule_scores(store, reader.version, checkpoint.digest, nodule_id, scores)
     return scores
 
 
 def predict_nodules(
-    store: Store, version: str, digest: str, nodule_ids: Sequence[str], device: str
+    release: Release, digest: str, nodule_ids: Sequence[str], device: str
 ) -> dict[str, Prediction]:
     """Let a network predict nodules of a release, to look at."""
-    reader = ReleaseReader(store.url, version)
-    checkpoint = read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}")
+    reader = ReleaseReader(release)
+    checkpoint = read_checkpoint(f"{release.store.url}/{checkpoint_prefix(digest)}")
     network = load_network(checkpoint, pick_device(device))
     found = {}
     for nodule_id in nodule_ids:

@@ -22,7 +22,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     from storage.recipe import load_recipe
     from storage.sources.registry import SourceSpec
     from tasks.curation.context import CurationJob
-    from tasks.curation.survey import survey_source
+    from tasks.curation.inventory import take_inventory
 
     folder = tmp_path_factory.mktemp("faults")
     table = write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(1, NODULES + 1)})
@@ -30,9 +30,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     recipe.write_text(RECIPE)
     store = open_store(str(folder / "undisturbed"), create=True)
     job = CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         assert curate_nodule(nodule, job).state == "done"
-    undisturbed = {key: store.get(key) for key in store.keys("cases")}
+    undisturbed = {key: store.get(key) for key in store.list_prefix("cases")}
     home = folder / "home"
     environment = {
         "HOME": str(home),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import obstore
 
-from storage.maintenance.verify import nodules_to_verify, verify_nodules
+from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.store import Store, open_store
 from tests.faults.services import wait_until
 
@@ -177,14 +177,12 @@ def suffer(
         for n in struck
         if any(after.get(k) != t for k, t in before.items() if k.split("/")[1] == n)
     }
-    found = {key: store.get(key) for key in store.keys("cases")}
+    found = {key: store.get(key) for key in store.list_prefix("cases")}
     lost = {
         key.split("/")[1] for key in scene.undisturbed if found.get(key) != scene.undisturbed[key]
     }
     assert set(found) == set(scene.undisturbed)
-    assert not [
-        c for complaints in verify_nodules(store, nodules_to_verify(store)) for c in complaints
-    ]
+    assert not [c for complaints in verify_nodules(store, list_nodules(store)) for c in complaints]
     recovery_s = round(whole_s if first_exit or second_computed else first_s, 1)
     return Report(
         name,
@@ -204,14 +202,14 @@ def _ended(command: Command) -> bool:
 
 
 def marks(store: Store) -> list[str]:
-    return [key for key in store.keys("cases") if key.endswith(".done")]
+    return [key for key in store.list_prefix("cases") if key.endswith(".done")]
 
 
 def written(store: Store) -> dict[str, object]:
     """When each file of a case was written, for the finished ones."""
     finished = tuple(key.removesuffix(".done") for key in marks(store))
     times = {}
-    for key in store.keys("cases"):
+    for key in store.list_prefix("cases"):
         if key.startswith(finished) and finished:
             times[key] = _written_at(store, key)
     return times

@@ -24,7 +24,7 @@ from flows.engine.prefect_server import prefect_server
 from storage.releases.release import publish_release
 from storage.store import Store, open_store
 from tasks.auto_select import pick_automatically
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
 from tests.flows.training import curation_job
 from tests.phantoms import ball_patch, write_table
@@ -141,7 +141,7 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Store:
     write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(8)})
     store = open_store(str(folder / "store"), create=True)
     job = curation_job(store, folder)
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         assert curate_nodule(nodule, job).state == "done"
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", job.recipe), publisher="test")

@@ -3,8 +3,8 @@
 import os
 
 from flows.curate import curate_nodule
-from storage.cases.outcomes import Outcome
 from storage.errors import NotFoundError
+from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -27,10 +27,10 @@ def fail_once(nodule: Nodule, job: CurationJob) -> Outcome:
     store.put(f"tries/{nodule.id}", str(tries).encode())
     if nodule.id == "n2" and tries == 1:
         return Outcome(
-            nodule.id, nodule.patient_id, "failed", "write", "Unavailable: 503", passing=True
+            nodule.id, nodule.patient_id, "failed", "write", "Unavailable: 503", transient=True
         )
     if nodule.id == "n5":
         return Outcome(
-            nodule.id, nodule.patient_id, "failed", "solve", "MemoryError", passing=False
+            nodule.id, nodule.patient_id, "failed", "solve", "MemoryError", transient=False
         )
     return curate_nodule(nodule, job)

@@ -14,8 +14,9 @@ import flows.curate
 from flows.curate import curate
 from flows.engine.cluster import Cluster
 from flows.engine.progress import FailureBudgetExceeded, ProgressTracker
-from storage.cases.outcomes import Outcome, read_outcome, read_outcomes
+from storage.cases.outcomes import find_outcome, read_outcomes
 from storage.recipe import load_recipe
+from storage.records import Outcome
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -24,14 +25,14 @@ WELL = [f"n{n}" for n in range(1, 7)]
 
 
 def contents(store):
-    return {key: store.get(key) for key in store.keys("cases")}
+    return {key: store.get(key) for key in store.list_prefix("cases")}
 
 
 def marks(store):
     """When each case was marked done, by nodule: a mark that was written again has another time."""
     return {
         key: os.stat(f"{store.url}/{key}").st_mtime_ns
-        for key in store.keys("cases")
+        for key in store.list_prefix("cases")
         if key.endswith(".done")
     }
 
@@ -88,7 +89,7 @@ def kill_at_random(seed, run_again, environment, arguments, store, undisturbed_s
     while (
         run.poll() is None
         and time.monotonic() < patience
-        and len(list(store.keys("cases"))) < 30 * goal
+        and len(list(store.list_prefix("cases"))) < 30 * goal
     ):
         time.sleep(0.005)
     time.sleep(moment.uniform(0, 0.5))
@@ -182,7 +183,7 @@ def test_nodules_that_kill_their_workers_cost_only_themselves(
         "n5": "failed",
         "n7": "refused",
     }
-    assert "the worker process died, possibly out of memory" in read_outcome(store, "n3").reason
+    assert "the worker process died, possibly out of memory" in find_outcome(store, "n3").reason
     monkeypatch.undo()
     again = curate(job_for(table, store, recipe), cluster=Cluster(scheduler))
     assert [(outcome.nodule_id, outcome.state) for outcome in again.outcomes] == [
@@ -221,7 +222,7 @@ def test_the_budget_counts_what_is_unfit_among_all():
         for n in range(3):
             progress.add(Outcome(f"y{n}", "P", "done", "write"))
         progress.check_failure_budget()
-        progress.add(Outcome("x8", "P", "failed", "worker", passing=True))
+        progress.add(Outcome("x8", "P", "failed", "worker", transient=True))
         progress.check_failure_budget()
         progress.add(Outcome("x8", "P", "failed", "solve"))
         with pytest.raises(
@@ -268,4 +269,4 @@ def test_status_tells_people_and_programs(undisturbed, halosign):
     facts = json.loads(halosign("status", "--store", store.url, "--json").stdout)
     assert facts["states"] == {"done": 6, "refused": 1, "failed": 0}
     assert facts["unfit"][0]["nodule"] == "n7"
-    assert facts["stored_bytes"] == sum(read_outcome(store, name).stored_bytes for name in WELL)
+    assert facts["stored_bytes"] == sum(find_outcome(store, name).stored_bytes for name in WELL)

@@ -13,7 +13,7 @@ from flows.deployments import curate, publish, verify
 from flows.publish import FOLLOWS_RELEASE
 from storage.cases.outcomes import read_outcomes
 from storage.errors import CorruptionError
-from storage.releases.release import read_release
+from storage.releases.release import Release
 from storage.store import open_store
 from tasks.auto_select import pick_automatically
 from tests.phantoms import ball_patch, write_table
@@ -105,7 +105,7 @@ def test_a_release_queues_what_follows_it_once_and_waits_for_none(curated, recip
 
 def test_a_verification_counts_files_and_fails_on_a_flipped_byte(curated, recipe):
     store = open_store(curated[0])
-    files = read_release(store, "1.0.0")["case_files"]
+    files = Release.open(store, "1.0.0").manifest.case_files
     assert verify("1.0.0", store.url) == len(files)
     path = next(path for path in files if path.endswith("zarr.json"))
     before = store.get(path)

@@ -24,7 +24,7 @@ from flows.evaluate import EvaluationJob, evaluate
 from matting import METHODS
 from matting.errors import InputError
 from storage.recipe import load_recipe
-from storage.results.experiments import Cost
+from storage.records import Cost
 from storage.store import copy_folder
 from tasks.experiments.networks import open_partitions, trainings
 from tasks.experiments.tables import measured_nodules
@@ -135,9 +135,7 @@ def test_table_1_is_recomputed_from_the_nodules_own_scores(job):
         assert row["nodules"] == " ".join(str(count) for count in counts if count)
         # A method does not count where it supplied the truth
         for place, reader in readers.items():
-            supplied = [
-                reader.manifest["nodules"][name]["method"] for name in reader.nodules("test")
-            ]
+            supplied = [reader.member(name).method for name in reader.nodules("test")]
             assert counts[place] == len(supplied) - supplied.count(row["matte"])
 
 
@@ -235,7 +233,7 @@ def test_without_training_what_is_not_trained_is_not_there(learnable, job, tmp_p
     evaluate(replace(job, store_url=store.url, train=False))
     assert table(store.url, 2) == []
     assert {row["checkpoints"] for row in table(store.url, 1)} == {""}
-    assert store.children("checkpoints") == ([], [])
+    assert store.list_dir("checkpoints") == ([], [])
     page = store.get("experiments/0.1.0/tiny/report/report.html").decode()
     assert "no network was trained" in page
     assert "no classifier was trained" in page
@@ -255,7 +253,7 @@ def test_killed_and_started_again_it_finishes_what_it_had_begun(
             elif line.startswith("scored"):
                 print(file=child.stdin, flush=True)
     assert child.returncode == -signal.SIGKILL
-    stored = store.keys("metrics/0.1.0/nodules-1")
+    stored = store.list_prefix("metrics/0.1.0/nodules-1")
     before = {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in stored}
     assert len(before) == 3
     # The networks are those of the other store, which has the same release.
@@ -284,4 +282,4 @@ def test_wrong_use_is_refused(learnable, tmp_path, arguments, message):
     done = CliRunner().invoke(app, ["evaluate", "--store", learnable.url, *given])
     assert isinstance(done.exception, InputError)
     assert message in str(done.exception)
-    assert learnable.children("experiments") == ([], [])
+    assert learnable.list_dir("experiments") == ([], [])

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import zarr
 
-from storage.cases.outcomes import read_outcome
-from storage.reviews.verdicts import Verdict, record_verdict
+from storage.cases.outcomes import find_outcome
+from storage.records import Verdict
+from storage.reviews.verdicts import record_verdict
 from storage.store import open_store
 from tests.flows.conftest import RECIPE
 from tests.phantoms import ball_patch, write_table
@@ -30,7 +31,7 @@ def path(halosign, tmp_path_factory):
         )
         halosign("review", "auto", "--store", url)
         if version == "0.2.0":
-            digest = read_outcome(open_store(str(url)), "n1").digest
+            digest = find_outcome(open_store(str(url)), "n1").digest
             record_verdict(
                 open_store(str(url)),
                 Verdict("n1", digest, "choose", "knn+", "ann", automatic=False),

@@ -12,12 +12,12 @@ from matting.learned.losses import LossTargets
 from matting.learned.training import Trainer
 from matting.parameters import TrainingSettings
 from storage.recipe import Recipe
-from storage.releases.release import publish_release
+from storage.releases.release import open_release, publish_release
 from storage.releases.torch_dataset import ReleaseDataset
 from storage.sources.registry import SourceSpec
 from tasks.auto_select import pick_automatically
 from tasks.curation.context import CurationJob
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
 
 NODULES = ("LIDC-IDRI-0003_R_2", "LIDC-IDRI-0001_R_1")
@@ -39,11 +39,11 @@ def crops(real_data, tmp_path_factory):
     table.to_csv(folder / "table.csv", index=False)
     store = open_store(str(folder / "store"), create=True)
     job = CurationJob(SourceSpec("files", str(folder / "table.csv")), store.url, Recipe())
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         assert curate_nodule(nodule, job).state == "done"
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", job.recipe), publisher="test")
-    data = ReleaseDataset(store.url, "0.1.0", NODULES, crop_zyx=CROP)
+    data = ReleaseDataset(open_release(store.url, "0.1.0"), NODULES, crop_zyx=CROP)
     items = [data[n] for n in range(2)]
     return make_batch(
         {

@@ -17,11 +17,11 @@ from matting.errors import InputError
 from storage.results.checkpoints import (
     checkpoint_prefix,
     find_checkpoint,
-    load_state,
+    find_state,
     read_checkpoint,
-    save_state,
+    write_state,
 )
-from storage.results.scores import METHOD_SCORES, read_summary
+from storage.results.scores import METHOD_SCORES, find_summary
 from storage.store import open_store
 from tasks.learning.train import learn, training_id_of
 from tests.flows.training import copy_of, training_job
@@ -51,7 +51,7 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
                 child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     store, begun = open_store(str(copy)), training_job(str(copy))
-    stored = load_state(store, training_id_of(begun))
+    stored = find_state(store, training_id_of(begun))
     assert stored is not None
     assert stored[1]["trainer"]["seen"] > 0, "killed between epochs"
     resumed = learn(begun)
@@ -82,10 +82,10 @@ def test_a_training_says_when_it_continues_with_another_number_of_threads(
     with pytest.raises(KeyboardInterrupt):
         learn(begun, on_epoch=stop)
     name = training_id_of(begun)
-    tensors, facts = load_state(store, name)
+    tensors, facts = find_state(store, name)
     threads = facts["threads"]
     assert threads == undisturbed.config["threads"] == [torch.get_num_threads()]
-    save_state(store, name, tensors, {**facts, "threads": [threads[0] + 3]})
+    write_state(store, name, tensors, {**facts, "threads": [threads[0] + 3]})
     resumed = learn(begun)
     assert f"continues with {threads[0]} CPU threads after {threads[0] + 3}" in caplog.text
     assert f"Set OMP_NUM_THREADS={threads[0] + 3}" in caplog.text
@@ -127,7 +127,7 @@ def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
         (METHOD_SCORES, {"readers' mean", "trimap prior", "HU linear"}),
         (digest, {"3dmm-mg"}),
     ):
-        summary = read_summary(released, "0.1.0", "test", what)
+        summary = find_summary(released, "0.1.0", "test", what)
         assert rows <= {line.matte for line in summary["lines"]}
     assert "3dmm-mg" in done.stdout
 

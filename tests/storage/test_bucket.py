@@ -27,8 +27,8 @@ def test_keys_come_and_go_as_in_a_folder(bucket):
     assert bucket.get("a/b") == b"two"
     assert bucket.size("a/b") == 3
     assert bucket.size("a/none") is None
-    assert bucket.children("a") == ([], ["b"])
-    assert list(bucket.keys("a")) == ["a/b"]
+    assert bucket.list_dir("a") == ([], ["b"])
+    assert list(bucket.list_prefix("a")) == ["a/b"]
     bucket.delete(["a/b", "never"])
     with pytest.raises(NotFoundError):
         bucket.get("a/b")
@@ -59,7 +59,7 @@ ACTIONS = {
     "put": lambda bucket: bucket.put("new", b"bytes"),
     "get": lambda bucket: bucket.get("before"),
     "size": lambda bucket: bucket.size("before"),
-    "list": lambda bucket: list(bucket.keys("before")),
+    "list": lambda bucket: list(bucket.list_prefix("before")),
 }
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from storage.cases.case import case_files, write_case
-from storage.releases.release import Draft, Member, publish_release, verify_release
+from storage.cases.case import read_case_files, write_case
+from storage.records import Member
+from storage.releases.release import Draft, publish_release, verify_release
+from tests.cases import new_case
 from tests.phantoms import ball_patch
-from tests.storage.cases.test_case import new_case
 
 
 def flipped(store, key, good):
@@ -26,9 +27,9 @@ def released(store):
     members, files = [], {}
     for n in (1, 2):
         digest = str(n) * 64
-        write_case(store, new_case(digest, nodule_id=f"P-{n}", patch=ball_patch(seed=n)))
+        write_case(store, new_case(digest, nodule=f"P-{n}", patch=ball_patch(seed=n)))
         members.append(Member(f"P-{n}", "P", digest, "lb", "ann", False, "train", False))
-        files |= case_files(store, f"P-{n}", digest)
+        files |= read_case_files(store, f"P-{n}", digest)
     own = {
         name: name.encode()
         for name in ("README.md", "index.parquet", "splits.csv", "fingerprint.png")
@@ -40,8 +41,8 @@ def released(store):
 @pytest.mark.parametrize("damage", [flipped, cut_short, missing])
 def test_verify_names_every_spoiled_file(released, damage):
     keys = [
-        *released.keys("releases/0.1.0"),
-        *(key for key in released.keys("cases") if not key.endswith(".done")),
+        *released.list_prefix("releases/0.1.0"),
+        *(key for key in released.list_prefix("cases") if not key.endswith(".done")),
     ]
     assert len(keys) > 45
     assert verify_release(released, "0.1.0") == []

@@ -30,14 +30,14 @@ def test_a_file_overrides_what_it_names(tmp_path):
 
 def test_name_run_and_release_do_not_decide_bytes_and_the_rest_does(tmp_path):
     same = load_recipe(write(tmp_path, "name: x\nrun: {retries: 9}\nrelease: {split_seed: 1}\n"))
-    assert same.deciding() == Recipe().deciding()
+    assert same.content_key() == Recipe().content_key()
     for text in (
         "readers: 3",
         "crop: {padding_slices: 4}",
         "closed_form: {epsilon: 1.0e-6}",
         "density: {level_hu: -500}",
     ):
-        assert load_recipe(write(tmp_path, text)).deciding() != Recipe().deciding()
+        assert load_recipe(write(tmp_path, text)).content_key() != Recipe().content_key()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from storage.cases.case import read_case
 from storage.recipe import Recipe
 from storage.sources.registry import SourceSpec
 from tasks.curation.context import CurationJob
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tests.phantoms import ball_patch, write_table
 
 
@@ -23,7 +23,7 @@ def table(tmp_path):
 @pytest.fixture
 def curated(job):
     """The job, carried out."""
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
     return job
 
@@ -40,8 +40,8 @@ def job(table, store):
 @pytest.fixture
 def hurried(job, store):
     """An job that allows the solver too few iterations for some methods and enough for others."""
-    outcome = curate_nodule(survey_source(job, None).nodules[0], job)
-    reports = read_case(store, "n1", outcome.digest).facts["reports"].values()
+    outcome = curate_nodule(take_inventory(job, None).nodules[0], job)
+    reports = read_case(store, "n1", outcome.digest).facts.reports.values()
     enough_for_some = sorted(report["iterations"] for report in reports)[3]
     solver = {"max_iterations": enough_for_some}
     return replace(

@@ -7,18 +7,19 @@ import zarr
 
 from flows.curate import curate_nodule
 from matting.errors import InputError
-from storage.cases.outcomes import read_outcome, write_outcome
+from storage.cases.outcomes import find_outcome, write_outcome
 from storage.recipe import Recipe, ReviewSettings
+from storage.records import Verdict
 from storage.releases.release import publish_release, verify_release
-from storage.reviews.verdicts import Verdict, record_verdict
+from storage.reviews.verdicts import record_verdict
 from tasks.auto_select import pick_automatically
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
-from tests.decided import latest_decision
+from tests.decided import latest_verdict
 
 
 def choose(store, nodule_id, method="lb", digest=None, verdict="choose"):
-    digest = digest or read_outcome(store, nodule_id).digest
+    digest = digest or find_outcome(store, nodule_id).digest
     return record_verdict(
         store, Verdict(nodule_id, digest, verdict, method, "ann", automatic=False)
     )
@@ -30,7 +31,7 @@ def test_the_automatic_pick_is_the_first_of_the_ranking(store, curated):
     added = pick_automatically(store)
     assert [decision.nodule_id for decision in added] == ["n1", "n2"]
     for decision in added:
-        ranking = read_case(store, decision.nodule_id, decision.digest).facts["figures"]["ranking"]
+        ranking = read_case(store, decision.nodule_id, decision.digest).facts.scores.ranking
         assert (decision.method, decision.automatic, decision.reviewer) == (
             ranking[0],
             True,
@@ -42,7 +43,7 @@ def test_the_automatic_pick_is_the_first_of_the_ranking(store, curated):
 def test_a_person_is_never_overruled(store, curated):
     mine = choose(store, "n1", "knn+")
     pick_automatically(store)
-    assert latest_decision(store, "n1") == mine
+    assert latest_verdict(store, "n1") == mine
 
 
 def test_a_draft_holds_what_was_chosen(store, curated):
@@ -65,7 +66,7 @@ def test_what_reviewers_dispute_is_released_once_it_is_settled(store, curated):
     )
     pick_automatically(store)
     for reviewer, method in (("ann", "knn"), ("bob", "lb")):
-        digest = read_outcome(store, "n1").digest
+        digest = find_outcome(store, "n1").digest
         record_verdict(store, Verdict("n1", digest, "choose", method, reviewer, automatic=False))
     assert [decision.nodule_id for decision in pick_automatically(store)] == []
     with pytest.raises(
@@ -126,7 +127,7 @@ def test_all_discarded_is_refused(store, curated):
 
 def test_damaged_files_are_refused_by_name(store, curated):
     pick_automatically(store)
-    key = f"cases/n1/{read_outcome(store, 'n1').digest}/image/zarr.json"
+    key = f"cases/n1/{find_outcome(store, 'n1').digest}/image/zarr.json"
     store.put(key, b"{}")
     with pytest.raises(
         InputError, match=r"stored files are damaged: got cases/n1/.*/image/zarr\.json"
@@ -142,10 +143,10 @@ def test_a_matte_that_is_none_is_refused(store, curated):
 
 
 def test_a_method_that_did_not_converge_is_refused(store, hurried):
-    outcome = curate_nodule(survey_source(hurried, None).nodules[0], hurried)
+    outcome = curate_nodule(take_inventory(hurried, None).nodules[0], hurried)
     from storage.cases.case import read_case
 
-    reports = read_case(store, "n1", outcome.digest).facts["reports"]
+    reports = read_case(store, "n1", outcome.digest).facts.reports
     missing = next(name for name, report in reports.items() if not report["converged"])
     choose(store, "n1", missing)
     with pytest.raises(InputError, match=r"unfit for release: got n1 \(.*not within 0\.\.1"):
@@ -154,7 +155,7 @@ def test_a_method_that_did_not_converge_is_refused(store, hurried):
 
 def test_cases_of_several_recipes_are_refused(store, curated):
     other = Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "trimap": {"dilation_mm": 2}})
-    curate_nodule(survey_source(curated, None).nodules[1], replace(curated, recipe=other))
+    curate_nodule(take_inventory(curated, None).nodules[1], replace(curated, recipe=other))
     pick_automatically(store)
     with pytest.raises(
         InputError, match=r"computed with another recipe than paper: got n1, expected none"
@@ -170,10 +171,10 @@ def test_unheard_facts_do_not_leave(store, curated, monkeypatch):
 
 
 def test_a_stand_in_says_so_everywhere(store, curated):
-    write_outcome(store, replace(read_outcome(store, "n1"), stand_in=True))
+    write_outcome(store, replace(find_outcome(store, "n1"), synthetic=True))
     pick_automatically(store)
     draft = draft_release(store, "0.1.0", curated.recipe)
-    assert draft.stand_in
+    assert draft.synthetic
     assert b"**Stand-in data.** 1 of 2 scans are simulated" in draft.own_files["README.md"]
     manifest = publish_release(store, "0.1.0", draft, publisher="ann")
     assert manifest["stand_in"]
@@ -185,7 +186,7 @@ def test_a_release_says_what_changed_since_the_one_before(store, curated):
     first = draft_release(store, "0.1.0", curated.recipe)
     assert b"This is the first release" in first.own_files["CHANGES.md"]
     publish_release(store, "0.1.0", first, publisher="ann")
-    old = latest_decision(store, "n1").method
+    old = latest_verdict(store, "n1").method
     new = "knn" if old != "knn" else "lb"
     choose(store, "n1", new)
     page = draft_release(store, "0.2.0", curated.recipe).own_files["CHANGES.md"].decode()

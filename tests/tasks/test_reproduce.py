@@ -7,13 +7,13 @@ import pytest
 
 from flows.curate import curate_nodule
 from storage.cases.case import read_case
-from storage.cases.outcomes import read_outcome, write_outcome
+from storage.cases.outcomes import find_outcome, write_outcome
 from storage.recipe import recipe_from
-from storage.releases.release import publish_release, read_release
+from storage.releases.release import Release, publish_release
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.auto_select import pick_automatically
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
 from tasks.reproduce import compare_with_release, find_unreproducible
 from tests.phantoms import ball_patch, write_table
@@ -34,7 +34,7 @@ def anew(manifest, curated, tmp_path):
     other = replace(
         curated, store_url=open_store(str(tmp_path / "anew"), create=True).url, recipe=recipe
     )
-    for nodule in survey_source(other, None).nodules:
+    for nodule in take_inventory(other, None).nodules:
         curate_nodule(nodule, other)
     return open_store(other.store_url)
 
@@ -42,14 +42,14 @@ def anew(manifest, curated, tmp_path):
 def differences(store, anew):
     return {
         one.nodule_id: one.difference
-        for one in compare_with_release(store, read_release(store, "0.1.0"), anew)
+        for one in compare_with_release(Release.open(store, "0.1.0"), anew)
     }
 
 
 def test_the_recipe_of_a_release_gives_its_bytes(store, manifest, anew):
     assert differences(store, anew) == {"n1": "", "n2": ""}
     assert (
-        read_case(anew, "n1", manifest["nodules"]["n1"]["digest"]).facts["recipe"]["crop"][
+        read_case(anew, "n1", manifest["nodules"]["n1"]["digest"]).facts.recipe["crop"][
             "in_plane_voxels"
         ]
         == 24
@@ -63,7 +63,7 @@ def test_another_source_is_named(store, curated, manifest, anew, tmp_path):
     brighter.image_hu[0, 0, 0] += 1
     moved = write_table(folder, {"n1": brighter})
     other = replace(curated, source=SourceSpec("files", str(moved)), store_url=anew.url)
-    for nodule in survey_source(other, None).nodules:
+    for nodule in take_inventory(other, None).nodules:
         curate_nodule(nodule, other)
     found = differences(store, anew)
     assert found["n1"] == "source (voxels, masks or contours)"
@@ -74,7 +74,7 @@ def test_what_the_source_lacks_or_refuses_is_named(store, anew):
     write_outcome(
         anew,
         replace(
-            read_outcome(anew, "n1"), state="refused", stage="trimap", reason="no voxel shared"
+            find_outcome(anew, "n1"), state="refused", stage="trimap", reason="no voxel shared"
         ),
     )
     anew.delete(["outcomes/n2.json"])
@@ -85,7 +85,7 @@ def test_what_the_source_lacks_or_refuses_is_named(store, anew):
 
 
 def test_other_bytes_under_the_same_digest_are_named_with_the_libraries_that_changed(store, anew):
-    outcome = read_outcome(anew, "n1")
+    outcome = find_outcome(anew, "n1")
     key = f"cases/n1/{outcome.digest}.done"
     anew.put(key, anew.get(key).replace(b'"sha256":"', b'"sha256":"f', 1))
     assert differences(store, anew)["n1"].startswith(

@@ -1,28 +1,29 @@
 import pytest
 
-from storage.cases.outcomes import Outcome, write_outcome
-from storage.maintenance.verify import nodules_to_verify, verify_nodules
+from storage.cases.outcomes import write_outcome
+from storage.maintenance.verify import list_nodules, verify_nodules
+from storage.records import Outcome
 from storage.store import open_store
 
 
 @pytest.fixture
 def sound(store, curated):
     """Two nodules curated, and the digest of the first."""
-    return store, next(key.split("/")[2].removesuffix(".done") for key in store.keys("cases/n1"))
+    return store, next(
+        key.split("/")[2].removesuffix(".done") for key in store.list_prefix("cases/n1")
+    )
 
 
 def complaints(store):
     return [
-        complaint
-        for found in verify_nodules(store, nodules_to_verify(store))
-        for complaint in found
+        complaint for found in verify_nodules(store, list_nodules(store)) for complaint in found
     ]
 
 
 def test_a_sound_store_has_no_complaints(sound):
     store, _ = sound
     write_outcome(store, Outcome("n3", "P", "refused", "trimap", "empty"))
-    assert nodules_to_verify(store) == ["n1", "n2", "n3"]
+    assert list_nodules(store) == ["n1", "n2", "n3"]
     assert complaints(store) == []
 
 
@@ -60,11 +61,11 @@ def test_an_unreadable_outcome_is_named_and_a_missing_one_is_none(sound):
 
 def test_following_the_remedy_mends_it(sound, job):
     from flows.curate import curate_nodule
-    from tasks.curation.survey import survey_source
+    from tasks.curation.inventory import take_inventory
 
     store, digest = sound
     store.delete([f"cases/n1/{digest}/alpha/zarr.json"])
     assert complaints(store)
     store.delete([f"cases/n1/{digest}.done"])
-    curate_nodule(survey_source(job, None).nodules[0], job)
+    curate_nodule(take_inventory(job, None).nodules[0], job)
     assert complaints(open_store(store.url)) == []

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from qc.review.agreement import Estimate
 
 from flows.cli.printing import (
     _estimate,
@@ -19,7 +20,6 @@ from flows.cli.printing import (
 )
 from flows.engine.result import CurationResult
 from matting.errors import InputError
-from qc.review.agreement import Estimate
 from storage.cases.outcomes import Outcome, write_outcome
 from storage.cases.runs import Run
 from storage.maintenance.gc import Garbage

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from storage.cases.outcomes import read_outcome
-from storage.reviews.verdicts import Verdict, read_verdicts, record_verdict
+from storage.cases.outcomes import find_outcome
+from storage.records import Verdict
+from storage.reviews.verdicts import read_verdicts, record_verdict
 from tests.reviewable import reviewable_store
 
 
@@ -64,7 +65,7 @@ def test_a_study_from_the_draw_to_the_figure(halosign, reviewed, tmp_path):
 
 def test_verdicts_go_out_and_come_in(halosign, reviewed, tmp_path):
     for reviewer, method in (("ann", "cf"), ("bob", "lb")):
-        digest = read_outcome(reviewed, "P-1-a1").digest
+        digest = find_outcome(reviewed, "P-1-a1").digest
         record_verdict(
             reviewed, Verdict("P-1-a1", digest, "choose", method, reviewer, automatic=False)
         )

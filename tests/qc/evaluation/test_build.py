@@ -26,17 +26,18 @@ from qc.evaluation.pictures import (
     draw_release,
     find_study,
 )
-from storage.cases.case import case_files, read_case
-from storage.cases.outcomes import read_outcome
+from storage.cases.case import read_case, read_case_files
+from storage.cases.outcomes import find_outcome
 from storage.errors import NotFoundError
 from storage.recipe import Recipe
-from storage.releases.release import Draft, Member, publish_release, read_release
+from storage.records import Cost, Member, Verdict
+from storage.releases.release import Draft, Release, publish_release
 from storage.releases.statistics import nodule_statistics, statistics_files
+from storage.results.csv_rows import from_csv
 from storage.results.diagnoses import DiagnosisRow
-from storage.results.experiments import Averages, Cost, save_facts, save_table
-from storage.results.tabular import from_csv
+from storage.results.experiments import Averages, write_facts, write_table
 from storage.reviews.studies import create_study, plan_study
-from storage.reviews.verdicts import Verdict, record_verdict
+from storage.reviews.verdicts import record_verdict
 from tests.qc.report.test_build import HOSTILE, PLAIN_LINKS, Outline
 from tests.reviewable import reviewable_store
 
@@ -261,7 +262,7 @@ def test_a_page_without_anything_has_no_empty_files():
 
 
 def test_real_and_simulated_data_are_told_apart_at_the_top():
-    real, simulated = text_of(WHOLE), text_of(replace(BARE, data=replace(DATA, stand_in=500)))
+    real, simulated = text_of(WHOLE), text_of(replace(BARE, data=replace(DATA, synthetic=500)))
     assert "Real CT" in real
     assert "SYNTHETIC" not in real
     assert "SYNTHETIC DATA" in simulated
@@ -349,14 +350,14 @@ def test_the_files_are_written_whole_and_the_same_each_time(tmp_path):
 def released(tmp_path_factory) -> Any:
     """A release of one nodule with a study that was answered and one that was not."""
     store = reviewable_store(tmp_path_factory.mktemp("store") / "store", 1)
-    outcome = read_outcome(store, "P-1-a1")
+    outcome = find_outcome(store, "P-1-a1")
     member = Member("P-1-a1", "P-1", outcome.digest, "lb", "ann", False, "test", True)
     case = read_case(store, "P-1-a1", outcome.digest)
     files = {"README.md": b"# card\n", **statistics_files([nodule_statistics(case, "lb", "test")])}
     draft = Draft(
         (member,),
         (),
-        case_files(store, "P-1-a1", outcome.digest),
+        read_case_files(store, "P-1-a1", outcome.digest),
         files,
         Recipe().model_dump(mode="json"),
     )
@@ -389,18 +390,18 @@ def facts(**more: Any) -> dict[str, Any]:
 
 
 def test_a_page_is_gathered_from_what_the_store_holds(released):
-    save_table(released, "0.1.0", "tiny", 1, rows_of(("cf", "3dmm")))
-    save_facts(released, "0.1.0", "tiny", facts())
+    write_table(released, "0.1.0", "tiny", 1, rows_of(("cf", "3dmm")))
+    write_facts(released, "0.1.0", "tiny", facts())
     page = gather_page(released, "0.1.0", "tiny")
     assert page.table_1 == rows_of(("cf", "3dmm"))
     assert (page.table_2, page.table_3, page.readers, page.methods) == ((), (), (), None)
-    assert (page.data.stand_in, page.reduced, page.settings) == (
+    assert (page.data.synthetic, page.reduced, page.settings) == (
         1,
         True,
         (Setting("epochs", "1", "300"),),
     )
     assert page.study is not None
-    assert (page.study.name, page.study.raters, page.study.stand_in) == ("pilot", 1, 1)
+    assert (page.study.name, page.study.raters, page.study.synthetic) == ("pilot", 1, 1)
     text = text_of(page)
     for words in (
         "SYNTHETIC DATA",
@@ -424,14 +425,14 @@ def test_pictures_of_a_release_are_drawn_of_chosen_nodules(released, monkeypatch
     monkeypatch.setattr(videos, "MAX_SLICE_FRAMES", 3)
     assert [choice.nodule_id for choice in choose_nodules(released, "0.1.0")] == ["P-1-a1"]
     drawn = draw_release(released, "0.1.0")
-    member = read_release(released, "0.1.0")["nodules"]["P-1-a1"]
+    member = Release.open(released, "0.1.0").members["P-1-a1"]
     case = read_case(released, "P-1-a1", member["digest"])
     predicted = [NodulePrediction("P-1-a1", case.alpha("cf"), None, None)]
     network = draw_predicted(released, "0.1.0", "3dmm 123", predicted)
     assert draw_predicted(released, "0.1.0", "3dmm 123", []) is None
     assert network is not None
     assert "3dmm 123" in network.caption
-    save_facts(released, "0.1.0", "drawn", facts())
+    write_facts(released, "0.1.0", "drawn", facts())
     files = render(gather_page(released, "0.1.0", "drawn", drawn=drawn, network=network))
     assert {
         "pictures/figure-1-P-1-a1.png",
@@ -445,7 +446,7 @@ def test_pictures_of_a_release_are_drawn_of_chosen_nodules(released, monkeypatch
 def test_a_browser_asks_for_nothing_else_and_finds_no_fault(chromium, tmp_path):
     script = pytest.importorskip("axe_playwright_python")
     axe = next(Path(script.__file__).parent.rglob("axe.min.js")).read_text()
-    write_evaluation(replace(WHOLE, data=replace(DATA, stand_in=3)), tmp_path)
+    write_evaluation(replace(WHOLE, data=replace(DATA, synthetic=3)), tmp_path)
     for width, scheme in ((1280, "light"), (1920, "dark")):
         context = chromium.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True

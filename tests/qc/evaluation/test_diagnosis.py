@@ -26,7 +26,7 @@ def test_the_figure_has_a_panel_a_backbone_and_says_stand_in():
         for b in (("resnet34", "resnet50"), ("resnet34",))
     )
     assert wide.width > narrow.width
-    assert draw_diagnosis(rows(), stand_in=True) != draw_diagnosis(rows())
+    assert draw_diagnosis(rows(), synthetic=True) != draw_diagnosis(rows())
     assert draw_diagnosis(rows(), note="reduced setting") != draw_diagnosis(rows())
     assert draw_diagnosis(rows()) == draw_diagnosis(rows())
 

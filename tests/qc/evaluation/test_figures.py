@@ -24,7 +24,8 @@ from qc.evaluation.videos import (
     turn_frames,
 )
 from qc.figures.drawing import DrawnNodule, png
-from storage.results.experiments import Averages, Cost
+from storage.records import Cost
+from storage.results.experiments import Averages
 from tests.phantoms import ball_patch
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
@@ -46,7 +47,7 @@ def subject() -> DrawnNodule:
         },
         why_missing={},
         picked="lb",
-        stand_in=True,
+        synthetic=True,
     )
 
 
@@ -101,7 +102,7 @@ def test_the_eight_stand_in_the_papers_order_and_one_that_is_missing_says_so(sub
 def test_a_networks_outputs_stand_beside_the_truth(subject):
     alpha = subject.alphas["cf"]
     whole = NoduleOutputs(subject, "P-1-a1", alpha, alpha * 0.5, alpha * 0.25)
-    bare = NoduleOutputs(replace(subject, stand_in=False), "P-2-a2", alpha, None, None)
+    bare = NoduleOutputs(replace(subject, synthetic=False), "P-2-a2", alpha, None, None)
     figure = draw_outputs([whole, bare])
     shown = {panel.get_title(): panel.images[0].get_array().max() for panel in figure.axes[:7]}
     assert list(shown)[1:4] == ["true union", "true overlap", "released matte"]
@@ -134,7 +135,7 @@ def test_our_points_stand_beside_the_papers_in_table_units():
         row("3dmm-m", 5.0),
     ]
     costs = [cost("3dmm", True, 342_000_000_000), cost("3dmm-mg", False, 4_000_000_000)]
-    figure = draw_tradeoff(rows, costs, stand_in=True, note="reduced setting")
+    figure = draw_tradeoff(rows, costs, synthetic=True, note="reduced setting")
     assert figure is not None
     panel = figure.axes[0]
     single = [line.get_xydata()[0] for line in panel.lines if len(line.get_xydata()) == 1]
@@ -184,7 +185,7 @@ def test_the_matte_turns_once(subject, monkeypatch):
     monkeypatch.setattr(videos, "TURN_FRAMES", 4)
     half = subject.alphas["lb"].copy()
     half[..., 12:] = 0
-    frames = turn_frames(replace(subject, alphas={"lb": half}, stand_in=False))
+    frames = turn_frames(replace(subject, alphas={"lb": half}, synthetic=False))
     assert len(frames) == 4
     # The left panel: what lies on the patient's right is on the left of the picture, and after half
     # a turn on the right

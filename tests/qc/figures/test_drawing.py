@@ -251,7 +251,7 @@ def test_the_known_alpha_is_shown_where_there_is_one(subject: DrawnNodule) -> No
 
 @pytest.mark.parametrize("draw", [draw_anatomy, draw_mattes])
 def test_a_picture_of_simulated_ct_says_so_itself(subject: DrawnNodule, draw) -> None:
-    assert "SYNTHETIC" in words(draw(replace(subject, stand_in=True)))
+    assert "SYNTHETIC" in words(draw(replace(subject, synthetic=True)))
     assert "SYNTHETIC" not in words(draw(subject))
 
 

@@ -22,7 +22,8 @@ from qc.report.build import ReleaseFacts, RunSummary, build_page, render, write_
 from qc.report.nodules import kind_of
 from qc.report.page import ReportPage
 from storage.cases.case import NewCase, write_case
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
+from storage.records import Outcome
 from storage.store import Store, open_store
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
@@ -78,20 +79,20 @@ def add_case(store: Store, nodule_id: str, *, missing: tuple[str, ...] = (), **f
     places = np.moveaxis(np.indices(SHAPE), 0, -1)
     distance = np.linalg.norm(places - np.array([4, 7, 7]), axis=-1)
     matte = np.clip(4 - distance, 0, 1)
-    stand_in = bool(facts.get("stand_in"))
+    synthetic = bool(facts.get("stand_in"))
     patch = Patch(
         grid=Grid(SHAPE, (0.5, 0.5, 0.5), (0.0, 0.0, 0.0)),
         image_hu=(40 - 800 * (1 - matte)).astype(np.float32),
         valid=np.ones(SHAPE, bool),
         readers=np.stack([distance < radius for radius in (2.5, 3.0, 3.5, 3.2)]),
-        known_alpha=matte.astype(np.float32) if stand_in else None,
+        known_alpha=matte.astype(np.float32) if synthetic else None,
     )
     trimap = np.where(distance < 1.5, 255, np.where(distance < 4.5, 128, 0)).astype(np.uint8)
     alphas = {name: None if name in missing else matte for name in METHODS}
     digest = f"{nodule_id}-digest"
     everything = {
         "patient": nodule_id.partition("-a")[0],
-        "stand_in": stand_in,
+        "stand_in": synthetic,
         "source": {},
         **facts,
     }
@@ -146,7 +147,7 @@ def report(store: Store, path: Path, **options: Any) -> str:
 def test_the_page_is_well_formed_and_loads_nothing_from_outside(
     store: Store, tmp_path: Path
 ) -> None:
-    add_case(store, "P1-a1", **full_facts(stand_in=True, errors=ERRORS | TRIVIAL))
+    add_case(store, "P1-a1", **full_facts(synthetic=True, errors=ERRORS | TRIVIAL))
     release = ReleaseFacts("1.2.0", {"train": 7, "test": 2}, {"train": 5, "test": 1}, True)
     html = report(store, tmp_path / "report.html", picks={"P1-a1": "cf"}, release=release, limit=1)
     outline = Outline(html)
@@ -180,16 +181,16 @@ def test_the_page_can_be_heard_and_walked(store: Store, tmp_path: Path) -> None:
     assert dict(outline.tags)["html"]["lang"] == "en"
 
 
-@pytest.mark.parametrize("stand_in", [True, False])
+@pytest.mark.parametrize("synthetic", [True, False])
 def test_the_stand_in_banner_is_there_exactly_when_due(
-    store: Store, tmp_path: Path, stand_in: bool
+    store: Store, tmp_path: Path, synthetic: bool
 ) -> None:
     add_case(store, "P1-a1", **full_facts())
-    add_case(store, "P1-a2", **full_facts(stand_in=stand_in))
+    add_case(store, "P1-a2", **full_facts(synthetic=synthetic))
     text = Outline(report(store, tmp_path / "report.html")).text
-    assert ("SYNTHETIC DATA" in text) is stand_in
-    assert ("1 of 2 nodules" in text) is stand_in
-    assert text.count("SYNTHETIC") == (3 if stand_in else 0)
+    assert ("SYNTHETIC DATA" in text) is synthetic
+    assert ("1 of 2 nodules" in text) is synthetic
+    assert text.count("SYNTHETIC") == (3 if synthetic else 0)
 
 
 def test_what_others_wrote_is_escaped(store: Store, tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_a_damaged_case_is_reported_and_costs_no_other(
 
 def test_the_counts_tell_the_states_apart(store: Store) -> None:
     add_case(store, "P1-a1", **full_facts())
-    add_case(store, "P1-a2", **full_facts(stand_in=True))
+    add_case(store, "P1-a2", **full_facts(synthetic=True))
     write_outcome(store, Outcome("R1-a1", "R1", "refused", "trimap", reason="r"))
     for place in range(3):
         write_outcome(store, Outcome(f"S1-a{place}", "S1", "failed", "write", reason="f"))
@@ -283,7 +284,7 @@ def test_the_counts_tell_the_states_apart(store: Store) -> None:
     write_outcome(store, Outcome("U1-a1", "U1", "done", "write", digest="gone", computed=True))
     counts = build(store).counts
     assert (counts.done, counts.computed, counts.refused, counts.failed) == (2, 2, 1, 3)
-    assert (counts.left_out, counts.unreadable, counts.stand_in) == (4, 1, 1)
+    assert (counts.left_out, counts.unreadable, counts.synthetic) == (4, 1, 1)
     files = [
         path
         for path in Path(store.url, "cases").rglob("*")
@@ -315,7 +316,7 @@ def test_a_method_without_a_matte_is_not_stored_and_says_why(store: Store, tmp_p
 
 
 def test_a_nodules_numbers_are_on_its_page(store: Store, tmp_path: Path) -> None:
-    add_case(store, "P1-a1", **full_facts(stand_in=True, errors=ERRORS | TRIVIAL))
+    add_case(store, "P1-a1", **full_facts(synthetic=True, errors=ERRORS | TRIVIAL))
     text = Outline(report(store, tmp_path / "report.html", picks={"P1-a1": "lb"})).text
     for words in (
         "0.321",
@@ -465,8 +466,8 @@ def test_the_kind_comes_from_the_mean_texture(textures: list[int], kind: str | N
 
 def test_a_method_without_matte_does_not_count_as_perfect(store: Store, tmp_path: Path) -> None:
     errors = {name: error for name, error in (ERRORS | TRIVIAL).items() if name != "cf"}
-    add_case(store, "P1-a1", **full_facts(stand_in=True, errors=errors))
-    add_case(store, "P1-a2", **full_facts(stand_in=True, errors=ERRORS | TRIVIAL))
+    add_case(store, "P1-a1", **full_facts(synthetic=True, errors=errors))
+    add_case(store, "P1-a2", **full_facts(synthetic=True, errors=ERRORS | TRIVIAL))
     table = build(store).errors
     assert table is not None
     column = table.methods.index("cf")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view, training_facts
+from storage.records import Line
 from storage.results.checkpoints import Checkpoint
-from storage.results.scores import Line
 
 LOSSES = {"total": 3.0, "alpha": 0.2, "gradient": 0.1, "overlap": 0.0, "union": 0.0}
 ROWS = [
@@ -30,16 +30,16 @@ def test_the_slice_goes_through_the_middle_of_what_was_marked_with_a_margin():
     assert one.truth.shape == one.predicted.shape == one.image_hu.shape
 
 
-@pytest.mark.parametrize("stand_in", [True, False])
-def test_pictures_are_drawn_and_a_stand_in_says_so(stand_in):
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_pictures_are_drawn_and_a_stand_in_says_so(synthetic):
     image = np.random.default_rng(0).uniform(-1000, 100, (3, 30, 30))
     one = sample_view("n", image, image * 0, image * 0 + 0.5, image > 0)
     for draw in (
-        lambda mark: draw_curves(ROWS, split="validation", stand_in=mark),
-        lambda mark: draw_samples([one], "epoch 2", stand_in=mark),
+        lambda mark: draw_curves(ROWS, split="validation", synthetic=mark),
+        lambda mark: draw_samples([one], "epoch 2", synthetic=mark),
     ):
-        assert draw(stand_in).startswith(b"\x89PNG")
-        assert draw(stand_in) != draw(not stand_in)
+        assert draw(synthetic).startswith(b"\x89PNG")
+        assert draw(synthetic) != draw(not synthetic)
 
 
 def test_the_report_s_table_holds_one_truth_and_region_with_the_network_first():

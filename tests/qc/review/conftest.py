@@ -19,7 +19,7 @@ import uvicorn
 from qc.review.auth import Authenticator
 from qc.review.routes import CSRF_HEADER, make_app
 from qc.review.service import ReviewService
-from storage.cases.outcomes import read_outcome
+from storage.cases.outcomes import find_outcome
 from storage.recipe import ReviewSettings
 from storage.store import Store
 from tests.reviewable import reviewable_store
@@ -74,7 +74,7 @@ class Caller:
         self, nodule: str = "P-1-a1", verdict: str = "choose", **more: Any
     ) -> dict[str, Any]:
         self.sent += 1
-        outcome = read_outcome(self.store, nodule)
+        outcome = find_outcome(self.store, nodule)
         basis = {
             "id": f"{self.name.encode().hex():0>8}{self.sent:024x}"[-32:],
             "reviewer": self.name,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from storage.cases.outcomes import read_outcome
+from storage.cases.outcomes import find_outcome
 from storage.recipe import Recipe, ReviewSettings
 from storage.reviews.consensus import find_consensus
 from storage.reviews.studies import MATTE, create_study, plan_study
-from storage.reviews.verdicts import effective, read_verdicts
+from storage.reviews.verdicts import effective_verdicts, read_verdicts
 from tasks.auto_select import pick_automatically
 from tests.qc.review.conftest import wait_until
 from tests.reviewable import METHODS, add_nodule
@@ -34,9 +34,9 @@ def begin(page: Any) -> None:
 def answers(store: Any, reviewer: str = "ann", study: str = "") -> dict[str, str | None]:
     found = {}
     for nodule in IDS:
-        for verdict in effective(read_verdicts(store, nodule, study)):
-            if verdict.reviewer == reviewer and verdict.answer:
-                found[nodule] = verdict.answer
+        for verdict in effective_verdicts(read_verdicts(store, nodule, study)):
+            if verdict.reviewer == reviewer and verdict.choice:
+                found[nodule] = verdict.choice
     return found
 
 
@@ -159,7 +159,7 @@ def test_two_reviewers_at_once_do_not_disturb_each_other(page, visit, reviewed):
     assert list(answers(reviewed, "bob").values()) == ["cf"] * 3 + ["knn"] * 2
     majority = ReviewSettings(rule="majority", reviewers=2)
     stand = {
-        n: find_consensus(read_verdicts(reviewed, n), read_outcome(reviewed, n).digest, majority)
+        n: find_consensus(read_verdicts(reviewed, n), find_outcome(reviewed, n).digest, majority)
         for n in IDS
     }
     assert [one.is_disputed for one in stand.values()] == [False] * 3 + [True] * 2

@@ -6,8 +6,9 @@ import pytest
 from qc.review import catalogue
 from qc.review.catalogue import MAX_AGE_S, Catalogue, describe
 from storage.cases.case import read_case
-from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.outcomes import write_outcome
 from storage.layout import case_prefix
+from storage.records import Outcome
 from tests.reviewable import METHODS, TIED, add_nodule
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from matting.geometry.grid import Grid
 from qc.review.payloads import UNMEASURED_HU, CasePayloads, pack_ct, pack_overlays, read_overlays
-from storage.cases.case import NewCase, read_case, write_case
+from storage.cases.case import read_case, write_case
+from tests.cases import new_case
 from tests.phantoms import ball_patch
 from tests.reviewable import METHODS, add_nodule
-from tests.storage.cases.test_case import new_case
 
 FLIPPED = ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))
 
@@ -44,9 +44,8 @@ def test_what_was_not_measured_is_told_from_air(store):
     patch = ball_patch()
     patch.valid[:, :3] = False
     alphas = {"cf": patch.known_alpha.astype(np.float64)}
-    write_case(
-        store, NewCase("P-1-a1", "d", patch, np.zeros(patch.grid.shape, np.uint8), alphas, {})
-    )
+    trimap = np.zeros(patch.grid.shape, np.uint8)
+    write_case(store, new_case("d", nodule="P-1-a1", patch=patch, trimap=trimap, alphas=alphas))
     ct = unpack(pack_ct(read_case(store, "P-1-a1", "d")))[1]["ct"]
     assert (ct[:, :3] == UNMEASURED_HU).all()
     assert (ct[:, 3:] > UNMEASURED_HU).all()
@@ -58,7 +57,8 @@ def test_everything_is_turned_upright(store):
     turned = type(patch)(grid, patch.image_hu, patch.valid, patch.readers, patch.known_alpha)
     turned.readers[:, 0, 0, 0] = True
     alphas = {"cf": patch.known_alpha.astype(np.float64)}
-    write_case(store, NewCase("P-1-a1", "d", turned, np.zeros(grid.shape, np.uint8), alphas, {}))
+    trimap = np.zeros(grid.shape, np.uint8)
+    write_case(store, new_case("d", nodule="P-1-a1", patch=turned, trimap=trimap, alphas=alphas))
     case = read_case(store, "P-1-a1", "d")
     np.testing.assert_array_equal(
         unpack(pack_ct(case))[1]["ct"], case.array("image")[::-1, :, ::-1]
@@ -91,7 +91,7 @@ def test_the_first_look_goes_to_what_most_readers_marked(store):
     patch = ball_patch()
     readers = patch.readers.copy()
     readers[0, :, -2:, -2:] = True  # one reader marked a corner too
-    case = new_case("1" * 64, nodule_id="P-9-a9", patch=replace(patch, readers=readers))
+    case = new_case("1" * 64, nodule="P-9-a9", patch=replace(patch, readers=readers))
     write_case(store, case)
     overlays = read_overlays(read_case(store, "P-9-a9", "1" * 64))
     agreed = np.argwhere(patch.readers.all(axis=0))

@@ -8,15 +8,15 @@ from pydantic import ValidationError
 from qc.review.catalogue import CatalogueEntry
 from qc.review.queue import Query, make_row, matches, neighbours, select
 from storage.recipe import ReviewSettings
+from storage.records import Verdict
 from storage.reviews.consensus import find_consensus
-from storage.reviews.verdicts import Verdict
 
 DIGEST = "d" * 64
 ENTRY = CatalogueEntry(
     nodule_id="n1",
     patient="LIDC-IDRI-0001",
     digest=DIGEST,
-    stand_in=False,
+    synthetic=False,
     kind="solid",
     extent_mm=(4.0, 9.0, 6.0),
     reader_disagreement=0.2,

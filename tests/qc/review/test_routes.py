@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from qc.review.routes import CSRF_HEADER, IMMUTABLE
-from storage.cases.outcomes import read_outcome
+from storage.cases.outcomes import find_outcome
 from storage.errors import UnavailableError
 
 PAGES = ("/", "/agreement", "/nodule/P-1-a1", "/study/pilot", "/study/pilot/P-1-a1")
@@ -66,7 +66,7 @@ def test_a_page_that_fails_says_why(enter, address, status, words):
 
 def test_the_ct_is_kept_by_the_browser_and_nothing_else_is(enter, reviewed):
     ann = enter()
-    digest = read_outcome(reviewed, "P-1-a1").digest
+    digest = find_outcome(reviewed, "P-1-a1").digest
     view = ann.client.get("/api/nodule/P-1-a1")
     assert view.headers["cache-control"] == "no-store"
     assert ann.client.get(view.json()["ct"]).headers["cache-control"] == IMMUTABLE

@@ -117,7 +117,7 @@ def test_only_what_was_written_is_read_again(store, monkeypatch):
     found = Catalogue(store)
     assert found.entries()["P-1-a1"].digest == digest
     asked = []
-    monkeypatch.setattr("storage.cases.outcomes.read_outcome", lambda *key: asked.append(key))
+    monkeypatch.setattr("storage.cases.outcomes.find_outcome", lambda *key: asked.append(key))
     found.entries()
     assert asked == []
     monkeypatch.undo()

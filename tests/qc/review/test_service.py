@@ -7,11 +7,12 @@ import pytest
 
 from qc.review.options import shuffled
 from qc.review.study_service import study_order
-from storage.cases.outcomes import read_outcome
+from storage.cases.outcomes import find_outcome
 from storage.recipe import Recipe, ReviewSettings
+from storage.records import Verdict
 from storage.reviews.consensus import find_consensus
 from storage.reviews.studies import create_study, plan_study
-from storage.reviews.verdicts import Verdict, read_verdicts, record_verdict
+from storage.reviews.verdicts import read_verdicts, record_verdict
 from tests.reviewable import METHODS, add_nodule
 
 
@@ -25,7 +26,7 @@ def nodules_of(page):
 
 def test_a_choice_is_recorded_with_all_that_was_known(enter, reviewed):
     ann = enter()
-    digest = read_outcome(reviewed, "P-1-a1").digest
+    digest = find_outcome(reviewed, "P-1-a1").digest
     answer = ann.send_verdict(ann.verdict(place=3, note=" rim ", seconds=4.26))
     assert answer.status_code == 201
     (verdict,) = decisions(reviewed)
@@ -69,7 +70,7 @@ def test_a_verdict_on_an_earlier_case_is_shown_as_stale_and_counts_for_nothing(e
     ann = enter()
     ann.send_verdict(ann.verdict())
     add_nodule(reviewed, "P-1-a1", digest="e" * 64)
-    assert find_consensus(decisions(reviewed), "e" * 64, ReviewSettings()).decision is None
+    assert find_consensus(decisions(reviewed), "e" * 64, ReviewSettings()).verdict is None
     assert nodules_of(ann.client.get("/?show=stale")) == ["P-1-a1"]
     view = ann.client.get("/api/nodule/P-1-a1").json()
     assert view["digest"] == "e" * 64
@@ -202,7 +203,7 @@ def test_the_agreement_page_lists_disputes_and_kappa(enter):
 @pytest.fixture
 def study(reviewed):
     for number in range(1, 6):
-        digest = read_outcome(reviewed, f"P-{number}-a{number}").digest
+        digest = find_outcome(reviewed, f"P-{number}-a{number}").digest
         record_verdict(
             reviewed,
             Verdict(f"P-{number}-a{number}", digest, "choose", "lb", "auto", automatic=True),

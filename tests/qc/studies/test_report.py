@@ -5,8 +5,9 @@ from PIL import Image
 
 from qc.studies.report import draw_shares, read_study_result, report_text, write_study_report
 from storage.recipe import Recipe
+from storage.records import Verdict
 from storage.reviews.studies import create_study, plan_study
-from storage.reviews.verdicts import Verdict, record_verdict
+from storage.reviews.verdicts import record_verdict
 from tasks.auto_select import pick_automatically
 from tests.reviewable import reviewable_store
 

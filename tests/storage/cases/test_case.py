@@ -8,45 +8,24 @@ from ome_zarr_models.v05.image_label import ImageLabel
 
 import storage.cases.case
 from storage.cases.case import (
-    NewCase,
     case_digest,
-    case_files,
-    damage,
     is_done,
     read_case,
+    read_case_files,
+    verify_files,
     write_case,
 )
 from storage.errors import CorruptionError, NotFoundError, WriteError
-from storage.layout import ALPHA_STEP, is_safe_name, rounded_alpha
+from storage.layout import ALPHA_STEP, is_safe_name, round_alpha
 from storage.recipe import Recipe
+from tests.cases import METHODS, new_case
 from tests.phantoms import ball_patch
-
-METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
-
-
-def new_case(digest="d" * 64, **changes):
-    patch = ball_patch()
-    alphas = {
-        name: np.clip(patch.known_alpha.astype(np.float64) + n / 1000, 0, 1)
-        for n, name in enumerate(METHODS)
-    }
-    trimap = np.where(
-        patch.readers.all(axis=0), 255, np.where(patch.readers.any(axis=0), 128, 0)
-    ).astype(np.uint8)
-    given = {
-        "nodule_id": "P-1",
-        "digest": digest,
-        "patch": patch,
-        "trimap": trimap,
-        "alphas": alphas,
-    }
-    return NewCase(**{**given, "facts": {"patient": "P", "stand_in": False}, **changes})
 
 
 def test_what_is_written_is_read(store):
     case = new_case()
     size = write_case(store, case)
-    read = read_case(store, "P-1", case.digest)
+    read = read_case(store, "P-1", case.facts.digest)
     assert (read.array("image") == case.patch.image_hu).all()
     assert (read.array("validity") == case.patch.valid).all()
     assert (read.array("labels/readers/0") == case.patch.readers).all()
@@ -55,8 +34,9 @@ def test_what_is_written_is_read(store):
         assert np.abs(read.alpha(name) - case.alphas[name]).max() <= ALPHA_STEP / 2
     assert read.grid == case.patch.grid
     assert read.methods == METHODS
-    assert read.facts["patient"] == "P"
-    assert size == sum(facts["bytes"] for facts in case_files(store, "P-1", case.digest).values())
+    assert read.facts.patient == "P"
+    files = read_case_files(store, "P-1", case.facts.digest)
+    assert size == sum(entry.size_bytes for entry in files.values())
 
 
 def test_types_and_chunks_are_those_of_the_map(store):
@@ -82,17 +62,17 @@ def test_types_and_chunks_are_those_of_the_map(store):
 def test_a_method_without_matte_leaves_nothing_that_looks_like_one(store):
     case = new_case()
     write_case(store, new_case(alphas={**case.alphas, "if": None}))
-    read = read_case(store, "P-1", case.digest)
+    read = read_case(store, "P-1", case.facts.digest)
     assert np.isnan(read.alpha("if")).all()
     assert np.isfinite(read.alpha("lb")).all()
 
 
 def test_the_same_case_gives_the_same_bytes(store):
     write_case(store, new_case())
-    first = {key: store.get(key) for key in store.keys("cases")}
+    first = {key: store.get(key) for key in store.list_prefix("cases")}
     store.delete([key for key in first if key.endswith(".done")])
     write_case(store, new_case())
-    assert {key: store.get(key) for key in store.keys("cases")} == first
+    assert {key: store.get(key) for key in store.list_prefix("cases")} == first
 
 
 def test_a_case_that_is_done_is_not_written_again(store, monkeypatch):
@@ -116,10 +96,10 @@ def test_other_bytes_under_one_digest_are_damage(store, monkeypatch):
 def test_a_case_without_its_mark_is_not_there(store):
     case = new_case()
     write_case(store, case)
-    store.delete([f"cases/P-1/{case.digest}.done"])
-    assert not is_done(store, "P-1", case.digest)
-    with pytest.raises(NotFoundError, match=r"holds no finished case P-1/ddd"):
-        read_case(store, "P-1", case.digest)
+    store.delete([f"cases/P-1/{case.facts.digest}.done"])
+    assert not is_done(store, "P-1", case.facts.digest)
+    with pytest.raises(NotFoundError, match="has no finished case P-1/ddd"):
+        read_case(store, "P-1", case.facts.digest)
 
 
 def test_a_write_that_fails_midway_leaves_no_case_and_can_be_repeated(store, monkeypatch):
@@ -136,46 +116,48 @@ def test_a_write_that_fails_midway_leaves_no_case_and_can_be_repeated(store, mon
     monkeypatch.setattr(store, "put", failing)
     with pytest.raises(WriteError):
         write_case(store, case)
-    assert not is_done(store, "P-1", case.digest)
+    assert not is_done(store, "P-1", case.facts.digest)
     write_case(store, case)
-    assert calls[-1] == f"cases/P-1/{case.digest}.done"
-    assert damage(store, case_files(store, "P-1", case.digest)) == []
+    assert calls[-1] == f"cases/P-1/{case.facts.digest}.done"
+    assert verify_files(store, read_case_files(store, "P-1", case.facts.digest)) == []
 
 
 def test_every_kind_of_damage_is_named(store):
     case = new_case()
     write_case(store, case)
-    files = case_files(store, "P-1", case.digest)
+    files = read_case_files(store, "P-1", case.facts.digest)
     assert len(files) > 20
     for key in files:
         good = store.get(key)
         store.put(key, good[:-1] + bytes([good[-1] ^ 1]))
-        assert damage(store, files) == [f"{key}: the content is not what was written"]
+        assert verify_files(store, files) == [f"{key}: the content is not what was written"]
         store.put(key, good[:-1])
-        assert damage(store, files) == [f"{key}: {len(good) - 1} bytes, {len(good)} were written"]
+        assert verify_files(store, files) == [
+            f"{key}: {len(good) - 1} bytes, {len(good)} were written"
+        ]
         store.delete([key])
-        assert damage(store, files) == [f"{key}: missing"]
+        assert verify_files(store, files) == [f"{key}: missing"]
         store.put(key, good)
 
 
 def test_a_broken_mark_is_damage(store):
     case = new_case()
     write_case(store, case)
-    store.put(f"cases/P-1/{case.digest}.done", b"[]")
-    with pytest.raises(CorruptionError, match="lists no files"):
-        case_files(store, "P-1", case.digest)
+    store.put(f"cases/P-1/{case.facts.digest}.done", b"[]")
+    with pytest.raises(CorruptionError, match="is not the mark of a finished case"):
+        read_case_files(store, "P-1", case.facts.digest)
 
 
 @pytest.mark.parametrize("content", [None, b"{"])
 def test_a_case_without_metadata_is_damage(store, content):
     case = new_case()
     write_case(store, case)
-    key = f"cases/P-1/{case.digest}/zarr.json"
+    key = f"cases/P-1/{case.facts.digest}/zarr.json"
     store.delete([key])
     if content:
         store.put(key, content)
-    with pytest.raises(CorruptionError, match="has lost its metadata"):
-        read_case(store, "P-1", case.digest)
+    with pytest.raises(CorruptionError, match=r"zarr\.json is missing or damaged"):
+        read_case(store, "P-1", case.facts.digest)
 
 
 def test_the_digest_depends_on_source_and_recipe():
@@ -187,7 +169,7 @@ def test_the_digest_depends_on_source_and_recipe():
 def test_a_case_is_ome_zarr_to_independent_readers(store):
     case = new_case()
     write_case(store, case)
-    folder = f"{store.url}/cases/P-1/{case.digest}"
+    folder = f"{store.url}/cases/P-1/{case.facts.digest}"
     image = Image.from_zarr(zarr.open_group(folder, mode="r"))
     assert [m.name for m in image.ome_attributes.multiscales] == ["image", "alpha"]
     label = ImageLabel.from_zarr(zarr.open_group(f"{folder}/labels/trimap", mode="r"))
@@ -201,7 +183,7 @@ def test_a_case_is_ome_zarr_to_independent_readers(store):
 
 def test_rounding_is_exact_in_float32():
     values = np.array([0.0, 1 / 3, 0.999999, 1.0])
-    rounded = rounded_alpha(values)
+    rounded = round_alpha(values)
     assert (rounded == (rounded.astype(np.float64) / ALPHA_STEP).round() * ALPHA_STEP).all()
     assert rounded[[0, 3]].tolist() == [0, 1]
 

@@ -1,8 +1,9 @@
-from storage.cases.outcomes import Outcome, read_outcome, read_outcomes, write_outcome
+from storage.cases.outcomes import find_outcome, read_outcomes, write_outcome
+from storage.records import Outcome
 
 
 def test_the_latest_outcome_stands(store):
-    write_outcome(store, Outcome("P-1", "P", "failed", "solve", "worker died", passing=True))
+    write_outcome(store, Outcome("P-1", "P", "failed", "solve", "worker died", transient=True))
     done = Outcome(
         "P-1",
         "P",
@@ -14,8 +15,8 @@ def test_the_latest_outcome_stands(store):
         computed=True,
     )
     write_outcome(store, done)
-    assert read_outcome(store, "P-1") == done
-    assert read_outcome(store, "P-2") is None
+    assert find_outcome(store, "P-1") == done
+    assert find_outcome(store, "P-2") is None
 
 
 def test_outcomes_come_sorted_and_broken_ones_are_made_anew(store):

@@ -1,4 +1,4 @@
-"""From stand-in DICOM to DICOM SEG, read back by highdicom and pydicom; and no patient data on the way."""
+"""From synthetic DICOM to DICOM SEG, read back by highdicom and pydicom; and no patient data on the way."""
 
 import gzip
 import io
@@ -22,13 +22,13 @@ from storage.exports.dicom_seg import dicom_seg_files
 from storage.exports.export import FORMATS
 from storage.exports.released_nodule import ReleasedNodule
 from storage.recipe import Recipe, recipe_from
-from storage.releases.release import publish_release, read_release
+from storage.releases.release import Release, publish_release
 from storage.sources.registry import SourceSpec
 from storage.sources.synthetic import write_synthetic
 from storage.store import open_store
 from tasks.auto_select import pick_automatically
 from tasks.curation.context import CurationJob
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
 from tasks.reproduce import compare_with_release
 
@@ -47,7 +47,7 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def dicom(tmp_path_factory):
-    """Stand-in scans whose headers name a patient, as scans from a clinic do."""
+    """Synthetic scans whose headers name a patient, as scans from a clinic do."""
     folder = tmp_path_factory.mktemp("dicom")
     write_synthetic(folder, ("LIDC-IDRI-0789",), 20221011)
     for path in folder.rglob("*.dcm"):
@@ -62,7 +62,7 @@ def dicom(tmp_path_factory):
 def released(dicom, tmp_path_factory):
     store = open_store(str(tmp_path_factory.mktemp("released") / "store"), create=True)
     job = CurationJob(SourceSpec("lidc", str(dicom)), store.url, Recipe())
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         assert curate_nodule(nodule, job).state == "done"
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", job.recipe), publisher="ann")
@@ -84,8 +84,8 @@ def exported(released, dicom, tmp_path_factory):
 
 
 def case_of(store):
-    member = read_release(store, "0.1.0")["nodules"][NODULE]
-    return read_case(store, NODULE, member["digest"]), member["method"]
+    member = Release.open(store, "0.1.0").members[NODULE]
+    return read_case(store, NODULE, member.digest), member.method
 
 
 def check_place(segmentation, case, method):
@@ -125,27 +125,20 @@ def test_a_tilted_acquisition_keeps_its_place(released, dicom, tmp_path):
         grid, case.array("image"), case.array("validity") > 0, case.array("labels/readers/0") > 0
     )
     alphas = {name: case.alpha(name).astype(np.float64) for name in case.methods}
-    facts = {
-        name: fact
-        for name, fact in case.facts.items()
-        if name not in {"nodule", "digest", "geometry", "methods"}
-    }
+    facts = replace(case.facts, digest="e" * 64, geometry=grid, synthetic=True)
     store = open_store(str(tmp_path / "store"), create=True)
-    write_case(
-        store, NewCase(NODULE, "e" * 64, patch, case.array("labels/trimap/0"), alphas, facts)
-    )
+    write_case(store, NewCase(facts, patch, case.array("labels/trimap/0"), alphas))
     tilted = read_case(store, NODULE, "e" * 64)
-    exhibit = ReleasedNodule(
+    member = replace(Release.open(released, "0.1.0").members[NODULE], digest="e" * 64)
+    nodule = ReleasedNodule(
         store,
         tilted,
-        "0.1.0",
-        method,
-        "train",
-        True,
-        "2026-01-31T09:30:00+00:00",
-        tmp_path / "dicom",
+        member,
+        version="0.1.0",
+        published_at="2026-01-31T09:30:00+00:00",
+        dicom=tmp_path / "dicom",
     )
-    data = dicom_seg_files(exhibit)["alpha.dcm"]
+    data = dicom_seg_files(nodule)["alpha.dcm"]
     segmentation = hd.seg.segread(io.BytesIO(data))
     check_place(segmentation, tilted, method)
     shared = (
@@ -164,22 +157,22 @@ def test_a_tilted_acquisition_keeps_its_place(released, dicom, tmp_path):
 
 
 def test_a_release_is_reproduced_from_its_scans_byte_for_byte(released, dicom, tmp_path):
-    manifest = read_release(released, "0.1.0")
-    recipe = recipe_from(manifest["recipe"], "of release 0.1.0")
+    release = Release.open(released, "0.1.0")
+    recipe = recipe_from(release.manifest.recipe, "of release 0.1.0")
     anew = open_store(str(tmp_path / "anew"), create=True)
     job = CurationJob(SourceSpec("lidc", str(dicom)), anew.url, recipe)
-    for nodule in survey_source(job, frozenset({"LIDC-IDRI-0789"})).nodules:
+    for nodule in take_inventory(job, frozenset({"LIDC-IDRI-0789"})).nodules:
         curate_nodule(nodule, job)
-    assert {
-        one.nodule_id: one.difference for one in compare_with_release(released, manifest, anew)
-    } == {NODULE: ""}
+    assert {one.nodule_id: one.difference for one in compare_with_release(release, anew)} == {
+        NODULE: ""
+    }
 
 
 def test_another_pixel_in_the_scans_is_found_when_a_release_is_reproduced(
     released, dicom, tmp_path
 ):
     shutil.copytree(dicom, tmp_path / "dicom")
-    used = set(case_of(released)[0].facts["source"]["sop_instance_uids"])
+    used = set(case_of(released)[0].facts.source.sop_instance_uids)
     path = next(
         p
         for p in (tmp_path / "dicom").rglob("*.dcm")
@@ -190,9 +183,9 @@ def test_another_pixel_in_the_scans_is_found_when_a_release_is_reproduced(
     scan.save_as(path)
     anew = open_store(str(tmp_path / "anew"), create=True)
     job = CurationJob(SourceSpec("lidc", str(tmp_path / "dicom")), anew.url, Recipe())
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
-    (found,) = compare_with_release(released, read_release(released, "0.1.0"), anew)
+    (found,) = compare_with_release(Release.open(released, "0.1.0"), anew)
     assert found.difference.startswith("source"), found
 
 
@@ -206,13 +199,13 @@ def test_pydicom_reads_a_fractional_occupancy_of_the_right_series(released, expo
     (series,) = made.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == source.SeriesInstanceUID
     referenced = {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence}
-    assert referenced == set(case.facts["source"]["sop_instance_uids"])
+    assert referenced == set(case.facts.source.sop_instance_uids)
     alpha = case.alpha(method)
     for frame, groups in zip(made.pixel_array, made.PerFrameFunctionalGroupsSequence, strict=True):
         k, j, i = case.grid.to_index(groups.PlanePositionSequence[0].ImagePositionPatient)
         assert np.abs([k - round(k), j, i]).max() < 1e-3
         assert np.abs(frame / 255 - alpha[round(k)]).max() <= 0.5 / 255 + 1e-6
-    assert made.SeriesDescription.startswith("stand-in data")
+    assert made.SeriesDescription.startswith("synthetic data")
 
 
 def test_it_is_the_same_bytes_again(released, exported, dicom, tmp_path):
@@ -226,7 +219,7 @@ def test_it_is_refused_without_the_scans(released, dicom, tmp_path):
         with pytest.raises(InputError, match="DICOM SEG refers to the CT"):
             export(released.url, "0.1.0", "dicom-seg", tmp_path / "out", folder)
     with pytest.raises(
-        InputError, match=r"slices of the CT are missing .*: got 0 of LIDC-IDRI-0789-a5855's"
+        InputError, match=r"slices of the CT are missing .*: got 0 slices of LIDC-IDRI-0789-a5855"
     ):
         export(released.url, "0.1.0", "dicom-seg", tmp_path / "out", tmp_path)
 

@@ -1,4 +1,4 @@
-"""What an export holds, read back with nothing of ours."""
+"""Exports, read back by other libraries."""
 
 import hashlib
 import io
@@ -16,13 +16,14 @@ from ome_zarr_models.v05 import Image
 
 from matting.errors import InputError
 from matting.geometry.grid import Grid
-from storage.cases.case import case_files, read_case, write_case
+from storage.cases.case import read_case, read_case_files, write_case
 from storage.errors import WriteError
-from storage.exports.export import SUMS, open_export, own_files
-from storage.releases.release import Draft, Member, publish_release, withdraw_release
+from storage.exports.export import CHECKSUMS, open_export, read_own_files
+from storage.records import Member
+from storage.releases.release import Draft, publish_release, withdraw_release
 from tasks.export import export_nodule
+from tests.cases import new_case
 from tests.phantoms import ball_patch
-from tests.storage.cases.test_case import new_case
 
 DIGEST = "d" * 64
 TURNED = ((0.0, 0.6, 0.8), (0.0, 0.8, -0.6), (-1.0, 0.0, 0.0))
@@ -42,7 +43,7 @@ def case(store):
     publish_release(
         store,
         "0.1.0",
-        Draft((member,), (), case_files(store, "P-1", DIGEST), own, {}),
+        Draft((member,), (), read_case_files(store, "P-1", DIGEST), own, {}),
         publisher="ann",
     )
     return read_case(store, "P-1", DIGEST)
@@ -83,7 +84,7 @@ def test_nifti_is_read_by_nibabel_and_itk_with_equal_voxels_in_equal_places(stor
         )
         assert image.get_data_dtype() == values.dtype
         assert (np.asarray(image.dataobj).transpose() == values).all()
-        assert image.header["descrip"].item().startswith(b"stand-in data")
+        assert image.header["descrip"].item().startswith(b"synthetic data")
         ras = nib.affines.apply_affine(image.affine, here[:, ::-1])
         assert np.abs(ras * [-1, -1, 1] - case.grid.to_patient(here)).max() < 1e-4
         assert np.abs(image.get_qform() - image.get_sform()).max() < 1e-4
@@ -104,7 +105,7 @@ def test_npz_is_read_without_pickle_and_places_its_voxels(store, case, tmp_path)
         assert (
             nodule["alpha"][list(nodule["methods"]).index(str(nodule["method"]))] == nodule["matte"]
         ).all()
-        assert "stand-in" in str(nodule["note"])
+        assert "synthetic" in str(nodule["note"])
         here = corners(case.grid)
         there = nodule["origin_lps_mm"] + (here * nodule["spacing_mm"]) @ nodule["axes_lps"]
         assert np.abs(there - case.grid.to_patient(here)).max() < 1e-9
@@ -118,7 +119,7 @@ def test_zarr_is_the_case_with_the_matte_and_other_readers_open_it(store, case, 
     assert (nodule["labels/readers/0"][:] == case.array("labels/readers/0")).all()
     assert nodule["matte"].chunks == case.grid.shape
     assert nodule.attrs["halosign_release"]["method"] == "lb"
-    assert "stand-in" in nodule.attrs["halosign_release"]["note"]
+    assert "synthetic" in nodule.attrs["halosign_release"]["note"]
     scales = {one.name: one for one in Image.from_zarr(nodule).ome_attributes.multiscales}
     assert scales["matte"].datasets[0].coordinateTransformations[0].scale == list(
         case.grid.spacing_mm
@@ -130,30 +131,30 @@ def test_zarr_is_the_case_with_the_matte_and_other_readers_open_it(store, case, 
 def test_the_sums_are_those_of_sha256sum_and_cover_every_file(store, case, tmp_path, format_):
     folder = export(store, tmp_path, format_).parent
     checked = subprocess.run(
-        ["sha256sum", "-c", "--quiet", SUMS], cwd=folder, capture_output=True, text=True
+        ["sha256sum", "-c", "--quiet", CHECKSUMS], cwd=folder, capture_output=True, text=True
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
-    listed = {line.split("  ", 1)[1] for line in (folder / SUMS).read_text().splitlines()}
+    listed = {line.split("  ", 1)[1] for line in (folder / CHECKSUMS).read_text().splitlines()}
     assert listed == {
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()
-    } - {SUMS}
+    } - {CHECKSUMS}
     assert {"README.md", "splits.csv", "manifest.json", "FORMAT.md", "export.json"} <= listed
-    assert "Stand-in data" in (folder / "FORMAT.md").read_text()
+    assert "Synthetic data" in (folder / "FORMAT.md").read_text()
 
 
 @pytest.mark.parametrize("format_", ["zarr", "nifti", "npz"])
-def test_an_export_goes_on_where_it_was_and_mends_what_is_wrong(store, case, tmp_path, format_):
+def test_an_export_continues_where_it_was_and_repairs_what_is_wrong(store, case, tmp_path, format_):
     folder = export(store, tmp_path, format_).parent
     before = {
         path: (path.stat().st_mtime_ns, path.read_bytes())
         for path in folder.rglob("*")
         if path.is_file()
     }
-    spoiled = max(
+    damaged = max(
         (path for path in before if path.parent.name == "P-1"), key=lambda path: path.stat().st_size
     )
-    spoiled.write_bytes(b"\0" * spoiled.stat().st_size)
-    (folder / SUMS).unlink()
+    damaged.write_bytes(b"\0" * damaged.stat().st_size)
+    (folder / CHECKSUMS).unlink()
     (folder / "P-1" / "image.part").write_bytes(b"half")
     export(store, tmp_path, format_)
     after = {
@@ -164,7 +165,10 @@ def test_an_export_goes_on_where_it_was_and_mends_what_is_wrong(store, case, tmp
     assert {path: data for path, (_, data) in after.items()} == {
         path: data for path, (_, data) in before.items()
     }
-    assert {path for path in after if after[path][0] != before[path][0]} == {spoiled, folder / SUMS}
+    assert {path for path in after if after[path][0] != before[path][0]} == {
+        damaged,
+        folder / CHECKSUMS,
+    }
 
 
 def test_a_withdrawn_or_damaged_release_is_not_exported(store, case, tmp_path):
@@ -192,32 +196,31 @@ def test_an_unknown_format_is_refused(store, case, tmp_path):
 def test_a_segmentation_of_a_tables_nodule_is_refused_before_anything_is_written(
     store, case, tmp_path
 ):
-    facts = {"patient": "P", "stand_in": False, "source": {"columns": {}}}
-    write_case(store, new_case(digest="e" * 64, facts=facts))
-    draft = Draft((MEMBER,), (), case_files(store, "P-1", "e" * 64), {}, {})
+    write_case(store, new_case(digest="e" * 64))
+    draft = Draft((MEMBER,), (), read_case_files(store, "P-1", "e" * 64), {}, {})
     publish_release(store, "0.2.0", draft, publisher="ann")
     with pytest.raises(
-        InputError, match="needs the CT it belongs to: got P-1, which comes from a table"
+        InputError, match="refers to a DICOM series: got P-1, which comes from a table"
     ):
         open_export(store, "0.2.0", "dicom-seg", tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(store, case, tmp_path):
+def test_a_folder_that_contains_something_else_is_left_alone(store, case, tmp_path):
     (tmp_path / "npz").mkdir()
     (tmp_path / "npz" / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match=r"holds something else: got .*npz with thesis\.tex"):
+    with pytest.raises(InputError, match=r"contains something else: got .*npz with thesis\.tex"):
         export(store, tmp_path, "npz")
     assert [path.name for path in (tmp_path / "npz").iterdir()] == ["thesis.tex"]
     (tmp_path / "zarr").write_text("a file")
-    with pytest.raises(InputError, match="this is no folder"):
+    with pytest.raises(InputError, match="this is not a folder"):
         export(store, tmp_path, "zarr")
 
 
 def test_another_format_needs_another_folder(store, case, tmp_path):
     export(store, tmp_path, "nifti").parent.rename(tmp_path / "npz")
     with pytest.raises(
-        InputError, match=r"holds something else: got .*npz with release 0\.1\.0 as nifti"
+        InputError, match=r"contains something else: got .*npz with release 0\.1\.0 as nifti"
     ):
         export(store, tmp_path, "npz")
 
@@ -230,10 +233,10 @@ def test_a_kill_leaves_whole_files_only(store, case, tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(WriteError, match=r"nodule\.npz cannot be written: .*No space left"):
-        export_nodule(store, folder, "P-1")
+        export_nodule(folder, "P-1")
     assert not (tmp_path / "npz/P-1/nodule.npz").exists()
     monkeypatch.undo()
-    name, sum_ = next(iter(export_nodule(store, folder, "P-1").items()))
+    name, sum_ = next(iter(export_nodule(folder, "P-1").items()))
     assert hashlib.sha256((tmp_path / "npz" / name).read_bytes()).hexdigest() == sum_
     assert (
         np.load(io.BytesIO((tmp_path / "npz" / name).read_bytes()))["image"].shape
@@ -244,7 +247,7 @@ def test_a_kill_leaves_whole_files_only(store, case, tmp_path, monkeypatch):
 def test_the_page_shows_how_to_read_each_format(store, case, tmp_path):
     for format_, made in (("zarr", "P-1"), ("nifti", "P-1"), ("npz", "P-1")):
         nodule = export(store, tmp_path, format_)
-        page = own_files(store, open_export(store, "0.1.0", format_, nodule.parent))[
+        page = read_own_files(open_export(store, "0.1.0", format_, nodule.parent))[
             "FORMAT.md"
         ].decode()
         code = "\n".join(line.strip() for line in page.splitlines() if line.startswith("    "))

@@ -4,13 +4,14 @@ import sys
 
 from torch.utils.data import DataLoader
 
+from storage.releases.release import open_release
 from storage.releases.torch_dataset import ReleaseDataset
 from tests.storage.releases.test_torch_dataset import CROP, draws, same
 
 
 def main(store_url: str) -> None:
     """Draw as in this process, also after the next epoch was told to workers that live on."""
-    dataset = ReleaseDataset(store_url, "0.1.0", "train", crop_zyx=CROP, seed=7)
+    dataset = ReleaseDataset(open_release(store_url, "0.1.0"), "train", crop_zyx=CROP, seed=7)
     assert same(draws(dataset, 2, "fork"), draws(dataset))
     loader, seen = (
         DataLoader(

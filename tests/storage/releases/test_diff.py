@@ -2,37 +2,33 @@ from dataclasses import replace
 
 import pytest
 
-from storage.cases.case import ALGORITHM_VERSION, case_files, write_case
+from storage.cases.case import ALGORITHM_VERSION, read_case_files, write_case
+from storage.records import Member
 from storage.releases.diff import (
-    LISTED_AT_MOST,
-    Contents,
+    MOST_LISTED,
+    Members,
     ReleaseDiff,
     changes_page,
     describe,
     diff_releases,
     find_predecessor,
 )
-from storage.releases.release import Draft, Member, publish_release, withdraw_release
-from tests.storage.cases.test_case import new_case
+from storage.releases.release import Draft, publish_release, withdraw_release
+from tests.cases import lidc_facts, new_case
 
 MEMBER = Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False)
 
 
-def contents(version, *members):
-    return Contents(
-        version,
-        {m.nodule_id: {n: getattr(m, n) for n in Member.__dataclass_fields__} for m in members},
-    )
+def members(version, *found):
+    return Members(version, {member.nodule_id: member for member in found})
 
 
-def facts(**changes):
-    known = {"recipe": {"name": "x", "trimap": {"dilation_mm": 1.5}}, "source": {"series": "1.2"}}
-    return {**known, "patient": "P", "stand_in": False, **changes}
+FACTS = {"recipe": {"trimap": {"dilation_mm": 1.5}}, "source": lidc_facts()}
 
 
 def test_what_came_and_what_went_is_named(store):
     changes = diff_releases(
-        store, contents("0.1.0", MEMBER), contents("0.2.0", replace(MEMBER, nodule_id="P-2"))
+        store, members("0.1.0", MEMBER), members("0.2.0", replace(MEMBER, nodule_id="P-2"))
     )
     assert (changes.added, changes.removed, changes.changed, changes.unchanged) == (
         ("P-2",),
@@ -43,7 +39,7 @@ def test_what_came_and_what_went_is_named(store):
 
 
 def test_the_same_is_unchanged(store):
-    changes = diff_releases(store, contents("0.1.0", MEMBER), contents("0.2.0", MEMBER))
+    changes = diff_releases(store, members("0.1.0", MEMBER), members("0.2.0", MEMBER))
     assert list(describe(changes)) == ["0.1.0 -> 0.2.0: 0 added, 0 removed, 0 changed, 1 unchanged"]
 
 
@@ -57,7 +53,7 @@ def test_the_same_is_unchanged(store):
 )
 def test_another_decision_is_a_reason(store, change, reason):
     changes = diff_releases(
-        store, contents("0.1.0", MEMBER), contents("0.2.0", replace(MEMBER, **change))
+        store, members("0.1.0", MEMBER), members("0.2.0", replace(MEMBER, **change))
     )
     assert list(describe(changes))[1:] == [f"~ P-1: {reason}"]
 
@@ -66,10 +62,10 @@ def test_another_decision_is_a_reason(store, change, reason):
     ("change", "reason"),
     [
         (
-            {"recipe": {"name": "x", "trimap": {"dilation_mm": 2.0}}},
+            {"recipe": {"trimap": {"dilation_mm": 2.0}}},
             "recipe trimap.dilation_mm 1.5 -> 2.0",
         ),
-        ({"source": {"series": "1.3"}}, "source (series)"),
+        ({"source": lidc_facts(series_instance_uid="1.3")}, "source (series_instance_uid)"),
         (
             {"algorithm": ALGORITHM_VERSION + 1},
             f"algorithm {ALGORITHM_VERSION} -> {ALGORITHM_VERSION + 1}",
@@ -78,27 +74,27 @@ def test_another_decision_is_a_reason(store, change, reason):
     ],
 )
 def test_another_case_has_the_reason_in_its_facts(store, change, reason):
-    write_case(store, new_case(facts=facts()))
-    write_case(store, new_case(digest="e" * 64, facts=facts(**change)))
-    after = contents("0.2.0", replace(MEMBER, digest="e" * 64))
-    assert diff_releases(store, contents("0.1.0", MEMBER), after).changed == {"P-1": (reason,)}
+    write_case(store, new_case(**FACTS))
+    write_case(store, new_case("e" * 64, **{**FACTS, **change}))
+    after = members("0.2.0", replace(MEMBER, digest="e" * 64))
+    assert diff_releases(store, members("0.1.0", MEMBER), after).changed == {"P-1": (reason,)}
 
 
 def test_a_lost_case_does_not_stop_the_comparison(store):
-    after = contents("0.2.0", replace(MEMBER, digest="e" * 64))
-    (reason,) = diff_releases(store, contents("0.1.0", MEMBER), after).changed["P-1"]
-    assert reason.startswith("another case; why cannot be told: ")
+    after = members("0.2.0", replace(MEMBER, digest="e" * 64))
+    (reason,) = diff_releases(store, members("0.1.0", MEMBER), after).changed["P-1"]
+    assert reason.startswith("another case; the reason is unknown: ")
 
 
 def test_the_predecessor_is_the_newest_below_that_is_not_withdrawn(store):
     write_case(store, new_case())
-    draft = Draft((MEMBER,), (), case_files(store, "P-1", "d" * 64), {}, {})
+    draft = Draft((MEMBER,), (), read_case_files(store, "P-1", "d" * 64), {}, {})
     assert find_predecessor(store, "0.1.0") is None
     for version in ("0.9.0", "0.10.0", "0.11.0"):
         publish_release(store, version, draft, publisher="ann")
-    assert find_predecessor(store, "0.11.0")["version"] == "0.10.0"
+    assert find_predecessor(store, "0.11.0").version == "0.10.0"
     withdraw_release(store, "0.10.0", "mislabelled", by="ann")
-    assert find_predecessor(store, "0.11.0")["version"] == "0.9.0"
+    assert find_predecessor(store, "0.11.0").version == "0.9.0"
     assert find_predecessor(store, "0.9.0") is None
 
 
@@ -107,8 +103,8 @@ def test_the_page_of_the_first_release_says_so():
 
 
 def test_a_long_page_is_cut_and_says_where_the_rest_is():
-    added = tuple(f"P-{n:04d}" for n in range(LISTED_AT_MOST + 3))
+    added = tuple(f"P-{n:04d}" for n in range(MOST_LISTED + 3))
     page = changes_page("0.2.0", ReleaseDiff("0.1.0", "0.2.0", added, ())).decode()
     assert "203 added" in page
-    assert page.count("- `+` ") == LISTED_AT_MOST
+    assert page.count("- `+` ") == MOST_LISTED
     assert page.endswith("- and 3 more: `halosign release diff 0.1.0 0.2.0 --store STORE`\n")

@@ -1,4 +1,4 @@
-"""What a release says of itself, read by those it is meant for."""
+"""The card and metadata files of a release, read by the programs that they are meant for."""
 
 import json
 import subprocess
@@ -12,25 +12,24 @@ import yaml
 from datacite import schema45
 
 from storage.recipe import Recipe
+from storage.records import Member
 from storage.releases.card import dataset_card, split_table
 from storage.releases.contents import ReleaseContents
 from storage.releases.metadata import SOURCE_DOI, metadata_files
-from storage.releases.release import Member
+from tests.cases import case_facts, lidc_facts
 
 MEMBERS = (
     Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False),
     Member("Q-1", "Q", "e" * 64, "cf", "auto", True, "test", False),
 )
-LIDC_FACTS = {
-    "source": {"series_instance_uid": "1.2", "annotations": [{"texture": 5}, {"texture": 4}]}
-}
-TABLE_FACTS = {"source": {"columns": {}}}
+FROM_LIDC = case_facts(source=lidc_facts([{"texture": 5}, {"texture": 4}]))
+FROM_TABLE = case_facts()
 
 
-def composition(facts=LIDC_FACTS, members=MEMBERS):
+def contents(facts=FROM_LIDC, members=MEMBERS):
     known = {member.nodule_id: facts for member in members}
     return ReleaseContents(
-        "0.1.0", "/store", members, (), known, Recipe().deciding(), "2026-02-03T04:05:06+00:00"
+        "0.1.0", "/store", members, (), known, Recipe().content_key(), "2026-02-03T04:05:06+00:00"
     )
 
 
@@ -41,9 +40,9 @@ def files(whole):
 
 # rdflib, under mlcroissant, warns of its own future
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("facts", [LIDC_FACTS, TABLE_FACTS])
+@pytest.mark.parametrize("facts", [FROM_LIDC, FROM_TABLE])
 def test_croissant_is_valid_and_gives_the_records_of_the_table(tmp_path, facts):
-    made = files(composition(facts))
+    made = files(contents(facts))
     for name, data in made.items():
         (tmp_path / name).write_bytes(data)
     dataset = mlcroissant.Dataset(str(tmp_path / "croissant.json"))
@@ -56,8 +55,8 @@ def test_croissant_is_valid_and_gives_the_records_of_the_table(tmp_path, facts):
 
 
 def test_the_citation_and_datacite_name_the_scans_only_where_they_are_lidcs():
-    for facts, lidc in ((LIDC_FACTS, True), (TABLE_FACTS, False)):
-        made = files(composition(facts))
+    for facts, lidc in ((FROM_LIDC, True), (FROM_TABLE, False)):
+        made = files(contents(facts))
         citation = yaml.safe_load(made["CITATION.cff"])
         assert citation.keys() >= {"cff-version", "message", "title", "authors"}
         datacite = json.loads(made["datacite.json"])
@@ -65,34 +64,38 @@ def test_the_citation_and_datacite_name_the_scans_only_where_they_are_lidcs():
         assert datacite["publicationYear"] == "2026"
         for text in (made["CITATION.cff"].decode(), made["datacite.json"].decode()):
             assert (SOURCE_DOI in text, "licenses/by/3.0" in text) == (lidc, lidc)
-        page = dataset_card(composition(facts)).decode()
-        assert ("Armato" in page, "is not for diagnosis" in page, "Known limits" in page) == (
+        page = dataset_card(contents(facts)).decode()
+        assert (
+            "Armato" in page,
+            "Do not use it for diagnosis" in page,
+            "Known limits" in page,
+        ) == (
             lidc,
             True,
             True,
         )
 
 
-def test_a_stand_in_says_so_in_every_file_that_describes_it():
-    whole = composition(members=(replace(MEMBERS[0], stand_in=True), MEMBERS[1]))
+def test_synthetic_data_are_named_so_in_every_file_that_describes_them():
+    whole = contents(members=(replace(MEMBERS[0], synthetic=True), MEMBERS[1]))
     made = files(whole)
-    assert b"**Stand-in data.** 1 of 2 scans are simulated" in dataset_card(whole)
+    assert b"**Synthetic data.** 1 of 2 scans are simulated" in dataset_card(whole)
     for name in ("croissant.json", "CITATION.cff", "datacite.json"):
-        assert b"stand-in data" in made[name].replace(b"\n ", b"")
-        assert b"stand-in" not in files(composition())[name]
+        assert b"synthetic data" in made[name].replace(b"\n ", b"")
+        assert b"synthetic" not in files(contents())[name]
 
 
 def test_the_card_counts_what_is_there():
-    page = dataset_card(composition()).decode()
+    page = dataset_card(contents()).decode()
     for line in ("2 nodules of 2 patients", "LIDC-IDRI 2; simulated scans: 0", "solid 2", "test 1, train 1",
                  "cf 1, lb 1; 1 picked automatically, 1 by people"):  # fmt: skip
         assert line in page
-    assert "unrated 2" in dataset_card(composition(TABLE_FACTS)).decode()
+    assert "unrated 2" in dataset_card(contents(FROM_TABLE)).decode()
 
 
-@pytest.mark.parametrize("facts", [LIDC_FACTS, TABLE_FACTS])
+@pytest.mark.parametrize("facts", [FROM_LIDC, FROM_TABLE])
 def test_the_citation_and_datacite_follow_their_schemas(tmp_path, facts):
-    made = files(composition(facts))
+    made = files(contents(facts))
     schema45.validator.validate(json.loads(made["datacite.json"]))
     (tmp_path / "CITATION.cff").write_bytes(made["CITATION.cff"])
     check = (

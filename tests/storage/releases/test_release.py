@@ -4,21 +4,21 @@ import threading
 import pytest
 
 from matting.errors import InputError
-from storage.cases.case import case_files, write_case
+from storage.cases.case import read_case_files, write_case
 from storage.errors import StoreError
 from storage.maintenance.gc import find_garbage, remove_garbage
+from storage.records import Member
 from storage.releases.release import (
     Draft,
-    Member,
+    Release,
+    find_withdrawal,
     is_published,
-    list_releases,
     publish_release,
-    read_release,
+    read_manifests,
     verify_release,
     withdraw_release,
-    withdrawal,
 )
-from tests.storage.cases.test_case import new_case
+from tests.cases import new_case
 
 DIGEST = "d" * 64
 
@@ -28,17 +28,21 @@ def draft(store):
     write_case(store, new_case())
     member = Member("P-1", "P", DIGEST, "lb", "ann", False, "train", False)
     own = {"README.md": b"# card\n", "splits.csv": b"nodule\n"}
-    return Draft((member,), (), case_files(store, "P-1", DIGEST), own, {"name": "paper"})
+    return Draft((member,), (), read_case_files(store, "P-1", DIGEST), own, {"name": "paper"})
 
 
 def test_what_is_published_is_listed_read_and_verified(store, draft):
     publish_release(store, "0.2.0", draft, publisher="ann")
     publish_release(store, "0.10.0", draft, publisher="ann")
     publish_release(store, "0.10.0-rc1", draft, publisher="ann")
-    assert [m["version"] for m in list_releases(store)] == ["0.2.0", "0.10.0-rc1", "0.10.0"]
-    manifest = read_release(store, "0.2.0")
-    assert manifest["nodules"]["P-1"]["method"] == "lb"
-    assert manifest["case_files"].keys() == case_files(store, "P-1", DIGEST).keys()
+    assert [manifest.version for manifest in read_manifests(store)] == [
+        "0.2.0",
+        "0.10.0-rc1",
+        "0.10.0",
+    ]
+    release = Release.open(store, "0.2.0")
+    assert release.members["P-1"].method == "lb"
+    assert release.manifest.case_files == read_case_files(store, "P-1", DIGEST)
     assert verify_release(store, "0.2.0") == []
 
 
@@ -54,10 +58,10 @@ def test_a_version_is_used_once(store, draft):
 
 
 @pytest.mark.parametrize("version", ["1", "0.1", "v0.1.0", "../0.1.0", "0.1.0/x", ""])
-def test_what_is_no_version_is_refused(store, draft, version):
-    with pytest.raises(InputError, match="this is no version"):
+def test_an_invalid_version_is_refused(store, draft, version):
+    with pytest.raises(InputError, match="invalid version"):
         publish_release(store, version, draft, publisher="ann")
-    with pytest.raises(InputError, match="this is no version"):
+    with pytest.raises(InputError, match="invalid version"):
         verify_release(store, version)
 
 
@@ -66,7 +70,7 @@ def test_an_unknown_version_is_refused_with_the_known_ones(store, draft):
     with pytest.raises(
         InputError, match=r"no such release: got 0\.9\.0, expected a published version: 0\.1\.0"
     ):
-        read_release(store, "0.9.0")
+        Release.open(store, "0.9.0")
 
 
 def test_a_publisher_that_died_leaves_no_release_and_uses_up_the_version(store, draft, monkeypatch):
@@ -82,7 +86,7 @@ def test_a_publisher_that_died_leaves_no_release_and_uses_up_the_version(store, 
         publish_release(store, "0.1.0", draft, publisher="ann")
     monkeypatch.undo()
     assert not is_published(store, "0.1.0")
-    assert list_releases(store) == []
+    assert read_manifests(store) == []
     with pytest.raises(InputError, match="another publisher has begun and not finished"):
         publish_release(store, "0.1.0", draft, publisher="bob")
     publish_release(store, "0.1.1", draft, publisher="bob")
@@ -126,7 +130,7 @@ def test_verify_names_every_file_with_a_flipped_byte(store, draft):
     assert verify_release(store, "0.1.0") == []
 
 
-def test_rubbish_is_what_neither_outcome_nor_release_needs(store, draft):
+def test_garbage_is_what_neither_outcome_nor_release_needs(store, draft):
     publish_release(store, "0.1.0", draft, publisher="ann")
     write_case(store, new_case(digest="e" * 64))
     write_case(store, new_case(digest="f" * 64))
@@ -134,12 +138,12 @@ def test_rubbish_is_what_neither_outcome_nor_release_needs(store, draft):
     (half := store.url + f"/cases/P-1/{'f' * 64}/zarr.json#7")
     with open(half, "wb") as file:
         file.write(b"half")
-    rubbish = find_garbage(store)
-    assert {key.split("/")[2][:1] for key in rubbish.orphans} == {"e"}
-    assert {key.split("/")[2][:1] for key in rubbish.unfinished} == {"f"}
-    assert [str(path) for path in rubbish.fragments] == [half]
-    remove_garbage(store, rubbish)
-    assert find_garbage(store) == type(rubbish)((), (), ())
+    garbage = find_garbage(store)
+    assert {key.split("/")[2][:1] for key in garbage.orphans} == {"e"}
+    assert {key.split("/")[2][:1] for key in garbage.unfinished} == {"f"}
+    assert [str(path) for path in garbage.fragments] == [half]
+    remove_garbage(store, garbage)
+    assert find_garbage(store) == type(garbage)((), (), ())
     assert verify_release(store, "0.1.0") == []
 
 
@@ -153,9 +157,9 @@ def test_the_manifest_is_plain_json_without_surprises(store, draft):
 
 def test_a_withdrawn_release_keeps_its_files_its_reason_and_its_version(store, draft):
     publish_release(store, "0.1.0", draft, publisher="ann")
-    assert withdrawal(store, "0.1.0") is None
+    assert find_withdrawal(store, "0.1.0") is None
     made = withdraw_release(store, "0.1.0", " mislabelled ", by="bob")
-    assert (made.reason, made.withdrawn_by, withdrawal(store, "0.1.0")) == (
+    assert (made.reason, made.withdrawn_by, find_withdrawal(store, "0.1.0")) == (
         "mislabelled",
         "bob",
         made,
@@ -165,12 +169,12 @@ def test_a_withdrawn_release_keeps_its_files_its_reason_and_its_version(store, d
         publish_release(store, "0.1.0", draft, publisher="ann")
 
 
-def test_a_tombstone_is_written_once(store, draft):
+def test_a_withdrawal_is_written_once(store, draft):
     publish_release(store, "0.1.0", draft, publisher="ann")
     made = withdraw_release(store, "0.1.0", "mislabelled", by="bob")
     with pytest.raises(InputError, match=r"withdrawn only once: got .* by bob: mislabelled"):
         withdraw_release(store, "0.1.0", "changed my mind", by="eve")
-    assert withdrawal(store, "0.1.0") == made
+    assert find_withdrawal(store, "0.1.0") == made
 
 
 def test_what_is_not_published_cannot_be_withdrawn(store, draft):
@@ -179,4 +183,4 @@ def test_what_is_not_published_cannot_be_withdrawn(store, draft):
         withdraw_release(store, "0.9.0", "mislabelled", by="bob")
     with pytest.raises(InputError, match="needs a reason"):
         withdraw_release(store, "0.1.0", "  ", by="bob")
-    assert withdrawal(store, "0.1.0") is None
+    assert find_withdrawal(store, "0.1.0") is None

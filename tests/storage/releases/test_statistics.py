@@ -1,4 +1,4 @@
-"""What a release's nodules are like, against numbers counted by hand."""
+"""Statistics of nodules against numbers counted by hand."""
 
 import io
 import json
@@ -10,8 +10,8 @@ import pytest
 
 from storage.cases.case import read_case, write_case
 from storage.releases.statistics import nodule_statistics, statistics_files
+from tests.cases import METHODS, lidc_facts, new_case
 from tests.phantoms import ball_patch
-from tests.storage.cases.test_case import METHODS, new_case
 
 
 @pytest.fixture
@@ -27,16 +27,12 @@ def case(store):
     image[readers.any(axis=0)] = 40
     grid = replace(patch.grid, spacing_mm=(2.0, 0.5, 0.5))
     whole = replace(patch, readers=readers, image_hu=image, grid=grid)
-    facts = {
-        "patient": "P",
-        "stand_in": False,
-        "source": {"slice_positions_mm": [1.0, -1.5, -4.0, -6.5]},
-    }
-    write_case(store, new_case(patch=whole, alphas=dict.fromkeys(METHODS, alpha), facts=facts))
+    source = lidc_facts(slice_positions_mm=(1.0, -1.5, -4.0, -6.5))
+    write_case(store, new_case(patch=whole, alphas=dict.fromkeys(METHODS, alpha), source=source))
     return read_case(store, "P-1", "d" * 64)
 
 
-def test_the_figures_are_those_counted_by_hand(case):
+def test_the_values_are_those_counted_by_hand(case):
     found = nodule_statistics(case, "cf", "train")
     assert (found.nodule, found.split) == ("P-1", "train")
     assert (found.depth_mm, found.rows_mm, found.columns_mm, found.slice_distance_mm) == (
@@ -51,7 +47,7 @@ def test_the_figures_are_those_counted_by_hand(case):
     assert found.soft_share == pytest.approx(4 / 12, abs=1e-4)
 
 
-def test_the_table_has_a_row_a_nodule_and_the_quantiles_are_its(case):
+def test_the_table_has_a_row_per_nodule_and_its_quantiles_are_stored(case):
     rows = [
         replace(nodule_statistics(case, "cf", "train"), nodule=f"P-{n}", volume_mm3=float(n))
         for n in range(101)

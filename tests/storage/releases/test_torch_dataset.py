@@ -15,15 +15,16 @@ from torch.utils.data import DataLoader
 from flows.export import export
 from matting.errors import InputError
 from matting.geometry.patch import AIR_HU
-from storage.cases.case import case_files, read_case, write_case
+from storage.cases.case import read_case, read_case_files, write_case
 from storage.errors import CorruptionError
+from storage.records import Member
 from storage.releases.reader import ReleaseReader
-from storage.releases.release import Draft, Member, publish_release, withdraw_release
+from storage.releases.release import Draft, open_release, publish_release, withdraw_release
 from storage.releases.torch_dataset import ReleaseDataset
 from storage.store import open_store
+from tests.cases import new_case
 from tests.phantoms import ball_patch
 from tests.s3 import BUCKET, ENVIRONMENT, environment, moto_server
-from tests.storage.cases.test_case import new_case
 
 CROP = (16, 10, 12)
 """Deeper than the phantom, narrower than its rows and columns."""
@@ -45,13 +46,13 @@ def released(store):
         digest = str(n) * 64
         write_case(
             store,
-            new_case(digest, nodule_id=f"P-{n}", patch=replace(patch, image_hu=image, valid=valid)),
+            new_case(digest, nodule=f"P-{n}", patch=replace(patch, image_hu=image, valid=valid)),
         )
         split = "train" if n < 4 else "test"
         members.append(
             Member(f"P-{n}", f"P{n}", digest, "lb" if n % 2 else "cf", "ann", False, split, False)
         )
-        files |= case_files(store, f"P-{n}", digest)
+        files |= read_case_files(store, f"P-{n}", digest)
     publish_release(
         store,
         "0.1.0",
@@ -69,7 +70,7 @@ def draws(dataset, workers=0, context=None, **how):
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(
+    return one.keys() == other.list_prefix() and all(
         (one[name][key] == other[name][key]).all()
         for name in one
         for key in ("image", "alpha", "union", "start")
@@ -78,14 +79,16 @@ def same(one, other):
 
 def test_a_crop_is_that_part_of_the_case_and_air_around_it(released):
     for seed in (None, 1, 2, 3):
-        dataset = ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=seed)
+        dataset = ReleaseDataset(
+            open_release(released.url, "0.1.0"), "train", crop_zyx=CROP, seed=seed
+        )
         for index, name in enumerate(dataset.nodules):
-            item, member = dataset[index], dataset.reader.manifest["nodules"][name]
-            case = read_case(released, name, member["digest"])
+            item, member = dataset[index], dataset.reader.member(name)
+            case = read_case(released, name, member.digest)
             readers = case.array("labels/readers/0") > 0
             expected = {
                 "image": (case.array("image"), AIR_HU, torch.float32),
-                "alpha": (case.alpha(member["method"]), 0, torch.float32),
+                "alpha": (case.alpha(member.method), 0, torch.float32),
                 "overlap": (readers.all(axis=0), False, torch.bool),
                 "union": (readers.any(axis=0), False, torch.bool),
                 "valid": (case.array("validity") > 0, False, torch.bool),
@@ -105,20 +108,28 @@ def test_a_crop_is_that_part_of_the_case_and_air_around_it(released):
 
 def test_crops_lie_in_the_measured_box_and_are_cut_to_it(released):
     """Of P-4 the first row was not measured, so its box begins at the second and is 1 shorter."""
-    rows = ReleaseReader(released.url, "0.1.0").shape("P-4")[1]
+    rows = ReleaseReader(open_release(released.url, "0.1.0")).shape("P-4")[1]
     for crop_rows in (rows - 2, rows - 1, rows, rows + 3):
-        crops = ReleaseDataset(released.url, "0.1.0", ["P-4"], crop_zyx=(16, crop_rows, 12), seed=1)
+        crops = ReleaseDataset(
+            open_release(released.url, "0.1.0"), ["P-4"], crop_zyx=(16, crop_rows, 12), seed=1
+        )
         starts = set()
         for epoch in range(60):
             crops.set_epoch(epoch)
             starts.add(int(crops[0]["start"][1]))
         room = rows - 1 - crop_rows
         assert starts == set(range(1 + min(room, 0), 2 + max(room, 0))), crop_rows
-    middle = ReleaseDataset(released.url, "0.1.0", ["P-4"], crop_zyx=(16, rows - 3, 12))[0]
+    middle = ReleaseDataset(
+        open_release(released.url, "0.1.0"), ["P-4"], crop_zyx=(16, rows - 3, 12)
+    )[0]
     assert int(middle["start"][1]) == 2
     depth, _, columns = crops.reader.shape("P-4")
     fitted = ReleaseDataset(
-        released.url, "0.1.0", ["P-4", "P-0"], crop_zyx=(64, 64, 12), seed=1, fitted=4
+        open_release(released.url, "0.1.0"),
+        ["P-4", "P-0"],
+        crop_zyx=(64, 64, 12),
+        seed=1,
+        fitted=4,
     )
     sizes = [fitted[n]["image"].shape[1:] for n in range(2)]
     assert sizes == [(-(-depth // 4) * 4, -(-n // 4) * 4, 12) for n in (rows - 1, rows)]
@@ -127,15 +138,19 @@ def test_crops_lie_in_the_measured_box_and_are_cut_to_it(released):
 
 
 def test_places_come_from_seed_epoch_and_index_alone(released):
-    dataset = ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7)
+    dataset = ReleaseDataset(open_release(released.url, "0.1.0"), "train", crop_zyx=CROP, seed=7)
     first = draws(dataset)
     assert same(
-        draws(ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7), shuffle=True),
+        draws(
+            ReleaseDataset(open_release(released.url, "0.1.0"), "train", crop_zyx=CROP, seed=7),
+            shuffle=True,
+        ),
         first,
     )
     assert same(draws(dataset, 1, "spawn"), first)
     assert not same(
-        draws(ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=8)), first
+        draws(ReleaseDataset(open_release(released.url, "0.1.0"), "train", crop_zyx=CROP, seed=8)),
+        first,
     )
     dataset.set_epoch(1)
     second = draws(dataset)
@@ -145,7 +160,7 @@ def test_places_come_from_seed_epoch_and_index_alone(released):
 
 
 def test_workers_that_live_on_hear_of_the_next_epoch(released):
-    dataset = ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7)
+    dataset = ReleaseDataset(open_release(released.url, "0.1.0"), "train", crop_zyx=CROP, seed=7)
     how = {
         "batch_size": None,
         "num_workers": 1,
@@ -172,22 +187,22 @@ def test_forked_workers_draw_the_same(released):
 def test_an_export_gives_the_same_crops(released, tmp_path):
     export(released.url, "0.1.0", "zarr", tmp_path / "export")
     ours, theirs = (
-        ReleaseDataset(url, version, "train", crop_zyx=CROP, seed=7)
+        ReleaseDataset(open_release(url, version), "train", crop_zyx=CROP, seed=7)
         for url, version in ((released.url, "0.1.0"), (str(tmp_path / "export"), None))
     )
     assert same(draws(theirs), draws(ours))
     with pytest.raises(
         InputError,
-        match=r"export is another one: got release 0\.1\.0 as zarr, expected release 0\.2\.0",
+        match=r"holds another export: got release 0\.1\.0 as zarr, expected release 0\.2\.0",
     ):
-        ReleaseReader(str(tmp_path / "export"), "0.2.0")
+        ReleaseReader(open_release(str(tmp_path / "export"), "0.2.0"))
     export(released.url, "0.1.0", "npz", tmp_path / "npz")
-    with pytest.raises(InputError, match=r"export is another one: got release 0\.1\.0 as npz"):
-        ReleaseReader(str(tmp_path / "npz"))
+    with pytest.raises(InputError, match=r"holds another export: got release 0\.1\.0 as npz"):
+        ReleaseReader(open_release(str(tmp_path / "npz")))
 
 
-def test_it_travels_as_an_address(released):
-    dataset = ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=CROP, seed=7)
+def test_it_is_pickled_as_an_address(released):
+    dataset = ReleaseDataset(open_release(released.url, "0.1.0"), "train", crop_zyx=CROP, seed=7)
     draws(dataset)
     data = pickle.dumps(dataset.reader)
     assert len(data) < 300
@@ -195,15 +210,18 @@ def test_it_travels_as_an_address(released):
 
 
 def test_batches_are_collated(released):
-    dataset = ReleaseDataset(released.url, "0.1.0", ["P-4", "P-0"], crop_zyx=CROP)
+    dataset = ReleaseDataset(open_release(released.url, "0.1.0"), ["P-4", "P-0"], crop_zyx=CROP)
     (batch,) = DataLoader(dataset, batch_size=2)
     assert batch["image"].shape == (2, 1, *CROP)
     assert batch["nodule"] == ["P-4", "P-0"]
-    assert not batch["valid"][0, 0, :, 0].any() or int(batch["start"][0, 1]) > 0
+    rows = dataset.reader.shape("P-4")[1]
+    assert batch["start"][:, 1].tolist() == [1 + (rows - 1 - CROP[1]) // 2, (rows - CROP[1]) // 2]
+    inside = slice(-int(batch["start"][0, 0]), -int(batch["start"][0, 0]) + 10)
+    assert batch["valid"][:, 0, inside].all()
 
 
 def test_other_mattes_and_arrays_are_read_by_name(released):
-    reader = ReleaseReader(released.url, "0.1.0")
+    reader = ReleaseReader(open_release(released.url, "0.1.0"))
     case = read_case(released, "P-1", "1" * 64)
     assert (reader.read("P-1", "alpha", method="knn+") == case.alpha("knn+")).all()
     assert (
@@ -222,24 +240,26 @@ def test_other_mattes_and_arrays_are_read_by_name(released):
 
 def test_what_cannot_be_read_is_refused(released):
     with pytest.raises(InputError, match=r"lacks a split: got validation, expected test or train"):
-        ReleaseDataset(released.url, "0.1.0", "validation")
+        ReleaseDataset(open_release(released.url, "0.1.0"), "validation")
     with pytest.raises(InputError, match="has no such nodule: got P-9, expected one of its 5"):
-        ReleaseDataset(released.url, "0.1.0", ["P-9"])
+        ReleaseDataset(open_release(released.url, "0.1.0"), ["P-9"])
     for crop in ((96, 96), (0, 9, 9), (9.5, 9, 9)):
-        with pytest.raises(InputError, match="no size of a crop"):
-            ReleaseDataset(released.url, "0.1.0", "train", crop_zyx=crop)
-    with pytest.raises(InputError, match="this is no seed: got -1"):
-        ReleaseDataset(released.url, "0.1.0", "train", seed=-1)
+        with pytest.raises(InputError, match="invalid size of a crop"):
+            ReleaseDataset(open_release(released.url, "0.1.0"), "train", crop_zyx=crop)
+    with pytest.raises(InputError, match="invalid seed: got -1"):
+        ReleaseDataset(open_release(released.url, "0.1.0"), "train", seed=-1)
     with pytest.raises(InputError, match="a store holds many releases"):
-        ReleaseReader(released.url)
+        open_release(released.url)
     with pytest.raises(IndexError):
-        ReleaseDataset(released.url, "0.1.0", "test")[1]
+        ReleaseDataset(open_release(released.url, "0.1.0"), "test")[1]
     withdraw_release(released, "0.1.0", "mislabelled", by="bob")
     with pytest.raises(
         InputError, match=r"withdrawn release is not read: got .* by bob: mislabelled"
     ):
-        ReleaseReader(released.url, "0.1.0")
-    assert len(ReleaseReader(released.url, "0.1.0", even_if_withdrawn=True).nodules()) == 5
+        ReleaseReader(open_release(released.url, "0.1.0"))
+    assert (
+        len(ReleaseReader(open_release(released.url, "0.1.0", allow_withdrawn=True)).nodules()) == 5
+    )
 
 
 def test_spawned_workers_read_a_bucket(released):
@@ -248,17 +268,17 @@ def test_spawned_workers_read_a_bucket(released):
         environment({**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}),
     ):
         bucket = open_store(f"s3://{BUCKET}/set", create=True)
-        for key in released.keys(""):
+        for key in released.list_prefix(""):
             bucket.put(key, released.get(key))
         ours, theirs = (
-            ReleaseDataset(url, "0.1.0", "train", crop_zyx=CROP, seed=7)
+            ReleaseDataset(open_release(url, "0.1.0"), "train", crop_zyx=CROP, seed=7)
             for url in (released.url, bucket.url)
         )
         assert same(draws(theirs, 2, "spawn"), draws(ours))
 
 
 def test_a_bucket_is_refused_after_a_fork_instead_of_waiting_for_ever(released):
-    reader = ReleaseReader(released.url, "0.1.0")
+    reader = ReleaseReader(open_release(released.url, "0.1.0"))
     reader._files = released
     assert reader.shape("P-0") == ball_patch().grid.shape
     reader._process += 1
@@ -273,32 +293,32 @@ def test_commands_and_workers_do_not_wait_for_torch():
 
 
 @pytest.mark.parametrize("exported", [False, True])
-def test_a_lost_or_spoiled_volume_is_damage_and_never_air(released, tmp_path, exported):
+def test_a_lost_or_damaged_volume_is_damage_and_never_air(released, tmp_path, exported):
     export(released.url, "0.1.0", "zarr", tmp_path / "export")
     folder = (
         tmp_path / "export" / "P-0" if exported else Path(released.url, "cases", "P-0", "0" * 64)
     )
     reader = (
-        ReleaseReader(str(tmp_path / "export"))
+        ReleaseReader(open_release(str(tmp_path / "export")))
         if exported
-        else ReleaseReader(released.url, "0.1.0")
+        else ReleaseReader(open_release(released.url, "0.1.0"))
     )
     for name, path in (("image", "image/c/0/0/0"), ("alpha", "alpha/c/0/0/0/0")):
         reader.read("P-0", name)
         good = (folder / path).read_bytes()
         for bad in (good[: len(good) // 2], bytes(len(good)), b""):
             (folder / path).write_bytes(bad)
-            with pytest.raises(CorruptionError, match=f"{path} of P-0 in release .* is spoiled"):
+            with pytest.raises(CorruptionError, match=f"{path} of release .* is damaged"):
                 reader.read("P-0", name)
         (folder / path).unlink()
         with pytest.raises(CorruptionError, match=f"{path} of release .* is missing"):
             reader.read("P-0", name)
     (folder / "zarr.json").unlink()
-    with pytest.raises(CorruptionError, match=r"case P-0 of release 0\.1\.0 is not whole"):
+    with pytest.raises(CorruptionError, match=r"P-0.*/zarr\.json is missing or damaged"):
         (
-            ReleaseReader(str(tmp_path / "export"))
+            ReleaseReader(open_release(str(tmp_path / "export")))
             if exported
-            else ReleaseReader(released.url, "0.1.0")
+            else ReleaseReader(open_release(released.url, "0.1.0"))
         ).shape("P-0")
 
 
@@ -311,5 +331,7 @@ def test_arrays_of_another_make_are_read_too(released):
         {"compressors": None},
     ):
         zarr.create_array(case, name="image", data=values, overwrite=True, **how)
-        box = ReleaseReader(released.url, "0.1.0").read("P-0", "image", (1, 2, 3), (4, 5, 60))
+        box = ReleaseReader(open_release(released.url, "0.1.0")).read(
+            "P-0", "image", (1, 2, 3), (4, 5, 60)
+        )
         assert (box == values[1:5, 2:7, 3:]).all()

@@ -1,21 +1,24 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from matting.errors import InputError
 from storage.errors import CorruptionError
+from storage.records import TrainingState
 from storage.results.checkpoints import (
     checkpoint_prefix,
-    load_state,
+    find_state,
     read_checkpoint,
-    save_state,
     training_id,
     write_checkpoint,
+    write_state,
 )
+from tests.cases import checkpoint_config
 
 WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([1.5])}
-CONFIG = {"decides": {"variant": "3dmm-mg"}, "variant": "3dmm-mg", "auxiliary": False}
+CONFIG = checkpoint_config(auxiliary=False)
 
 
 def test_a_checkpoint_comes_back_and_is_named_by_its_weights(store):
@@ -25,7 +28,9 @@ def test_a_checkpoint_comes_back_and_is_named_by_its_weights(store):
     assert (again.digest, again.label) == (made.digest, "3dmm-mg (no masks)")
     assert store.get(f"{checkpoint_prefix(made.digest)}/losses.csv") == b"epoch\n"
     other = write_checkpoint(store, WEIGHTS | {"b": np.float32([1.25])}, CONFIG, {})
-    elsewhere = write_checkpoint(store, WEIGHTS, CONFIG | {"decides": {"variant": "3dmm"}}, {})
+    elsewhere = write_checkpoint(
+        store, WEIGHTS, replace(CONFIG, content_key={"variant": "3dmm"}), {}
+    )
     assert len({made.digest, other.digest, elsewhere.digest}) == 3
 
 
@@ -41,7 +46,7 @@ def test_other_weights_than_the_config_names_are_damage(store):
     key = f"{checkpoint_prefix(made.digest)}/weights.safetensors"
     store.put(key, store.get(key)[:-1] + b"\x01")
     with pytest.raises(
-        CorruptionError, match=r"weights\.safetensors is not what config\.json says"
+        CorruptionError, match=r"SHA-256 of .*weights\.safetensors is not the one in config\.json"
     ):
         read_checkpoint(f"{store.url}/{checkpoint_prefix(made.digest)}")
 
@@ -53,16 +58,16 @@ def test_no_checkpoint_is_refused(store, place):
 
 
 def test_a_state_comes_back_bit_by_bit_with_its_facts(store):
-    facts = {"trainer": {"sums": [0.1, 1 / 3, 1e-300]}, "rows": [{"sad": None}]}
-    assert load_state(store, "t") is None
+    facts = TrainingState({"sums": [0.1, 1 / 3, 1e-300]}, [{"sad": None}], [2])
+    assert find_state(store, "t") is None
     turned = {**WEIGHTS, "t": WEIGHTS["a.weight"].T}
-    save_state(store, "t", turned, facts)
-    tensors, again = load_state(store, "t")
+    write_state(store, "t", turned, facts)
+    tensors, again = find_state(store, "t")
     assert again == facts
     assert all(np.array_equal(tensors[name], values) for name, values in turned.items())
     store.put("trainings/t/state.safetensors", json.dumps({"no": "tensors"}).encode())
-    with pytest.raises(CorruptionError, match="no state of a training"):
-        load_state(store, "t")
+    with pytest.raises(CorruptionError, match="is not the state of a training"):
+        find_state(store, "t")
 
 
 def test_a_training_is_named_by_its_order():

@@ -2,19 +2,20 @@ import pytest
 
 from matting.errors import InputError
 from storage.errors import CorruptionError, NotFoundError
+from storage.records import Cost
 from storage.results.experiments import (
     Averages,
-    Cost,
     experiment_prefix,
-    read_cost,
+    find_cost,
     read_costs,
     read_facts,
     read_table,
-    save_cost,
-    save_facts,
-    save_report,
-    save_table,
+    write_cost,
+    write_facts,
+    write_report,
+    write_table,
 )
+from tests.cases import experiment_facts
 
 ROW = Averages("cf", "released", "whole", "0 1", "3 4", 1.5, 0.5, 0.1, None, 2.0, None, 3.0, None)
 COST = Cost(
@@ -23,8 +24,8 @@ COST = Cost(
 
 
 def test_tables_and_costs_come_back(store):
-    save_table(store, "0.1.0", "paper", 1, [ROW])
-    save_table(store, "0.1.0", "paper", 3, [COST])
+    write_table(store, "0.1.0", "paper", 1, [ROW])
+    write_table(store, "0.1.0", "paper", 3, [COST])
     assert read_table(store, "0.1.0", "paper", 1) == [ROW]
     assert read_costs(store, "0.1.0", "paper") == [COST]
     with pytest.raises(NotFoundError):
@@ -32,23 +33,24 @@ def test_tables_and_costs_come_back(store):
 
 
 def test_a_cost_is_kept_and_another_file_is_damage(store):
-    assert read_cost(store, "0.1.0", "abc") is None
-    save_cost(store, "0.1.0", "abc", COST)
-    assert read_cost(store, "0.1.0", "abc") == COST
+    assert find_cost(store, "0.1.0", "abc") is None
+    write_cost(store, "0.1.0", "abc", COST)
+    assert find_cost(store, "0.1.0", "abc") == COST
     store.put("experiments/0.1.0/costs/abc.json", b'{"seconds": 1}')
-    with pytest.raises(CorruptionError, match="no cost of a network"):
-        read_cost(store, "0.1.0", "abc")
+    with pytest.raises(CorruptionError, match="is not the cost of a network"):
+        find_cost(store, "0.1.0", "abc")
 
 
-def test_facts_and_the_report_lie_below_the_recipe(store):
-    save_facts(store, "0.1.0", "paper", {"stand_in": 1})
-    assert read_facts(store, "0.1.0", "paper") == {"stand_in": 1}
-    place = save_report(store, "0.1.0", "paper", {"report.html": b"x", "tables/table-1.csv": b"y"})
+def test_facts_and_the_report_are_stored_below_the_recipe(store):
+    facts = experiment_facts()
+    write_facts(store, "0.1.0", "paper", facts)
+    assert read_facts(store, "0.1.0", "paper") == facts
+    place = write_report(store, "0.1.0", "paper", {"report.html": b"x", "tables/table-1.csv": b"y"})
     assert place == f"{store.url}/experiments/0.1.0/paper/report"
     assert store.get("experiments/0.1.0/paper/report/tables/table-1.csv") == b"y"
 
 
 @pytest.mark.parametrize("name", ["../up", "", "costs", "diagnosis", "a b"])
 def test_a_name_that_cannot_be_a_folder_is_refused(name):
-    with pytest.raises(InputError, match="filed under the recipe's name"):
+    with pytest.raises(InputError, match="stored under the recipe's name"):
         experiment_prefix("0.1.0", name)

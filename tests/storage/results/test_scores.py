@@ -7,9 +7,9 @@ from storage.errors import CorruptionError
 from storage.results.scores import (
     METHOD_SCORES,
     Score,
+    find_summary,
+    list_measured,
     read_lines,
-    read_summary,
-    scored,
     summarise,
     write_scores,
 )
@@ -27,13 +27,13 @@ def test_lines_are_means_over_the_nodules_that_count():
     assert (knn.matte, knn.nodules, knn.means["sad"], knn.deviations["sad"]) == ("knn", 1, 7.0, 0.0)
 
 
-def test_scores_come_back_and_lie_outside_the_release(store):
-    lines = write_scores(store, "0.1.0", "test", METHOD_SCORES, SCORES, {"stand_in": True})
-    summary = read_summary(store, "0.1.0", "test", METHOD_SCORES)
-    assert (summary["lines"], summary["stand_in"], summary["release"]) == (lines, True, "0.1.0")
-    assert read_lines(store, "0.1.0", "test", METHOD_SCORES, "no such network") == lines
-    assert scored(store, "0.1.0", "test") == [METHOD_SCORES]
-    assert scored(store, "0.1.0", "train") == []
+def test_scores_come_back_and_are_stored_outside_the_release(store):
+    lines = write_scores(store, "0.1.0", "test", METHOD_SCORES, SCORES, synthetic=True)
+    summary = find_summary(store, "0.1.0", "test", METHOD_SCORES)
+    assert (summary.lines, summary.synthetic, summary.release) == (lines, True, "0.1.0")
+    assert read_lines(store, "0.1.0", "test", METHOD_SCORES, "no such network") == list(lines)
+    assert list_measured(store, "0.1.0", "test") == [METHOD_SCORES]
+    assert list_measured(store, "0.1.0", "train") == []
     rows = list(
         csv.DictReader(io.StringIO(store.get(f"metrics/0.1.0/test/{METHOD_SCORES}.csv").decode()))
     )
@@ -42,11 +42,11 @@ def test_scores_come_back_and_lie_outside_the_release(store):
         ("b", 5.0),
         ("b", 5.0),
     ]
-    assert list(store.keys("releases")) == []
+    assert list(store.list_prefix("releases")) == []
 
 
-def test_what_was_not_measured_is_none_and_what_is_no_score_is_damage(store):
-    assert read_summary(store, "0.1.0", "test", METHOD_SCORES) is None
+def test_what_was_not_measured_is_none_and_what_is_not_a_summary_is_damage(store):
+    assert find_summary(store, "0.1.0", "test", METHOD_SCORES) is None
     store.put(f"metrics/0.1.0/test/{METHOD_SCORES}.json", b'{"lines": [{"matte": "cf"}]}')
-    with pytest.raises(CorruptionError, match="holds no scores"):
-        read_summary(store, "0.1.0", "test", METHOD_SCORES)
+    with pytest.raises(CorruptionError, match="is not a summary of scores"):
+        find_summary(store, "0.1.0", "test", METHOD_SCORES)

@@ -4,8 +4,9 @@ from matting.errors import InputError
 from storage.cases.outcomes import read_outcomes
 from storage.maintenance.gc import find_garbage
 from storage.recipe import Recipe
+from storage.records import Verdict
 from storage.reviews.studies import create_study, list_studies, plan_study, raters_of, read_study
-from storage.reviews.verdicts import Verdict, record_verdict
+from storage.reviews.verdicts import record_verdict
 from tests.reviewable import add_nodule, reviewable_store
 
 
@@ -38,7 +39,7 @@ def test_the_draw_is_random_repeatable_and_of_chosen_mattes_only(decided):
     )
     item = whole.items[0]
     assert item.options == ("reader-1", "reader-2", "reader-3", "reader-4", "matte")
-    assert (item.method, item.stand_in) == ("lb", True)
+    assert (item.method, item.synthetic) == ("lb", True)
 
 
 def test_a_plan_is_written_once_and_read_back_the_same(decided):
@@ -52,7 +53,7 @@ def test_a_plan_is_written_once_and_read_back_the_same(decided):
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"nodules": 5}, "got 4 with a chosen matte"), ({"name": "a/b"}, "cannot be called this")],
+    [({"nodules": 5}, "got 4 with a chosen matte"), ({"name": "a/b"}, "invalid name of a study")],
 )
 def test_what_cannot_be_a_study_is_refused(decided, more, message):
     with pytest.raises(InputError, match=message):
@@ -70,16 +71,16 @@ def test_the_first_to_choose_are_in():
 
 
 def test_a_studys_verdicts_decide_no_release(decided):
-    before = sorted(decided.keys("decisions"))
+    before = sorted(decided.list_prefix("decisions"))
     item = plan(decided).items[0]
     record_verdict(
         decided, Verdict(item.nodule_id, item.digest, "choose", "matte", "eve", False, study="s")
     )
-    assert sorted(decided.keys("decisions")) == before
-    assert len(list(decided.keys(f"studies/s/verdicts/{item.nodule_id}"))) == 1
+    assert sorted(decided.list_prefix("decisions")) == before
+    assert len(list(decided.list_prefix(f"studies/s/verdicts/{item.nodule_id}"))) == 1
 
 
-def test_a_case_that_a_study_shows_is_no_rubbish(decided):
+def test_a_case_that_a_study_shows_is_no_garbage(decided):
     study = plan(decided, 1)
     create_study(decided, study)
     shown = study.items[0]

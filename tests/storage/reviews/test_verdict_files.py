@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from matting.errors import InputError
-from storage.reviews.verdict_files import all_verdicts, import_verdicts, write_verdicts
-from storage.reviews.verdicts import Verdict, record_verdict
+from storage.records import Verdict
+from storage.reviews.verdict_files import export_verdicts, import_verdicts, read_all_verdicts
+from storage.reviews.verdicts import record_verdict
 from storage.store import open_store
 from tests.reviewable import add_nodule, reviewable_store
 
@@ -31,24 +32,24 @@ def decided(tmp_path):
 def all_digests(store):
     return {
         key.split("/")[1]: key.split("/")[2][:-5]
-        for key in store.keys("cases")
+        for key in store.list_prefix("cases")
         if key.endswith(".done")
     }
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_what_goes_out_comes_in_the_same_and_only_once(decided, tmp_path, form):
+def test_what_is_exported_is_imported_unchanged_and_only_once(decided, tmp_path, form):
     file = tmp_path / f"decisions.{form}"
-    write_verdicts(file, all_verdicts(decided))
+    export_verdicts(file, read_all_verdicts(decided))
     other = reviewable_store(tmp_path / "other", 2)
     taken = import_verdicts(other, file)
     assert (taken.added, taken.known, taken.stale) == (3, 0, ())
-    assert all_verdicts(other) == all_verdicts(decided)
+    assert read_all_verdicts(other) == read_all_verdicts(decided)
     assert import_verdicts(other, file).added == 0
-    assert all_verdicts(other) == all_verdicts(decided)
+    assert read_all_verdicts(other) == read_all_verdicts(decided)
 
 
-def test_lines_from_elsewhere_need_no_id_and_come_in_once(decided, tmp_path):
+def test_rows_from_elsewhere_need_no_id_and_are_imported_once(decided, tmp_path):
     file = tmp_path / "elsewhere.csv"
     digest = all_digests(decided)["P-1-a1"]
     file.write_text(
@@ -56,12 +57,12 @@ def test_lines_from_elsewhere_need_no_id_and_come_in_once(decided, tmp_path):
     )
     assert import_verdicts(decided, file).added == 1
     assert import_verdicts(decided, file).added == 0
-    assert all_verdicts(decided)[0].reviewer == "eve"
+    assert read_all_verdicts(decided)[0].reviewer == "eve"
 
 
 def test_verdicts_on_an_outdated_case_are_told(decided, tmp_path):
     file = tmp_path / "decisions.csv"
-    write_verdicts(file, all_verdicts(decided))
+    export_verdicts(file, read_all_verdicts(decided))
     other = reviewable_store(tmp_path / "other", 2)
     add_nodule(other, "P-2-a2", digest="f" * 64)
     assert import_verdicts(other, file).stale == ("P-2-a2",)
@@ -70,20 +71,20 @@ def test_verdicts_on_an_outdated_case_are_told(decided, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"digest": "0" * 64}, "line 2, P-2-a2: the store has no such case"),
-        ({"nodule_id": "../../etc"}, "cannot stand in a path"),
+        ({"digest": "0" * 64}, "row 2, P-2-a2: the store has no such case"),
+        ({"nodule_id": "../../etc"}, "invalid characters in nodule"),
         ({"verdict": "perhaps"}, "'perhaps' is none of"),
         ({"method": "magic", "verdict": "choose"}, "no such matte: magic"),
         ({"method": "cf"}, "a method without `choose`"),
-        ({"verdict": ""}, "no verdict in line 2"),
+        ({"verdict": ""}, "no verdict in row 2"),
         ({"seconds": "long"}, "could not convert"),
         ({"blind": "maybe"}, "'maybe' for blind"),
         ({"extra": "x"}, "unknown columns extra"),
     ],
 )
-def test_a_file_with_a_wrong_line_is_refused_whole(decided, tmp_path, changes, message):
+def test_a_file_with_a_wrong_row_is_refused_as_a_whole(decided, tmp_path, changes, message):
     file = tmp_path / "decisions.csv"
-    write_verdicts(file, all_verdicts(decided))
+    export_verdicts(file, read_all_verdicts(decided))
     rows = list(csv.DictReader(io.StringIO(file.read_text())))
     line = {**rows[-1], **changes}
     file = tmp_path / "wrong.json"
@@ -91,15 +92,15 @@ def test_a_file_with_a_wrong_line_is_refused_whole(decided, tmp_path, changes, m
     other = reviewable_store(tmp_path / "other", 2)
     with pytest.raises(InputError, match=message):
         import_verdicts(other, file)
-    assert list(other.keys("decisions")) == []
+    assert list(other.list_prefix("decisions")) == []
 
 
 @pytest.mark.parametrize(
     ("name", "content"), [("a.txt", ""), ("a.json", "{"), ("a.json", "{}"), ("b.csv", None)]
 )
-def test_what_is_no_file_of_decisions_is_refused(decided, tmp_path, name, content):
+def test_what_is_not_a_file_of_verdicts_is_refused(decided, tmp_path, name, content):
     file = tmp_path / name
     if content is not None:
         file.write_text(content)
-    with pytest.raises(InputError, match=r"CSV or JSON|cannot be taken in"):
+    with pytest.raises(InputError, match=r"CSV or JSON|cannot be imported"):
         import_verdicts(open_store(decided.url), file)

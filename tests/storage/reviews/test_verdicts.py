@@ -2,12 +2,12 @@ import pytest
 
 from matting.errors import InputError
 from storage.errors import CorruptionError
-from storage.reviews.verdicts import Verdict, VerdictLog, record_verdict
-from storage.store import canonical_json
-from tests.decided import latest_decision
+from storage.records import Verdict, canonical_json
+from storage.reviews.verdicts import VerdictLog, record_verdict
+from tests.decided import latest_verdict
 
 
-def decision(**changes):
+def verdict(**changes):
     return Verdict(
         **{
             "nodule_id": "P-1",
@@ -21,49 +21,49 @@ def decision(**changes):
     )
 
 
-def test_verdicts_are_added_and_the_newest_stands(store):
-    assert latest_decision(store, "P-1") is None
-    record_verdict(store, decision())
-    second = record_verdict(store, decision(method="lb+", note="rim"))
-    assert latest_decision(store, "P-1") == second
-    assert len(store.children("decisions/P-1")[1]) == 2
+def test_verdicts_are_added_and_the_newest_counts(store):
+    assert latest_verdict(store, "P-1") is None
+    record_verdict(store, verdict())
+    second = record_verdict(store, verdict(method="lb+", note="rim"))
+    assert latest_verdict(store, "P-1") == second
+    assert len(store.list_dir("decisions/P-1")[1]) == 2
 
 
 def test_sameness_ignores_the_time_alone(store):
-    stored = record_verdict(store, decision())
+    stored = record_verdict(store, verdict())
     assert stored.decided_at
-    assert stored.says_the_same(decision())
-    assert not stored.says_the_same(decision(reviewer="bob"))
+    assert stored.equals_apart_from_id(verdict())
+    assert not stored.equals_apart_from_id(verdict(reviewer="bob"))
 
 
 @pytest.mark.parametrize("changes", [{"nodule_id": "../x"}, {"reviewer": "a/b"}])
-def test_names_that_cannot_stand_in_a_path_are_refused(store, changes):
-    with pytest.raises(InputError, match="a name cannot be stored"):
-        record_verdict(store, decision(**changes))
-    assert list(store.keys("decisions")) == []
+def test_invalid_names_are_refused(store, changes):
+    with pytest.raises(InputError, match="invalid name"):
+        record_verdict(store, verdict(**changes))
+    assert list(store.list_prefix("decisions")) == []
 
 
 def test_a_verdict_that_is_sent_twice_is_recorded_once(store):
-    sent = decision(id="a" * 32)
+    sent = verdict(id="a" * 32)
     first = record_verdict(store, sent)
     assert record_verdict(store, sent) == first
-    assert len(store.children("decisions/P-1")[1]) == 1
+    assert len(store.list_dir("decisions/P-1")[1]) == 1
 
 
 def test_an_id_is_used_for_one_verdict_only(store):
-    record_verdict(store, decision(id="a" * 32))
+    record_verdict(store, verdict(id="a" * 32))
     with pytest.raises(InputError, match="id is used only once"):
-        record_verdict(store, decision(id="a" * 32, method="knn"))
-    assert len(store.children("decisions/P-1")[1]) == 1
+        record_verdict(store, verdict(id="a" * 32, method="knn"))
+    assert len(store.list_dir("decisions/P-1")[1]) == 1
 
 
 @pytest.mark.parametrize(
     "changes", [{"id": "x"}, {"undoes": "../" + "a" * 29}, {"decided_at": "noon"}]
 )
-def test_what_is_no_id_or_time_is_refused(store, changes):
-    with pytest.raises(InputError, match="this is no"):
-        record_verdict(store, decision(**changes))
-    assert list(store.keys("decisions")) == []
+def test_an_invalid_id_or_time_is_refused(store, changes):
+    with pytest.raises(InputError, match=r"invalid (id|time) of a verdict"):
+        record_verdict(store, verdict(**changes))
+    assert list(store.list_prefix("decisions")) == []
 
 
 def test_records_of_the_first_version_are_read_and_can_be_taken_back(store):
@@ -76,24 +76,24 @@ def test_records_of_the_first_version_are_read_and_can_be_taken_back(store):
     }
     old |= {"automatic": False, "note": "", "decided_at": "2026-01-01T00:00:00+00:00"}
     store.put("decisions/P-1/20260101T000000.000000-0123abcd.json", canonical_json(old))
-    assert latest_decision(store, "P-1").id == "0123abcd"
-    record_verdict(store, decision(verdict="undo", method=None, undoes="0123abcd"))
-    assert latest_decision(store, "P-1") is None
+    assert latest_verdict(store, "P-1").id == "0123abcd"
+    record_verdict(store, verdict(verdict="undo", method=None, undoes="0123abcd"))
+    assert latest_verdict(store, "P-1") is None
 
 
 def test_the_log_reads_what_was_added_since(store):
     log = VerdictLog(store)
     log.refresh()
     assert log.by_nodule() == {}
-    first = record_verdict(store, decision())
-    other = record_verdict(store, decision(nodule_id="P-2"))
+    first = record_verdict(store, verdict())
+    other = record_verdict(store, verdict(nodule_id="P-2"))
     log.refresh()
-    second = record_verdict(store, decision(method="lb"))
+    second = record_verdict(store, verdict(method="lb"))
     log.refresh()
     assert log.by_nodule() == {"P-1": [first, second], "P-2": [other]}
 
 
-def test_a_damaged_record_is_told(store):
+def test_a_damaged_record_is_reported(store):
     store.put("decisions/P-1/20260101T000000.000000-0123abcd.json", b'{"who": "ann"}')
-    with pytest.raises(CorruptionError, match="is no verdict"):
-        latest_decision(store, "P-1")
+    with pytest.raises(CorruptionError, match="is not a verdict"):
+        latest_verdict(store, "P-1")

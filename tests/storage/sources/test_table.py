@@ -62,12 +62,12 @@ def write_table(
     return file
 
 
-def survey(table: Path, **how: Any) -> Inventory:
-    return FilesSource(table).survey(**{"readers": 4, **how})
+def inventory(table: Path, **how: Any) -> Inventory:
+    return FilesSource(table).inventory(**{"readers": 4, **how})
 
 
 def read(table: Path, *, padding_slices: int = 1, readers: int = 4) -> Reading:
-    (nodule,) = survey(table, readers=readers).nodules
+    (nodule,) = inventory(table, readers=readers).nodules
     return FilesSource(table).read(nodule, padding_slices=padding_slices)
 
 
@@ -83,7 +83,7 @@ def test_whole_slices_around_the_union_are_read(table: Path) -> None:
     assert patch.readers.sum(axis=(1, 2, 3)).tolist() == [13, 13, 13, 1]
     assert patch.readers[3, 3, 2, 3]
     assert patch.known_alpha is None
-    assert not reading.stand_in
+    assert not reading.synthetic
     assert reading.provenance == {"columns": {"texture": "solid"}}
     assert read(table, padding_slices=100).patch.grid.shape == SHAPE
 
@@ -150,7 +150,7 @@ def test_a_known_alpha_makes_a_stand_in(table: Path) -> None:
         [1, 0, 1],
         [1, 0, 2],
     ]
-    assert reading.stand_in
+    assert reading.synthetic
     assert reading.content_sha256 != plain.content_sha256
     write_table(table.parent, "n-1,P1,ct.nii.gz,readers.nii.gz,,solid", header=header)
     assert read(table).content_sha256 == plain.content_sha256
@@ -168,18 +168,18 @@ def test_a_known_other_number_of_readers_is_an_exclusion(table: Path) -> None:
         "d,P1,ct.nii.gz,readers.nii.gz,4",
         header="nodule,patient,image,readers,n_readers",
     )
-    found = survey(table)
+    found = inventory(table)
     assert [n.id for n in found.nodules] == ["c", "d"]
     assert found.exclusions == (
         Exclusion("a", "P1", "2 readers, 4 asked"),
         Exclusion("b", "P1", "3 readers, 4 asked"),
     )
-    assert [n.id for n in survey(table, patients=frozenset({"P2"})).nodules] == ["c"]
-    assert survey(table, patients=frozenset({"P2"})).exclusions == ()
+    assert [n.id for n in inventory(table, patients=frozenset({"P2"})).nodules] == ["c"]
+    assert inventory(table, patients=frozenset({"P2"})).exclusions == ()
     with pytest.raises(
         InputError, match=r"unknown patients: got P3, expected some of the 2 patients in .*P1 to P2"
     ):
-        survey(table, patients=frozenset({"P1", "P3"}))
+        inventory(table, patients=frozenset({"P1", "P3"}))
 
 
 def test_another_number_of_readers_found_in_the_mask_is_refused(table: Path) -> None:
@@ -242,27 +242,27 @@ def test_tables_that_cannot_be_used_are_refused_whole(
     tmp_path: Path, lines: list[str], header: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        survey(write_table(tmp_path, *lines, header=header))
+        inventory(write_table(tmp_path, *lines, header=header))
 
 
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     header_only = tmp_path / "h.csv"
     header_only.write_text("nodule,patient,image,readers\n")
     with pytest.raises(InputError, match="the table is empty"):
-        survey(header_only)
+        inventory(header_only)
     (tmp_path / "e.csv").write_bytes(b"")
     with pytest.raises(InputError, match=r"lacks the columns .*got no header line"):
-        survey(tmp_path / "e.csv")
+        inventory(tmp_path / "e.csv")
     with pytest.raises(InputError, match="there is no such table"):
-        survey(tmp_path)
+        inventory(tmp_path)
     write(tmp_path / "ct.nii.gz", image_hu())
     with pytest.raises(InputError, match="this is no CSV table"):
-        survey(tmp_path / "ct.nii.gz")
+        inventory(tmp_path / "ct.nii.gz")
 
 
 def test_a_table_saved_by_a_spreadsheet_is_read(table: Path) -> None:
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
-    assert [n.id for n in survey(table).nodules] == ["n-1"]
+    assert [n.id for n in inventory(table).nodules] == ["n-1"]
 
 
 # -- what is refused of one nodule
@@ -454,12 +454,12 @@ def test_a_label_map_is_no_reader(table: Path) -> None:
 
 
 def only_nodule(table: Path) -> Nodule:
-    (nodule,) = survey(table).nodules
+    (nodule,) = inventory(table).nodules
     return nodule
 
 
-def stamp(table: Path, padding_slices: int = 1) -> str:
-    return FilesSource(table).stamp(only_nodule(table), padding_slices=padding_slices)
+def fingerprint(table: Path, padding_slices: int = 1) -> str:
+    return FilesSource(table).fingerprint(only_nodule(table), padding_slices=padding_slices)
 
 
 def touch(path: Path) -> None:
@@ -468,19 +468,19 @@ def touch(path: Path) -> None:
 
 
 def test_a_stamp_changes_with_row_files_and_padding_only(table: Path) -> None:
-    first = stamp(table)
-    assert stamp(table) == first
+    first = fingerprint(table)
+    assert fingerprint(table) == first
     touch(table)
-    assert stamp(table) == first
-    seen = {first, stamp(table, padding_slices=2)}
+    assert fingerprint(table) == first
+    seen = {first, fingerprint(table, padding_slices=2)}
     touch(table.parent / "ct.nii.gz")
-    seen.add(stamp(table))
+    seen.add(fingerprint(table))
     touch(table.parent / "readers.nii.gz")
-    seen.add(stamp(table))
+    seen.add(fingerprint(table))
     (table.parent / "ct.nii.gz").unlink()
-    seen.add(stamp(table))
+    seen.add(fingerprint(table))
     write_table(table.parent, "n-1,P1,ct.nii.gz,readers.nii.gz,part solid")
-    seen.add(stamp(table))
+    seen.add(fingerprint(table))
     assert len(seen) == 6
 
 
@@ -490,9 +490,9 @@ def test_a_stamp_sees_voxels_in_a_file_of_their_own(table: Path, suffix: str) ->
     write(table.parent / f"split{suffix}", image_hu())
     (voxels,) = {path.name for path in table.parent.iterdir()} - before - {f"split{suffix}"}
     write_table(table.parent, f"n-1,P1,split{suffix},readers.nii.gz,solid")
-    first = stamp(table)
+    first = fingerprint(table)
     touch(table.parent / voxels)
-    assert stamp(table) != first
+    assert fingerprint(table) != first
 
 
 def test_the_digest_follows_contents_not_names(table: Path) -> None:
@@ -530,7 +530,7 @@ def test_all_real_nodules_go_through(real_data: Path, tmp_path: Path) -> None:
     finally:
         os.chdir(here)
     source = FilesSource(tmp_path / "TABLE.csv")
-    found = source.survey(readers=4)
+    found = source.inventory(readers=4)
     facts = pd.read_csv(real_data / "nodules.csv").set_index("voi")
     assert len(found.nodules) == len(facts) == 528
     assert found.exclusions == ()

@@ -8,15 +8,15 @@ import tasks.curation.write
 from flows.curate import curate_nodule
 from matting import METHODS
 from storage.cases.case import read_case
-from storage.cases.outcomes import read_outcome
+from storage.cases.outcomes import find_outcome
 from storage.errors import UnavailableError, WriteError
 from storage.sources.registry import SourceSpec
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tests.phantoms import ball_patch, write_table
 
 
 def nodules(job):
-    return {nodule.id: nodule for nodule in survey_source(job, None).nodules}
+    return {nodule.id: nodule for nodule in take_inventory(job, None).nodules}
 
 
 def test_a_nodule_goes_the_whole_way(job, store):
@@ -32,21 +32,21 @@ def test_a_nodule_goes_the_whole_way(job, store):
         "judge",
         "write",
     ]
-    assert read_outcome(store, "n1") == outcome
+    assert find_outcome(store, "n1") == outcome
     case = read_case(store, "n1", outcome.digest)
     assert case.methods == METHODS
     assert case.grid.spacing_mm == (0.5, 0.5, 0.5)
     labels = case.array("labels/trimap/0")
-    assert (labels == 128).sum() == outcome.unknown_voxels == case.facts["trimap"]["unknown_voxels"]
+    assert (labels == 128).sum() == outcome.unknown_voxels == case.facts.trimap.unknown_voxels
     for name in METHODS:
         alpha = case.alpha(name)
-        assert case.facts["reports"][name]["converged"]
+        assert case.facts.reports[name]["converged"]
         assert alpha.min() >= 0
         assert alpha.max() <= 1
         assert (alpha[labels == 0] == 0).all()
         if not name.endswith("+"):
             assert (alpha[labels == 255] == 1).all()
-    assert case.facts["figures"]["ranking"][0] in METHODS
+    assert case.facts.scores.ranking[0] in METHODS
     assert outcome.stored_bytes > 1000
 
 
@@ -62,11 +62,11 @@ def test_the_matte_lies_where_the_lesion_lies(job, store):
 def test_a_second_time_nothing_is_computed(job, store):
     nodule = nodules(job)["n1"]
     first = curate_nodule(nodule, job)
-    bytes_before = {key: store.get(key) for key in store.keys("cases")}
+    bytes_before = {key: store.get(key) for key in store.list_prefix("cases")}
     second = curate_nodule(nodule, job)
     assert (second.state, second.computed, second.digest) == ("done", False, first.digest)
     assert (second.seconds, second.stored_bytes) == (first.seconds, first.stored_bytes)
-    assert {key: store.get(key) for key in store.keys("cases")} == bytes_before
+    assert {key: store.get(key) for key in store.list_prefix("cases")} == bytes_before
 
 
 def test_order_does_not_matter(job, tmp_path):
@@ -90,13 +90,13 @@ def test_an_unfit_nodule_is_refused_alone(job, store, table):
     refused, done = (curate_nodule(found[name], job) for name in ("n1", "n2"))
     assert (refused.state, refused.stage) == ("refused", "trimap")
     assert "share no voxel: got an empty intersection" in refused.reason
-    assert read_outcome(store, "n1") == refused
+    assert find_outcome(store, "n1") == refused
     assert done.state == "done"
-    assert not any(key.startswith("cases/n1") for key in store.keys("cases"))
+    assert not any(key.startswith("cases/n1") for key in store.list_prefix("cases"))
 
 
 @pytest.mark.parametrize(
-    ("error", "passing"),
+    ("error", "transient"),
     [
         (UnavailableError("503"), True),
         (WriteError("full"), False),
@@ -104,15 +104,15 @@ def test_an_unfit_nodule_is_refused_alone(job, store, table):
         (TimeoutError("slow"), True),
     ],
 )
-def test_a_failure_is_recorded_with_whether_it_may_pass(job, store, monkeypatch, error, passing):
+def test_a_failure_is_recorded_with_whether_it_may_pass(job, store, monkeypatch, error, transient):
     def failing(*_):
         raise error
 
     monkeypatch.setattr(tasks.curation.write, "write_case", failing)
     outcome = curate_nodule(nodules(job)["n1"], job)
-    assert (outcome.state, outcome.stage, outcome.passing) == ("failed", "write", passing)
+    assert (outcome.state, outcome.stage, outcome.transient) == ("failed", "write", transient)
     assert type(error).__name__ in outcome.reason
-    assert read_outcome(store, "n1") == outcome
+    assert find_outcome(store, "n1") == outcome
 
 
 def test_a_source_that_disappears_is_an_outcome_too(job, store):
@@ -120,7 +120,7 @@ def test_a_source_that_disappears_is_an_outcome_too(job, store):
     outcome = curate_nodule(nodule, replace(job, source=SourceSpec("files", "nowhere.csv")))
     assert (outcome.state, outcome.stage) == ("refused", "scan")
     assert "nowhere.csv" in outcome.reason
-    assert read_outcome(store, "n1") == outcome
+    assert find_outcome(store, "n1") == outcome
 
 
 def test_a_store_that_takes_no_outcome_costs_no_crash(job, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_store_that_takes_no_outcome_costs_no_crash(job, monkeypatch):
 
     monkeypatch.setattr(tasks.curation.context, "write_outcome", failing)
     outcome = curate_nodule(nodules(job)["n1"], job)
-    assert (outcome.state, outcome.passing) == ("failed", False)
+    assert (outcome.state, outcome.transient) == ("failed", False)
     assert "disk full" in outcome.reason
 
 
@@ -145,26 +145,26 @@ def test_known_alpha_gives_errors_against_it(job, table, store):
     sitk.WriteImage(image, str(table.parent / "truth.nii.gz"))
     lines = table.read_text().splitlines()
     table.write_text(f"{lines[0]},known_alpha\n{lines[1]},truth.nii.gz\n")
-    outcome = curate_nodule(FilesSource(table).survey(readers=4).nodules[0], job)
-    assert outcome.stand_in
+    outcome = curate_nodule(FilesSource(table).inventory(readers=4).nodules[0], job)
+    assert outcome.synthetic
     case = read_case(store, "n1", outcome.digest)
-    assert case.facts["stand_in"]
-    assert set(case.facts["errors"]) == {*METHODS, "readers_mean", "best_reader", "hu_linear"}
+    assert case.facts.synthetic
+    assert set(case.facts.errors) == {*METHODS, "readers_mean", "best_reader", "hu_linear"}
     known, region = case.array("known_alpha"), case.array("labels/trimap/0") == 128
     expected = np.abs(case.alpha("lb") - known)[region].mean()
-    assert case.facts["errors"]["lb"] == pytest.approx(expected, abs=1e-4)
+    assert case.facts.errors["lb"] == pytest.approx(expected, abs=1e-4)
     one_reader = min(np.abs(mask - known)[region].mean() for mask in case.array("labels/readers/0"))
-    assert case.facts["errors"]["best_reader"] == pytest.approx(one_reader, abs=1e-4)
+    assert case.facts.errors["best_reader"] == pytest.approx(one_reader, abs=1e-4)
 
 
 def test_what_does_not_converge_is_not_stored_as_a_matte(hurried, store):
     outcome = curate_nodule(nodules(hurried)["n1"], hurried)
     case = read_case(store, "n1", outcome.digest)
-    converged = {name: report["converged"] for name, report in case.facts["reports"].items()}
+    converged = {name: report["converged"] for name, report in case.facts.reports.items()}
     assert set(converged.values()) == {True, False}
     for name, usable in converged.items():
         assert np.isfinite(case.alpha(name)).all() == usable
-    assert not set(case.facts["figures"]["ranking"]) & {
+    assert not set(case.facts.scores.ranking) & {
         name for name, usable in converged.items() if not usable
     }
 

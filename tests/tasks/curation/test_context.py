@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from tasks.curation.survey import survey_source
 
 import tasks.curation.context
 from matting.errors import InputError
@@ -11,7 +12,6 @@ from storage.cases.case import ALGORITHM_VERSION
 from storage.cases.outcomes import Outcome, read_outcome, write_outcome
 from storage.errors import UnavailableError, WriteError
 from tasks.curation.context import NoduleContext, input_fingerprint, nodule_context
-from tasks.curation.survey import survey_source
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import pytest
 import tasks.curation.plan
 from flows.curate import curate_nodule
 from storage.cases.case import ALGORITHM_VERSION
-from storage.cases.outcomes import Outcome, read_outcome, write_outcome
+from storage.cases.outcomes import find_outcome, write_outcome
 from storage.recipe import Recipe
+from storage.records import Outcome
 from storage.sources.base import Exclusion
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import (
     TYPICAL_BYTES,
     expected_peak_bytes,
@@ -16,18 +18,17 @@ from tasks.curation.plan import (
     plan_nodule,
     record_exclusions,
 )
-from tasks.curation.survey import survey_source
 
 
 def reasons(store, job):
     return {
         action.nodule.id: (action.compute, action.reason)
-        for action in make_plan(store, job, survey_source(job, None)).actions
+        for action in make_plan(store, job, take_inventory(job, None)).actions
     }
 
 
 def test_all_is_new_without_a_store(job):
-    plan = make_plan(None, job, survey_source(job, None))
+    plan = make_plan(None, job, take_inventory(job, None))
     assert [nodule.id for nodule in plan.to_compute] == ["n1", "n2"]
     assert plan.expected_bytes == 2 * TYPICAL_BYTES
     assert plan.finished_nodules == 0
@@ -42,11 +43,11 @@ def test_finished_nodules_are_not_computed_again(store, curated):
 
 
 def test_an_expectation_goes_by_what_is_there(store, curated):
-    plan = make_plan(store, replace(curated, recipe=Recipe()), survey_source(curated, None))
+    plan = make_plan(store, replace(curated, recipe=Recipe()), take_inventory(curated, None))
     assert plan.finished_nodules == 2
-    sizes = [read_outcome(store, name).stored_bytes for name in ("n1", "n2")]
+    sizes = [find_outcome(store, name).stored_bytes for name in ("n1", "n2")]
     assert plan.expected_bytes == sum(sizes)
-    outcomes = [read_outcome(store, name) for name in ("n1", "n2")]
+    outcomes = [find_outcome(store, name) for name in ("n1", "n2")]
     assert all(outcome.patch_voxels > outcome.unknown_voxels > 0 for outcome in outcomes)
     peaks = [
         max(150 * o.patch_voxels, 30 * o.patch_voxels + 4500 * o.unknown_voxels) for o in outcomes
@@ -67,7 +68,7 @@ def test_the_memory_of_a_nodule_is_that_of_its_largest_step(patch_voxels, unknow
 
 
 def test_no_memory_is_expected_where_nothing_is_to_be_done(store, curated):
-    assert make_plan(store, curated, survey_source(curated, None)).expected_peak_bytes == 0
+    assert make_plan(store, curated, take_inventory(curated, None)).expected_peak_bytes == 0
 
 
 def test_a_changed_recipe_is_named_to_the_value(store, curated):
@@ -94,7 +95,7 @@ def test_changed_files_are_noticed_and_the_same_bytes_are_not_computed_again(sto
         "n1": (True, "the source's files or annotations changed"),
         "n2": (False, "up to date: same source, recipe and algorithm"),
     }
-    nodule = survey_source(curated, None).nodules[0]
+    nodule = take_inventory(curated, None).nodules[0]
     assert curate_nodule(nodule, curated).computed is False
     assert reasons(store, curated)["n1"][0] is False
 
@@ -109,13 +110,13 @@ def test_another_algorithm_recomputes(store, curated, monkeypatch):
 
 
 def test_a_lost_case_is_computed_again(store, curated):
-    digest = read_outcome(store, "n1").digest
+    digest = find_outcome(store, "n1").digest
     store.delete([f"cases/n1/{digest}.done"])
     assert reasons(store, curated)["n1"] == (True, "its case is missing from the store")
 
 
 def test_refusals_stand_and_failures_are_tried_again(store, curated):
-    before = read_outcome(store, "n1")
+    before = find_outcome(store, "n1")
     write_outcome(store, replace(before, state="refused", stage="trimap", reason="empty"))
     assert reasons(store, curated)["n1"] == (
         False,
@@ -129,14 +130,14 @@ def test_refusals_stand_and_failures_are_tried_again(store, curated):
 
 
 def test_a_nodule_without_an_outcome_is_new(store, job):
-    nodule = survey_source(job, None).nodules[0]
+    nodule = take_inventory(job, None).nodules[0]
     assert plan_nodule(store, job, nodule, None).reason == "new: not in this store"
 
 
 def test_exclusions_are_recorded_once(store, monkeypatch):
     exclusions = (Exclusion("x1", "P", "1 reader, 4 asked"),)
     record_exclusions(store, exclusions)
-    assert read_outcome(store, "x1") == Outcome("x1", "P", "refused", "select", "1 reader, 4 asked")
+    assert find_outcome(store, "x1") == Outcome("x1", "P", "refused", "select", "1 reader, 4 asked")
     monkeypatch.setattr(
         tasks.curation.plan, "write_outcome", lambda *_: pytest.fail("written twice")
     )

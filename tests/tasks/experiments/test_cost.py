@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from storage.results.experiments import read_cost
+from storage.results.experiments import find_cost
 from tasks.experiments import cost
 from tasks.experiments.cost import measure_cost
 
@@ -38,7 +38,7 @@ def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
     assert "thread" in measured.device
     assert measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu") == measured
     assert len(calls) == 1
-    assert read_cost(store, "0.1.0", "none") is None
+    assert find_cost(store, "0.1.0", "none") is None
 
 
 def test_what_cannot_be_measured_says_why(store, monkeypatch):

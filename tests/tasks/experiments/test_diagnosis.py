@@ -12,12 +12,17 @@ from matting.errors import InputError
 from matting.parameters import DiagnosisSettings
 from storage.recipe import Recipe
 from storage.releases.reader import ReleaseReader
-from storage.releases.release import publish_release
-from storage.results.diagnoses import diagnosis_prefix, malignancy_ratings, read_input, read_nodules
+from storage.releases.release import open_release, publish_release
+from storage.results.diagnoses import (
+    diagnosis_prefix,
+    find_rated_nodules,
+    malignancy_ratings,
+    read_cubes,
+)
 from storage.sources.registry import SourceSpec
 from tasks.auto_select import pick_automatically
 from tasks.curation.context import CurationJob
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tasks.experiments.diagnosis import INPUTS, METHODS, diagnose, diagnosis_id_of, nodule_inputs
 from tasks.publish import draft_release
 from tests.phantoms import ball_patch, write_table
@@ -38,11 +43,11 @@ def release(store, folder, ratings):
     table.write_text("\n".join(",".join(line) for line in lines) + "\n")
     recipe = Recipe.model_validate({"crop": {"in_plane_voxels": 24}})
     job = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", recipe), publisher="test")
-    return ReleaseReader(store.url, "0.1.0")
+    return ReleaseReader(open_release(store.url, "0.1.0"))
 
 
 @pytest.fixture
@@ -96,7 +101,9 @@ def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, train
     assert [(row.backbone, row.input) for row in rows if row.backbone == "none"] == [
         ("none", "Volume")
     ]
-    nodules = read_nodules(store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS)))
+    nodules = find_rated_nodules(
+        store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS))
+    )
     assert [(n.nodule, n.malignant) for n in nodules] == [
         ("n1", True),
         ("n2", False),
@@ -115,7 +122,9 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(released, store, trainings
     prefix = diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS))
     # What a kill leaves: no mark of the inputs, some runs not there
     lost = [
-        key for key in store.keys(f"{prefix}/resnet34") if key.endswith(("image-2.csv", "gt-1.csv"))
+        key
+        for key in store.list_prefix(f"{prefix}/resnet34")
+        if key.endswith(("image-2.csv", "gt-1.csv"))
     ]
     store.delete([*lost, f"{prefix}/inputs.json"])
     before, told = len(trainings), []
@@ -144,7 +153,7 @@ def test_cubes_hold_what_their_names_say(released, store, trainings):
     assert inputs["Overlap"].sum() <= inputs["Rand"].sum() <= inputs["Union"].sum()
     assert np.array_equal(inputs["Rand"], nodule_inputs(released, "n1", SETTINGS)["Rand"])
     diagnose(store.url, "0.1.0", SETTINGS)
-    stored = read_input(
+    stored = read_cubes(
         store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS)), "CF+"
     )
     assert np.array_equal(stored[0], inputs["CF+"].astype(np.float16))

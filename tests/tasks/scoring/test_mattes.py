@@ -6,12 +6,12 @@ import pytest
 from flows.curate import curate_nodule
 from storage.recipe import Recipe
 from storage.releases.reader import ReleaseReader
-from storage.releases.release import publish_release
-from storage.results.scores import METHOD_SCORES, nodules_scored, read_nodules
+from storage.releases.release import open_release, publish_release
+from storage.results.scores import METHOD_SCORES, list_scored_nodules, read_nodule_scores
 from storage.sources.registry import SourceSpec
 from tasks.auto_select import pick_automatically
 from tasks.curation.context import CurationJob
-from tasks.curation.survey import survey_source
+from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
 from tasks.scoring.mattes import (
     READERS_MEAN,
@@ -30,11 +30,11 @@ def released(store, table):
         }
     )
     job = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
-    for nodule in survey_source(job, None).nodules:
+    for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", recipe), publisher="test")
-    return ReleaseReader(store.url, "0.1.0")
+    return ReleaseReader(open_release(store.url, "0.1.0"))
 
 
 def test_a_method_is_not_scored_against_the_mattes_that_it_supplied(store, released):
@@ -42,10 +42,10 @@ def test_a_method_is_not_scored_against_the_mattes_that_it_supplied(store, relea
     scores = [
         score for nodule_id in nodules for score in score_methods(url, "0.1.0", nodule_id, prior)
     ]
-    assert nodules_scored(store, "0.1.0", METHOD_SCORES) == set(nodules)
-    assert read_nodules(store, "0.1.0", METHOD_SCORES, nodules) == scores
+    assert list_scored_nodules(store, "0.1.0", METHOD_SCORES) == set(nodules)
+    assert read_nodule_scores(store, "0.1.0", METHOD_SCORES, nodules) == scores
     for nodule_id in nodules:
-        supplied = released.manifest["nodules"][nodule_id]["method"]
+        supplied = released.member(nodule_id).method
         mine = [score for score in scores if score.nodule == nodule_id]
         assert supplied not in {score.matte for score in mine}
         assert {score.truth for score in mine} == {"released"}

@@ -5,6 +5,6 @@ from storage.sources.registry import open_source
 from tasks.curation.context import CurationJob
 
 
-def survey_source(job: CurationJob, patients: frozenset[str] | None) -> Inventory:
+def take_inventory(job: CurationJob, patients: frozenset[str] | None) -> Inventory:
     """List the nodules to curate and the excluded ones, of all patients or of some."""
-    return open_source(job.source).survey(readers=job.recipe.readers, patients=patients)
+    return open_source(job.source).inventory(readers=job.recipe.readers, patients=patients)

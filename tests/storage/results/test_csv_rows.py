@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from storage.errors import CorruptionError
-from storage.results.tabular import from_csv, to_csv
+from storage.results.csv_rows import from_csv, to_csv
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ def test_rows_come_back_to_the_last_bit():
     "data", [b"", b"name,count\na,1\n", to_csv(Row, ROWS).replace(b"-3", b"x"), b"\xff\xfe"]
 )
 def test_another_file_is_damage_and_says_where(data):
-    with pytest.raises(CorruptionError, match="here holds no such table"):
+    with pytest.raises(CorruptionError, match="here is not a table of name, count"):
         from_csv(Row, data, "here")

