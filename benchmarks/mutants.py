@@ -1,4 +1,4 @@
-"""One-line mutation testing: seeded mutants of the five packages, each run against the tests that reach its module.
+"""One-line mutation testing of the five packages, with the tests that reach the mutated module.
 
     python -m benchmarks.mutants [--count 60] [--seed 1] [--only N] [--jobs 2]
 
@@ -142,9 +142,9 @@ class Finder(ast.NodeVisitor):
 
     def visit_If(self, node: ast.If) -> None:
         *rest, last = node.body
-        if not rest and not node.orelse and isinstance(last, ast.Return | ast.Continue | ast.Break):
-            if last.lineno == last.end_lineno:
-                self.add(last.lineno, last.col_offset, last.end_col_offset or 0, "pass")
+        is_exit = isinstance(last, ast.Return | ast.Continue | ast.Break)
+        if is_exit and not rest and not node.orelse and last.lineno == last.end_lineno:
+            self.add(last.lineno, last.col_offset, last.end_col_offset or 0, "pass")
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -294,7 +294,7 @@ def run_tests(
 
 
 def clean_run(files: list[str]) -> dict[str, float]:
-    """Run test files without a mutation; returns the seconds of each that passes. Kept for the same tree."""
+    """Return the seconds of each test file that passes without a mutation; cached by content."""
     digest = hashlib.sha256()
     for name in tracked("*.py"):
         digest.update(name.encode() + (ROOT / name).read_bytes())

@@ -7,11 +7,7 @@ from storage.results.checkpoints import Checkpoint
 
 
 def load_network(checkpoint: Checkpoint, device: torch.device) -> MattingNetwork:
-<<<<<<< HEAD
     """Return a checkpoint's network with its weights, on a device."""
-=======
-    """Build a checkpoint's network with its weights, on a device."""
->>>>>>> wt-storage
     network = build_network(checkpoint.config.variant, checkpoint.config.auxiliary)
     network.load_state_dict(
         {name: torch.from_numpy(values.copy()) for name, values in checkpoint.weights.items()}

@@ -4,7 +4,6 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from tasks.curation.inventory import take_inventory
 
 import tasks.curation.context
 from matting.errors import InputError
@@ -12,6 +11,7 @@ from storage.cases.case import ALGORITHM_VERSION
 from storage.cases.outcomes import Outcome, read_outcome, write_outcome
 from storage.errors import UnavailableError, WriteError
 from tasks.curation.context import NoduleContext, input_fingerprint, nodule_context
+from tasks.curation.inventory import take_inventory
 
 
 @pytest.fixture
