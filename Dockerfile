@@ -1,10 +1,10 @@
-# One image for every service that is ours: what a container does is its command in docker-compose.yml.
+# One image for all services of Halosign; docker-compose.yml has the command of each.
 FROM python:3.11.15-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/halosign
 ENV PATH=/opt/halosign/bin:$PATH
 WORKDIR /src
-# What it needs changes less often than what it is: a layer of its own.
+# Dependencies change less often than the code, so they are a layer of their own.
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > needed.txt \
     && pip install -c constraints.txt -r needed.txt
@@ -12,7 +12,7 @@ COPY . .
 RUN pip install --no-deps .
 
 FROM python:3.11.15-slim-bookworm
-# A new volume takes over the owner of the folder that it is mounted on.
+# A new volume gets the owner of the folder that it is mounted on.
 RUN useradd --uid 10001 --create-home halosign \
     && install -d -o halosign -g halosign /data /reviewers /var/lib/prefect
 COPY --from=build /opt/halosign /opt/halosign

@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 # Processes of `make test`
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test test-slow bench cluster cluster-down browser format clean
+.PHONY: help demo test test-slow mutants bench cluster cluster-down browser format clean
 
 help:
 	@echo "make demo       install, then run the whole pipeline on synthetic scans"
 	@echo "make test       install, then check style, types and imports, and run the tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make mutants    60 one-line mutants, each against the tests that reach its module; resumes"
 	@echo "make bench      all benchmarks, as a table and as benchmarks/results/*.json"
 	@echo "make cluster    start the services of docker-compose.yml as local processes; make cluster-down stops them"
 	@echo "make format     format the code"
@@ -29,6 +30,9 @@ test: $(VENV)/dev $(VENV)/postgresql browser
 
 test-slow: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/pytest -m slow
+
+mutants: $(VENV)/dev
+	$(BIN)/python -m benchmarks.mutants
 
 bench: $(VENV)/bench browser
 	$(BIN)/python -m benchmarks

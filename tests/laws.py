@@ -62,7 +62,7 @@ def commutes_with_symmetries(
     *,
     within: float,
 ) -> None:
-    """Flipping or transposing the volume, its labels and its spacing does the same to the answer."""
+    """Flipping or transposing volume, labels and spacing flips or transposes the solution."""
     straight = solve(volume, trimap, spacing_mm)
     for axis in range(3):
         flipped = solve(np.flip(volume, axis).copy(), np.flip(trimap, axis).copy(), spacing_mm)

@@ -1,4 +1,4 @@
-"""Small stores for tests of the review: soft balls with eight candidates that differ, two of them tied."""
+"""Small stores for tests of the review: soft balls with eight candidates, two of them tied."""
 
 from pathlib import Path
 

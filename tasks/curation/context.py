@@ -143,7 +143,6 @@ def nodule_context(nodule: Nodule, job: CurationJob) -> Iterator[NoduleContext]:
     """
     context = NoduleContext(nodule, job)
     try:
-        context.inputs = input_fingerprint(nodule, job)
         yield context
         context.state = "done"
         if context.already_stored:

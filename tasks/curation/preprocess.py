@@ -5,12 +5,14 @@ from matting.geometry.patch import Patch
 from matting.geometry.resample import resample_patch
 from matting.geometry.trimap import UNKNOWN, Trimap, build_trimap
 from storage.cases.case import case_digest, is_done
-from tasks.curation.context import NoduleContext
+from tasks.curation.context import NoduleContext, input_fingerprint
 
 
 def read_scan(context: NoduleContext) -> Patch:
     """Read the slices of a nodule, and check whether the store has the case of that content."""
     with context.timed_stage("scan"):
+        # Before reading: a change in between is noticed by the next run.
+        context.inputs = input_fingerprint(context.nodule, context.job)
         reading = context.source.read(
             context.nodule, padding_slices=context.recipe.crop.padding_slices
         )

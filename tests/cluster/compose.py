@@ -1,8 +1,9 @@
-"""Reads docker-compose.yml as processes of one machine: same commands, same environment, other addresses.
+"""Reader of docker-compose.yml as local processes: same commands, same environment.
 
-What an engine gives each container for itself has to be told apart on one machine: ``service:port`` becomes a port of
-the loopback, and what a volume mounts becomes a folder. Nothing else is changed. Where a third party's image brings a
-program of its own, ``x-process`` in the file names what runs instead.
+Containers have addresses and file systems of their own; processes share those of one machine. So
+``service:port`` becomes a port of the loopback interface, and a mounted volume becomes a folder.
+Nothing else is changed. For an image of a third party, ``x-process`` in the file names the program
+to run instead.
 """
 
 import re
@@ -22,7 +23,8 @@ from matting.errors import InputError
 
 LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"
-"""What a container listens on; here the loopback takes its place, since nobody else need reach what has no TLS."""
+"""What a container listens on; here the loopback takes its place, since nobody else need reach what
+has no TLS."""
 
 _VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<text>[^}]*))?\})")
 
@@ -31,28 +33,29 @@ Service = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One replica of a service, ready to be run here."""
+    """One replica of a service, ready to be started."""
 
     name: str
     service: str
     command: list[str]
     environment: dict[str, str]
     health: list[str]
-    """Command that ends with 0 when the service is well; empty for one that does its work and ends."""
+    """Command that ends with 0 when the service is well; empty for one that does its work and
+    ends."""
     needs: list[str]
-    """Services that must be well before."""
+    """Services that must be healthy before."""
     patience_s: float
-    """How long it may take to become well."""
+    """How long it may take to become healthy."""
     user: str
     install: str
-    """What to install where the command is not found; empty for what comes with Halosign."""
+    """What to install if the command is missing; empty for what is part of Halosign."""
     stop_signal: int
     grace_s: float
     """How long it may take to stop."""
     folders: list[str] = field(default_factory=list)
-    """Where its named volumes lie."""
+    """Folders of its named volumes."""
     ports: dict[str, int] = field(default_factory=dict)
-    """Port of the file -> port here."""
+    """Local port by port of the file."""
 
 
 def read_processes(
@@ -142,7 +145,7 @@ def _process(
 def _chosen(
     services: dict[str, Service], variables: Mapping[str, str], names: tuple[str, ...]
 ) -> dict[str, Service]:
-    """Keep the services of the wanted profiles, and of those the named ones with what they need; in starting order."""
+    """Select the services of the active profiles, or named ones with dependencies, in order."""
     profiles = set(variables.get("COMPOSE_PROFILES", "").split(","))
     wanted = {
         name: s
@@ -152,7 +155,7 @@ def _chosen(
     for name in names:
         if name not in wanted:
             raise InputError(
-                "there is no such service",
+                "unknown service",
                 got=name,
                 expected=", ".join(wanted),
                 remedy="Check the name.",
@@ -166,7 +169,7 @@ def _chosen(
 
 
 def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
-    """Put variables in by compose's rules: ``${A}``, ``${A:-default}``, ``${A:?complaint}``, ``$$``."""
+    """Substitute variables as compose does: ``${A}``, ``${A:-default}``, ``${A:?error}``."""
 
     def one(match: re.Match[str]) -> str:
         if match["name"] is None:
@@ -190,7 +193,7 @@ def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def _volumes(service: Service, folder: Path) -> dict[str, str]:
-    """Give the folder here of every path that a service mounts; what has no slash is a named volume."""
+    """Return the local folder of every mounted path; a source without a slash is a named volume."""
     parts = [volume.split(":") for volume in service.get("volumes", ())]
     return {
         inside: str(Path(outside).resolve() if "/" in outside else folder / "volumes" / outside)
@@ -211,7 +214,7 @@ def _seconds(text: str) -> float:
 
 
 def _free_port(wanted: int, taken: set[int]) -> int:
-    """Give the wanted port where nobody has it, else any that is free; notes it as taken."""
+    """Return the wanted port if it is free, else any free port; add it to `taken`."""
     for port in (wanted, *[0] * 10):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

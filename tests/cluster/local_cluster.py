@@ -1,7 +1,8 @@
-"""The cluster of docker-compose.yml as processes of one machine: for development and tests, without a container engine.
+"""The cluster of docker-compose.yml as local processes, for development and tests.
 
-``python -m tests.cluster.local_cluster up``, ``down`` and ``exec`` do what ``docker compose up -d --wait``, ``down`` and
-``exec`` do. What only an engine can do is left out: images, networks, limits of memory, restarts, devices.
+``python -m tests.cluster.local_cluster up``, ``down`` and ``exec`` do what ``docker compose up -d
+--wait``, ``down`` and ``exec`` do. What requires a container engine is missing: images, networks,
+memory limits, restarts, devices.
 """
 
 import json
@@ -28,26 +29,26 @@ POLL_S = 0.3
 
 
 class LocalCluster:
-    """What runs in a folder: processes, their logs, their volumes."""
+    """The processes of a cluster, with their logs and volumes in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self._file = self.folder / "cluster.json"
         self.members: dict[str, tuple[Process, int, float]] = {}
-        """By name: the process, its pid, when it began (s since the epoch)."""
+        """By name: the process, its pid, its start time (s since the epoch)."""
         if self._file.exists():
             for entry, pid, began in json.loads(self._file.read_text(encoding="utf-8")):
                 self.members[entry["name"]] = (Process(**entry), pid, began)
 
     def up(self, services: tuple[str, ...] = (), variables: Mapping[str, str] = os.environ) -> None:
-        """Start what does not run, each service once those that it needs are well; wait until all are.
+        """Start the services that do not run, in order of dependency; wait until all are healthy.
 
         Args:
             services: These and what they need; all where none is named.
             variables: What the file's ``${NAME}`` stand for.
 
         Raises:
-            InputError: A service does not come up; the end of its log says why.
+            InputError: A service does not become healthy; the message has the end of its log.
         """
         ports = {name: process.ports for name, (process, *_) in self.members.items()}
         waiting = read_processes(
@@ -58,7 +59,7 @@ class LocalCluster:
         while waiting:
             for process in [p for p in waiting if not {q.service for q in waiting} & set(p.needs)]:
                 begin = since.setdefault(process.name, time.monotonic())
-                # One that ran may end yet, such as a worker whose scheduler died.
+                # One that was running may have ended meanwhile, e.g. a worker whose scheduler died.
                 if process.name not in started and self.running(process.name) is None:
                     started[process.name] = self._start(process)
                 if self._is_well(process, begin, started.get(process.name)):
@@ -66,14 +67,14 @@ class LocalCluster:
             time.sleep(POLL_S if waiting else 0)
 
     def down(self) -> None:
-        """Stop what runs, last started first, each as its service wants to be stopped; volumes and logs stay."""
+        """Stop all services in reverse order, each by its stop signal; keep volumes and logs."""
         for name in reversed(list(self.members)):
             self.stop(name)
             del self.members[name]
         self._file.unlink(missing_ok=True)
 
     def stop(self, name: str) -> None:
-        """Stop one process and whatever it started."""
+        """Stop one process and its children."""
         running = self.running(name)
         if running is None:
             return
@@ -88,17 +89,17 @@ class LocalCluster:
         psutil.wait_procs(everyone, timeout=10)
 
     def running(self, name: str) -> psutil.Process | None:
-        """Give the process of that name, if it runs."""
+        """Return the process of that name, if it runs."""
         with suppress(KeyError, psutil.NoSuchProcess):
             _, pid, began = self.members[name]
             found = psutil.Process(pid)
-            # A number is given to others in time; when it began tells them apart.
+            # A pid may be reused; the start time tells two processes apart.
             if abs(found.create_time() - began) < 1 and found.status() != psutil.STATUS_ZOMBIE:
                 return found
         return None
 
     def environment(self, process: Process) -> dict[str, str]:
-        """Give the environment of a process: what a container would have, nothing of the caller's own."""
+        """Return the environment of a process: that of a container, nothing of the caller."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {
             "PATH": path,
@@ -108,7 +109,7 @@ class LocalCluster:
         }
 
     def log(self, name: str) -> Path:
-        """Give the file that a process writes to."""
+        """Return the log file of a process."""
         return self.folder / "logs" / f"{name}.log"
 
     def _start(self, process: Process) -> subprocess.Popen[bytes]:
@@ -132,7 +133,7 @@ class LocalCluster:
             )
         self.members.pop(process.name, None)
         self.members[process.name] = (process, started.pid, time.time())
-        self._file.touch(mode=0o600)  # passwords stand in it
+        self._file.touch(mode=0o600)  # it contains passwords
         self._file.write_text(
             json.dumps([(asdict(p), pid, began) for p, pid, began in self.members.values()])
         )
@@ -140,7 +141,7 @@ class LocalCluster:
 
     @staticmethod
     def _user(process: Process) -> int | None:
-        """Give the user to become: PostgreSQL refuses to be root."""
+        """Return the user to switch to, since PostgreSQL refuses to run as root."""
         with suppress(KeyError):
             return pwd.getpwnam(process.user).pw_uid if os.getuid() == 0 else None
         return None
@@ -166,8 +167,8 @@ class LocalCluster:
             return False
         text = self.log(process.name).read_text(errors="replace")
         raise InputError(
-            f"the service {process.name} does not come up",
-            got=("no good health" if ended is None else f"it ended with {ended}")
+            f"the service {process.name} does not become healthy",
+            got=("an unhealthy service" if ended is None else f"exit code {ended}")
             + f"; its log ends with\n{text[-1500:]}",
             expected=f"a healthy service within {process.patience_s:.0f} s",
             remedy=f"See {self.log(process.name)}."
@@ -178,9 +179,7 @@ class LocalCluster:
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-FolderOption = Annotated[
-    Path, typer.Option("--folder", help="Where volumes, logs and the state lie.")
-]
+FolderOption = Annotated[Path, typer.Option("--folder", help="Folder of volumes, logs and state.")]
 FOLDER = Path(".cluster")
 
 
@@ -188,7 +187,7 @@ FOLDER = Path(".cluster")
 def up(
     services: Annotated[list[str] | None, typer.Argument()] = None, folder: FolderOption = FOLDER
 ) -> None:
-    """Start the services, or the named ones with what they need."""
+    """Start all services, or the named ones with their dependencies."""
     settings = {name: value or "" for name, value in dotenv_values(ROOT / ".env").items()}
     cluster = LocalCluster(folder)
     cluster.up(tuple(services or ()), {**settings, **os.environ})
@@ -201,7 +200,7 @@ def up(
 
 @app.command()
 def down(folder: FolderOption = FOLDER) -> None:
-    """Stop everything; what is stored stays."""
+    """Stop all services; volumes are kept."""
     LocalCluster(folder).down()
 
 
@@ -226,5 +225,5 @@ if __name__ == "__main__":
     try:
         app()
     except InputError as refusal:
-        typer.secho(f"refused: {refusal}", fg="red", err=True)
+        typer.secho(f"error: {refusal}", fg="red", err=True)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""The compose file keeps its promises, and says the same to a process of this machine as to a container."""
+"""The compose file is valid and safe, and means the same for a local process as for a container."""
 
 import re
 import subprocess
@@ -171,10 +171,11 @@ def test_the_review_page_lets_in_who_has_a_token_only(tmp_path):
     review = read(tmp_path, COMPOSE_PROFILES="review")["review"]
     assert " ".join(review.command) == (
         "halosign review serve --store s3://halosign/store --recipe paper "
-        f"--host 127.0.0.1 --port {review.ports['8080']} --tokens {tmp_path}/volumes/reviewers/tokens"
+        f"--host 127.0.0.1 --port {review.ports['8080']} "
+        f"--tokens {tmp_path}/volumes/reviewers/tokens"
     )
 
 
 def test_a_service_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such service: got gpu"):
+    with pytest.raises(InputError, match="unknown service: got gpu"):
         read(tmp_path, ("gpu",))

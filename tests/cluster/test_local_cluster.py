@@ -1,4 +1,4 @@
-"""The services of docker-compose.yml run on this machine; the nightly run, a run by hand and what follows a release."""
+"""The services of docker-compose.yml as local processes, and the runs that they schedule."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""One harness for every fault: strike at a random moment, give the same command again, compare with undisturbed."""
+"""Harness of all fault tests: inject a fault, run the same command again, compare the stores."""
 
 import json
 import os
@@ -31,11 +31,14 @@ class Report:
     first_exit: int
     """Exit code of the command that was struck."""
     lost: int
-    """Nodules whose case is missing, half or other than undisturbed after the same command again."""
+    """Nodules whose case is missing, half or other than undisturbed after the same command
+    again."""
     recomputed: int
-    """Nodules stored when the fault struck of which any file was written again, or that a later run computed."""
+    """Nodules stored when the fault struck of which any file was written again, or that a later run
+    computed."""
     recovery_s: float
-    """From the fault's end until all was stored; includes the start of the second command where one was needed."""
+    """From the fault's end until all was stored; includes the start of the second command where one
+    was needed."""
     second_computed: int
     """What the same command again had left to do."""
     at_once: int = 0
@@ -89,7 +92,7 @@ class Setting:
 
 @dataclass
 class Command:
-    """The curate command under way; what it says goes into a file, so that it never waits for a reader."""
+    """A running curate command; it logs to a file, so that it never waits for a reader."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -125,14 +128,16 @@ def suffer(
     *,
     moment: bool = True,
 ) -> Report:
-    """Run the command, let the fault strike, give the same command again and say what became of the nodules.
+    """Run the command, inject a fault, run the same command again and report on the nodules.
 
     Args:
         name: The fault's.
         seed: Decides when it strikes.
         setting: Where the command runs.
-        strike: The fault; returns when it is over, with how many nodules two workers computed at the same time.
-        moment: True where it strikes after a random number of nodules; False where it chooses its own moment.
+        strike: The fault; returns when it is over, with the number of nodules that two workers
+            computed at the same time.
+        moment: True for a fault after a random number of nodules; False for one that chooses its
+            own moment.
     """
     dice, scene = random.Random(seed), setting.scene
     store = setting.store()

@@ -23,7 +23,7 @@ BIN = Path(sys.executable).parent
 
 
 def wait_until(condition: Callable[[], object], what: str, every_s: float = 0.05) -> None:
-    """Wait for a condition with a patience that no healthy machine needs."""
+    """Wait for a condition, longer than any healthy machine needs."""
     until = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < until, f"waited in vain for {what}"
@@ -165,7 +165,8 @@ class PrefectServer:
         if self.database:
             environment["PREFECT_API_DATABASE_CONNECTION_URL"] = self.database
         self.process = start(
-            sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", self.port,
+            sys.executable, "-m", "prefect", "server", "start",
+            "--host", "127.0.0.1", "--port", self.port,
             PREFECT_API_URL="", PREFECT_UI_ENABLED="false", **environment,
         )  # fmt: skip
         wait_until(self.is_healthy, "the Prefect server", every_s=0.2)
@@ -227,7 +228,7 @@ class Postgres:
 
 @contextlib.contextmanager
 def tiny_disk(folder: Path, size_kb: int) -> Iterator[Callable[[int], None]]:
-    """A file system of its own; gives how to make it larger. Only root may mount one: raises PermissionError."""
+    """Mount a small file system, yield a function to enlarge it; PermissionError without root."""
     folder.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", folder], capture_output=True

@@ -1,6 +1,7 @@
-"""What breaks on a cluster, at random moments; afterwards the same command finishes the job as if nothing had been.
+"""Faults of a cluster at random moments, after which the same command finishes the job.
 
-Every test asserts the same: no case lost, half or other than undisturbed, and nothing that was finished computed again.
+Every test asserts the same: no case is missing, incomplete or different from a run without
+faults, and no finished case is computed again.
 """
 
 import os

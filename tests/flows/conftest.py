@@ -1,4 +1,4 @@
-"""A Prefect server and a Dask cluster for all flow tests, and the command line as a user calls it."""
+"""A Prefect server and a Dask cluster for all flow tests, and the command line."""
 
 import os
 import signal

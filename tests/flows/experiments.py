@@ -1,4 +1,4 @@
-"""A child that measures a release's methods and says so after every nodule, so that it can be killed in between."""
+"""A child process that scores methods and waits after every nodule, so that it can be killed."""
 
 import sys
 

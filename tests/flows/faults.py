@@ -1,4 +1,4 @@
-"""Nodules that misbehave on purpose; imported by the workers."""
+"""Functions that fail on purpose; imported by the workers."""
 
 import os
 
@@ -11,14 +11,14 @@ from tasks.curation.context import CurationJob
 
 
 def die_at_n3_and_n5(nodule: Nodule, job: CurationJob) -> Outcome:
-    """Take the worker down, as the system does when memory runs out."""
+    """Kill the worker process, as the system does when memory runs out."""
     if nodule.id in {"n3", "n5"}:
         os._exit(137)
     return curate_nodule(nodule, job)
 
 
 def fail_once(nodule: Nodule, job: CurationJob) -> Outcome:
-    """Fail n2 once for a transient reason and n5 always for a permanent one; counts the tries in the store."""
+    """Fail n2 once for a transient reason and n5 always for a permanent one; count the tries."""
     store = open_store(job.store_url)
     try:
         tries = int(store.get(f"tries/{nodule.id}")) + 1

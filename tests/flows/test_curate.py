@@ -1,4 +1,4 @@
-"""The whole way as a user walks it: commands in, a store out; and what happens when things go wrong midway."""
+"""Curation by the command line: what it stores, and what happens when it is interrupted."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_the_same_command_again_computes_nothing(undisturbed, halosign, table, r
 
 
 def kill_at_random(seed, run_again, environment, arguments, store, undisturbed_store):
-    """Kill a run at a random moment, then run the same command; compare with a run without faults."""
+    """Kill a run at a random moment, run the same command, compare with a run without faults."""
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
     run = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

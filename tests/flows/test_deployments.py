@@ -1,4 +1,4 @@
-"""What prefect.yaml deploys: entry points with plain parameters, honest endings, what follows a release."""
+"""The flows that prefect.yaml deploys: their parameters, their states, what follows a release."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The paper's experiments on a small release: tables from single nodules, nothing done twice, kills, wrong use."""
+"""The paper's experiments on a small release: tables, resuming, wrong use."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def recipe_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick(module_patch):
-    """Costs that were not measured: a process for each takes its time, and tests/tasks/experiments/test_cost.py does it."""
+    """Made-up costs; tests/tasks/experiments/test_cost.py measures one in its own process."""
 
     def measured(store, version, variant, auxiliary, crop_zyx, device):
         return Cost(

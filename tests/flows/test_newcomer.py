@@ -1,4 +1,4 @@
-"""A newcomer's path, command by command: two versions, what changed, both verified, one reproduced and taken back."""
+"""A user's first day: publish two versions, compare, verify, reproduce, withdraw, export."""
 
 import nibabel as nib
 import numpy as np

@@ -67,8 +67,8 @@ def test_check_finds_a_sound_store_sound_and_names_what_is_damaged(logged, halos
     damaged = halosign("store", "check", "--store", store.url)
     assert damaged.returncode == 1
     assert (
-        f"n4: {key}: {len(good) - 1} bytes, {len(good)} were written. Restore the case from a backup"
-        in (damaged.stdout)
+        f"n4: {key}: {len(good) - 1} bytes, {len(good)} were written. "
+        "Restore the case from a backup" in (damaged.stdout)
     )
     assert "7 nodules verified, 1 damaged" in damaged.stdout
     assert Path(store.url, key).read_bytes() == good[:-1]

@@ -1,4 +1,4 @@
-"""A release queues a training on the gpu pool, a worker of that pool carries it out, its metrics lie by the release."""
+"""A release queues a training on the gpu pool, and a worker of that pool runs it."""
 
 import os
 import subprocess

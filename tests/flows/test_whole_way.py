@@ -1,4 +1,4 @@
-"""From synthetic DICOM to a verified release, by the commands of the README; then with invalid input."""
+"""From synthetic DICOM to a verified release by the commands of the README; invalid input."""
 
 import shutil
 import subprocess
@@ -56,7 +56,7 @@ def test_a_plan_runs_nothing(halosign, dicom, tmp_path):
 
 
 def centroid_by_case(store, nodule_id):
-    """Centroid of what half of the readers marked, in patient coordinates, from the stored case alone."""
+    """Centroid of what half of the readers marked, in patient coordinates, from the stored case."""
     case = read_case(store, nodule_id, find_outcome(store, nodule_id).digest)
     half = case.array("labels/readers/0").mean(axis=0) >= 0.5
     return case.grid.to_patient(np.argwhere(half).mean(axis=0)), case.facts.source.annotations

@@ -1,4 +1,4 @@
-"""The command line's promises: help with examples, clear refusals, documented commands that exist."""
+"""The command line: help with examples, clear errors, documented commands that exist."""
 
 import re
 from pathlib import Path

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from matting import METHODS
 from storage.cases.case import read_case
 from storage.cases.outcomes import find_outcome
 from storage.errors import UnavailableError, WriteError
+from storage.sources.registry import SourceSpec
 from tasks.curation.inventory import take_inventory
 from tests.phantoms import ball_patch, write_table
 
@@ -67,8 +70,6 @@ def test_a_second_time_nothing_is_computed(job, store):
 
 
 def test_order_does_not_matter(job, tmp_path):
-    from dataclasses import replace
-
     from storage.store import open_store
 
     contents = []
@@ -111,6 +112,14 @@ def test_a_failure_is_recorded_with_whether_it_may_pass(job, store, monkeypatch,
     outcome = curate_nodule(nodules(job)["n1"], job)
     assert (outcome.state, outcome.stage, outcome.transient) == ("failed", "write", transient)
     assert type(error).__name__ in outcome.reason
+    assert find_outcome(store, "n1") == outcome
+
+
+def test_a_source_that_disappears_is_an_outcome_too(job, store):
+    nodule = nodules(job)["n1"]
+    outcome = curate_nodule(nodule, replace(job, source=SourceSpec("files", "nowhere.csv")))
+    assert (outcome.state, outcome.stage) == ("refused", "scan")
+    assert "nowhere.csv" in outcome.reason
     assert find_outcome(store, "n1") == outcome
 
 
@@ -161,8 +170,6 @@ def test_what_does_not_converge_is_not_stored_as_a_matte(hurried, store):
 
 
 def test_no_matte_at_all_is_a_refusal(job):
-    from dataclasses import replace
-
     from storage.recipe import Recipe
 
     hopeless = Recipe.model_validate(

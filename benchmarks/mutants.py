@@ -1,0 +1,440 @@
+"""One-line mutation testing of the five packages, with the tests that reach the mutated module.
+
+    python -m benchmarks.mutants [--count 60] [--seed 1] [--only N] [--jobs 2]
+
+A mutant changes one line: a comparison, an arithmetic operator, `and`/`or`, a dropped `not`, a
+constant by one, `min` for `max`, a removed early return. Its tests are those that import its
+module, the nearest in the import graph first and the test file of the same path before all, up to
+a number of files and seconds. Everything runs in copies of the tree. The results are written to
+benchmarks/results/mutants.json after each mutant, so the same command resumes. A survivor is either
+a line that no test checks or a change without effect: look at each.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import Queue
+
+from benchmarks.measure import RESULTS, table
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("flows", "tasks", "matting", "storage", "qc")
+FILE = RESULTS / "mutants.json"
+MAX_HOPS = 4
+"""A test reaches a module that it imports (1), or that a module which it imports imports (2) ..."""
+MAX_FILES = 12
+"""Test files of one mutant, the nearest first."""
+BUDGET_S = 240.0
+"""Tests of one mutant, in seconds of the clean run; the nearest tests come first."""
+SLOWNESS = 4.0
+"""A mutant is stopped, and counts as killed, after this many times the clean run and a minute."""
+
+SWAPS = {
+    ast.Lt: ("<", "<="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", ">="),
+    ast.GtE: (">=", ">"),
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.Is: ("is", "is not"),
+    ast.IsNot: ("is not", "is"),
+    ast.In: ("in", "not in"),
+    ast.NotIn: ("not in", "in"),
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+    ast.FloorDiv: ("//", "/"),
+    ast.And: ("and", "or"),
+    ast.Or: ("or", "and"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Mutant:
+    """One changed line."""
+
+    path: str
+    line: int
+    before: str
+    after: str
+
+    @property
+    def change(self) -> str:
+        return f"{self.before.strip()} -> {self.after.strip()}"
+
+
+class Finder(ast.NodeVisitor):
+    """Collects the mutants of one module; text, annotations and decorators are left alone."""
+
+    def __init__(self, path: str, source: str) -> None:
+        self.path = path
+        self.lines = source.splitlines()
+        self.found: list[Mutant] = []
+
+    def add(self, line: int, start: int, end: int, text: str) -> None:
+        # Columns of ast count bytes of UTF-8.
+        before = self.lines[line - 1]
+        raw = before.encode()
+        after = (raw[:start] + text.encode() + raw[end:]).decode()
+        if after != before:
+            self.found.append(Mutant(self.path, line, before, after))
+
+    def swap(self, operator: ast.AST, left: ast.expr, right: ast.expr) -> None:
+        """Replace the operator between two expressions of one line."""
+        if type(operator) not in SWAPS or left.end_lineno != right.lineno:
+            return
+        old, new = SWAPS[type(operator)]
+        start, end = left.end_col_offset or 0, right.col_offset
+        between = self.lines[right.lineno - 1].encode()[start:end].decode()
+        if between.count(old) == 1 and re.fullmatch(r"[\s()]*", between.replace(old, "", 1)):
+            swapped = between.replace(old, new, 1)
+            self.add(right.lineno, start, end, swapped)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        operands = [node.left, *node.comparators]
+        for left, operator, right in zip(operands, node.ops, operands[1:], strict=False):
+            self.swap(operator, left, right)
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        if not any(_is_text(side) for side in (node.left, node.right)):
+            self.swap(node.op, node.left, node.right)
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        for left, right in zip(node.values, node.values[1:], strict=False):
+            self.swap(node.op, left, right)
+        self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
+        if isinstance(node.op, ast.Not) and node.lineno == node.operand.lineno:
+            self.add(node.lineno, node.col_offset, node.operand.col_offset, "")
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, bool):
+            self.add(node.lineno, node.col_offset, node.end_col_offset or 0, str(not node.value))
+        elif isinstance(node.value, int):
+            self.add(node.lineno, node.col_offset, node.end_col_offset or 0, str(node.value + 1))
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = node.func
+        if isinstance(name, ast.Name) and name.id in {"min", "max"}:
+            other = "max" if name.id == "min" else "min"
+            self.add(name.lineno, name.col_offset, name.end_col_offset or 0, other)
+        self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> None:
+        *rest, last = node.body
+        is_exit = isinstance(last, ast.Return | ast.Continue | ast.Break)
+        if is_exit and not rest and not node.orelse and last.lineno == last.end_lineno:
+            self.add(last.lineno, last.col_offset, last.end_col_offset or 0, "pass")
+        self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        for default in (*node.args.defaults, *(d for d in node.args.kw_defaults if d)):
+            self.visit(default)
+        for statement in node.body:
+            self.visit(statement)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value:
+            self.visit(node.value)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        """Leave f-strings alone: Python 3.11 does not know the positions inside."""
+
+
+def _is_text(node: ast.expr) -> bool:
+    constant = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return constant or isinstance(node, ast.JoinedStr)
+
+
+def find_mutants(path: str) -> list[Mutant]:
+    source = (ROOT / path).read_text(encoding="utf-8")
+    finder = Finder(path, source)
+    finder.visit(ast.parse(source))
+    return sorted({mutant for mutant in finder.found if _parses(source, mutant)})
+
+
+def _parses(source: str, mutant: Mutant) -> bool:
+    try:
+        ast.parse(mutated(source, mutant))
+    except SyntaxError:
+        return False
+    return True
+
+
+def mutated(source: str, mutant: Mutant) -> str:
+    lines = source.splitlines(keepends=True)
+    lines[mutant.line - 1] = mutant.after + "\n"
+    return "".join(lines)
+
+
+def tracked(*patterns: str) -> list[str]:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def choose(count: int, seed: int) -> list[Mutant]:
+    """Draw mutants, equally many of each package, at most one of a line."""
+    dice = random.Random(seed)
+    chosen = []
+    for number, package in enumerate(PACKAGES):
+        found = [mutant for path in tracked(f"{package}/*.py") for mutant in find_mutants(path)]
+        dice.shuffle(found)
+        lines = {(mutant.path, mutant.line): mutant for mutant in reversed(found)}
+        share = count // len(PACKAGES) + (number < count % len(PACKAGES))
+        chosen += list(lines.values())[:share]
+    dice.shuffle(chosen)  # so that a part of them is of all packages
+    return chosen
+
+
+def imports() -> dict[str, set[str]]:
+    """Return the files that each file imports, at its top or in a function."""
+    files = tracked("*.py")
+    modules = {_module(name): name for name in files}
+    found: dict[str, set[str]] = {}
+    for name in files:
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported |= {node.module}
+                imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found[name] = {modules[module] for module in imported if module in modules}
+    return found
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def tests_of(path: str, graph: dict[str, set[str]]) -> list[str]:
+    """Return the test files that reach a module, the nearest first."""
+    importers: dict[str, set[str]] = defaultdict(set)
+    for name, imported in graph.items():
+        for other in imported:
+            importers[other].add(name)
+    hops = {path: 0}
+    for distance in range(1, MAX_HOPS + 1):
+        for name in [name for name, known in hops.items() if known == distance - 1]:
+            for importer in importers[name]:
+                hops.setdefault(importer, distance)
+    # The fixtures of a conftest.py serve every test below its folder.
+    tests = [name for name in graph if _is_test(name)]
+    for name in tests:
+        for folder in Path(name).parents:
+            conftest = f"{folder}/conftest.py"
+            if conftest in hops:
+                hops[name] = min(hops.get(name, MAX_HOPS + 1), hops[conftest] + 1)
+    mirror = f"tests/{Path(path).parent}/test_{Path(path).name}"
+    reached = [name for name in tests if name == mirror or hops.get(name, 99) <= MAX_HOPS]
+    return sorted(reached, key=lambda name: (name != mirror, hops.get(name, 0), name))[:MAX_FILES]
+
+
+def _is_test(name: str) -> bool:
+    return name.startswith("tests/") and Path(name).name.startswith("test_")
+
+
+def copy_tree(folder: Path) -> Path:
+    for name in tracked():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, target)
+    return folder
+
+
+def run_tests(
+    tree: Path, files: list[str], limit_s: float, *options: str
+) -> tuple[int | None, str]:
+    """Return pytest's exit code, None where it took too long, and the end of its output."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tree),
+        # A .pyc is found by size and time, which a mutant may share with the original.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NUMBA_CACHE_DIR": str(tree / ".numba"),
+    }
+    process = subprocess.Popen(
+        [*command, *options, *files],
+        cwd=tree,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=limit_s)
+        return process.returncode, output[-4000:]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        return None, ""
+
+
+def clean_run(files: list[str]) -> dict[str, float]:
+    """Return the seconds of each test file that passes without a mutation; cached by content."""
+    digest = hashlib.sha256()
+    for name in tracked("*.py"):
+        digest.update(name.encode() + (ROOT / name).read_bytes())
+    kept = Path(tempfile.gettempdir()) / f"halosign-mutants-{digest.hexdigest()[:16]}.json"
+    known: dict[str, float | None] = json.loads(kept.read_text()) if kept.exists() else {}
+    missing = [name for name in files if name not in known]
+    if missing:
+        print(f"clean run of {len(missing)} test files", flush=True)
+        with tempfile.TemporaryDirectory(prefix="halosign-mutants-") as folder:
+            tree = copy_tree(Path(folder))
+            report = tree / "report.xml"
+            options = (
+                "-n",
+                "2",
+                "--dist",
+                "loadgroup",
+                f"--junitxml={report}",
+                "-o",
+                "junit_family=xunit1",
+            )
+            _, output = run_tests(tree, missing, 3600, *options)
+            if not report.exists():
+                raise SystemExit(f"the clean run failed:\n{output}")
+            known |= dict.fromkeys(missing, 0.0)
+            for case in ET.parse(report).iter("testcase"):
+                name = str(case.get("file"))
+                failed = case.find("failure") is not None or case.find("error") is not None
+                before = known.get(name, 0.0)
+                known[name] = (
+                    None if failed or before is None else before + float(case.get("time", 0))
+                )
+        kept.write_text(json.dumps(known))
+    failing = sorted(name for name in files if known[name] is None)
+    if failing:
+        print(f"left out, since they fail without a mutation: {', '.join(failing)}", flush=True)
+    return {name: seconds for name in files if (seconds := known[name]) is not None}
+
+
+def within_budget(files: list[str], seconds: dict[str, float]) -> list[str]:
+    chosen: list[str] = []
+    for name in files:
+        if name in seconds and sum(seconds[one] for one in chosen) + seconds[name] <= BUDGET_S:
+            chosen.append(name)
+    return chosen
+
+
+def try_mutant(mutant: Mutant, tree: Path, files: list[str], clean_s: float) -> dict[str, object]:
+    """Run the tests of a mutant in a copy of the tree, which is whole again afterwards."""
+    target = tree / mutant.path
+    source = target.read_text(encoding="utf-8")
+    # Numba's cache of a kernel does not notice changes in the functions that it calls.
+    if mutant.path.startswith("matting/"):
+        shutil.rmtree(tree / ".numba", ignore_errors=True)
+    begin = time.monotonic()
+    try:
+        target.write_text(mutated(source, mutant), encoding="utf-8")
+        code, output = run_tests(tree, files, SLOWNESS * clean_s + 60, "-x", "--no-header")
+    finally:
+        target.write_text(source, encoding="utf-8")
+        if mutant.path.startswith("matting/"):
+            shutil.rmtree(tree / ".numba", ignore_errors=True)
+    killer = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+    killed_by = ""
+    if code is None:
+        killed_by = "time limit"
+    elif code:
+        killed_by = killer[1] if killer else f"exit code {code}"
+    return {
+        **asdict(mutant),
+        "killed_by": killed_by,
+        "test_files": len(files),
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+
+
+def read_results() -> list[dict[str, object]]:
+    return json.loads(FILE.read_text())["mutants"] if FILE.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=60, help="mutants to draw")
+    parser.add_argument("--seed", type=int, default=1, help="decides which are drawn")
+    parser.add_argument("--only", type=int, help="try the first N of them")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
+    given = parser.parse_args()
+    chosen = choose(given.count, given.seed)[: given.only]
+    results = {(r["path"], r["before"], r["after"]): r for r in read_results()}
+    open_ones = [m for m in chosen if (m.path, m.before, m.after) not in results]
+    graph = imports()
+    tests = {mutant: tests_of(mutant.path, graph) for mutant in open_ones}
+    seconds = clean_run(sorted({name for files in tests.values() for name in files}))
+
+    def save() -> list[dict[str, object]]:
+        keys = [(m.path, m.before, m.after) for m in chosen]
+        done = [results[key] for key in keys if key in results]
+        report = {"seed": given.seed, "count": given.count, "mutants": done}
+        FILE.write_text(json.dumps(report, indent=1) + "\n")
+        return done
+
+    with tempfile.TemporaryDirectory(prefix="halosign-mutants-") as folder:
+        trees: Queue[Path] = Queue()
+        for number in range(given.jobs):
+            trees.put(copy_tree(Path(folder) / str(number)))
+
+        def run(mutant: Mutant) -> dict[str, object]:
+            files = within_budget(tests[mutant], seconds)
+            tree = trees.get()
+            try:
+                return try_mutant(mutant, tree, files, sum(seconds[name] for name in files))
+            finally:
+                trees.put(tree)
+
+        with ThreadPoolExecutor(given.jobs) as pool:
+            for mutant, result in zip(open_ones, pool.map(run, open_ones), strict=True):
+                results[mutant.path, mutant.before, mutant.after] = result
+                save()
+                print(
+                    f"{result['killed_by'] or 'SURVIVED':60.60} {mutant.path}:{mutant.line}",
+                    flush=True,
+                )
+    print("\n".join(lines_of(save())))
+
+
+def lines_of(done: list[dict[str, object]]) -> Iterator[str]:
+    """Yield the table of the mutants, and their count."""
+    rows = [
+        (
+            f"{r['path']}:{r['line']}",
+            f"{r['before']} -> {r['after']}"[:100],
+            r["killed_by"] or "SURVIVED",
+        )
+        for r in done
+    ]
+    yield table(("line", "change", "killed by"), rows)
+    survived = sum(not r["killed_by"] for r in done)
+    yield f"{len(done)} mutants, {survived} survived"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""What the commands print, from records made by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+from qc.review.agreement import Estimate
+
+from flows.cli.printing import (
+    _estimate,
+    show_experiments,
+    show_garbage,
+    show_plan,
+    show_reproduction,
+    show_result,
+    show_scores,
+    show_status,
+    show_why,
+    status_facts,
+)
+from flows.engine.result import CurationResult
+from matting.errors import InputError
+from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.runs import Run
+from storage.maintenance.gc import Garbage
+from storage.results.experiments import Averages, save_table
+from storage.results.scores import Line
+from storage.sources.base import Exclusion, Nodule
+from tasks.curation.plan import Plan, PlannedAction
+from tasks.reproduce import Reproduction
+
+DONE = Outcome("n1", "P1", "done", "write", stored_bytes=1_500_000, computed=True)
+STORED = Outcome("n2", "P2", "done", "write", stored_bytes=500_000)
+REFUSED = Outcome("n3", "P3", "refused", "trimap", "no shared voxel [empty]")
+FAILED = Outcome("n4", "P4", "failed", "solve", "MemoryError")
+ONE_READER = Outcome("n5", "P5", "refused", "select", "1 reader, 4 required")
+EXCLUSION = Exclusion("n5", "P5", "1 reader, 4 required")
+
+
+def action(outcome: Outcome, compute: bool, reason: str) -> PlannedAction:
+    return PlannedAction(
+        Nodule(outcome.nodule_id, outcome.patient_id, {}), compute, reason, outcome
+    )
+
+
+def plan(
+    *actions: PlannedAction, exclusions: tuple[Exclusion, ...] = (EXCLUSION,), finished: int = 2
+) -> Plan:
+    return Plan(actions, exclusions, 12.4, 3_260_000, finished, 1_310_000_000.0)
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_plan_counts_nodules_by_reason(capsys):
+    show_plan(
+        plan(
+            action(FAILED, True, "new"),
+            action(DONE, True, "new"),
+            action(STORED, False, "up to date"),
+        )
+    )
+    assert printed(capsys) == [
+        "2 nodules to compute, 1 unchanged, 1 excluded (1 reader, 4 required)",
+        "      2  reason: new",
+        "      1  reason: up to date",
+        "      1  excluded: 1 reader, 4 required",
+        "expected: 12 s on one worker, 3.3 MB (estimated from 2 finished nodules)",
+        "memory: up to 1,310 MB per worker",
+    ]
+
+
+def test_a_plan_without_work_needs_no_memory_and_without_history_is_typical(capsys):
+    show_plan(plan(action(DONE, False, "up to date"), exclusions=(), finished=0))
+    assert printed(capsys) == [
+        "0 nodules to compute, 1 unchanged, 0 excluded",
+        "      1  reason: up to date",
+        "expected: 12 s on one worker, 3.3 MB (estimated from typical nodules)",
+    ]
+
+
+def test_a_result_lists_every_nodule_that_is_not_done(capsys):
+    planned = plan(action(FAILED, True, ""), action(REFUSED, False, ""), action(STORED, False, ""))
+    result = CurationResult(planned, (DONE, FAILED), 7.5, "run aborted: [budget]")
+    show_result(result)
+    assert printed(capsys) == [
+        "1 computed, 0 up to date, 0 invalid input, 1 failed; 2 unchanged, "
+        "1 excluded (1 reader, 4 required); 7.5 s",
+        "invalid input or failed:",
+        "  n4  failed at solve  MemoryError",
+        "  n3  invalid input at trimap  no shared voxel [empty]",
+        "excluded:",
+        "  n5    1 reader, 4 required",
+        "run aborted: [budget]",
+    ]
+    assert not result.is_clean
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "unchanged", "aborted", "is_clean"),
+    [
+        ((DONE, STORED), STORED, "", True),
+        ((DONE, FAILED), STORED, "", False),
+        ((DONE,), REFUSED, "", False),
+        ((DONE,), STORED, "the scheduler is lost", False),
+    ],
+)
+def test_a_run_is_clean_if_every_nodule_is_done(outcomes, unchanged, aborted, is_clean):
+    result = CurationResult(plan(action(unchanged, False, "")), outcomes, 1.0, aborted)
+    assert result.is_clean == is_clean
+
+
+def test_exclusions_of_several_reasons_are_only_counted(capsys):
+    others = (EXCLUSION, Exclusion("n6", "P6", "2 readers, 4 required"))
+    show_plan(plan(exclusions=others))
+    assert printed(capsys)[0] == "0 nodules to compute, 0 unchanged, 2 excluded"
+
+
+def test_the_state_of_a_store_for_programs():
+    run = Run(
+        "scans",
+        "paper",
+        3,
+        1,
+        1,
+        "complete",
+        {"computed": 6},
+        7200.0,
+        started="t",
+        host="h",
+        process=1,
+    )
+    facts = status_facts([DONE, STORED, REFUSED, FAILED, ONE_READER], run)
+    assert json.loads(json.dumps(facts)) == {
+        "states": {"done": 2, "refused": 1, "failed": 1},
+        "left_out": 1,
+        "stand_in": False,
+        "stored_bytes": 2_000_000,
+        "unfit": [
+            {"nodule": "n3", "state": "refused", "stage": "trimap", "reason": REFUSED.reason},
+            {"nodule": "n4", "state": "failed", "stage": "solve", "reason": "MemoryError"},
+        ],
+        "excluded": [{"nodule": "n5", "reason": "1 reader, 4 required"}],
+        "last_run": {
+            "source": "scans", "recipe": "paper", "to_compute": 3, "kept": 1, "left_out": 1,
+            "ending": "complete", "states": {"computed": 6}, "wall_s": 7200.0, "stopped": "",
+            "started": "t", "host": "h", "process": 1,
+            "nodules_per_hour": 3.0,
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "line"),
+    [
+        ({"ending": "none"}, "last run: started t on h, running, or killed"),
+        ({"ending": "complete"}, "last run: started t on h, complete"),
+        ({"ending": "stopped early", "stopped": "budget"}, "last run: started t on h, budget"),
+        (
+            {"ending": "complete", "states": {"computed": 1500}, "wall_s": 3600.0},
+            "last run: started t on h, complete, 1,500 nodules per hour",
+        ),
+    ],
+)
+def test_the_state_of_a_store_for_people(capsys, run, line):
+    synthetic = Outcome("n1", "P1", "done", "write", stand_in=True, stored_bytes=1_234_000)
+    last = Run("scans", "paper", 3, 1, 1, started="t", host="h", **run)
+    show_status(status_facts([synthetic, REFUSED, ONE_READER], last))
+    assert printed(capsys) == [
+        "1 done, 1 invalid input, 0 failed, 1 excluded; 1.2 MB stored",
+        "synthetic data: some or all scans are simulated",
+        line,
+        "invalid input or failed:",
+        "  n3  invalid input at trimap  no shared voxel [empty]",
+        "excluded:",
+        "  n5    1 reader, 4 required",
+    ]
+
+
+def test_an_empty_store_has_no_last_run(capsys):
+    show_status(status_facts([]))
+    assert printed(capsys) == ["0 done, 0 invalid input, 0 failed, 0 excluded; 0.0 MB stored"]
+
+
+def test_why_without_a_source_shows_the_outcome_only(capsys, store):
+    write_outcome(store, REFUSED)
+    for nodule in ("n3", "n9"):
+        show_why(store, nodule, None)
+    hint = "with --dicom or --files, this also says whether a run would compute it"
+    assert printed(capsys) == [
+        "n3: invalid input at trimap no shared voxel [empty]",
+        "case: none",
+        hint,
+        "n9: not in this store",
+        hint,
+    ]
+
+
+def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
+    from storage.sources.base import Inventory
+
+    inventory = Inventory((Nodule("n1", "P1", {}), Nodule("n2", "P2", {})), (EXCLUSION,))
+    monkeypatch.setattr("flows.cli.printing.take_inventory", lambda *_: inventory)
+    for nodule in ("n5", "n2"):
+        show_why(store, nodule, object())
+    assert printed(capsys) == [
+        "n5: not in this store",
+        "would be excluded: 1 reader, 4 required",
+        "n2: not in this store",
+        "would be computed: new: not in this store",
+    ]
+    with pytest.raises(InputError, match="no such nodule: got n9, expected one of its 2 nodules"):
+        show_why(store, "n9", object())
+
+
+@pytest.mark.parametrize(
+    ("deleted", "verb"), [(False, "found (--delete removes them)"), (True, "removed")]
+)
+def test_garbage_is_counted_by_kind(capsys, deleted, verb):
+    show_garbage(Garbage(("a", "b", "c"), ("d", "e"), (Path("f"),)), deleted)
+    assert printed(capsys) == [
+        f"{verb}: 3 files of incomplete cases, 2 files of unreferenced cases, "
+        "1 incomplete files of interrupted writes"
+    ]
+
+
+def test_a_reproduction_names_what_differs(capsys):
+    show_reproduction(
+        "0.1.0", [Reproduction("n1", ""), Reproduction("n2", ""), Reproduction("n3", "[x]")]
+    )
+    assert printed(capsys) == ["0.1.0: 2 nodules reproduced, 1 different", "n3  [x]"]
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(None, None, None, 3), "undefined over 3 nodules"),
+        (Estimate(0.456, None, None, 3), "0.46 over 3 nodules"),
+        (Estimate(0.456, 0.123, 0.789, 9), "0.46 (0.12 to 0.79) over 9 nodules"),
+    ],
+)
+def test_an_estimate_has_an_interval_where_there_is_one(estimate, text):
+    assert _estimate(estimate) == text
+
+
+@pytest.fixture
+def synthetic_release(monkeypatch):
+    monkeypatch.setattr("flows.cli.printing.read_release", lambda *_: {"stand_in": True})
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    """The rows of the printed tables, without their borders."""
+    return [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")
+    ]
+
+
+def test_scores_are_printed_in_the_units_of_the_literature(capsys, store, synthetic_release):
+    means = {"sad": 123.4, "mse": 0.0123, "grad": 45.67, "conn": 8.9}
+    spread = dict.fromkeys(means, 0.0)
+    lines = [
+        Line("cf", "released", "whole", 3, means, spread),
+        Line("lb", "known", "near", 2, means, spread),
+    ]
+    show_scores(store, "0.1.0", "test", lines)
+    out = printed(capsys)
+    titles = " ".join(" ".join(line for line in out if "│" not in line).split())
+    assert "0.1.0, synthetic data, test: against the released matte, the whole patch" in titles
+    assert "against the known alpha of the simulation" in titles
+    values = ["12.34", "12.30", "4.57", "0.89"]
+    assert cells(out) == [["cf", "3", *values], ["lb", "2", *values]]
+    assert out[-1] == f"scores per nodule: {store.url}/metrics/0.1.0/test"
+
+
+def test_experiments_have_deviations_over_partitions_where_there_are_several(
+    capsys, store, synthetic_release
+):
+    def row(matte, deviation, region="whole"):
+        values = (100.0, deviation, 0.002, deviation, 30.0, deviation, 4.0, deviation)
+        return Averages(matte, "released", region, "0 1", "3 4", *values)
+
+    save_table(
+        store, "0.1.0", "tiny", 1, [row("cf", 20.0), row("knn", None), row("cf", None, "near")]
+    )
+    save_table(store, "0.1.0", "tiny", 2, [])
+    save_table(store, "0.1.0", "tiny", 3, [])
+    show_experiments(store, "0.1.0", "tiny")
+    out = printed(capsys)
+    assert cells(out) == [
+        ["cf", "3 4", "10.00 ± 2.00", "2.00 ± 20000.00", "3.00 ± 2.00", "0.40 ± 2.00"],
+        ["knn", "3 4", "10.00", "2.00", "3.00", "0.40"],
+    ]
+    assert not [line for line in out if "Table 3" in line]
+    assert out[-1] == f"other regions: {store.url}/experiments/0.1.0/tiny/table-1.csv"
