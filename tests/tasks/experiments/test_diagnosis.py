@@ -108,7 +108,7 @@ def test_ratings_of_both_sources_are_found(source, ratings):
 @pytest.mark.parametrize("cell", ["high", "0 2 3", "6"])
 def test_ratings_that_are_none_are_refused(cell):
     facts = SimpleNamespace(source=TableFacts({"malignancy": cell}), ratings=())
-    with pytest.raises(InputError, match="invalid malignancy|malignancy cannot be read"):
+    with pytest.raises(InputError, match="invalid malignancy"):
         malignancy_ratings(facts)
 
 
