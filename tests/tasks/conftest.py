@@ -42,7 +42,7 @@ def hurried(job, store):
     """An job that allows the solver too few iterations for some methods and enough for others."""
     outcome = curate_nodule(take_inventory(job, None).nodules[0], job)
     reports = read_case(store, "n1", outcome.digest).facts.reports.values()
-    enough_for_some = sorted(report["iterations"] for report in reports)[3]
+    enough_for_some = sorted(report.iterations for report in reports)[3]
     solver = {"max_iterations": enough_for_some}
     return replace(
         job, recipe=Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "solver": solver})

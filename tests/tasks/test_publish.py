@@ -147,7 +147,7 @@ def test_a_method_that_did_not_converge_is_refused(store, hurried):
     from storage.cases.case import read_case
 
     reports = read_case(store, "n1", outcome.digest).facts.reports
-    missing = next(name for name, report in reports.items() if not report["converged"])
+    missing = next(name for name, report in reports.items() if not report.converged)
     choose(store, "n1", missing)
     with pytest.raises(InputError, match=r"unfit for release: got n1 \(.*not within 0\.\.1"):
         draft_release(store, "0.1.0", hurried.recipe)
