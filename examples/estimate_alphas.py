@@ -2,8 +2,9 @@
 
     python examples/estimate_alphas.py [--out mattes.png]
 
-Prints a table and saves a picture. Your own CT and readers' masks take the place of `simulate`. The truth of the plain
-methods is the share of lesion in a voxel; that of the + methods is the share times the lesion's radiodensity target.
+Prints a table and saves a picture. Replace `simulate` by your own CT and readers' masks. The truth
+of the plain methods is the share of lesion in a voxel; that of the + methods is the share times the
+lesion's radiodensity target.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main() -> None:
         "+": lesion.alpha * foreground_target(lesion.foreground_hu, DensitySettings()),
     }
     print(
-        f"{int(unknown.sum())} unknown voxels; error: mean difference from the method's truth over them"
+        f"{int(unknown.sum())} unknown voxels; error: mean difference from the method's truth there"
     )
     print(f"{'':<6}{'status':>10}{'iterations':>12}{'residual':>10}{'clipped':>9}{'error':>8}")
     for name in METHODS:
@@ -57,14 +58,17 @@ def main() -> None:
         error = mean_absolute_error(
             solution.alpha, truths["+" if name.endswith("+") else ""], unknown
         )
-        figures = f"{solution.iterations:>12}{solution.residual:>10.1e}{solution.clipped:>9.3f}{error:>8.3f}"
-        print(f"{name:<6}{solution.status.name.lower():>10}{figures}")
+        metrics = (
+            f"{solution.iterations:>12}{solution.residual:>10.1e}"
+            f"{solution.clipped:>9.3f}{error:>8.3f}"
+        )
+        print(f"{name:<6}{solution.status.name.lower():>10}{metrics}")
     draw(volume_hu, trimap, solutions, truths, arguments.out)
     print(f"saved {arguments.out}")
 
 
 def simulate() -> tuple[NDArray[np.bool_], NDArray[np.float32], Lesion]:
-    """Give four readers' masks, a noisy CT and the lesion behind it: part-solid, in lung with vessels."""
+    """Return four readers' masks, a noisy CT, and the part-solid lesion with its known matte."""
     axes_mm = [
         (np.arange(count) - (count - 1) / 2) * step
         for count, step in zip(SHAPE, SPACING_MM, strict=True)

@@ -1,11 +1,11 @@
-"""From arrays to arrays: crop, resample, trimap, the eight mattes of a nodule, and their measures.
+"""Functions on arrays: crop, resample, trimap, the eight mattes of a nodule, and their metrics.
 
     from matting import METHODS, estimate_alphas
 
     solutions = estimate_alphas(volume_hu, trimap, spacing_mm=(0.5, 0.5, 0.5))
     solutions["if+"].alpha
 
-The names are looked up when first asked for, so that geometry loads without the compiled solvers.
+The names are imported on first use, so that geometry loads without the compiled solvers.
 """
 
 from importlib import import_module

@@ -1,14 +1,14 @@
-"""The one way in which bad input is turned away."""
+"""The error for input that cannot be processed."""
 
 
 class InputError(ValueError):
-    """Input that cannot be worked on; the message says what came, what was wanted and what to do.
+    """Input that cannot be processed; the message says what is wrong and how to correct it.
 
     Attributes:
-        what: The complaint in one clause, e.g. ``"slices are missing"``.
-        got: What came.
-        expected: What was wanted.
-        remedy: What the user can do about it.
+        what: The problem in one clause, e.g. ``"slices are missing"``.
+        got: The input.
+        expected: What is accepted.
+        remedy: What the user can do.
     """
 
     def __init__(self, what: str, *, got: object, expected: object, remedy: str) -> None:
@@ -19,7 +19,7 @@ class InputError(ValueError):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the way from a worker to the client: keyword-only arguments defeat the default."""
+        """Pickle the error, as Dask does; the default fails on keyword-only arguments."""
         return _rebuild, (self.what, self.got, self.expected, self.remedy)
 
 

@@ -1,7 +1,8 @@
-"""How numeric kernels are compiled: once per machine, serial, and in plain IEEE arithmetic.
+"""Compilation of numeric kernels: once per machine, serial, and in plain IEEE arithmetic.
 
-No threads and no fastmath, so that the same input gives the same bytes on any worker, in any order. The network's
-training alone may have sums reordered: its bytes depend on the processor in any case, for torch chooses by it too.
+No threads and no fastmath, so that the same input gives the same bytes on any worker, in any order.
+Kernels of the network's training may reorder sums: its bytes depend on the processor in any case,
+since torch chooses its own kernels by it.
 """
 
 from collections.abc import Callable
@@ -24,14 +25,18 @@ def kernel(*, reordered: bool) -> Callable[[Function], Function]: ...
 def kernel(
     function: Function | None = None, *, reordered: bool = False
 ) -> Function | Callable[[Function], Function]:
-    """Compile a function to machine code, kept on disk beside its source or in the user's cache.
+    """Compile a function to machine code, cached on disk beside its source or in the user's cache.
 
-    The interpreter's lock is released while it runs. Where neither place can be written, each process compiles
-    for itself instead of failing at import.
+    The interpreter's lock is released while it runs. If neither place can be written, each process
+    compiles for itself instead of failing at import.
 
     Args:
-        function: What to compile.
-        reordered: Let the compiler change the order of sums; the result's last bits then depend on the processor.
+        function: The function to compile.
+        reordered: Let the compiler change the order of sums; the result's last bits then depend on
+            the processor.
+
+    Returns:
+        The compiled function, or a decorator if no function is given.
     """
     if function is None:
         return partial(_compiled, reordered=reordered)
@@ -39,12 +44,12 @@ def kernel(
 
 
 def _compiled(function: Function, *, reordered: bool) -> Function:
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "error_model": "numpy",
         "nogil": True,
         "fastmath": {"reassoc", "contract"} if reordered else False,
     }
     try:
-        return cast(Function, numba.njit(cache=True, **how)(function))
+        return cast(Function, numba.njit(cache=True, **options)(function))
     except RuntimeError:
-        return cast(Function, numba.njit(**how)(function))
+        return cast(Function, numba.njit(**options)(function))

@@ -1,7 +1,8 @@
-"""Every number the computation takes, with its default; a recipe file is this, written as YAML.
+"""All settings of the computation with their defaults; a recipe file is these as YAML.
 
-Sections follow the data's way: crop, resample, trimap, then what the eight methods share, then one section a
-method, last how the network is trained. Equation numbers are those of Wang et al., 3D Matting, arXiv 2210.05104.
+Sections follow the pipeline: crop, resample, trimap, then what the eight methods share, then one
+section a method, last how the network is trained. Equation numbers are those of Wang et al., 3D
+Matting, arXiv 2210.05104.
 """
 
 import math
@@ -21,7 +22,7 @@ class CropSettings:
     """Slices kept beyond the readers' union at both ends."""
 
     def __post_init__(self) -> None:
-        """Refuse windows that hold nothing."""
+        """Raise InputError for values out of bounds."""
         _require(
             self.in_plane_voxels >= 3, "crop.in_plane_voxels", self.in_plane_voxels, "3 or more"
         )
@@ -30,7 +31,7 @@ class CropSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResampleSettings:
-    """The isotropic lattice on which everything is solved (paper 3.2)."""
+    """The isotropic grid on which everything is solved (paper 3.2)."""
 
     spacing_mm: float = 0.5
     image: Literal["linear", "bspline"] = "linear"
@@ -38,7 +39,7 @@ class ResampleSettings:
     """Masks through their signed distance (smooth across slices) or voxel by voxel."""
 
     def __post_init__(self) -> None:
-        """Refuse lattices without spacing."""
+        """Raise InputError for values out of bounds."""
         _require(
             0 < self.spacing_mm < math.inf,
             "resample.spacing_mm",
@@ -49,15 +50,16 @@ class ResampleSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrimapSettings:
-    """Known foreground, known background, and the band between that is to be solved (paper 3.2)."""
+    """Known foreground, known background, and the unknown band between them (paper 3.2)."""
 
     dilation_mm: float = 1.5
-    """How far the unknown band grows, both ways, beyond the readers' disagreement; the paper gives no figure."""
+    """How far the unknown band grows, both ways, beyond the readers' disagreement; the paper gives
+    no figure."""
     min_core_voxels: int = 100
     """Connected foreground voxels that must survive; the inward growth shrinks until they do."""
 
     def __post_init__(self) -> None:
-        """Refuse bands and cores that are none."""
+        """Raise InputError for values out of bounds."""
         _require(
             0 <= self.dilation_mm < math.inf, "trimap.dilation_mm", self.dilation_mm, "0 or more"
         )
@@ -73,21 +75,24 @@ class SolverSettings:
     intensity_range_hu: tuple[float, float] = (-1000.0, 400.0)
     """HU mapped linearly to intensities 0..1 and clipped."""
     intensity_curve: float = 1.0
-    """How much the methods then bend intensities in favour of faint rims (`matting.solvers.solve_domain.bent`); 0: not at all."""
+    """Strength of the tone curve that favours faint rims
+    (`matting.solvers.solve_domain.tone_curve`); 0: none."""
     search_margin_mm: float = 10.0
-    """The methods that search neighbours look this far beyond the unknown region's box."""
+    """Distance from the unknown region's box within which neighbours are searched."""
     position_scale_mm: float = 34.0
-    """Length that counts as 1 in the position feature; the median longest side of that box over 60 real nodules."""
+    """Length that counts as 1 in the position feature; the median longest side of that box over 60
+    real nodules."""
     tolerance: float = 1e-7
     """Relative residual at which conjugate gradients stop."""
     max_iterations: int = 2000
     constraint_weight: float | None = None
-    """None holds known voxels exactly (Eq. 15); a weight pulls them by a penalty instead (Eq. 18)."""
+    """None fixes known voxels exactly (Eq. 15); a weight is a penalty instead (Eq. 18)."""
     range_tolerance: float = 0.5
-    """A matte that leaves 0..1 by more than this is no matte; within it is clipped and the amount recorded."""
+    """A matte that leaves 0..1 by more than this is rejected; else it is clipped and the amount
+    recorded."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no system."""
+        """Raise InputError for values out of bounds."""
         low, high = self.intensity_range_hu
         _require(
             low < high,
@@ -135,7 +140,7 @@ class DensitySettings:
     """HU over which the target falls linearly from 1 to 0 above `high_hu`."""
 
     def __post_init__(self) -> None:
-        """Refuse windows without width."""
+        """Raise InputError for values out of bounds."""
         _require(self.width_hu > 0, "density.width_hu", self.width_hu, "above 0")
         _require(self.fall_hu > 0, "density.fall_hu", self.fall_hu, "above 0")
         top = self.level_hu + self.width_hu / 2
@@ -153,20 +158,22 @@ class ClosedFormSettings:
     """Levin, Lischinski & Weiss 2008; paper Eq. 3, 27."""
 
     epsilon: float = 6e-3
-    """Ridge on the slopes of a window's line; more makes alpha follow intensity less."""
+    """Ridge on the slopes of a window's model; more makes alpha follow intensity less."""
     mean_reach_mm: float = 1.5
-    """The line's second channel is the mean intensity this far around, less the voxel's own; 0: intensity alone."""
+    """Reach of the mean intensity whose difference from the voxel's own is the second channel; 0:
+    intensity alone."""
     trusted_variance: float | None = 1e-4
-    """Windows whose intensity varies by this much count half, by more less; None: all count the same."""
+    """Variance of the intensity at which a window counts half, and above it less; None: all count
+    the same."""
     ramp_strength: float = 0.01
-    """Pull of each unknown voxel towards the ramp of `matting.solvers.ramp`: what its place alone says; 0: none."""
+    """Weight of the ramp of `matting.solvers.ramp`, which depends on position alone; 0: none."""
     rim_strength: float = 0.4
-    """Pull towards 0 at the unknown band's outer edge, falling to none over `rim_mm`; 0: none."""
+    """Weight of target 0 at the unknown band's outer edge, falling to 0 over `rim_mm`; 0: none."""
     rim_mm: float = 1.5
     """Width of the band's outer rim, which hardly any reader marked: see `matting.solvers.ramp`."""
 
     def __post_init__(self) -> None:
-        """Refuse a ridge that leaves flat windows undetermined."""
+        """Raise InputError for values out of bounds."""
         _require(self.epsilon > 0, "closed_form.epsilon", self.epsilon, "above 0")
         _require_windows("closed_form.", self.mean_reach_mm, self.trusted_variance)
         _require_ramp("closed_form.", self.ramp_strength, self.rim_strength, self.rim_mm)
@@ -184,7 +191,7 @@ class KnnSettings:
     """Weight of intensity at all levels."""
 
     def __post_init__(self) -> None:
-        """Refuse searches that find nothing."""
+        """Raise InputError for values out of bounds."""
         pairs = len(self.neighbours) == len(self.position_weights) > 0
         lengths = (len(self.neighbours), len(self.position_weights))
         _require(
@@ -221,14 +228,14 @@ class LearningBasedSettings:
     rim_mm: float = 1.5
     """As closed_form.rim_mm."""
     windows: Literal["touching", "centred"] = "touching"
-    """Windows that hold an unknown voxel anywhere, or only at their centre."""
+    """Windows that hold an unknown voxel anywhere, or only those centred on one."""
     kernel: Literal["linear", "gaussian"] = "linear"
-    """Local model: a line in intensity, or kernel regression."""
+    """Local model: linear in the channels, or kernel regression on the intensity."""
     kernel_width: float = 0.1
     """Standard deviation of the Gaussian kernel, in intensity."""
 
     def __post_init__(self) -> None:
-        """Refuse models that are not defined."""
+        """Raise InputError for values out of bounds."""
         _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
         _require_windows("learning_based.", self.mean_reach_mm, self.trusted_variance)
         _require_ramp("learning_based.", self.ramp_strength, self.rim_strength, self.rim_mm)
@@ -260,12 +267,12 @@ class InformationFlowSettings:
     """Known to unknown: neighbours in the foreground, and as many in the background."""
     known_position_weight: float = 10.0
     known_strength: float = 0.05
-    """Weight of the flow from known voxels in the energy; 0 leaves it out."""
+    """Weight of the flow from known voxels in the energy; 0: none."""
     intra_neighbours: int = 5
     """Intra unknown: neighbours among unknown voxels."""
     intra_position_weight: float = 0.05
     intra_strength: float = 0.001
-    """Weight of the flow among unknown voxels in the energy; 0 leaves it out."""
+    """Weight of the flow among unknown voxels in the energy; 0: none."""
     local_epsilon: float = 3e-4
     """Ridge of the closed-form term."""
     local_mean_reach_mm: float = 2.0
@@ -282,7 +289,7 @@ class InformationFlowSettings:
     """As closed_form.rim_mm."""
 
     def __post_init__(self) -> None:
-        """Refuse flows that are not defined."""
+        """Raise InputError for values out of bounds."""
         above_zero = (
             "mixture_position_weight",
             "mixture_ridge",
@@ -315,7 +322,7 @@ class InformationFlowSettings:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """All that decides the eight mattes of a volume and its trimap."""
+    """All settings of the eight mattes of a volume and its trimap."""
 
     solver: SolverSettings = field(default_factory=SolverSettings)
     density: DensitySettings = field(default_factory=DensitySettings)
@@ -330,17 +337,20 @@ class TrainingSettings:
     """How the network is trained (paper 6.2.1)."""
 
     crop_zyx: tuple[int, int, int] = (96, 96, 96)
-    """Voxels that the network sees of a nodule at a time; multiples of 16."""
+    """Voxels of a training crop; multiples of 16."""
     focus: float = 0.0
-    """Share of the crops that are placed so as to hold a marked voxel; the paper places all of them anywhere."""
+    """Share of the crops that are placed so as to hold a marked voxel; the paper places all of them
+    anywhere."""
     fitted: bool = False
-    """Cut a crop down to the measured CT, in steps of 16 voxels, where that is smaller: what a prediction sees."""
+    """Cut a crop down to the measured CT, in steps of 16 voxels, where that is smaller: what a
+    prediction sees."""
     symmetries: bool = True
-    """Flip and turn the crops by right angles."""
+    """Flip and rotate the crops by right angles."""
     batch: int = 16
     """Nodules whose gradients make one step."""
     at_once: int = 2
-    """Nodules of a batch computed together: what memory holds. The gradients are the batch's all the same."""
+    """Nodules of a batch computed together, limited by memory; the gradients are those of the
+    batch."""
     epochs: int = 300
     """Passes over the nodules."""
     rate: float = 3e-4
@@ -355,20 +365,22 @@ class TrainingSettings:
     gradient_weight: float = 10.0
     """Weight of the difference of its gradients (Eq. 30, theta)."""
     seed: int = 20221011
-    """Decides initial weights, order, crops and symmetries."""
+    """Determines initial weights, order, crops and symmetries."""
     precision: Literal["auto", "single", "bfloat16", "half"] = "auto"
-    """What convolutions compute in; auto is bfloat16 or else half on a GPU, and single on a CPU."""
+    """Precision of convolutions; auto is bfloat16 or else half on a GPU, and single on a CPU."""
     compiled: bool = False
-    """Let torch.compile fuse operations: minutes once, then faster."""
+    """Compile the network with torch.compile: takes minutes once, then steps are faster."""
     look_every: int = 1
-    """Epochs from one look at whole nodules to the next; the last epoch is always looked at. 0 for no look at all."""
+    """Epochs between previews of whole nodules, of which the last epoch always has one; 0 for none.
+    """
 
     def __post_init__(self) -> None:
-        """Refuse trainings that cannot be run."""
+        """Raise InputError for values out of bounds."""
         sizes = len(self.crop_zyx) == 3 and all(
             size > 0 and size % 16 == 0 for size in self.crop_zyx
         )
-        # At the bottom a size is a 16th, and a single voxel there has no variance to be normalised by.
+        # At the bottom a size is a 16th, and a single voxel there has no variance to be normalised
+        # by.
         _require(
             sizes and sum(self.crop_zyx) > 48,
             "training.crop_zyx",
@@ -412,14 +424,15 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisSettings:
-    """How classifiers are trained to tell malignant nodules from each input alone (paper 6.1, Figure 6).
+    """How classifiers of malignancy are trained on each input alone (paper 6.1, Figure 6).
 
     The paper gives the backbones and the four seeds; all other numbers are ours.
     """
 
     backbones: tuple[str, ...] = ("densenet121", "resnet34", "resnet50")
     seeds: tuple[int, ...] = (1, 2, 3, 4)
-    """Each decides a partition of the patients, the initial weights, the order and the symmetries."""
+    """Each decides a partition of the patients, the initial weights, the order and the symmetries.
+    """
     folds: int = 5
     """Parts of the patients; each is scored by a classifier that learned from the others."""
     side_voxels: int = 48
@@ -434,12 +447,12 @@ class DiagnosisSettings:
     weight_decay: float = 5e-5
     warm_up_epochs: float = 1.0
     symmetries: bool = True
-    """Flip and turn the cubes by right angles."""
+    """Flip and rotate the cubes by right angles."""
     precision: Literal["auto", "single", "bfloat16"] = "auto"
-    """What convolutions compute in, as in `training`."""
+    """Precision of convolutions, as in `training`."""
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot be run."""
+        """Raise InputError for values out of bounds."""
         known = ("densenet121", "resnet34", "resnet50")
         fit = len(self.backbones) > 0 and all(name in known for name in self.backbones)
         _require(fit, "diagnosis.backbones", self.backbones, f"some of {', '.join(known)}")
@@ -475,7 +488,7 @@ class DiagnosisSettings:
 
 
 def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float | None) -> None:
-    """Refuse windows that look at the whole patch or count for nothing."""
+    """Raise InputError for window settings out of bounds."""
     _require(
         0 <= mean_reach_mm < math.inf,
         f"{prefix}mean_reach_mm",
@@ -487,14 +500,14 @@ def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float 
 
 
 def _require_ramp(prefix: str, ramp_strength: float, rim_strength: float, rim_mm: float) -> None:
-    """Refuse pulls that push away."""
+    """Raise InputError for data terms out of bounds."""
     _require(0 <= ramp_strength < math.inf, f"{prefix}ramp_strength", ramp_strength, "0 or more")
     _require(0 <= rim_strength < math.inf, f"{prefix}rim_strength", rim_strength, "0 or more")
     _require(0 < rim_mm < math.inf, f"{prefix}rim_mm", rim_mm, "a length in mm above 0")
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:
-    """Refuse a parameter that does not hold."""
+    """Raise InputError for a parameter unless a condition holds."""
     if not holds:
         raise InputError(
             f"{name} is out of bounds",

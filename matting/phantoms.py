@@ -1,16 +1,20 @@
 """Simulated CT of a nodule whose matte is known.
 
-The shape comes from the readers' outlines, the substance from their ratings; the rest is drawn from a generator.
-Image formation
+The shape follows the readers' outlines and the composition their ratings; the rest is drawn from a
+random generator. Image formation:
 
-    S = a F + (1 - a) B                on a lattice that is finer across slices (`Scene`)
-    I = mean over the slice (G * S)    G: the scanner's blur in plane and along the slice profile (`scan_scene`)
+    S = a F + (1 - a) B                on a grid that is finer across slices (`Scene`)
+    I = mean over the slice (G * S)    G: the scanner's point spread in plane and the slice profile
+                                       (`scan_scene`)
     CT = I + n                         n: noise, correlated within a slice (`scanner_noise`)
 
 symbol  here            meaning
-a       alpha           share of lesion; 1/2 lies inside the readers' mean outline, since readers draw outward
-F       foreground_hu   pure lesion: ground glass, solid, cores, calcium, necrosis; vessels seen through ground glass
-B       background_hu   lung, emphysema, vessels, chest wall: at tissue density also where they touch the lesion
+a       alpha           share of lesion; 1/2 is inside the readers' mean outline, since readers
+                        draw outward
+F       foreground_hu   pure lesion: ground glass, solid, cores, calcium, necrosis; vessels seen
+                        through ground glass
+B       background_hu   lung, emphysema, vessels, chest wall: at tissue density also where they
+                        touch the lesion
 
 The same arguments and generator state give the same arrays; BLAS and its threads take no part.
 """
@@ -41,14 +45,14 @@ FINE_STEP_MM = 0.6
 """Slices thicker than this are simulated as several thinner ones and averaged."""
 FWHM_PER_SIGMA = 2.3548
 VESSELS_PER_MM3 = 1 / 4000
-"""Vessels that run by, besides those that touch the lesion."""
+"""Density of the vessels in the background, besides those that touch the lesion."""
 EDGE_MM = 0.6
-"""Width over which the side of a vessel or of the chest wall goes from nothing to full."""
+"""Width of the soft edge of vessels and of the chest wall."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratings:
-    """What the readers said of a nodule, each the mean over readers on LIDC's scale."""
+    """The readers' ratings of a nodule, each the mean over readers on LIDC's scale."""
 
     texture: float
     """1 ground glass, 3 part-solid, 5 solid."""
@@ -61,7 +65,7 @@ class Ratings:
 
     @property
     def kind(self) -> Kind:
-        """Name the substance that the texture rating stands for."""
+        """The kind of lesion that the texture rating stands for."""
         if self.texture < 2.5:
             return "ground-glass"
         return "part-solid" if self.texture < 4.5 else "solid"
@@ -69,27 +73,27 @@ class Ratings:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What lies in front of the scanner, on a lattice of `steps` thin slices per CT slice."""
+    """The object scanned, on a grid of `steps` thin slices per CT slice."""
 
     alpha: Volume
     foreground_hu: Volume
     background_hu: Volume
     spacing_mm: Vector
-    """Of the fine lattice, (z, y, x)."""
+    """Spacing of the fine grid along (z, y, x)."""
     steps: int
 
     @property
     def composed_hu(self) -> Volume:
-        """Give a F + (1 - a) B."""
+        """The scene's radiodensity, a F + (1 - a) B."""
         return self.alpha * self.foreground_hu + (1 - self.alpha) * self.background_hu
 
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """A simulated nodule on the CT's own lattice."""
+    """A simulated nodule on the CT's own grid."""
 
     image_hu: Volume
-    """What a scanner without noise would show."""
+    """The CT without noise."""
     alpha: Volume
     """The known matte in 0..1, averaged over each voxel."""
     foreground_hu: Volume
@@ -105,7 +109,7 @@ def simulate_lesion(
     surroundings_hu: Volume,
     generator: Generator,
 ) -> Lesion:
-    """Simulate the CT of one nodule, but for the noise.
+    """Simulate the CT of one nodule, without noise.
 
     Args:
         readers: (readers, z, y, x), what each reader marked.
@@ -113,7 +117,10 @@ def simulate_lesion(
         thickness_mm: Thickness of the slices, which may be more than their distance.
         ratings: The readers' mean ratings.
         surroundings_hu: (z, y, x), the body without this nodule: lung at LUNG_HU, chest wall.
-        generator: All that is drawn comes from it.
+        generator: Source of all random numbers.
+
+    Returns:
+        Image, matte and pure radiodensity on the CT's grid.
     """
     scene = compose_scene(
         readers,
@@ -133,7 +140,15 @@ def compose_scene(
     surroundings_hu: Volume,
     generator: Generator,
 ) -> Scene:
-    """Lay out matte, lesion and background before any scanner sees them; arguments as `simulate_lesion`."""
+    """Simulate matte, lesion and background before the scan.
+
+    Args:
+        readers: (readers, z, y, x), what each reader marked.
+        spacing_mm: Voxel spacing along (z, y, x).
+        ratings: The readers' mean ratings.
+        surroundings_hu: (z, y, x), the body without this nodule: lung at LUNG_HU, chest wall.
+        generator: Source of all random numbers.
+    """
     steps = max(1, round(spacing_mm[0] / FINE_STEP_MM))
     fine_mm = (spacing_mm[0] / steps, spacing_mm[1], spacing_mm[2])
     mean_distance_mm = np.stack([signed_distance_mm(mask, spacing_mm) for mask in readers]).mean(
@@ -148,15 +163,19 @@ def compose_scene(
 
 
 def scan_scene(scene: Scene, *, thickness_mm: float, fwhm_mm: float) -> Lesion:
-    """Show a scene to a scanner without noise.
+    """Simulate the scan of a scene, without noise.
 
     Args:
-        scene: What lies there.
-        thickness_mm: Thickness of the slices; beyond their distance it blurs across slices.
-        fwhm_mm: Width of the point spread in plane.
+        scene: The object.
+        thickness_mm: Thickness of the slices; more than their distance blurs across slices.
+        fwhm_mm: Full width at half maximum of the point spread in plane.
+
+    Returns:
+        Image, matte and pure radiodensity on the CT's grid.
     """
     dz, dy, dx = scene.spacing_mm
-    # Slices thicker than their distance: the variance of the wider box beyond that of the averaging below
+    # For slices thicker than their distance: the variance of the wider box profile minus that of
+    # the averaging below
     across_mm = np.sqrt(max(thickness_mm**2 - (dz * scene.steps) ** 2, 0.0) / 12)
     in_plane_mm = fwhm_mm / FWHM_PER_SIGMA
     sigma = (across_mm / dz, in_plane_mm / dy, in_plane_mm / dx)
@@ -174,13 +193,18 @@ def scan_scene(scene: Scene, *, thickness_mm: float, fwhm_mm: float) -> Lesion:
 def scanner_noise(
     shape: tuple[int, int, int], spacing_mm: Vector, noise_hu: float, generator: Generator
 ) -> Volume:
-    """Draw noise with the grain of filtered back projection: little power at low and at the highest frequencies.
+    """Draw noise with the texture of filtered back projection.
+
+    It has little power at low and at the highest frequencies.
 
     Args:
-        shape: Of the slab, (z, y, x).
+        shape: Voxels along (z, y, x).
         spacing_mm: Voxel spacing along (z, y, x).
         noise_hu: Standard deviation.
-        generator: Where the noise comes from.
+        generator: Source of random numbers.
+
+    Returns:
+        (z, y, x), HU of mean 0.
     """
     _, ny, nx = shape
     frequency = np.hypot(
@@ -200,13 +224,18 @@ def torso_hu(
     spacing_mm: tuple[float, float],
     lesions: list[tuple[NDArray[np.bool_], bool]],
 ) -> Volume:
-    """Draw a plain transverse slice of a chest: lungs, mediastinum, spine, chest wall, fat, air around.
+    """Draw a simple transverse slice of a chest.
+
+    It has lungs, mediastinum, spine, chest wall and fat, and air around it.
 
     Args:
-        shape: Of the slice, (y, x).
+        shape: Pixels along (y, x).
         spacing_mm: Pixel spacing along (y, x).
-        lesions: For each nodule its outline in plane and whether it touches the chest wall. The lung of its side is
-            drawn so wide that the nodule lies inside it.
+        lesions: For each nodule its mask in plane and whether it touches the chest wall. The lung
+            of its side is drawn so wide that the nodule lies inside it.
+
+    Returns:
+        (y, x), HU.
     """
     field_mm = shape[0] * spacing_mm[0]
     y = ((np.arange(shape[0]) - (shape[0] - 1) / 2) * spacing_mm[0] / field_mm)[:, None]
@@ -233,7 +262,7 @@ def torso_hu(
 
 
 def _reach(radius: NDArray[np.float64], touches: bool, field_mm: float) -> float:
-    """Tell how far a lung must reach, as a multiple of its plain size, to meet or to hold a nodule."""
+    """Return the size of a lung that touches or contains a nodule, relative to its plain size."""
     outermost = float(radius.max())
     return outermost if touches else outermost + 8.0 / (0.2 * field_mm)
 
@@ -272,7 +301,7 @@ def _smoothstep(x: Volume) -> Volume:
 def _true_depth(
     distance_mm: Volume, spacing_mm: Vector, ratings: Ratings, generator: Generator
 ) -> Volume:
-    """Move the readers' mean outline inward and make it uneven; positive inside, mm."""
+    """Return the depth below the true surface: the readers' mean outline, inset and uneven; mm."""
     deepest_mm = _deepest_mm(distance_mm)
     inset_mm = min(generator.uniform(0.1, 0.4), 0.25 * deepest_mm)
     unevenness_mm = min(0.15 + 0.08 * (5 - ratings.margin), 0.12 * deepest_mm)
@@ -284,12 +313,15 @@ def _true_depth(
 
 
 def _deepest_mm(depth_mm: Volume) -> float:
-    """Give how deep the lesion is; never less than half a millimetre, also where the readers share nothing."""
+    """Return the largest depth of the lesion.
+
+    At least half a millimetre, also if the readers share no voxel.
+    """
     return max(float(depth_mm.max()), 0.5)
 
 
 def _matte(depth_mm: Volume, spacing_mm: Vector, ratings: Ratings, generator: Generator) -> Volume:
-    """Give the rim its softness and let spiculations reach out of it."""
+    """Return the matte: a soft rim with spiculations."""
     softness_mm = {"solid": 1.8, "part-solid": 2.0, "ground-glass": 3.2}[ratings.kind]
     width_mm = min(softness_mm + 0.3 * (5 - ratings.margin), 1.1 * _deepest_mm(depth_mm))
     local_mm = width_mm * np.exp(0.25 * _texture(depth_mm.shape, spacing_mm, 3.0, generator))
@@ -305,7 +337,7 @@ def _matte(depth_mm: Volume, spacing_mm: Vector, ratings: Ratings, generator: Ge
 def _foreground(
     depth_mm: Volume, vessels: Volume, spacing_mm: Vector, ratings: Ratings, generator: Generator
 ) -> Volume:
-    """Fill the lesion with its substance; defined everywhere, so that the composition holds at any matte."""
+    """Return the lesion's radiodensity everywhere, since any voxel may have some matte."""
     fine = _texture(depth_mm.shape, spacing_mm, 1.0, generator)
     uneven = _texture(depth_mm.shape, spacing_mm, 2.5, generator)
     deepest_mm = _deepest_mm(depth_mm)
@@ -335,7 +367,7 @@ def _foreground(
 def _background(
     surroundings_hu: Volume, vessels: Volume, spacing_mm: Vector, generator: Generator
 ) -> Volume:
-    """Fill the lung of the surroundings with parenchyma, emphysema and vessels."""
+    """Return the background: parenchyma, emphysema and vessels in the lung of the surroundings."""
     inside_body = surroundings_hu > (LUNG_HU + OUTSIDE_HU) / 2
     lung = inside_body * np.clip((TISSUE_HU - surroundings_hu) / (TISSUE_HU - LUNG_HU), 0, 1)
     shape = surroundings_hu.shape
@@ -343,7 +375,7 @@ def _background(
     parenchyma_hu = 14 * _texture(shape, spacing_mm, 1.0, generator) + 14 * _texture(
         shape, spacing_mm, 4.0, generator
     )
-    # One nodule in three lies in an emphysematous lung; elsewhere the threshold is out of reach
+    # One nodule in three is in an emphysematous lung; for the others no texture reaches 6
     threshold = 0.8 if generator.random() < 1 / 3 else 6.0
     holes = _smoothstep(_texture(shape, spacing_mm, 2.5, generator) - threshold)
     base_hu = surroundings_hu + lung * (level_hu + parenchyma_hu)
@@ -353,7 +385,10 @@ def _background(
 
 
 def _vessels(depth_mm: Volume, spacing_mm: Vector, generator: Generator) -> Volume:
-    """Draw the share of vessel in each voxel: some lead to the lesion, some graze it, the rest run by."""
+    """Return the share of vessel in each voxel.
+
+    Some vessels lead to the lesion, some touch it, the others are elsewhere.
+    """
     share = np.zeros_like(depth_mm)
     size_mm = np.array(depth_mm.shape) * spacing_mm
     for _ in range(round(float(size_mm.prod()) * VESSELS_PER_MM3)):
@@ -401,8 +436,8 @@ def _draw_vessel(
 def _surface_point(
     depth_mm: Volume, spacing_mm: Vector, generator: Generator
 ) -> tuple[Point, Point]:
-    """Pick a place on the lesion's surface, mm from the first voxel, and the unit vector that leads out of it."""
-    # the surface may slip between the slices of a flat lesion: then the shallowest voxel stands for it
+    """Draw a point on the lesion's surface, in mm from the first voxel, and the outward normal."""
+    # A flat lesion may have no voxel near its surface: then take the shallowest.
     near = np.abs(depth_mm) <= max(0.5, float(np.abs(depth_mm).min()))
     places = np.argwhere(near)
     z, y, x = places[int(generator.integers(len(places)))]
@@ -424,7 +459,7 @@ def _across(direction: Point, generator: Generator) -> Point:
 
 
 def _unit(direction: Point) -> Point:
-    """Bring a vector to length 1; one without length points along the last axis."""
+    """Return a vector of length 1; a vector of length 0 becomes the last axis."""
     length = float(np.sqrt((direction**2).sum()))
     return direction / length if length > 1e-9 else np.array([0.0, 0.0, 1.0])
 
@@ -432,7 +467,7 @@ def _unit(direction: Point) -> Point:
 def _wander(
     start: Point, direction: Point, length_mm: float, bend: float, generator: Generator
 ) -> Point:
-    """Walk from `start` in half-millimetre steps, turning a little at each; gives (steps, 3) places in mm."""
+    """Return a random walk of half-millimetre steps that bends a little at each, (steps, 3), mm."""
     place, ahead = start.copy(), _unit(direction)
     path = [place]
     for turn in generator.standard_normal((max(2, round(length_mm / 0.5)), 3)):

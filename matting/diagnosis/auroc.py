@@ -1,12 +1,14 @@
-"""The area under the ROC curve and its interval, for nodules that come in patients and scores that come in folds.
+"""The area under the ROC curve and its confidence interval, for nodules clustered by patient.
 
-The area is the share of (malignant, benign) pairs that the scores put in the right order; equal scores count half.
-Scores of different models have no common scale, so only nodules that the same model scored are held against each
-other. Several runs over the same nodules (seeds) are averaged pair by pair.
+The area is the share of (malignant, benign) pairs that the scores order correctly; equal scores
+count half. Scores of different models have no common scale, so only nodules that were scored by the
+same model (fold) are compared. Several runs over the same nodules (seeds) are averaged pair by
+pair.
 
-The variance is DeLong's (DeLong, DeLong & Clarke-Pearson 1988), and where a patient has several nodules Obuchowski's
-(1997): patients are independent, their nodules are not. With one nodule a patient the two are the same. The interval
-is normal on the scale of log odds, so it stays within 0..1. It speaks of other patients, not of other trainings.
+The variance is DeLong's (DeLong, DeLong & Clarke-Pearson 1988), or, if a patient has several
+nodules, Obuchowski's (1997): patients are independent, their nodules are not. With one nodule per
+patient the two are equal. The interval is normal on the scale of log odds, so it stays within 0..1.
+It covers the choice of patients, not that of trainings.
 """
 
 import math
@@ -21,7 +23,7 @@ from matting.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Auroc:
-    """An area under the ROC curve, 0..1, with its interval."""
+    """An area under the ROC curve, 0..1, with its confidence interval."""
 
     value: float
     low: float
@@ -32,16 +34,16 @@ class Auroc:
 
 @dataclass(frozen=True, slots=True)
 class _Components:
-    """What an area is made of: the mean placement of each nodule among those of the other kind."""
+    """Components of an area: the mean placement of each nodule among those of the other kind."""
 
     value: float
     malignant: NDArray[np.float64]
-    """By patient: sum over its malignant nodules of placement less `value`."""
+    """By patient: sum over the malignant nodules of placement minus `value`."""
     benign: NDArray[np.float64]
     counts: tuple[int, int]
     """Malignant and benign nodules."""
     patients: tuple[int, int]
-    """Patients who have any of them."""
+    """Patients with malignant and with benign nodules."""
 
 
 def auroc(
@@ -55,14 +57,18 @@ def auroc(
     """Estimate the area under the ROC curve.
 
     Args:
-        scores: (n,), or (runs, n) for several runs over the same nodules; more means malignant.
+        scores: (n,), or (runs, n) for several runs over the same nodules; higher means malignant.
         malignant: (n,) bool.
-        patients: (n,) whose nodule each is; None: everybody has one.
-        folds: Shape of `scores`: which model of its run scored a nodule; None: one model.
-        confidence: Of the interval, e.g. 0.95.
+        patients: (n,) the patient of each nodule; None if each has one nodule.
+        folds: Shape of `scores`: the model of its run that scored a nodule; None for one model.
+        confidence: Confidence level of the interval, in 0..1.
+
+    Returns:
+        The area and its interval.
 
     Raises:
-        InputError: There are fewer than two nodules of a kind, no model scored both kinds, or a score is no number.
+        InputError: There are fewer than two nodules of a kind, no model scored both kinds, or a
+            score is not finite.
     """
     parts = _components(scores, malignant, patients, folds)
     deviation = math.sqrt(_variance(parts, parts))
@@ -78,15 +84,15 @@ def auroc_difference(
     *,
     confidence: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Estimate how much larger the area of `first` is than that of `second` on the same nodules.
+    """Estimate the area of `first` minus that of `second` on the same nodules.
 
     Args:
         first: As `auroc` takes scores.
         second: The same shape, or (n,).
         malignant: (n,) bool.
-        patients: (n,) whose nodule each is.
-        folds: Shape of `first`; of both.
-        confidence: Of the interval.
+        patients: (n,) the patient of each nodule; None if each has one nodule.
+        folds: Shape of `first`: the model that scored a nodule, in both.
+        confidence: Confidence level of the interval, in 0..1.
 
     Returns:
         The difference and the ends of its interval, from the paired variance.
@@ -101,15 +107,16 @@ def auroc_difference(
 def _components(
     scores: ArrayLike, malignant: ArrayLike, patients: ArrayLike | None, folds: ArrayLike | None
 ) -> _Components:
-    marks, given = np.asarray(malignant, bool), np.atleast_2d(np.asarray(scores, np.float64))
-    _check(given, marks)
+    labels = np.asarray(malignant, bool)
+    given = np.atleast_2d(np.asarray(scores, np.float64))
+    _check(given, labels)
     runs, models = np.broadcast_arrays(given, np.zeros(1) if folds is None else np.asarray(folds))
-    right = np.zeros((int(marks.sum()), int((~marks).sum())))
-    pairs = np.zeros_like(right)
+    concordant = np.zeros((int(labels.sum()), int((~labels).sum())))
+    pairs = np.zeros_like(concordant)
     for run, model in zip(runs, models, strict=True):
-        above = run[marks][:, None] - run[~marks][None, :]
-        comparable = model[marks][:, None] == model[~marks][None, :]
-        right += comparable * (0.5 + 0.5 * np.sign(above))
+        above = run[labels][:, None] - run[~labels][None, :]
+        comparable = model[labels][:, None] == model[~labels][None, :]
+        concordant += comparable * (0.5 + 0.5 * np.sign(above))
         pairs += comparable
     if not pairs.any():
         raise InputError(
@@ -118,32 +125,33 @@ def _components(
             expected="both kinds in a fold",
             remedy="Use fewer folds.",
         )
-    value = float(right.sum() / pairs.sum())
-    # Weighted by how many pairs a nodule is part of; with one fold these are plainly its placement less the mean.
-    excess = right - value * pairs
-    of_malignant = excess.sum(axis=1) * len(right) / pairs.sum()
-    of_benign = excess.sum(axis=0) * right.shape[1] / pairs.sum()
+    value = float(concordant.sum() / pairs.sum())
+    # Weighted by the pairs that a nodule is part of; with one fold this is its placement minus the
+    # mean.
+    excess = concordant - value * pairs
+    of_malignant = excess.sum(axis=1) * len(concordant) / pairs.sum()
+    of_benign = excess.sum(axis=0) * concordant.shape[1] / pairs.sum()
     places = (
-        np.arange(len(marks))
+        np.arange(len(labels))
         if patients is None
         else np.unique(np.asarray(patients), return_inverse=True)[1]
     )
     sums = [
         np.bincount(places[kind], part, minlength=int(places.max()) + 1).astype(np.float64)
-        for kind, part in ((marks, of_malignant), (~marks, of_benign))
+        for kind, part in ((labels, of_malignant), (~labels, of_benign))
     ]
-    present = (len(np.unique(places[marks])), len(np.unique(places[~marks])))
-    return _Components(value, sums[0], sums[1], right.shape, present)
+    present = (len(np.unique(places[labels])), len(np.unique(places[~labels])))
+    return _Components(value, sums[0], sums[1], concordant.shape, present)
 
 
 def _variance(a: _Components, b: _Components) -> float:
-    """Give the covariance of two areas over the same nodules: Obuchowski's sums over patients."""
+    """Return the covariance of two areas over the same nodules: Obuchowski's sums over patients."""
     (malignant, benign), (with_malignant, with_benign) = a.counts, a.patients
-    everybody = len(a.malignant)
+    patients = len(a.malignant)
     own = _unbiased(with_malignant) * float(a.malignant @ b.malignant) / malignant**2
     other = _unbiased(with_benign) * float(a.benign @ b.benign) / benign**2
     both = float(a.malignant @ b.benign + a.benign @ b.malignant)
-    return own + other + _unbiased(everybody) * both / (malignant * benign)
+    return own + other + _unbiased(patients) * both / (malignant * benign)
 
 
 def _unbiased(clusters: int) -> float:
@@ -159,15 +167,15 @@ def _interval(value: float, deviation: float, confidence: float) -> Auroc:
     return Auroc(value, low, high, deviation)
 
 
-def _check(runs: NDArray[np.float64], marks: NDArray[np.bool_]) -> None:
-    if runs.shape[1:] != marks.shape:
+def _check(runs: NDArray[np.float64], labels: NDArray[np.bool_]) -> None:
+    if runs.shape[1:] != labels.shape:
         raise InputError(
             "scores and labels do not fit",
-            got=f"{runs.shape[1:]} and {marks.shape}",
+            got=f"{runs.shape[1:]} and {labels.shape}",
             expected="one of each for every nodule",
             remedy="Give both in the same order.",
         )
-    kinds = int(marks.sum()), int((~marks).sum())
+    kinds = int(labels.sum()), int((~labels).sum())
     if min(kinds) < 2:
         raise InputError(
             "there is no area under a curve of one kind",
@@ -177,8 +185,8 @@ def _check(runs: NDArray[np.float64], marks: NDArray[np.bool_]) -> None:
         )
     if not np.isfinite(runs).all():
         raise InputError(
-            "a score is no number",
+            "a score is not finite",
             got=f"{int((~np.isfinite(runs)).sum())} of them",
             expected="none",
-            remedy="See why.",
+            remedy="Check the classifier's training.",
         )

@@ -1,7 +1,8 @@
 """A 3D classifier of nodules: benign or malignant from one volume alone (paper 6.1, Figure 6).
 
-Backbones are MONAI's DenseNet-121 (Huang et al. 2017), ResNet-34 and ResNet-50 (He et al. 2016), from scratch. MONAI's
-ResNets halve the volume once in their stem; He's do it twice, and so do these.
+Backbones are MONAI's DenseNet-121 (Huang et al. 2017), ResNet-34 and ResNet-50 (He et al. 2016),
+from scratch. MONAI's ResNets halve the volume once in their stem; He's do it twice, and so do
+these.
 """
 
 import math
@@ -36,7 +37,10 @@ def build_classifier(backbone: str, seed: int) -> nn.Module:
 
     Args:
         backbone: One of BACKBONES.
-        seed: Decides the initial weights.
+        seed: Determines the initial weights.
+
+    Returns:
+        The network, on the CPU.
 
     Raises:
         InputError: There is no such backbone.
@@ -61,19 +65,22 @@ def train_classifier(
     seed: int,
     device: torch.device,
 ) -> nn.Module:
-    """Train a classifier for a fixed number of epochs; nothing is chosen by looking at other nodules.
+    """Train a classifier for a fixed number of epochs, without model selection.
 
     Args:
         volumes: (n, z, y, x) in 0..1.
-        malignant: (n,) the truth.
+        malignant: (n,) the labels.
         backbone: One of BACKBONES.
-        settings: Epochs, batch, rate and the like.
-        seed: Decides initial weights, order and symmetries.
-        device: Where to compute.
+        settings: Epochs, batch, rate and further settings.
+        seed: Determines initial weights, order and symmetries.
+        device: The device that computes.
+
+    Returns:
+        The network in evaluation mode, on the device.
 
     Raises:
-        InputError: There are fewer than two nodules or those of one kind only, the device cannot train in the precision,
-            or the loss is no number any more.
+        InputError: There are fewer than two nodules or only one kind, the device cannot train in
+            the precision, or the loss is not finite any more.
     """
     if len(malignant) < 2 or malignant.all() or not malignant.any():
         raise InputError(
@@ -83,7 +90,8 @@ def train_classifier(
             remedy="Add nodules of the other kind, or use fewer folds.",
         )
     if device.type == "cpu" and settings.precision == "bfloat16":
-        # With torch 2.13 the gradients of 3x3x3 weights over 2x2x2 voxels now and then hold what was never written.
+        # With torch 2.13 gradients of 3x3x3 weights over 2x2x2 voxels sometimes contain
+        # uninitialised memory.
         raise InputError(
             "a classifier cannot be trained in this precision",
             got="bfloat16 on a CPU, whose gradients of small volumes are wrong",
@@ -94,7 +102,7 @@ def train_classifier(
     optimizer = torch.optim.Adam(
         network.parameters(), settings.rate, weight_decay=settings.weight_decay, fused=True
     )
-    # Batches of at least the size asked for: a last batch of one could not be normalised.
+    # Batches of at least the size set: a last batch of one could not be normalised.
     steps = max(1, len(malignant) // settings.batch)
     for epoch in range(settings.epochs):
         for step, batch in enumerate(
@@ -102,14 +110,14 @@ def train_classifier(
         ):
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(epoch * steps + step, steps, settings.rate, settings)
-            inputs = torch.stack([_crop(volumes, int(n), settings, seed, epoch) for n in batch]).to(
-                device
-            )
+            inputs = torch.stack(
+                [_augmented(volumes, int(n), settings, seed, epoch) for n in batch]
+            ).to(device)
             truth = torch.from_numpy(malignant[batch].astype(np.float32)).to(device)
             loss = binary_cross_entropy_with_logits(_log_odds(network, inputs, settings), truth)
             if not math.isfinite(loss.item()):
                 raise InputError(
-                    "the classifier's loss is no number any more",
+                    "the classifier's loss is not finite any more",
                     got=f"{loss.item()} in epoch {epoch + 1}",
                     expected="a finite loss",
                     remedy="Lower the rate, or compute in single precision.",
@@ -117,14 +125,20 @@ def train_classifier(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    _settle(network, volumes, settings)
+    _recompute_batch_norm(network, volumes, settings)
     return network.eval()
 
 
 def classify(
     network: nn.Module, volumes: NDArray[np.floating], settings: DiagnosisSettings
 ) -> NDArray[np.float64]:
-    """Give the log odds of malignancy (n,) of volumes (n, z, y, x) in 0..1."""
+    """Return the log odds of malignancy (n,) of volumes (n, z, y, x) in 0..1.
+
+    Args:
+        network: As `train_classifier` returned it.
+        volumes: (n, z, y, x) in 0..1.
+        settings: As in the training.
+    """
     device = next(network.parameters()).device
     scores = []
     with torch.inference_mode():
@@ -136,10 +150,12 @@ def classify(
     return np.concatenate(scores)
 
 
-def _settle(network: nn.Module, volumes: NDArray[np.floating], settings: DiagnosisSettings) -> None:
-    """Take the means and variances that normalise from all of the nodules learned from, with the final weights.
+def _recompute_batch_norm(
+    network: nn.Module, volumes: NDArray[np.floating], settings: DiagnosisSettings
+) -> None:
+    """Recompute the running means and variances over all training nodules, with the final weights.
 
-    Those gathered on the way lag behind; after a short training they are far off.
+    Those accumulated during training lag behind; after a short training they are far off.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
@@ -155,16 +171,16 @@ def _settle(network: nn.Module, volumes: NDArray[np.floating], settings: Diagnos
 
 def _log_odds(network: nn.Module, inputs: Tensor, settings: DiagnosisSettings) -> Tensor:
     precision = resolve_precision(settings.precision, inputs.device)
-    # Half precision would need its losses scaled.
+    # Half precision would need loss scaling.
     with autocast(inputs.device, "single" if precision == "half" else precision):
         output: Tensor = network(inputs)
     return output.float()[:, 0]
 
 
-def _crop(
+def _augmented(
     volumes: NDArray[np.floating], index: int, settings: DiagnosisSettings, seed: int, epoch: int
 ) -> Tensor:
-    """Give one volume (1, z, y, x), turned as chance has it."""
+    """Return one volume (1, z, y, x), randomly flipped and rotated."""
     volume = torch.from_numpy(volumes[index].astype(np.float32))[None]
     if not settings.symmetries:
         return volume
@@ -175,22 +191,25 @@ def _crop(
 def fold_patients(
     patients: Sequence[str], malignant: NDArray[np.bool_], folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """Deal patients out into folds, those with a malignant nodule and the others evenly; (n,) the fold of each nodule.
+    """Divide patients into folds, stratified by whether they have a malignant nodule.
 
     Args:
-        patients: Whose nodule each is.
-        malignant: (n,) the truth.
-        folds: How many.
-        seed: Decides who goes where.
+        patients: (n,) the patient of each nodule.
+        malignant: (n,) the labels.
+        folds: Number of folds, 2 or more.
+        seed: Determines the assignment.
+
+    Returns:
+        (n,) the fold of each nodule.
 
     Raises:
         InputError: A fold would lack one kind of nodule.
     """
-    ill = {patient for patient, mark in zip(patients, malignant, strict=True) if mark}
-    chance = np.random.default_rng([seed, folds])
+    with_malignant = {patient for patient, mark in zip(patients, malignant, strict=True) if mark}
+    generator = np.random.default_rng([seed, folds])
     fold_of: dict[str, int] = {}
-    for group in (sorted(ill), sorted(set(patients) - ill)):
-        for patient in chance.permutation(np.array(group, dtype=object)):
+    for group in (sorted(with_malignant), sorted(set(patients) - with_malignant)):
+        for patient in generator.permutation(np.array(group, dtype=object)):
             fold_of[patient] = len(fold_of) % folds
     places = np.array([fold_of[patient] for patient in patients], np.int64)
     for fold in range(folds):
@@ -198,7 +217,8 @@ def fold_patients(
         if not len(kinds) or kinds.all() or not kinds.any():
             raise InputError(
                 "the nodules are too few for so many folds",
-                got=f"{int(malignant.sum())} malignant and {int((~malignant).sum())} benign nodules for {folds} folds",
+                got=f"{int(malignant.sum())} malignant and {int((~malignant).sum())} benign "
+                f"nodules for {folds} folds",
                 expected="both kinds in every fold",
                 remedy="Use fewer folds or more patients.",
             )

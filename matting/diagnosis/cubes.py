@@ -1,4 +1,4 @@
-"""A cube of a nodule's surroundings at another spacing: what a classifier of fixed input size sees."""
+"""A cube around a nodule at another spacing: the input of a classifier of fixed input size."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,18 @@ def cube_around(
     side_voxels: int,
     cube_spacing_mm: float,
 ) -> NDArray[np.float64]:
-    """Resample a cube around a point; 0 stands beyond the volume.
+    """Resample a cube around a point; values beyond the volume are 0.
 
-    Every voxel of the cube is a weighted mean of its surroundings, with weights that fall linearly to 0 at a distance
-    of one voxel of the cube along each axis (or of the volume, if those are larger): linear interpolation that leaves
-    nothing out where the cube is coarser.
+    Every voxel of the cube is a weighted mean of its surroundings, with weights that fall linearly
+    to 0 at a distance of one voxel of the cube along each axis (or of the volume, if those are
+    larger): linear interpolation that skips no voxel if the cube is coarser.
 
     Args:
-        volume: (z, y, x) in any unit in which 0 is what lies beyond.
-        centre: Of the cube (z, y, x), in voxels of the volume; may lie between them.
-        spacing_mm: The volume's (z, y, x).
-        side_voxels: The cube's side.
-        cube_spacing_mm: The cube's spacing.
+        volume: (z, y, x), in any unit in which 0 is the value beyond the volume.
+        centre: Centre of the cube (z, y, x), in voxels of the volume, which may be fractional.
+        spacing_mm: Spacing of the volume along (z, y, x).
+        side_voxels: Voxels along each side of the cube.
+        cube_spacing_mm: Spacing of the cube.
 
     Returns:
         (side, side, side).
@@ -43,19 +43,19 @@ def cube_around(
 def _weights(
     size: int, centre: float, spacing_mm: float, side: int, cube_spacing_mm: float
 ) -> tuple[NDArray[np.float64], slice]:
-    """Give what each voxel along an axis counts for each of the cube (side, used), and which voxels count at all.
+    """Return the weights of the volume's voxels along an axis, (side, used), and the voxels used.
 
-    Rows sum to 1 well inside.
+    Rows sum to 1 well inside the volume.
     """
-    wanted = centre + (np.arange(side) - (side - 1) / 2) * cube_spacing_mm / spacing_mm
+    position = centre + (np.arange(side) - (side - 1) / 2) * cube_spacing_mm / spacing_mm
     reach = max(cube_spacing_mm / spacing_mm, 1.0)
     beyond = int(np.ceil(reach)) + 1
-    # Normalised as if the volume went on, so that the edge fades to 0 and is not stretched.
-    around = np.floor(wanted)[:, None] + np.arange(-beyond, beyond + 1)
-    whole = np.clip(1 - np.abs(around - wanted[:, None]) / reach, 0, None).sum(axis=1)
+    # Normalised as if the volume continued, so that its edge fades to 0 and is not extended.
+    around = np.floor(position)[:, None] + np.arange(-beyond, beyond + 1)
+    whole = np.clip(1 - np.abs(around - position[:, None]) / reach, 0, None).sum(axis=1)
     weights: NDArray[np.float64] = np.clip(
-        1 - np.abs(np.arange(size) - wanted[:, None]) / reach, 0, None
+        1 - np.abs(np.arange(size) - position[:, None]) / reach, 0, None
     )
-    counting = np.flatnonzero(weights.any(axis=0))
-    used = slice(int(counting[0]), int(counting[-1]) + 1) if len(counting) else slice(0, 0)
+    nonzero = np.flatnonzero(weights.any(axis=0))
+    used = slice(int(nonzero[0]), int(nonzero[-1]) + 1) if len(nonzero) else slice(0, 0)
     return weights[:, used] / whole[:, None], used

@@ -1,8 +1,8 @@
 """The window around one nodule.
 
-Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 3.2: 128 x 128 in plane, centred on the nodule, and three
-        slices of padding at both ends. Where the window leaves the scan it is padded with air,
-        never shrunk.
+Paper   Wang et al., 3D Matting, arXiv 2210.05104, section 3.2: 128 x 128 in plane, centred on the
+        nodule, and three slices of padding at both ends. Where the window extends beyond the scan
+        it is padded with air, never shrunk.
 """
 
 from typing import TypeVar

@@ -91,7 +91,7 @@ class Grid:
         return affine
 
     def to_patient(self, index: ArrayLike) -> NDArray[np.float64]:
-        """Map voxel indices (..., 3) in (z, y, x) to patient coordinates (..., 3) in (x, y, z), mm."""
+        """Map voxel indices (..., 3) in (z, y, x) to patient coordinates in (x, y, z), mm."""
         offset_mm = np.asarray(index, np.float64) * np.asarray(self.spacing_mm)
         axes = np.asarray(self.axes_lps)
         points: NDArray[np.float64] = np.asarray(self.origin_lps_mm) + offset_mm @ axes

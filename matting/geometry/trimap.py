@@ -64,7 +64,8 @@ def build_trimap(
             "the readers share no voxel",
             got="an empty intersection",
             expected="at least one voxel that every reader marked",
-            remedy="Look at the masks: the readers may have marked different lesions; exclude this nodule.",
+            remedy="Look at the masks: the readers may have marked different lesions. "
+            "Exclude this nodule.",
         )
     depth_mm = _distance_inside(core, spacing_mm)
     inward_mm = _largest_inward_radius(depth_mm, parameters)

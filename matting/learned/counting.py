@@ -15,7 +15,9 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def multiply_adds(network: nn.Module, shape: tuple[int, ...] = TABLE_3_INPUT) -> int:
-    """Count multiply-adds of one forward pass: (weights + biases) x output voxels of every convolution.
+    """Count the multiply-adds of a forward pass.
+
+    They are (weights + biases) times output voxels, summed over the convolutions.
 
     A transposed convolution counts at its output's size; norms, activations and pooling count
     nothing. Nothing is computed: the tensors are on torch's meta device and have shapes only.

@@ -3,7 +3,8 @@
 Paper   Wang et al., 3D Matting, arXiv 2210.05104, Eq. 29-30; both weights are 10 in section 6.2.1.
 
         total = overlap + union + 10 alpha + 10 gradient
-        overlap, union   binary cross-entropy of the auxiliary masks with what all, or any, of the readers marked
+        overlap, union   binary cross-entropy of the auxiliary masks with what all, or any, of
+                         the readers marked
         alpha            mean of (1 + [union]) |a^ - a|
         gradient         mean of (1 + [union]) |grad a^ - grad a|_1
 

@@ -167,7 +167,7 @@ class Branch(nn.Module):
 
 
 class MattingHead(nn.Module):
-    """The matte: three groups of residual blocks, each with the latent features and masks as input."""
+    """Three groups of residual blocks, each with the latent features and masks as input."""
 
     def __init__(self, latent: int, masks: int, widths: tuple[int, ...], ghost: bool) -> None:
         super().__init__()

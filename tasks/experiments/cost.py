@@ -1,7 +1,7 @@
-"""What a network costs: parameters, multiply-adds, seconds and memory of a pass. Table 3 of the paper.
+"""The cost of a network: parameters, multiply-adds, seconds and memory of a pass (Table 3).
 
-Each network is measured in a process of its own, `python -m tasks.experiments.cost`, since memory at its peak can be asked of
-a whole process only.
+Each network is measured in a process of its own, `python -m tasks.experiments.cost`, since peak
+memory is known of a whole process only.
 """
 
 import json
@@ -25,8 +25,12 @@ from storage.results.experiments import cost_id, find_cost, write_cost
 from storage.store import Store
 from tasks.memory import peak_bytes
 
-MAX_PASSES, TIMING_LIMIT_S = 7, 20.0
-"""So many passes are timed, or as many as this allows, and never fewer than three."""
+MIN_PASSES = 3
+"""Passes that are timed at least."""
+MAX_PASSES = 7
+"""Passes that are timed at most."""
+TIMING_LIMIT_S = 20.0
+"""Seconds of timing after which no further pass begins, once there are MIN_PASSES."""
 _MB = 1e6
 
 
@@ -38,7 +42,22 @@ def measure_cost(
     crop_zyx: tuple[int, int, int],
     device: str,
 ) -> Cost:
-    """Measure what a network costs on this machine, or read what was measured before."""
+    """Measure the cost of a network on this machine, or read it from the store.
+
+    Args:
+        store: The store.
+        version: Version of the release under which the cost is stored.
+        variant: One of `matting.learned.network.VARIANTS`.
+        auxiliary: Whether the network has auxiliary masks.
+        crop_zyx: Size of the training crops, for a second latency.
+        device: auto, cpu, cuda.
+
+    Returns:
+        The cost.
+
+    Raises:
+        RuntimeError: The measurement failed.
+    """
     asked = {
         "variant": variant,
         "auxiliary": auxiliary,
@@ -63,7 +82,7 @@ def measure_cost(
 
 
 def device_name(device: str) -> str:
-    """Name the machine that computes: model, and threads where it is a CPU."""
+    """Return the model of the GPU, or of the CPU with its number of threads."""
     place = pick_device(device)
     if place.type == "cuda":
         return torch.cuda.get_device_name(place)
@@ -83,7 +102,7 @@ def _cpu_model() -> str:
 
 
 def cost_here(variant: str, auxiliary: bool, crop_zyx: tuple[int, int, int], device: str) -> Cost:
-    """Measure a network in this process, which must be a fresh one."""
+    """Measure a network in this process, which must be a new one; arguments as `measure_cost`."""
     name, place = device_name(device), pick_device(device)
     network = build_network(variant, auxiliary)
     counts = parameter_count(network), multiply_adds(network)
@@ -120,7 +139,7 @@ def _pass(network: Any, image: Tensor) -> None:
 
 
 def _peak_mb(network: Any, image: Tensor) -> float:
-    """Give what the first pass adds to the memory that is held."""
+    """Return by how much the first pass raises the peak memory, in MB."""
     if image.device.type == "cuda":
         before = torch.cuda.memory_allocated(image.device)
         _pass(network, image)
@@ -131,9 +150,11 @@ def _peak_mb(network: Any, image: Tensor) -> float:
 
 
 def _latency(network: Any, image: Tensor) -> tuple[float, int]:
-    """Give the median seconds of a pass, and of how many."""
+    """Return the median seconds of a pass, and the number of passes."""
     seconds: list[float] = []
-    while len(seconds) < 3 or (len(seconds) < MAX_PASSES and sum(seconds) < TIMING_LIMIT_S):
+    while len(seconds) < MIN_PASSES or (
+        len(seconds) < MAX_PASSES and sum(seconds) < TIMING_LIMIT_S
+    ):
         begin = time.perf_counter()
         _pass(network, image)
         seconds.append(time.perf_counter() - begin)

@@ -1,7 +1,8 @@
-"""Benign or malignant from each input alone: the paper's Figure 6, with baselines that say what size and HU tell.
+"""Classification of malignancy from each input alone: the paper's Figure 6, with baselines.
 
-Every nodule is scored once a seed, by a classifier that learned from other patients. Nodules that the readers rate 3
-on average are left out, and so are those without all eight mattes: every input stands on the same nodules.
+The baselines show how much size and HU alone tell. For each seed every nodule is scored once, by a
+classifier trained on other patients. Nodules with a mean rating of 3 are excluded, and so are those
+without all eight mattes: all inputs are compared on the same nodules.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from matting.diagnosis.auroc import Auroc, auroc
 from matting.diagnosis.classifier import classify, fold_patients, train_classifier
 from matting.diagnosis.cubes import cube_around
 from matting.errors import InputError
+from matting.estimate import METHODS
 from matting.geometry.box import box_around
 from matting.learned.training import pick_device, set_num_threads
 from matting.measures.baselines import hu_linear
@@ -39,26 +41,23 @@ from storage.store import Store
 from tasks.learning.train import intensity_range
 
 DIAGNOSIS_VERSION = 1
-"""Raised whenever the same settings give other scores than before."""
+"""Increased whenever the same settings give other scores than before."""
 INDETERMINATE_RATING = 3.0
 """Mean rating that is neither benign nor malignant."""
-MASKS, RELEASED, HU_LINEAR, VOLUME = (
-    ("Mean", "Rand", "Overlap", "Union"),
-    "GT",
-    "HU linear",
-    "Volume",
-)
-METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
+MASKS = ("Mean", "Rand", "Overlap", "Union")
+RELEASED = "GT"
+HU_LINEAR = "HU linear"
+VOLUME = "Volume"
 INPUTS = ("Image", *MASKS, *(method.upper() for method in METHODS), RELEASED, HU_LINEAR)
-"""As the paper names them, and the trivial matte."""
+"""Named as in the paper, plus the trivial matte."""
 NO_BACKBONE = "none"
-_RAND = 2
-"""Tells this stream of chance apart."""
+_RAND_STREAM = 2
+"""Stream of random numbers that chooses a reader, part of the seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisProgress:
-    """How far a diagnosis is."""
+    """The progress of a diagnosis."""
 
     what: str
     """A nodule that was read, or a run, e.g. ``densenet121 CF+ seed 2``."""
@@ -73,19 +72,21 @@ def diagnose(
     device: str = "auto",
     after: Callable[[DiagnosisProgress], None] = lambda _: None,
 ) -> list[DiagnosisRow]:
-    """Train and test classifiers on each input; runs that are stored are not repeated.
+    """Train and test classifiers on each input; stored runs are not repeated.
 
     Args:
         release: A published release.
-        settings: All the numbers.
-        device: Where to compute: auto, cpu, cuda.
-        after: Told of every nodule read and every run done.
+        settings: All settings.
+        device: auto, cpu, cuda.
+        after: Called after every nodule read and every run.
 
     Returns:
-        For each backbone and input one row a seed and one of their mean; last the row of volume alone.
+        For each backbone and input one row per seed and one of their mean; last the row of volume
+        alone.
 
     Raises:
-        InputError: The release has no ratings, or too few nodules of a kind; the device is not there.
+        InputError: The release has no ratings or too few nodules of a kind, or the device does not
+            exist.
     """
     reader = ReleaseReader(release)
     store = release.store
@@ -128,7 +129,7 @@ def diagnose(
 
 
 def diagnosis_id_of(release: Release, settings: DiagnosisSettings) -> str:
-    """Give the id under which the runs of these settings on this release lie."""
+    """Return the id under which the runs of these settings on a release are stored."""
     own = {
         name: value
         for name, value in asdict(settings).items()
@@ -151,7 +152,15 @@ def rows_of(
     nodules: tuple[RatedNodule, ...],
     runs: list[tuple[NoduleScore, ...]],
 ) -> list[DiagnosisRow]:
-    """Give one row a seed and one of their mean, whose interval is that of all seeds' pairs together."""
+    """Return one row per seed and one of all seeds together.
+
+    Args:
+        backbone: The classifier's backbone.
+        name: The input.
+        seeds: The seeds of the runs.
+        nodules: The nodules, in the order of the scores.
+        runs: The scores of each seed.
+    """
     malignant, patients = [n.malignant for n in nodules], [n.patient for n in nodules]
     scores = np.array([[one.score for one in run] for run in runs])
     folds = np.array([[one.fold for one in run] for run in runs])
@@ -163,7 +172,7 @@ def rows_of(
 
 
 def volume_row(nodules: tuple[RatedNodule, ...]) -> DiagnosisRow:
-    """Give what the nodule's volume alone tells; nothing is learned, so there are no seeds and no folds."""
+    """Return the row of the nodule's volume as score, which needs no training."""
     found = auroc(
         [n.volume_mm3 for n in nodules],
         [n.malignant for n in nodules],
@@ -188,7 +197,7 @@ def _prepare(
     settings: DiagnosisSettings,
     after: Callable[[DiagnosisProgress], None],
 ) -> tuple[RatedNodule, ...]:
-    """Read every rated nodule once and store its inputs, so that no restart reads cases again."""
+    """Read every rated nodule and store its inputs, so that a restart reads no case again."""
     rated = _rated(reader)
     nodules: list[RatedNodule] = []
     cubes: dict[str, list[Cubes]] = {name: [] for name in INPUTS}
@@ -211,7 +220,16 @@ def _prepare(
 def nodule_inputs(
     reader: ReleaseReader, nodule_id: str, settings: DiagnosisSettings
 ) -> dict[str, NDArray[np.float64]] | None:
-    """Cut each input's cube (side, side, side) in 0..1 around the readers' union; None without all eight mattes."""
+    """Return the cube of each input around the readers' union, or None without all eight mattes.
+
+    Args:
+        reader: The release.
+        nodule_id: The nodule.
+        settings: Side and spacing of the cubes.
+
+    Returns:
+        (side, side, side) in 0..1, by name of the input.
+    """
     readers = reader.read(nodule_id, "readers") > 0
     image_hu = reader.read(nodule_id, "image").astype(np.float64)
     low, high = intensity_range(reader)
@@ -225,9 +243,9 @@ def nodule_inputs(
         if not np.isfinite(matte).all():
             return None
         mattes[method.upper()] = matte
-    chosen = np.random.default_rng([_RAND, *hashlib.sha256(nodule_id.encode()).digest()]).integers(
-        len(readers)
-    )
+    chosen = np.random.default_rng(
+        [_RAND_STREAM, *hashlib.sha256(nodule_id.encode()).digest()]
+    ).integers(len(readers))
     volumes = {
         "Image": np.clip((image_hu - low) / (high - low), 0, 1),
         "Mean": readers.mean(axis=0),
@@ -254,7 +272,7 @@ def _volume_mm3(reader: ReleaseReader, nodule_id: str) -> float:
 
 
 def _rated(reader: ReleaseReader) -> dict[str, float]:
-    """Give the mean rating of each nodule that is benign or malignant."""
+    """Return the mean rating of each nodule that is rated benign or malignant."""
     ratings = {
         nodule_id: malignancy_ratings(reader.facts(nodule_id)) for nodule_id in reader.nodules()
     }
@@ -263,7 +281,7 @@ def _rated(reader: ReleaseReader) -> dict[str, float]:
         raise InputError(
             f"release {reader.version} cannot be diagnosed",
             got="no nodule with ratings of malignancy",
-            expected="what readers rated: LIDC's annotations have it, a table of files may in a column `malignancy`",
+            expected="ratings from LIDC's annotations or a column `malignancy` of the table",
             remedy="Add the column, e.g. 5 4 4 3, curate and publish again.",
         )
     return {nodule_id: mean for nodule_id, mean in means.items() if mean != INDETERMINATE_RATING}
@@ -274,7 +292,8 @@ def _check_kinds(reader: ReleaseReader, nodules: list[RatedNodule]) -> None:
     if min(malignant, len(nodules) - malignant) < 2:
         raise InputError(
             f"release {reader.version} cannot be diagnosed",
-            got=f"{malignant} malignant and {len(nodules) - malignant} benign nodules with all eight mattes",
+            got=f"{malignant} malignant and {len(nodules) - malignant} benign nodules with all "
+            "eight mattes",
             expected="two or more of both",
             remedy="Publish more nodules.",
         )

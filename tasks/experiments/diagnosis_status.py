@@ -1,4 +1,4 @@
-"""Figure 6 as far as it is done: the rows of all runs that are stored. Nothing is computed but areas under curves."""
+"""Figure 6 from the runs that are stored; nothing is trained."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,18 @@ from tasks.experiments.diagnosis import INPUTS, diagnosis_id_of, rows_of, volume
 
 
 def runs_to_do(rows: Sequence[DiagnosisRow], settings: DiagnosisSettings) -> str:
-    """Say how many runs are still to be done; empty where all are."""
+    """Return a note on the runs that are missing; empty if none are."""
     total = len(settings.backbones) * len(INPUTS) * len(settings.seeds)
     done = sum(row.seed is not None for row in rows)
     return (
-        f"{done} of {total} runs are done. With --train, halosign evaluate goes on."
+        f"{done} of {total} runs are done. With --train, halosign evaluate continues."
         if done < total
         else ""
     )
 
 
 def stored_rows(release: Release, settings: DiagnosisSettings) -> list[DiagnosisRow]:
-    """Give the rows of `tasks.experiments.diagnosis.diagnose` that need no training; none where nothing was prepared."""
+    """Return the rows of `tasks.experiments.diagnosis.diagnose` that need no training."""
     store = release.store
     prefix = diagnosis_prefix(release.version, diagnosis_id_of(release, settings))
     nodules = find_rated_nodules(store, prefix)

@@ -1,4 +1,4 @@
-"""The networks of the experiments: which there are to train, which are trained, which nodules they are measured on."""
+"""The networks of the experiments: those to train, those trained, and their scores."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,20 +16,24 @@ from tasks.experiments.tables import measured_nodules
 from tasks.learning.train import TrainingJob, training_id_of
 
 AS_ASKED = "as the recipe says"
+"""Stored in tables for networks trained with the recipe's settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One training, repeated on partitions."""
+    """A training that was repeated on several partitions."""
 
     label: str
     training: str
-    """`AS_ASKED`, or how it was trained instead."""
+    """`AS_ASKED`, or the settings it was trained with instead."""
     digests: dict[int, str]
     """Checkpoints by partition."""
 
     def nodules(self, reader: ReleaseReader, at_most: int | None) -> tuple[str, ...]:
-        """Give the nodules that it is measured on: fewer than all only where the recipe that trained it says so."""
+        """Return the test nodules that it is scored on.
+
+        The recipe's limit applies only to networks that were trained as the recipe says.
+        """
         return measured_nodules(reader, at_most if self.training == AS_ASKED else None)
 
 
@@ -37,7 +41,7 @@ def open_partitions(release: Release, number: int) -> dict[int, ReleaseReader]:
     """Return a reader for each partition of a release that has nodules to measure on.
 
     Raises:
-        InputError: None has.
+        InputError: There is none.
     """
     readers = {k: ReleaseReader(release, k) for k in range(number)}
     found = {k: reader for k, reader in readers.items() if "test" in reader.splits.values()}
@@ -46,23 +50,27 @@ def open_partitions(release: Release, number: int) -> dict[int, ReleaseReader]:
             f"release {release.version} has nothing to measure on",
             got=f"no nodule in the test split of {number} partitions",
             expected="one or more",
-            remedy="Publish more patients, or choose other shares or another split_seed in the recipe's `release`.",
+            remedy="Publish more patients, or change the shares or split_seed of `release` in the "
+            "recipe.",
         )
     return found
 
 
 def table_2_variants(recipe: Recipe) -> list[tuple[str, bool]]:
-    """Name the variants of Table 2, each with auxiliary masks and without."""
+    """Return the variants of Table 2, each with auxiliary masks and without."""
     return list(product(recipe.evaluation.variants, (True, False)))
 
 
 def equivalent_network(variant: str, auxiliary: bool) -> tuple[str, bool]:
-    """Give the one that stands for a network: without masks, 3dmm and 3dmm-m are the same."""
+    """Return the network to train for a variant: without masks, 3dmm and 3dmm-m are the same."""
     return ("3dmm", False) if (variant, auxiliary) == ("3dmm-m", False) else (variant, auxiliary)
 
 
 def trainings(release: Release, recipe: Recipe, device: str) -> Iterator[TrainingJob]:
-    """Give the trainings of Table 2, one partition after the other; one without a train split is left out."""
+    """Yield the trainings of Table 2, partition by partition.
+
+    Partitions without a training split are excluded.
+    """
     number = min(recipe.evaluation.trained_partitions, recipe.evaluation.partitions)
     for partition, reader in open_partitions(release, number).items():
         if "train" in reader.splits.values():
@@ -73,37 +81,47 @@ def trainings(release: Release, recipe: Recipe, device: str) -> Iterator[Trainin
 
 
 def find_networks(release: Release, recipe: Recipe) -> list[Network]:
-    """Find what was trained on a release: first what the recipe asks for, then what was trained otherwise."""
-    asked: dict[tuple[str, bool], dict[int, str]] = {}
-    for order in trainings(release, recipe, "cpu"):
-        digest = find_checkpoint(release.store, training_id_of(order))
+    """Return the networks trained on a release: as the recipe says, then with other settings."""
+    as_asked: dict[tuple[str, bool], dict[int, str]] = {}
+    for job in trainings(release, recipe, "cpu"):
+        digest = find_checkpoint(release.store, training_id_of(job))
         if digest:
-            asked.setdefault((order.variant, order.auxiliary), {})[order.partition] = digest
-    known = {digest for digests in asked.values() for digest in digests.values()}
-    found = [Network(network_label(*pair), AS_ASKED, digests) for pair, digests in asked.items()]
+            as_asked.setdefault((job.variant, job.auxiliary), {})[job.partition] = digest
+    known = {digest for digests in as_asked.values() for digest in digests.values()}
+    found = [Network(network_label(*pair), AS_ASKED, digests) for pair, digests in as_asked.items()]
     others: dict[bytes, Network] = {}
     for config in read_checkpoint_configs(release.store, release.version):
         if config.digest not in known:
             key = canonical_json({**config.content_key, "partition": None})
             label = f"{network_label(config.variant, config.auxiliary)} {config.digest[:6]}"
-            network = others.setdefault(key, Network(label, _described(config), {}))
+            network = others.setdefault(key, Network(label, _describe_settings(config), {}))
             network.digests[config.partition] = config.digest
     return found + sorted(others.values(), key=lambda network: network.label)
 
 
 def not_trained(release: Release, recipe: Recipe) -> list[str]:
-    """Name the networks of Table 2 that are still to be trained, with their partition."""
+    """Return the labels of the networks of Table 2 that are not trained, with their partition."""
     return [
-        f"{network_label(order.variant, order.auxiliary)} on partition {order.partition}"
-        for order in trainings(release, recipe, "cpu")
-        if find_checkpoint(release.store, training_id_of(order)) is None
+        f"{network_label(job.variant, job.auxiliary)} on partition {job.partition}"
+        for job in trainings(release, recipe, "cpu")
+        if find_checkpoint(release.store, training_id_of(job)) is None
     ]
 
 
 def network_scores(
     store: Store, network: Network, readers: dict[int, ReleaseReader], at_most: int | None
 ) -> dict[int, list[Score]]:
-    """Read a network's scores on the nodules that count, by partition; one that was not measured there is left out."""
+    """Read a network's scores on its test nodules.
+
+    Args:
+        store: The store.
+        network: The network.
+        readers: Readers of the release by partition.
+        at_most: The recipe's limit of test nodules; None for all.
+
+    Returns:
+        Scores by partition; partitions that were not scored completely are excluded.
+    """
     scores = {}
     for partition, digest in sorted(network.digests.items()):
         reader = readers.get(partition)
@@ -115,14 +133,14 @@ def network_scores(
 
 
 def method_scores(store: Store, readers: dict[int, ReleaseReader]) -> dict[int, list[Score]]:
-    """Read the scores of the methods and the trivial mattes on every partition's test split."""
+    """Read the scores of methods and trivial mattes on the test split of every partition."""
     return {
         k: read_nodule_scores(store, reader.version, METHOD_SCORES, reader.nodules("test"))
         for k, reader in readers.items()
     }
 
 
-def _described(config: CheckpointConfig) -> str:
+def _describe_settings(config: CheckpointConfig) -> str:
     training = config.training
     size = "x".join(map(str, training.crop_zyx))
     return (

@@ -1,8 +1,8 @@
-"""Tables 1 and 2 of a release from what is stored of it, and what they stand on."""
+"""Tables 1 and 2 from the stored scores of a release, and the facts of the experiments."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from matting.learned.training import pick_device
 from matting.parameters import DiagnosisSettings, TrainingSettings
@@ -30,18 +30,18 @@ from tasks.experiments.networks import (
 from tasks.experiments.tables import average_scores
 
 IGNORED_SETTINGS = ("at_once", "precision", "compiled", "look_every", "seed")
-"""Settings of a training that make it no smaller than the paper's."""
+"""Training settings whose difference from the paper's is not reported."""
 
 
 def check_experiments(release: Release, recipe: Recipe, device: str) -> None:
-    """Raise InputError without nodules to measure on, for an invalid name of the recipe, and without the device."""
+    """Raise InputError for no test nodules, an invalid recipe name or a missing device."""
     open_partitions(release, recipe.evaluation.partitions)
     experiment_prefix(release.version, recipe.name)
     pick_device(device)
 
 
 def tabulate(release: Release, recipe: Recipe) -> dict[int, list[Averages]]:
-    """Make Tables 1 and 2 from the stored scores of single nodules."""
+    """Return the rows of Tables 1 and 2, averaged over the stored scores of nodules."""
     store = release.store
     readers = open_partitions(release, recipe.evaluation.partitions)
     networks = find_networks(release, recipe)
@@ -54,21 +54,21 @@ def tabulate(release: Release, recipe: Recipe) -> dict[int, list[Averages]]:
 
 
 def differences(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Give where a recipe's experiments are less than the paper's: name, ours, the paper's."""
+    """Return the settings that differ from the paper's: name, the recipe's value, the paper's."""
     sections = (
         ("training", asdict(recipe.training), asdict(TrainingSettings())),
         ("evaluation", recipe.evaluation.model_dump(), EvaluationSettings().model_dump()),
         ("diagnosis", asdict(recipe.diagnosis), asdict(DiagnosisSettings())),
     )
     return [
-        (f"{section}.{name}", _said(ours[name]), _said(paper[name]))
+        (f"{section}.{name}", _setting_text(ours[name]), _setting_text(paper[name]))
         for section, ours, paper in sections
         for name in ours
         if name not in IGNORED_SETTINGS and ours[name] != paper[name]
     ]
 
 
-def _said(value: object) -> str:
+def _setting_text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "all" if value is None else str(value)
@@ -77,7 +77,14 @@ def _said(value: object) -> str:
 def experiment_facts(
     release: Release, recipe: Recipe, device: str, seconds: Mapping[str, float]
 ) -> ExperimentFacts:
-    """Say what the experiments stand on: release, recipe, code, and how far they are from the paper's setting."""
+    """Return release, recipe, code and device of the experiments.
+
+    Args:
+        release: The release.
+        recipe: The recipe of the experiments.
+        device: The device that computes.
+        seconds: Duration of each step of this run.
+    """
     members = release.members.values()
     return ExperimentFacts(
         release=release.version,
@@ -96,7 +103,13 @@ def experiment_facts(
 
 
 def best_network(release: Release, recipe: Recipe, region: str = "near") -> tuple[str, str] | None:
-    """Give label and checkpoint of the network of partition 0 with the least SAD; None where none was measured."""
+    """Return label and checkpoint of the network of partition 0 with the least SAD, if any.
+
+    Args:
+        release: The release.
+        recipe: The recipe of the experiments.
+        region: Region of the SAD: whole, near or unknown.
+    """
     rows = [
         row
         for row in tabulate(release, recipe)[1]
@@ -110,7 +123,7 @@ def best_network(release: Release, recipe: Recipe, region: str = "near") -> tupl
 
 
 def nodule_tables(release: Release, recipe: Recipe) -> dict[str, bytes]:
-    """Give the scores of every nodule that the tables stand on, as CSV by file name: of methods and networks."""
+    """Return the scores of the nodules behind the tables as CSV files, by file name."""
     found = {}
     store = release.store
     version = release.version
@@ -124,11 +137,8 @@ def nodule_tables(release: Release, recipe: Recipe) -> dict[str, bytes]:
             nodules = sorted(list_scored_nodules(store, version, digest))
             if not nodules:
                 continue
-            name = (
-                f"{network.label} partition {partition}".replace("(", "")
-                .replace(")", "")
-                .replace(" ", "-")
-            )
+            title = f"{network.label} partition {partition}"
+            name = title.replace("(", "").replace(")", "").replace(" ", "-")
             found[f"nodules/{name}.csv"] = to_csv(
                 Score, read_nodule_scores(store, version, digest, nodules)
             )
@@ -146,16 +156,12 @@ def _network_rows(
 def _variants(
     recipe: Recipe, networks: list[Network], rows: dict[str, list[Averages]]
 ) -> list[Averages]:
-    """Give the rows of Table 2 in the paper's order; what is not trained has none."""
-    found = []
+    """Return the rows of Table 2 in the paper's order; untrained variants have none."""
+    found: list[Averages] = []
     for pair in table_2_variants(recipe):
-        twin = network_label(*equivalent_network(*pair))
-        note = (
-            AS_ASKED if twin == network_label(*pair) else f"{AS_ASKED}; the same network as {twin}"
-        )
-        for row in rows.get(twin, ()):
-            found.append(
-                Averages(**{**asdict(row), "matte": network_label(*pair), "training": note})
-            )
+        label = network_label(*pair)
+        trained = network_label(*equivalent_network(*pair))
+        note = AS_ASKED if trained == label else f"{AS_ASKED}; the same network as {trained}"
+        found += [replace(row, matte=label, training=note) for row in rows.get(trained, ())]
     others = [network for network in networks if network.training != AS_ASKED]
     return found + [row for network in others for row in rows[network.label]]

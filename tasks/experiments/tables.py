@@ -1,4 +1,4 @@
-"""Tables 1 and 2 from the scores of single nodules: a mean for each partition, then mean and deviation over them."""
+"""Averages of nodule scores: a mean for each partition, then mean and deviation over these."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,6 @@ Groups = dict[tuple[str, str, str], list[Score]]
 def average_scores(
     by_partition: Mapping[int, Sequence[Score]],
     *,
-    name: str = "",
     checkpoints: str = "",
     training: str = "",
 ) -> list[Averages]:
@@ -24,9 +23,11 @@ def average_scores(
 
     Args:
         by_partition: Scores of the nodules of each partition's test split.
-        name: What to call the matte in place of its own name.
-        checkpoints: Of a network, for the rows.
-        training: Of a network, for the rows.
+        checkpoints: A network's checkpoints, for its rows.
+        training: A network's training settings, for its rows.
+
+    Returns:
+        The rows; methods come first, in their order.
     """
     groups = {partition: _grouped(scores) for partition, scores in by_partition.items() if scores}
     rows = []
@@ -35,12 +36,12 @@ def average_scores(
         members = {partition: found[key] for partition, found in groups.items() if key in found}
         rows.append(
             Averages(
-                name or matte,
+                matte,
                 truth,
                 region,
                 partitions=" ".join(map(str, members)),
                 nodules=" ".join(str(len(scores)) for scores in members.values()),
-                **_figures(list(members.values())),
+                **_metric_columns(list(members.values())),
                 checkpoints=checkpoints,
                 training=training,
             )
@@ -49,9 +50,9 @@ def average_scores(
 
 
 def measured_nodules(reader: ReleaseReader, at_most: int | None) -> tuple[str, ...]:
-    """Give the nodules of the test split on which networks are measured: all, or so many by a hash of their ids.
+    """Return the test nodules on which networks are scored: all, or a sample.
 
-    Which are drawn depends on nothing but their ids: the same for every network, and not those that come first by name.
+    The sample is chosen by a hash of the ids, so it is the same for every network.
     """
     nodules = reader.nodules("test")
     if at_most is None or at_most >= len(nodules):
@@ -62,7 +63,7 @@ def measured_nodules(reader: ReleaseReader, at_most: int | None) -> tuple[str, .
 
 
 def _in_order(keys: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Sort rows by truth and region as they come, and within these the methods first: a partition may lack one."""
+    """Sort rows by truth and region as they come, within these the methods first."""
     known = list(dict.fromkeys(keys))
     tables = list(dict.fromkeys(key[:2] for key in known))
     rank = {method: place for place, method in enumerate(METHODS)}
@@ -76,10 +77,10 @@ def _grouped(scores: Iterable[Score]) -> Groups:
     return groups
 
 
-def _figures(partitions: list[list[Score]]) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
+def _metric_columns(partitions: list[list[Score]]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
     for name in METRIC_NAMES:
         means = [fmean(float(getattr(score, name)) for score in scores) for scores in partitions]
-        figures[name] = fmean(means)
-        figures[f"{name}_deviation"] = stdev(means) if len(means) > 1 else None
-    return figures
+        columns[name] = fmean(means)
+        columns[f"{name}_deviation"] = stdev(means) if len(means) > 1 else None
+    return columns

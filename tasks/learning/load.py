@@ -7,7 +7,7 @@ from storage.results.checkpoints import Checkpoint
 
 
 def load_network(checkpoint: Checkpoint, device: torch.device) -> MattingNetwork:
-    """Build a checkpoint's network with its weights, on a device."""
+    """Return a checkpoint's network with its weights, on a device."""
     network = build_network(checkpoint.config.variant, checkpoint.config.auxiliary)
     network.load_state_dict(
         {name: torch.from_numpy(values.copy()) for name, values in checkpoint.weights.items()}

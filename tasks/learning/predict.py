@@ -1,4 +1,4 @@
-"""Using a network on an unseen CT: read, resample, predict, bring back to the CT's own voxels, write."""
+"""Predict the matte of a CT: read, resample, predict, resample back, write."""
 
 import json
 from dataclasses import dataclass
@@ -19,15 +19,14 @@ from storage.sources.ct import CtVolume, read_ct, write_volume
 from tasks.learning.load import load_network
 
 DEFAULT_SIDE_MM = 64.0
-"""Side of what is looked at around a point: the crop that the network's training nodules were cut
-with, about."""
+"""Side of the box around a point; about that of the crops that the network was trained on."""
 MASK_THRESHOLD = 0.5
 """Probability from which a voxel belongs to a mask."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelBox:
-    """Where to look in a CT."""
+    """The part of a CT to predict."""
 
     first: tuple[int, int, int] | None = None
     """Voxel (z, y, x): a point, or the first of a box; None for the whole CT."""
@@ -36,13 +35,17 @@ class PixelBox:
 
     @staticmethod
     def parse(point: str | None, box: str | None) -> "PixelBox":
-        """Read ``z,y,x`` or ``z,y,x,z,y,x``.
+        """Parse a point ``z,y,x`` or a box ``z,y,x,z,y,x``.
 
-        Raises InputError for anything else, and for both at once.
+        Raises:
+            InputError: Both are given, or one cannot be parsed.
         """
         if point and box:
             raise InputError(
-                "a point or a box", got="both", expected="one of them", remedy="Leave one out."
+                "point and box exclude each other",
+                got="both",
+                expected="one of them",
+                remedy="Omit --point or --box.",
             )
         if point:
             z, y, x = _numbers(point, 3, "--point")
@@ -53,26 +56,24 @@ class PixelBox:
         return PixelBox()
 
     def within(self, ct: CtVolume) -> Box:
-        """Give the voxels that are meant; raises InputError where they do not lie in the CT."""
+        """Return the box of voxels; raise InputError if it is not in the CT."""
         if self.first is None:
             z, y, x = (slice(0, size) for size in ct.grid.shape)
             return z, y, x
-        reach = (
-            [0] * 3
-            if self.last
-            else [round(DEFAULT_SIDE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
-        )
         last = self.last or self.first
+        reach = [0, 0, 0]
+        if self.last is None:
+            reach = [round(DEFAULT_SIDE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
         inside = all(
             0 <= a <= b < n for a, b, n in zip(self.first, last, ct.grid.shape, strict=True)
         )
         if not inside:
+            sizes = ", ".join(map(str, ct.grid.shape))
+            given = self.first if self.last is None else self.first + self.last
             raise InputError(
-                "this place is not in the CT",
-                got=", ".join(
-                    map(str, self.first if self.last is None else self.first + self.last)
-                ),
-                expected=f"voxels z, y, x from 0, below {', '.join(map(str, ct.grid.shape))}; first before last",
+                "the place is not in the CT",
+                got=", ".join(map(str, given)),
+                expected=f"voxels z, y, x from 0 to below {sizes}, the first before the last",
                 remedy="Count voxels from 0 in the order z, y, x: viewers often show x, y, z.",
             )
         sides = zip(self.first, last, reach, ct.grid.shape, strict=True)
@@ -83,12 +84,27 @@ class PixelBox:
 def predict_file(
     checkpoint: str, image: Path, place: PixelBox, out: Path, device: str = "auto"
 ) -> list[Path]:
-    """Estimate the matte of a CT in a file or DICOM folder; gives the files that were written.
+    """Estimate the matte of a CT in a file or DICOM folder, and write it.
 
-    `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's own
-    voxels and 0 beyond the place that was looked at. `about.json` says by which network.
+    `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's voxels
+    and 0 outside the part that was predicted. `about.json` describes the network.
+
+    Args:
+        checkpoint: Path or URL of the network's checkpoint.
+        image: The CT.
+        place: The part of it to predict.
+        out: Folder for the files.
+        device: auto, cpu, cuda, cuda:1.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: The checkpoint or CT cannot be read, the place is not in the CT, the device does
+            not exist, or the files cannot be written.
     """
-    trained, ct = read_checkpoint(checkpoint), read_ct(image)
+    trained = read_checkpoint(checkpoint)
+    ct = read_ct(image)
     box = place.within(ct)
     network = load_network(trained, pick_device(device))
     files = []
@@ -105,7 +121,17 @@ def predict_file(
 def predict_box(
     network: MattingNetwork, checkpoint: Checkpoint, ct: CtVolume, box: Box
 ) -> list[tuple[str, NDArray[np.generic]]]:
-    """Predict a box of a CT on isotropic voxels, and bring it back: name and values of each volume."""
+    """Predict a box of a CT on isotropic voxels, and resample the result to the CT's.
+
+    Args:
+        network: The network.
+        checkpoint: Its checkpoint, which has spacing and intensity range.
+        ct: The CT.
+        box: The voxels to predict.
+
+    Returns:
+        Name and values, of the box's shape, of each volume.
+    """
     grid = ct.grid.window((box[0].start, box[1].start, box[2].start), ct.image_hu[box].shape)
     spacing_mm = checkpoint.config.spacing_mm
     low, high = checkpoint.config.intensity_range_hu
@@ -145,7 +171,7 @@ def _numbers(text: str, count: int, option: str) -> list[int]:
     parts = text.split(",")
     if len(parts) != count or not all(part.strip().lstrip("-").isdecimal() for part in parts):
         raise InputError(
-            f"{option} cannot be read",
+            f"{option} cannot be parsed",
             got=repr(text),
             expected=f"{count} whole numbers with commas between, in the order z,y,x",
             remedy=f"E.g. {option} {'61,240,310' if count == 3 else '50,200,270,70,280,350'}",

@@ -213,9 +213,9 @@ class _TrainingCallbacks:
             return
         if self.threads:
             logger.warning(
-                "training %s continues with %d CPU threads after %d: its weights will differ in their "
-                "last bits from those of an uninterrupted training. Set OMP_NUM_THREADS=%d to get "
-                "the same ones.",
+                "training %s continues with %d CPU threads after %d: its weights will differ in "
+                "their last bits from those of an uninterrupted training. Set OMP_NUM_THREADS=%d "
+                "to get the same ones.",
                 *(self.name, threads, self.threads[-1], self.threads[-1]),
             )
         self.threads.append(threads)

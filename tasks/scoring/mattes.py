@@ -1,8 +1,8 @@
-"""Scores: the eight methods and the trivial mattes against the mattes of a release, nodule by nodule.
+"""Scores of the eight methods and of trivial mattes against the released mattes.
 
-Fairness: where a method supplied a nodule's released matte, that nodule does not count for it; a
-    nodule without a method's matte does not count for it either. So rows may stand on different
-    nodules, and each says how many.
+Fairness: a nodule whose released matte was supplied by a method does not count for this method, nor
+does a nodule without the method's matte. Rows of a table may therefore rest on different nodules,
+and each states their number.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,18 +21,23 @@ from storage.releases.release import Release
 from storage.results.scores import METHOD_SCORES, Score, write_nodule_scores
 
 NEAR_MM = 5.0
-"""Width of the region around what any reader marked."""
-READERS_MEAN, HU_LINEAR, TRIMAP_PRIOR = "readers' mean", "HU linear", "trimap prior"
+"""Distance from the readers' union up to which a voxel is in the region "near"."""
+READERS_MEAN = "readers' mean"
+HU_LINEAR = "HU linear"
+TRIMAP_PRIOR = "trimap prior"
 Matte = NDArray[np.floating]
 
 
 def score_methods(release: Release, nodule_id: str, prior: float) -> list[Score]:
-    """Score every stored and every trivial matte of a nodule against the released one, and store the scores.
+    """Score the mattes of all methods and the trivial ones of a nodule, and store the scores.
 
     Args:
         release: The release; scores are written to its store.
-        nodule_id: Which nodule.
-        prior: What `trimap_prior` gave.
+        nodule_id: The nodule.
+        prior: Value of `trimap_prior`, 0..1.
+
+    Returns:
+        The scores.
     """
     reader = ReleaseReader(release)
     supplied = reader.member(nodule_id).method
@@ -53,13 +58,16 @@ def score_methods(release: Release, nodule_id: str, prior: float) -> list[Score]
 def score_mattes(
     reader: ReleaseReader, nodule_id: str, mattes: Mapping[str, Matte], supplied: str = ""
 ) -> Iterator[Score]:
-    """Hold mattes of a nodule against the released one and, on simulated CT, the known one, region by region.
+    """Score mattes of a nodule against the released and, on synthetic CT, the known matte.
 
     Args:
         reader: The release.
-        nodule_id: Which nodule.
-        mattes: By name.
-        supplied: Whose matte was released: it is not held against itself.
+        nodule_id: The nodule.
+        mattes: The mattes by name.
+        supplied: Name of the matte that was released, which is not scored against itself.
+
+    Yields:
+        One score for each truth, matte and region.
     """
     truths = {"released": MatteWithGradient.of(reader.read(nodule_id, "alpha"))}
     if reader.facts(nodule_id).synthetic:
@@ -76,11 +84,11 @@ def score_mattes(
 
 
 def _regions(reader: ReleaseReader, nodule_id: str) -> dict[str, NDArray[np.bool_]]:
-    """Give the measured voxels, those near what any reader marked, and the unknown ones."""
+    """Return the measured voxels, those near the readers' union, and the unknown ones."""
     valid = reader.read(nodule_id, "validity") > 0
     union = np.asarray(reader.read(nodule_id, "readers").any(axis=0))
     spacing_mm = reader.grid(nodule_id).spacing_mm
-    # Beyond this box everything is farther away.
+    # Voxels outside this box are farther away.
     z, y, x = (ceil(NEAR_MM / spacing) for spacing in spacing_mm)
     box = box_around(union, (z, y, x))
     near = np.zeros_like(valid)
@@ -93,12 +101,13 @@ def _regions(reader: ReleaseReader, nodule_id: str) -> dict[str, NDArray[np.bool
 
 
 def trimap_prior(reader: ReleaseReader, after: Callable[[str], None] = lambda _: None) -> float:
-    """Give what a trivial matte puts where the trimap knows nothing.
+    """Return the mean of the released mattes over the unknown voxels, 0..1.
 
-    It is the mean of the released mattes over the unknown voxels of the training split (of all
-    nodules where there is none). In the foreground that matte is 1, in the background 0.
+    It runs over the training split, or over all nodules if that is empty. The trivial matte of that
+    name has this value where unknown, 1 in the foreground and 0 in the background.
     """
-    total, voxels = 0.0, 0
+    total = 0.0
+    voxels = 0
     for nodule_id in reader.nodules("train" if "train" in reader.splits.values() else None):
         unknown = reader.read(nodule_id, "trimap") == UNKNOWN
         total += float(reader.read(nodule_id, "alpha")[unknown].sum(dtype=np.float64))

@@ -1,4 +1,4 @@
-"""Scores of trained networks. They are given the CT alone, so every nodule counts for them."""
+"""Scores of trained networks, which need the CT alone: every nodule counts for them."""
 
 from collections.abc import Sequence
 
@@ -25,13 +25,17 @@ def score_network(
     """Score a network on a nodule, and store the scores.
 
     Args:
-        store: Where the scores go.
+        store: The store of the scores.
         reader: The release.
-        nodule_id: Which nodule.
-        checkpoint: What the network is.
-        network: The same, as `load_network` gave it.
+        nodule_id: The nodule.
+        checkpoint: The network's checkpoint.
+        network: The network itself, as `load_network` returned it.
+
+    Returns:
+        The scores.
     """
-    image, valid = reader.read(nodule_id, "image"), reader.read(nodule_id, "validity") > 0
+    image = reader.read(nodule_id, "image")
+    valid = reader.read(nodule_id, "validity") > 0
     alpha = predict(network, image, valid, intensity_range(reader)).alpha
     scores = list(score_mattes(reader, nodule_id, {checkpoint.label: alpha}))
     write_nodule_scores(store, reader.version, checkpoint.digest, nodule_id, scores)
@@ -41,12 +45,23 @@ def score_network(
 def predict_nodules(
     release: Release, digest: str, nodule_ids: Sequence[str], device: str
 ) -> dict[str, Prediction]:
-    """Let a network predict nodules of a release, to look at."""
+    """Return a network's predictions of nodules of a release.
+
+    Args:
+        release: The release.
+        digest: The network's checkpoint.
+        nodule_ids: The nodules.
+        device: auto, cpu, cuda.
+
+    Returns:
+        Predictions by nodule.
+    """
     reader = ReleaseReader(release)
     checkpoint = read_checkpoint(f"{release.store.url}/{checkpoint_prefix(digest)}")
     network = load_network(checkpoint, pick_device(device))
     found = {}
     for nodule_id in nodule_ids:
-        image, valid = reader.read(nodule_id, "image"), reader.read(nodule_id, "validity") > 0
+        image = reader.read(nodule_id, "image")
+        valid = reader.read(nodule_id, "validity") > 0
         found[nodule_id] = predict(network, image, valid, intensity_range(reader))
     return found

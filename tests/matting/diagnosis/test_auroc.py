@@ -131,7 +131,7 @@ def test_a_difference_is_paired():
     [
         ([1, 2, 3], [True, True, True], "one kind"),
         ([1, 2, 3], [True, False, False], "one kind"),
-        ([1, 2, math.nan, 4], [True, False, True, False], "no number"),
+        ([1, 2, math.nan, 4], [True, False, True, False], "not finite"),
         ([1, 2, 3], [True, False, True, False], "do not fit"),
     ],
 )

@@ -12,7 +12,7 @@ from tasks.experiments.cost import measure_cost
 SMALL = """
 import dataclasses, json, sys
 import tasks.experiments.cost as cost
-cost.TABLE_3_INPUT, cost.PASSES = (1, 1, 16, 32, 32), 3
+cost.TABLE_3_INPUT, cost.MAX_PASSES = (1, 1, 16, 32, 32), 3
 print(json.dumps(dataclasses.asdict(cost.cost_here(*json.loads(sys.argv[1])))))
 """
 

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from flows.curate import curate_nodule
 from matting.errors import InputError
 from matting.parameters import DiagnosisSettings
 from storage.recipe import Recipe
+from storage.records import LidcFacts, TableFacts
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import open_release, publish_release
 from storage.results.diagnoses import (
@@ -47,7 +49,7 @@ def release(store, folder, ratings):
         curate_nodule(nodule, job)
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", recipe), publisher="test")
-    return ReleaseReader(open_release(store.url, "0.1.0"))
+    return open_release(store.url, "0.1.0")
 
 
 @pytest.fixture
@@ -57,11 +59,14 @@ def released(store, tmp_path):
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Stand in for the networks: what a nodule holds is its score; notes who learned from how many."""
-    seen = []
+    """Stand in for the networks: what a nodule holds is its score.
+
+    Notes who learned from how many.
+    """
+    trained = []
 
     def train(volumes, malignant, backbone, settings, seed, device):
-        seen.append((len(malignant), seed))
+        trained.append((len(malignant), seed))
         return seed
 
     monkeypatch.setattr(tasks.experiments.diagnosis, "train_classifier", train)
@@ -70,30 +75,45 @@ def trainings(monkeypatch):
         "classify",
         lambda _, volumes, __: volumes.sum(axis=(1, 2, 3), dtype=float),
     )
-    return seen
+    return trained
+
+
+def lidc(*annotations):
+    return LidcFacts(
+        database="0.2.3",
+        series_instance_uid="1",
+        study_instance_uid="2",
+        sop_instance_uids=(),
+        slice_positions_mm=(),
+        slice_thickness_mm=None,
+        annotations=annotations,
+    )
 
 
 @pytest.mark.parametrize(
     ("source", "ratings"),
     [
-        ({"columns": {"malignancy": "5 5 5 4"}}, (5, 5, 5, 4)),
-        ({"columns": {"malignancy": "2,3"}}, (2, 3)),
-        ({"columns": {}}, ()),
-        ({"annotations": [{"malignancy": 1}, {"malignancy": 4}]}, (1, 4)),
+        (TableFacts({"malignancy": "5 5 5 4"}), (5, 5, 5, 4)),
+        (TableFacts({"malignancy": "2,3"}), (2, 3)),
+        (TableFacts({}), ()),
+        (lidc({"malignancy": 1}, {"malignancy": 4}), (1, 4)),
     ],
 )
 def test_ratings_of_both_sources_are_found(source, ratings):
-    assert malignancy_ratings(source) == ratings
+    annotations = source.annotations if isinstance(source, LidcFacts) else ()
+    facts = SimpleNamespace(source=source, ratings=annotations)
+    assert malignancy_ratings(facts) == ratings
 
 
 @pytest.mark.parametrize("cell", ["high", "0 2 3", "6"])
 def test_ratings_that_are_none_are_refused(cell):
-    with pytest.raises(InputError, match="malignancy cannot be read"):
-        malignancy_ratings({"columns": {"malignancy": cell}})
+    facts = SimpleNamespace(source=TableFacts({"malignancy": cell}), ratings=())
+    with pytest.raises(InputError, match="invalid malignancy|malignancy cannot be read"):
+        malignancy_ratings(facts)
 
 
 def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, trainings):
-    rows = diagnose(store.url, "0.1.0", SETTINGS)
+    rows = diagnose(released, SETTINGS)
     assert len(trainings) == len(INPUTS) * 2 * 2
     assert {learned for learned, _ in trainings} == {2}
     assert [row.input for row in rows if row.seed == 1] == list(INPUTS)
@@ -111,14 +131,14 @@ def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, train
         ("n4", False),
     ]
     before = len(trainings)
-    assert diagnose(store.url, "0.1.0", SETTINGS) == rows
+    assert diagnose(released, SETTINGS) == rows
     assert len(trainings) == before
-    diagnose(store.url, "0.1.0", replace(SETTINGS, seeds=(1, 2, 7)))
+    diagnose(released, replace(SETTINGS, seeds=(1, 2, 7)))
     assert {seed for _, seed in trainings[before:]} == {7}
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stood(released, store, trainings):
-    whole = diagnose(store.url, "0.1.0", SETTINGS)
+def test_a_run_that_was_killed_continues_where_it_was(released, store, trainings):
+    whole = diagnose(released, SETTINGS)
     prefix = diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS))
     # What a kill leaves: no mark of the inputs, some runs not there
     lost = [
@@ -128,17 +148,18 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(released, store, trainings
     ]
     store.delete([*lost, f"{prefix}/inputs.json"])
     before, told = len(trainings), []
-    assert diagnose(store.url, "0.1.0", SETTINGS, after=told.append) == whole
+    assert diagnose(released, SETTINGS, after=told.append) == whole
     assert len(lost) == 2
     assert len(trainings) - before == 2 * 2
     assert told[-1].done == told[-1].of == len(INPUTS) * 2
 
 
 def test_cubes_hold_what_their_names_say(released, store, trainings):
-    inputs = nodule_inputs(released, "n1", SETTINGS)
+    reader = ReleaseReader(released)
+    inputs = nodule_inputs(reader, "n1", SETTINGS)
     assert tuple(inputs) == INPUTS
-    readers = released.read("n1", "readers") > 0
-    spacing = np.prod(released.grid("n1").spacing_mm)
+    readers = reader.read("n1", "readers") > 0
+    spacing = np.prod(reader.grid("n1").spacing_mm)
     for name, mask in (
         ("Mean", readers.mean(0)),
         ("Overlap", readers.all(0)),
@@ -151,8 +172,8 @@ def test_cubes_hold_what_their_names_say(released, store, trainings):
         assert middle == pytest.approx([7.5] * 3, abs=0.35)
     assert any(np.array_equal(inputs["GT"], inputs[method.upper()]) for method in METHODS)
     assert inputs["Overlap"].sum() <= inputs["Rand"].sum() <= inputs["Union"].sum()
-    assert np.array_equal(inputs["Rand"], nodule_inputs(released, "n1", SETTINGS)["Rand"])
-    diagnose(store.url, "0.1.0", SETTINGS)
+    assert np.array_equal(inputs["Rand"], nodule_inputs(reader, "n1", SETTINGS)["Rand"])
+    diagnose(released, SETTINGS)
     stored = read_cubes(
         store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS)), "CF+"
     )
@@ -167,9 +188,9 @@ def test_cubes_hold_what_their_names_say(released, store, trainings):
     ],
 )
 def test_a_release_that_cannot_be_diagnosed_is_refused(store, tmp_path, ratings, what):
-    release(store, tmp_path / "scans", ratings)
+    published = release(store, tmp_path / "scans", ratings)
     with pytest.raises(InputError, match=what):
-        diagnose(store.url, "0.1.0", SETTINGS)
+        diagnose(published, SETTINGS)
 
 
 @pytest.mark.parametrize(
