@@ -151,7 +151,7 @@ def reference_nodule() -> Ready:
 
 
 def stand_ins(count: int, seed: int = 1, names: Mapping[str, str] = STAND_INS) -> Iterator[Ready]:
-    """Return synthetic nodules of all kinds in turn, with the known matte in `patch.known_alpha`."""
+    """Return synthetic nodules of all kinds in turn, each with its known `patch.known_alpha`."""
     for short in [
         name for trio in zip(*map(str.split, names.values()), strict=True) for name in trio
     ][:count]:
