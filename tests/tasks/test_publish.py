@@ -1,4 +1,5 @@
 import io
+import json
 from dataclasses import replace
 
 import pandas as pd
@@ -147,7 +148,7 @@ def test_a_method_that_did_not_converge_is_refused(store, hurried):
     from storage.cases.case import read_case
 
     reports = read_case(store, "n1", outcome.digest).facts.reports
-    missing = next(name for name, report in reports.items() if not report["converged"])
+    missing = next(name for name, report in reports.items() if not report.converged)
     choose(store, "n1", missing)
     with pytest.raises(InputError, match=r"unfit for release: got n1 \(.*not within 0\.\.1"):
         draft_release(store, "0.1.0", hurried.recipe)
@@ -163,21 +164,24 @@ def test_cases_of_several_recipes_are_refused(store, curated):
         draft_release(store, "0.1.0", other)
 
 
-def test_unheard_facts_do_not_leave(store, curated, monkeypatch):
+def test_unknown_attributes_are_not_published(store, curated):
     pick_automatically(store)
-    monkeypatch.setattr("tasks.publish.PUBLIC_FACTS", frozenset({"nodule"}))
-    with pytest.raises(InputError, match=r"attributes that must not be published: got .*figures"):
+    key = f"cases/n1/{find_outcome(store, 'n1').digest}/zarr.json"
+    metadata = json.loads(store.get(key))
+    metadata["attributes"]["halosign"]["scanner_room"] = "B 12"
+    store.put(key, json.dumps(metadata).encode())
+    with pytest.raises(InputError, match="attributes that must not be published: got scanner_room"):
         draft_release(store, "0.1.0", curated.recipe)
 
 
-def test_a_stand_in_says_so_everywhere(store, curated):
+def test_synthetic_data_are_named_everywhere(store, curated):
     write_outcome(store, replace(find_outcome(store, "n1"), synthetic=True))
     pick_automatically(store)
     draft = draft_release(store, "0.1.0", curated.recipe)
     assert draft.synthetic
-    assert b"**Stand-in data.** 1 of 2 scans are simulated" in draft.own_files["README.md"]
-    manifest = publish_release(store, "0.1.0", draft, publisher="ann")
-    assert manifest["stand_in"]
+    assert b"**Synthetic data.** 1 of 2 scans are simulated" in draft.own_files["README.md"]
+    release = publish_release(store, "0.1.0", draft, publisher="ann")
+    assert release.manifest.synthetic
     assert verify_release(store, "0.1.0") == []
 
 

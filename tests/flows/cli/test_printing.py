@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from qc.review.agreement import Estimate
 
 from flows.cli.printing import (
     _estimate,
@@ -20,10 +19,11 @@ from flows.cli.printing import (
 )
 from flows.engine.result import CurationResult
 from matting.errors import InputError
+from qc.studies.agreement import Estimate
 from storage.cases.outcomes import Outcome, write_outcome
 from storage.cases.runs import Run
 from storage.maintenance.gc import Garbage
-from storage.results.experiments import Averages, save_table
+from storage.results.experiments import Averages, write_table
 from storage.results.scores import Line
 from storage.sources.base import Exclusion, Nodule
 from tasks.curation.plan import Plan, PlannedAction
@@ -164,7 +164,7 @@ def test_the_state_of_a_store_for_programs():
     ],
 )
 def test_the_state_of_a_store_for_people(capsys, run, line):
-    synthetic = Outcome("n1", "P1", "done", "write", stand_in=True, stored_bytes=1_234_000)
+    synthetic = Outcome("n1", "P1", "done", "write", synthetic=True, stored_bytes=1_234_000)
     last = Run("scans", "paper", 3, 1, 1, started="t", host="h", **run)
     show_status(status_facts([synthetic, REFUSED, ONE_READER], last))
     assert printed(capsys) == [
@@ -246,7 +246,7 @@ def test_an_estimate_has_an_interval_where_there_is_one(estimate, text):
 
 @pytest.fixture
 def synthetic_release(monkeypatch):
-    monkeypatch.setattr("flows.cli.printing.read_release", lambda *_: {"stand_in": True})
+    monkeypatch.setattr("flows.cli.printing._synthetic_note", lambda *_: "synthetic data, ")
 
 
 def cells(lines: list[str]) -> list[list[str]]:
@@ -280,11 +280,11 @@ def test_experiments_have_deviations_over_partitions_where_there_are_several(
         values = (100.0, deviation, 0.002, deviation, 30.0, deviation, 4.0, deviation)
         return Averages(matte, "released", region, "0 1", "3 4", *values)
 
-    save_table(
+    write_table(
         store, "0.1.0", "tiny", 1, [row("cf", 20.0), row("knn", None), row("cf", None, "near")]
     )
-    save_table(store, "0.1.0", "tiny", 2, [])
-    save_table(store, "0.1.0", "tiny", 3, [])
+    write_table(store, "0.1.0", "tiny", 2, [])
+    write_table(store, "0.1.0", "tiny", 3, [])
     show_experiments(store, "0.1.0", "tiny")
     out = printed(capsys)
     assert cells(out) == [

@@ -40,7 +40,7 @@ def test_a_nodule_goes_the_whole_way(job, store):
     assert (labels == 128).sum() == outcome.unknown_voxels == case.facts.trimap.unknown_voxels
     for name in METHODS:
         alpha = case.alpha(name)
-        assert case.facts.reports[name]["converged"]
+        assert case.facts.reports[name].converged
         assert alpha.min() >= 0
         assert alpha.max() <= 1
         assert (alpha[labels == 0] == 0).all()
@@ -77,7 +77,7 @@ def test_order_does_not_matter(job, tmp_path):
         there = open_store(str(tmp_path / name), create=True)
         for key in sequence:
             curate_nodule(nodules(job)[key], replace(job, store_url=there.url))
-        contents.append({key: there.get(key) for key in there.keys("cases")})
+        contents.append({key: there.get(key) for key in there.list_prefix("cases")})
     assert contents[0] == contents[1]
     assert len(contents[0]) > 40
 
@@ -160,7 +160,7 @@ def test_known_alpha_gives_errors_against_it(job, table, store):
 def test_what_does_not_converge_is_not_stored_as_a_matte(hurried, store):
     outcome = curate_nodule(nodules(hurried)["n1"], hurried)
     case = read_case(store, "n1", outcome.digest)
-    converged = {name: report["converged"] for name, report in case.facts.reports.items()}
+    converged = {name: report.converged for name, report in case.facts.reports.items()}
     assert set(converged.values()) == {True, False}
     for name, usable in converged.items():
         assert np.isfinite(case.alpha(name)).all() == usable

@@ -8,7 +8,7 @@ import pytest
 import tasks.curation.context
 from matting.errors import InputError
 from storage.cases.case import ALGORITHM_VERSION
-from storage.cases.outcomes import Outcome, read_outcome, write_outcome
+from storage.cases.outcomes import Outcome, find_outcome, write_outcome
 from storage.errors import UnavailableError, WriteError
 from tasks.curation.context import NoduleContext, input_fingerprint, nodule_context
 from tasks.curation.inventory import take_inventory
@@ -45,17 +45,17 @@ def test_a_nodule_that_ends_well_is_done_and_computed(job, nodule, store):
         context.stage = "write"
         context.digest = "ab" * 32
         context.stored_bytes, context.unknown_voxels, context.patch_voxels = 3, 2, 1
-        context.stand_in = True
+        context.synthetic = True
         context.inputs = {"stamp": "s"}
     outcome = context.outcome
     assert (outcome.nodule_id, outcome.patient_id) == ("n1", "P-n1")
     assert (outcome.state, outcome.stage, outcome.reason) == ("done", "write", "")
-    assert (outcome.computed, outcome.stand_in, outcome.digest) == (True, True, "ab" * 32)
+    assert (outcome.computed, outcome.synthetic, outcome.digest) == (True, True, "ab" * 32)
     assert (outcome.stored_bytes, outcome.unknown_voxels, outcome.patch_voxels) == (3, 2, 1)
     assert outcome.inputs == {"stamp": "s"}
     assert outcome.versions["numpy"] == np.__version__
     assert "halosign" in outcome.versions
-    assert read_outcome(store, "n1") == outcome
+    assert find_outcome(store, "n1") == outcome
 
 
 def test_a_fingerprint_names_source_recipe_and_algorithm(job, nodule):
@@ -85,7 +85,7 @@ def test_every_error_becomes_an_outcome(job, nodule, store, error, state, transi
     with nodule_context(nodule, job) as context:
         context.stage = "solve"
         raise error
-    outcome = read_outcome(store, "n1")
+    outcome = find_outcome(store, "n1")
     assert outcome == context.outcome
     assert (outcome.state, outcome.stage, outcome.computed) == (state, "solve", False)
     assert context.transient == transient
@@ -96,7 +96,7 @@ def test_every_error_becomes_an_outcome(job, nodule, store, error, state, transi
 def test_an_interruption_is_not_an_outcome(job, nodule, store):
     with pytest.raises(KeyboardInterrupt), nodule_context(nodule, job):
         raise KeyboardInterrupt
-    assert read_outcome(store, "n1") is None
+    assert find_outcome(store, "n1") is None
 
 
 STATISTICS = {"seconds": {"solve": 1.5}, "stored_bytes": 9, "unknown_voxels": 8, "patch_voxels": 7}
