@@ -58,7 +58,7 @@ def test_a_draft_holds_what_was_chosen(store, curated):
     assert all(key.startswith("cases/n1/") for key in draft.case_files)
     index = pd.read_parquet(io.BytesIO(draft.own_files["index.parquet"]))
     assert index.loc[0, ["nodule_id", "method", "spacing_mm"]].tolist() == ["n1", "knn", 0.5]
-    assert b"stand-in" not in draft.own_files["README.md"].lower()
+    assert b"synthetic" not in draft.own_files["README.md"].lower()
 
 
 def test_what_reviewers_dispute_is_released_once_it_is_settled(store, curated):

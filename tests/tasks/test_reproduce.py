@@ -20,7 +20,7 @@ from tests.phantoms import ball_patch, write_table
 
 
 @pytest.fixture
-def manifest(store, curated):
+def release(store, curated):
     pick_automatically(store)
     return publish_release(
         store, "0.1.0", draft_release(store, "0.1.0", curated.recipe), publisher="ann"
@@ -28,9 +28,9 @@ def manifest(store, curated):
 
 
 @pytest.fixture
-def anew(manifest, curated, tmp_path):
+def anew(release, curated, tmp_path):
     """The same nodules computed into another store, with the recipe that the release keeps."""
-    recipe = recipe_from(manifest["recipe"], "of release 0.1.0")
+    recipe = recipe_from(release.manifest.recipe, "of release 0.1.0")
     other = replace(
         curated, store_url=open_store(str(tmp_path / "anew"), create=True).url, recipe=recipe
     )
@@ -46,17 +46,15 @@ def differences(store, anew):
     }
 
 
-def test_the_recipe_of_a_release_gives_its_bytes(store, manifest, anew):
+def test_the_recipe_of_a_release_gives_its_bytes(store, release, anew):
     assert differences(store, anew) == {"n1": "", "n2": ""}
     assert (
-        read_case(anew, "n1", manifest["nodules"]["n1"]["digest"]).facts.recipe["crop"][
-            "in_plane_voxels"
-        ]
+        read_case(anew, "n1", release.members["n1"].digest).facts.recipe["crop"]["in_plane_voxels"]
         == 24
     )
 
 
-def test_another_source_is_named(store, curated, manifest, anew, tmp_path):
+def test_another_source_is_named(store, curated, release, anew, tmp_path):
     folder = tmp_path / "other"
     folder.mkdir()
     brighter = ball_patch()
@@ -96,15 +94,13 @@ def test_other_bytes_under_the_same_digest_are_named_with_the_libraries_that_cha
     assert differences(store, anew)["n1"].endswith(f" (numpy {np.__version__} -> 9.9.9)")
 
 
-def test_another_algorithm_is_not_reproducible(store, manifest, anew, monkeypatch):
-    assert find_unreproducible(store, manifest) == {}
+def test_another_algorithm_is_not_reproducible(store, release, anew, monkeypatch):
+    assert find_unreproducible(release) == {}
     monkeypatch.setattr("tasks.reproduce.ALGORITHM_VERSION", 99)
-    assert (
-        set(differences(store, anew)) == set(find_unreproducible(store, manifest)) == {"n1", "n2"}
-    )
+    assert set(differences(store, anew)) == set(find_unreproducible(release)) == {"n1", "n2"}
     assert differences(store, anew)["n1"].endswith("-> 99; use the Halosign that published it")
 
 
-def test_a_lost_case_is_still_compared_by_the_manifest(store, manifest, anew):
-    store.delete([f"cases/n1/{manifest['nodules']['n1']['digest']}.done"])
+def test_a_lost_case_is_still_compared_by_the_manifest(store, release, anew):
+    store.delete([f"cases/n1/{release.members['n1'].digest}.done"])
     assert differences(store, anew) == {"n1": "", "n2": ""}

@@ -55,7 +55,7 @@ def test_an_unreadable_outcome_is_named_and_a_missing_one_is_none(sound):
     store.delete(["outcomes/n2.json"])
     store.put("outcomes/n1.json", b"{")
     assert [str(c) for c in complaints(store)] == [
-        "n1: outcomes/n1.json cannot be read. Run `halosign curate` again, which writes it anew."
+        "n1: outcomes/n1.json is damaged. Run `halosign curate` again, which writes a new one."
     ]
 
 

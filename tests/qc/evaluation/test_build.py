@@ -38,6 +38,7 @@ from storage.results.diagnoses import DiagnosisRow
 from storage.results.experiments import Averages, write_facts, write_table
 from storage.reviews.studies import create_study, plan_study
 from storage.reviews.verdicts import record_verdict
+from tests.cases import experiment_facts
 from tests.qc.report.test_build import HOSTILE, PLAIN_LINKS, Outline
 from tests.reviewable import reviewable_store
 
@@ -374,25 +375,10 @@ def released(tmp_path_factory) -> Any:
     return store
 
 
-def facts(**more: Any) -> dict[str, Any]:
-    known = {
-        "manifest_sha256": "a" * 64,
-        "release_recipe": "demo",
-        "nodules": 1,
-        "patients": 1,
-        "stand_in": 1,
-    }
-    ours = {
-        "differences": [["epochs", "1", "300"]],
-        "code": {"halosign": "0.1.0", "torch": "2", "commit": None},
-    }
-    return {**known, **ours, "device": "a CPU", "seconds_of_this_run": {"methods": 1.5}, **more}
-
-
 def test_a_page_is_gathered_from_what_the_store_holds(released):
     write_table(released, "0.1.0", "tiny", 1, rows_of(("cf", "3dmm")))
-    write_facts(released, "0.1.0", "tiny", facts())
-    page = gather_page(released, "0.1.0", "tiny")
+    write_facts(released, "0.1.0", "tiny", experiment_facts())
+    page = gather_page(Release.open(released, "0.1.0"), "tiny")
     assert page.table_1 == rows_of(("cf", "3dmm"))
     assert (page.table_2, page.table_3, page.readers, page.methods) == ((), (), (), None)
     assert (page.data.synthetic, page.reduced, page.settings) == (
@@ -413,7 +399,7 @@ def test_a_page_is_gathered_from_what_the_store_holds(released):
         assert words in text
     assert b"matte" in render(page)["figure-3.csv"]
     with pytest.raises(NotFoundError):
-        gather_page(released, "0.1.0", "another")
+        gather_page(Release.open(released, "0.1.0"), "another")
 
 
 def test_a_study_of_another_release_is_not_shown(released):
@@ -423,17 +409,19 @@ def test_a_study_of_another_release_is_not_shown(released):
 def test_pictures_of_a_release_are_drawn_of_chosen_nodules(released, monkeypatch):
     monkeypatch.setattr(videos, "TURN_FRAMES", 3)
     monkeypatch.setattr(videos, "MAX_SLICE_FRAMES", 3)
-    assert [choice.nodule_id for choice in choose_nodules(released, "0.1.0")] == ["P-1-a1"]
-    drawn = draw_release(released, "0.1.0")
-    member = Release.open(released, "0.1.0").members["P-1-a1"]
-    case = read_case(released, "P-1-a1", member["digest"])
+    release = Release.open(released, "0.1.0")
+    assert [choice.nodule_id for choice in choose_nodules(release)] == ["P-1-a1"]
+    drawn = draw_release(release)
+    case = read_case(released, "P-1-a1", release.members["P-1-a1"].digest)
     predicted = [NodulePrediction("P-1-a1", case.alpha("cf"), None, None)]
-    network = draw_predicted(released, "0.1.0", "3dmm 123", predicted)
-    assert draw_predicted(released, "0.1.0", "3dmm 123", []) is None
+    network = draw_predicted(release, "3dmm 123", predicted)
+    assert draw_predicted(release, "3dmm 123", []) is None
     assert network is not None
     assert "3dmm 123" in network.caption
-    write_facts(released, "0.1.0", "drawn", facts())
-    files = render(gather_page(released, "0.1.0", "drawn", drawn=drawn, network=network))
+    write_facts(released, "0.1.0", "drawn", experiment_facts())
+    files = render(
+        gather_page(Release.open(released, "0.1.0"), "drawn", drawn=drawn, network=network)
+    )
     assert {
         "pictures/figure-1-P-1-a1.png",
         "videos/turn-P-1-a1.gif",

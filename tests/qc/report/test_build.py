@@ -23,8 +23,9 @@ from qc.report.nodules import kind_of
 from qc.report.page import ReportPage
 from storage.cases.case import NewCase, write_case
 from storage.cases.outcomes import write_outcome
-from storage.records import Outcome
+from storage.records import CandidateScores, Outcome, SolverReport, TrimapFacts
 from storage.store import Store, open_store
+from tests.cases import case_facts, lidc_facts
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 SHAPE = (8, 14, 14)
@@ -79,7 +80,7 @@ def add_case(store: Store, nodule_id: str, *, missing: tuple[str, ...] = (), **f
     places = np.moveaxis(np.indices(SHAPE), 0, -1)
     distance = np.linalg.norm(places - np.array([4, 7, 7]), axis=-1)
     matte = np.clip(4 - distance, 0, 1)
-    synthetic = bool(facts.get("stand_in"))
+    synthetic = bool(facts.get("synthetic"))
     patch = Patch(
         grid=Grid(SHAPE, (0.5, 0.5, 0.5), (0.0, 0.0, 0.0)),
         image_hu=(40 - 800 * (1 - matte)).astype(np.float32),
@@ -90,13 +91,9 @@ def add_case(store: Store, nodule_id: str, *, missing: tuple[str, ...] = (), **f
     trimap = np.where(distance < 1.5, 255, np.where(distance < 4.5, 128, 0)).astype(np.uint8)
     alphas = {name: None if name in missing else matte for name in METHODS}
     digest = f"{nodule_id}-digest"
-    everything = {
-        "patient": nodule_id.partition("-a")[0],
-        "stand_in": synthetic,
-        "source": {},
-        **facts,
-    }
-    write_case(store, NewCase(nodule_id, digest, patch, trimap, alphas, everything))
+    patient = nodule_id.partition("-a")[0]
+    about = case_facts(nodule_id, digest, patch.grid, METHODS, **{"patient": patient, **facts})
+    write_case(store, NewCase(about, patch, trimap, alphas))
     outcome = Outcome(
         nodule_id,
         "P",
@@ -111,30 +108,28 @@ def add_case(store: Store, nodule_id: str, *, missing: tuple[str, ...] = (), **f
 
 def full_facts(*, missing: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
     reports = {
-        name: {
-            "status": GAVE_UP if name in missing else CONVERGED,
-            "converged": name not in missing,
-            "iterations": 41,
-            "residual": 7.25e-8,
-            "clipped": 0.0125,
-        }
+        name: SolverReport(
+            status=GAVE_UP if name in missing else CONVERGED,
+            converged=name not in missing,
+            iterations=41,
+            residual=7.25e-8,
+            clipped=0.0125,
+        )
         for name in METHODS
     }
-    figures = {
-        "methods": {
+    scores = CandidateScores(
+        methods={
             name: {"agreement": 0.321, "novelty": 0.5} for name in METHODS if name not in missing
         },
-        "differences": {},
-        "tied": [["cf", "lb"]],
-        "ranking": [name for name in reversed(METHODS) if name not in missing],
-    }
-    ratings = [{"annotation_id": 7, "texture": 5, "malignancy": 3}] * 4
-    trimap = {"inward_mm": 0.5, "core_voxels": 9, "unknown_voxels": 1234, "foreground_voxels": 10}
+        differences={},
+        tied=(("cf", "lb"),),
+        ranking=tuple(name for name in reversed(METHODS) if name not in missing),
+    )
     facts = {
         "reports": reports,
-        "figures": figures,
-        "source": {"annotations": ratings},
-        "trimap": trimap,
+        "scores": scores,
+        "source": lidc_facts([{"annotation_id": 7, "texture": 5, "malignancy": 3}] * 4),
+        "trimap": TrimapFacts(0.5, 9, 1234),
     }
     return {**facts, **more}
 
@@ -195,9 +190,9 @@ def test_the_stand_in_banner_is_there_exactly_when_due(
 
 def test_what_others_wrote_is_escaped(store: Store, tmp_path: Path) -> None:
     facts = full_facts(patient=HOSTILE)
-    facts["reports"]["cf"]["status"] = HOSTILE
-    facts["figures"]["methods"]["cf"] = {HOSTILE: 1.0}
-    facts["source"]["annotations"] = [{"texture": 5, HOSTILE: HOSTILE}]
+    facts["reports"]["cf"] = replace(facts["reports"]["cf"], status=HOSTILE)
+    facts["scores"].methods["cf"] = {HOSTILE: 1.0}
+    facts["source"] = lidc_facts([{"texture": 5, HOSTILE: HOSTILE}])
     add_case(store, "P1-a1", **facts)
     write_outcome(store, Outcome("<b>x", HOSTILE, "failed", "scan", reason=HOSTILE))
     run = replace(RUN, store_url=HOSTILE, recipe=HOSTILE, started=HOSTILE)
@@ -343,8 +338,7 @@ def test_a_nodules_numbers_are_on_its_page(store: Store, tmp_path: Path) -> None
 
 def test_known_figures_are_explained_and_unknown_ones_shown(store: Store, tmp_path: Path) -> None:
     facts = full_facts()
-    facts["figures"]["methods"]["cf"] = {
-        "method": "cf",
+    facts["scores"].methods["cf"] = {
         "mass_outside": 0.4,
         "novelty": 0.625,
         "clipped": 0.125,
@@ -358,7 +352,7 @@ def test_known_figures_are_explained_and_unknown_ones_shown(store: Store, tmp_pa
     assert "slice to slice" not in outline.text
 
 
-def test_a_case_that_says_little_is_shown_all_the_same(store: Store, tmp_path: Path) -> None:
+def test_a_case_without_ratings_and_run_is_shown(store: Store, tmp_path: Path) -> None:
     add_case(store, "P1-a1")
     text = Outline(report(store, tmp_path / "report.html", run=None)).text
     assert "not rated" in text

@@ -7,8 +7,10 @@ import pytest
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view, training_facts
 from storage.records import Line
 from storage.results.checkpoints import Checkpoint
+from tests.cases import checkpoint_config
 
 LOSSES = {"total": 3.0, "alpha": 0.2, "gradient": 0.1, "overlap": 0.0, "union": 0.0}
+
 ROWS = [
     {"epoch": 1, "rate": 0.01, **LOSSES, "sad": None, "mse": None, "seconds": 2.0},
     {"epoch": 2, "rate": 0.005, **LOSSES, "sad": 120.0, "mse": 0.01, "seconds": 3.0},
@@ -43,14 +45,7 @@ def test_pictures_are_drawn_and_a_stand_in_says_so(synthetic):
 
 
 def test_the_report_s_table_holds_one_truth_and_region_with_the_network_first():
-    config = {
-        "digest": "d",
-        "variant": "3dmm-mg",
-        "auxiliary": True,
-        "nodules": 5,
-        "epochs": ROWS,
-        "device": "cpu",
-    }
+    config = checkpoint_config(epochs=tuple(ROWS))
     means = {"sad": 1.0, "mse": 2.0, "grad": 3.0, "conn": 4.0}
     lines = [
         Line(matte, "known", region, 2, means, means)
