@@ -1,4 +1,4 @@
-"""Every benchmark in turn, each a table and a benchmarks/results/<name>.json; then the pages of docs from them."""
+"""All benchmarks in turn, then the pages of docs that are written from their results."""
 
 import runpy
 

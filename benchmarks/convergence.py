@@ -1,10 +1,10 @@
-"""Whether all eight methods reach their tolerance on every real nodule, how soon, and how far their mattes lie apart.
+"""Convergence of the eight methods on every real nodule, and differences between their mattes.
 
     python -m benchmarks.convergence [--nodules 528] [--processes 2]
 
-Residual 1e-7, the chain's defaults. What did not converge is named with its status; nodules that have no trimap are
-named with the reason. `clipped` is how far a matte left 0..1 at worst; differences are mean |a_i - a_j| over a nodule's
-unknown voxels.
+Residual 1e-7, the chain's defaults. What did not converge is named with its status; nodules that
+have no trimap are named with the reason. `clipped` is how far a matte left 0..1 at worst;
+differences are mean |a_i - a_j| over a nodule's unknown voxels.
 """
 
 import argparse
@@ -59,7 +59,8 @@ def main() -> None:
         for pair in rows[0]["apart"]
     }
     print(
-        f"{len(rows)} nodules of {min(r['unknown'] for r in rows)} to {max(r['unknown'] for r in rows)} unknown voxels"
+        f"{len(rows)} nodules of {min(r['unknown'] for r in rows)} "
+        f"to {max(r['unknown'] for r in rows)} unknown voxels"
     )
     print(
         table(
@@ -86,10 +87,13 @@ def main() -> None:
 
 
 def measure_all(count: int, processes: int) -> list[dict[str, object]]:
-    """Measure real nodules, or stand-ins where there are none, in a few processes of one thread each."""
+    """Measure real nodules, else synthetic ones, in a few processes of one thread each."""
     folder = real_folder()
     if folder is None:
-        print(f"{FOLDER_VARIABLE} names no folder with real nodules: stand-ins instead", flush=True)
+        print(
+            f"{FOLDER_VARIABLE} names no folder with real nodules: synthetic nodules instead",
+            flush=True,
+        )
         one_thread()
         return [
             measure(nodule) for nodule in track(stand_ins(count), "solving", total=min(count, 24))

@@ -2,8 +2,9 @@
 
     python -m benchmarks.cost [--nodules 40]
 
-Warm (compiled before), one thread, median of up to five repeats. `all eight` is one call for all of them: the two forms
-of a method share its operator. Writes the table's figures and docs/pictures/cost.png.
+Warm (compiled before), one thread, median of up to five repeats. `all eight` is one call for all of
+them: the two forms of a method share its operator. Writes the table's figures and
+docs/pictures/cost.png.
 """
 
 import argparse
@@ -37,7 +38,8 @@ def main() -> None:
             estimate(nodule, METHODS)
         rows.append(measure(nodule))
         print(
-            f"{nodule.id}: {nodule.unknown_voxels} unknown voxels, {rows[-1]['seconds']['all eight']:.3g} s"
+            f"{nodule.id}: {nodule.unknown_voxels} unknown voxels, "
+            f"{rows[-1]['seconds']['all eight']:.3g} s"
         )
     rows.sort(key=lambda row: row["unknown_voxels"])
     median = min(rows, key=lambda row: abs(row["unknown_voxels"] - MEDIAN_UNKNOWN))

@@ -1,10 +1,11 @@
-"""What it costs to fan nodules out: planning, the client's memory, throughput against workers, efficiency.
+"""Cost of orchestration: planning, memory of the client, throughput by number of workers.
 
     python -m benchmarks.fan_out [--real NODULES | --curated STORE]
 
-Nodules are stubs that sleep or do nothing, so that what is measured is the orchestration; the last part curates real
-nodules on two workers (`HALOSIGN_REAL_DATA` names them) and is left out without `--real`. `--curated` takes the account
-of a store that one `halosign curate --workers 2` filled, and measures nothing else.
+Nodules are stubs that sleep or do nothing, so that what is measured is the orchestration; the last
+part curates real nodules on two workers (`HALOSIGN_REAL_DATA` names them) and is left out without
+`--real`. `--curated` takes the account of a store that one `halosign curate --workers 2` filled,
+and measures nothing else.
 """
 
 import argparse
@@ -142,7 +143,8 @@ def job_of(folder: Path) -> CurationJob:
 
 def stub_outcome(nodule: Nodule, inputs: dict[str, object], digest: str) -> Outcome:
     return Outcome(
-        nodule.id, nodule.patient_id, "done", "write", digest=digest, inputs=inputs, computed=True, seconds=STAGES,
+        nodule.id, nodule.patient_id, "done", "write",
+        digest=digest, inputs=inputs, computed=True, seconds=STAGES,
         stored_bytes=2_500_000, unknown_voxels=8000, versions={"numpy": "2"},
     )  # fmt: skip
 
@@ -158,7 +160,7 @@ def plan(folder: Path, nodules: int) -> dict[str, float]:
 
 @contextlib.contextmanager
 def cluster_of_threads() -> Iterator[tuple[str, object]]:
-    """A scheduler in a process of its own; gives its address and how to have so many worker threads."""
+    """Start a scheduler; yield its address and a function that sets the number of threads."""
     dask = str(Path(sys.executable).parent / "dask")
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment()}
     with tempfile.TemporaryDirectory() as folder:
@@ -220,7 +222,7 @@ def fan_stubs(address: str, nodules: int, seconds: float) -> None:
 
 
 def many(address: str, grow: object) -> dict[str, object]:
-    """Nodules that cost nothing: what is left is the orchestration. Memory is this process's, by the time of day."""
+    """Run nodules that take no time, which leaves the orchestration; record memory by time."""
     from flows.engine.progress import ProgressTracker
 
     grow(32)
@@ -263,7 +265,7 @@ def throughput(address: str, grow: object, threads: int, nodules: int) -> dict[s
 
 
 def real(nodules: int) -> dict[str, object]:
-    """Curate real nodules by the command, on two workers; gives the seconds in stages over the workers' wall time."""
+    """Curate real nodules on two workers; return the share of the wall time spent in stages."""
     import pandas as pd
 
     data = Path(os.environ["HALOSIGN_REAL_DATA"])
@@ -300,7 +302,7 @@ def real(nodules: int) -> dict[str, object]:
 
 
 def account(store: Path) -> dict[str, object]:
-    """Give what the one run on two workers that filled a store spent in stages, and how long it took."""
+    """Return the seconds in stages, and in total, of the run on two workers that filled a store."""
     status = [sys.executable, "-m", "flows.cli", "status", "--store", str(store), "--json"]
     facts = json.loads(subprocess.run(status, check=True, stdout=subprocess.PIPE, text=True).stdout)
     outcomes = [json.loads(path.read_text()) for path in (store / "outcomes").iterdir()]

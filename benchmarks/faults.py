@@ -1,4 +1,4 @@
-"""Break everything over all seeds and write docs/faults.md's table: about half an hour on two free cores.
+"""All faults with all seeds, for the table of docs/faults.md: half an hour on two cores.
 
     python -m benchmarks.faults [--page-only]
 

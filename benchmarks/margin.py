@@ -2,9 +2,10 @@
 
     python -m benchmarks.margin [--nodules 12]
 
-Real nodules of all sizes, the base methods with the chain's defaults, once with solver.search_margin_mm as it is and
-once with one that reaches across any patch. Differences are |a - a'| over the unknown voxels. Closed form and learning
-based see two voxels and the reach of their means beyond the unknown region, which both runs hold.
+Real nodules of all sizes, the base methods with the chain's defaults, once with
+solver.search_margin_mm as it is and once with one that reaches across any patch. Differences are |a
+- a'| over the unknown voxels. Closed form and learning based see two voxels and the reach of their
+means beyond the unknown region, which both runs hold.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def measure(nodule: Ready) -> dict[str, object]:
 
 
 def searched_share(nodule: Ready) -> float:
-    """Give how much of the patch the search box holds by default."""
+    """Return how much of the patch the search box holds by default."""
     margin_mm = Parameters().solver.search_margin_mm
     z, y, x = (int(margin_mm / spacing) for spacing in nodule.spacing_mm)
     box = box_around(nodule.unknown, (z, y, x))

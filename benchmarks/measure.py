@@ -1,7 +1,7 @@
-"""What the benchmarks share: CPU time on one thread, peak memory in a process of its own, tables and results.
+"""Tools of the benchmarks: CPU time on one thread, peak memory of a process, tables, results.
 
-Memory is the kernel's high-water mark of the process (`VmHWM`, what `ru_maxrss` reports), reset after imports and
-compiling where the kernel allows it.
+Memory is the kernel's high-water mark of the process (`VmHWM`, what `ru_maxrss` reports), reset
+after imports and compiling where the kernel allows it.
 """
 
 import json
@@ -34,7 +34,7 @@ def one_thread() -> None:
 def cpu_seconds(
     action: Callable[[], T], *, repeats: int = 5, budget_s: float = 5.0
 ) -> tuple[float, T]:
-    """Give the median CPU seconds of an action and what it gave; stops repeating once the budget is spent."""
+    """Return the median CPU seconds of an action, repeated within a budget, and its result."""
     spent: list[float] = []
     while True:
         start = time.process_time()
@@ -45,7 +45,7 @@ def cpu_seconds(
 
 
 def reset_peak() -> int:
-    """Let the peak begin anew; gives the bytes held now, or the peak so far where it cannot be reset."""
+    """Reset the peak; return the bytes held now, or the peak so far where it cannot be reset."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -2,11 +2,12 @@
 
     python -m benchmarks.memory
 
-A soft ball in textured lung; its shell is unknown. Every figure comes from a process of its own that makes the ball,
-solves all eight in one call and reads its peak: in all, and beyond what it held after imports, compiling and the ball.
-The first row is the target: 4.5 million voxels, about 150,000 of them unknown, under 1.5 GB in all. Then whole nodules,
-from files to a stored case, each in a process of its own: what `halosign plan` expects of a worker (tasks/curation/plan.py)
-against what it took. Real nodules of all sizes, or else such balls.
+A soft ball in textured lung; its shell is unknown. Every figure comes from a process of its own
+that makes the ball, solves all eight in one call and reads its peak: in all, and beyond what it
+held after imports, compiling and the ball. The first row is the target: 4.5 million voxels, about
+150,000 of them unknown, under 1.5 GB in all. Then whole nodules, from files to a stored case, each
+in a process of its own: what `halosign plan` expects of a worker (tasks/curation/plan.py) against
+what it took. Real nodules of all sizes, or else such balls.
 """
 
 import argparse
@@ -154,7 +155,7 @@ def write_ball(side: int, image: str, readers: str) -> None:
 
 
 def ball(side: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Make a cube of lung with a ball of tissue whose shell of about `count` voxels, 7 thick, is unknown."""
+    """Make a cube of lung with a ball of tissue, whose shell of about `count` voxels is unknown."""
     width = 7.0 if count > 5000 else 4.0
     middle = np.sqrt(count / (4 * np.pi * width))
     axis = np.arange(side, dtype=np.float32) - (side - 1) / 2

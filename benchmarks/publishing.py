@@ -2,8 +2,9 @@
 
     python -m benchmarks.publishing
 
-The store is filled in another process, so that the peak is that of publishing alone. Cases are small balls: what is
-measured is the work a nodule costs whatever its size, and the store's many files.
+The store is filled in another process, so that the peak is that of publishing alone. Cases are
+small balls: what is measured is the work a nodule costs whatever its size, and the store's many
+files.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Random 96^3 crops a second from a release, against the same nodules as .nii.gz and .npz; and bytes a nodule.
+"""Random 96^3 crops per second from a release, .nii.gz and .npz, and bytes per nodule.
 
     python -m benchmarks.reading
 
-Every format gives the same four things of the same boxes: image, released matte, each reader's mask, validity. The
-.nii.gz are those of `halosign release export`; the .npz hold these arrays alone, compressed and not. Seconds are CPU
-seconds of one thread, and files are in the page cache. Formats take turns.
+Every format gives the same four things of the same boxes: image, released matte, each reader's
+mask, validity. The .nii.gz are those of `halosign release export`; the .npz hold these arrays
+alone, compressed and not. Seconds are CPU seconds of one thread, and files are in the page cache.
+Formats take turns.
 """
 
 import random
@@ -59,8 +60,8 @@ def main() -> None:
         size = sizes(store, reader, Path(scratch))
     ratios = {name: round(seconds[name] / seconds["release"], 2) for name in WANTED}
     rows = [
-        {"format": name, "crops a second": round(1 / spent, 1), "times slower": ratios.get(name, 1.0),
-         "kB a nodule": round(size[name] / 1000)}
+        {"format": name, "crops a second": round(1 / spent, 1),
+         "times slower": ratios.get(name, 1.0), "kB a nodule": round(size[name] / 1000)}
         for name, spent in seconds.items()
     ]  # fmt: skip
     print(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
@@ -81,7 +82,7 @@ def main() -> None:
 
 
 def ready() -> Iterator[Ready]:
-    """Give nodules of whole scans where they are at hand, and pieces of others."""
+    """Return nodules of whole scans where they are at hand, and pieces of others."""
     folder = real_folder()
     if folder is not None:
         source = open_source(SourceSpec("lidc", str(folder / "lidc_dicom")))
@@ -120,7 +121,7 @@ def from_release(reader: ReleaseReader) -> Read:
 
 
 def as_files(reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
-    """Write the nodules in the other formats; gives what reads a box from each."""
+    """Write the nodules in the other formats; return what reads a box from each."""
     for nodule_id in reader.nodules():
         for name, data in nifti_files(open_released_nodule(reader.release, nodule_id)).items():
             (scratch / f"{nodule_id}.{name}").write_bytes(data)
@@ -147,7 +148,7 @@ def as_files(reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
 
 
 def take_turns(reader: ReleaseReader, readers: dict[str, Read]) -> dict[str, float]:
-    """Give the mean over nodules of the median seconds of a crop, by format."""
+    """Return the mean over nodules of the median seconds of a crop, by format."""
     draw, spent = (
         random.Random(1),
         {name: {id_: [] for id_ in reader.nodules()} for name in readers},
@@ -170,7 +171,7 @@ def take_turns(reader: ReleaseReader, readers: dict[str, Read]) -> dict[str, flo
 
 
 def sizes(store: Store, reader: ReleaseReader, scratch: Path) -> dict[str, float]:
-    """Give the mean bytes of a nodule's four things, by format."""
+    """Return the mean bytes of a nodule's four things, by format."""
     found: dict[str, list[int]] = {
         "release": [],
         ".nii.gz": [],

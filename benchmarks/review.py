@@ -1,11 +1,12 @@
-"""The review page as a person meets it: the next nodule after a decision, scrolling, twenty reviewers at once.
+"""Speed of the review page: the next nodule after a verdict, scrolling, twenty reviewers.
 
     python -m benchmarks.review [--nodules 16]
 
-Server, browser and reviewers share this machine's cores. The nodules are real ones (stand-ins where there are none)
-at the chain's own resolution, the largest first. In the browser: milliseconds from the key that decides until the next
-nodule has been drawn, and frames a second while slices are scrolled, at 1920 x 1080 without a graphics card.
-Load: each reviewer in a thread of its own fetches a nodule, its CT and its overlays, decides and goes on without pause.
+Server, browser and reviewers share this machine's cores. The nodules are real ones (synthetic
+nodules where there are none) at the chain's own resolution, the largest first. In the browser:
+milliseconds from the key that decides until the next nodule has been drawn, and frames a second
+while slices are scrolled, at 1920 x 1080 without a graphics card. Load: each reviewer in a thread
+of its own fetches a nodule, its CT and its overlays, decides and goes on without pause.
 """
 
 import argparse
@@ -51,7 +52,8 @@ SCROLL = """async ([steps]) => {
   await frame();
   const start = performance.now();
   for (let n = 0; n < steps; n++) {
-    pane.dispatchEvent(new WheelEvent("wheel", { deltaY: Math.floor(n / 10) % 2 ? 1 : -1, cancelable: true }));
+    const deltaY = Math.floor(n / 10) % 2 ? 1 : -1;
+    pane.dispatchEvent(new WheelEvent("wheel", { deltaY, cancelable: true }));
     await frame();
   }
   return (1000 * steps) / (performance.now() - start);
@@ -108,7 +110,7 @@ def as_rows(report: dict[str, object]) -> list[tuple[object, ...]]:
 
 
 def fill(store: Store, ready: Ready) -> int:
-    """Store one nodule with its eight mattes as a finished case; gives its voxels."""
+    """Store one nodule with its eight mattes as a finished case; return its voxels."""
     solved = estimate_alphas(ready.image_hu, ready.labels, spacing_mm=ready.spacing_mm)
     digest = f"{len(ready.id):02x}" * 32
     alphas = {
@@ -191,7 +193,7 @@ def in_the_browser(url: str) -> dict[str, object]:
 
 
 def scroll(page: object) -> tuple[float, float]:
-    """Give frames a second, and CPU milliseconds a frame over all of the browser's processes."""
+    """Return frames a second, and CPU milliseconds a frame over all of the browser's processes."""
     before = browser_cpu_s()
     frames = [float(page.evaluate(SCROLL, [STEPS])) for _ in range(3)]
     return statistics.median(frames), 1000 * (browser_cpu_s() - before) / (3 * STEPS)
@@ -207,7 +209,7 @@ def browser_cpu_s() -> float:
 
 
 def decide_all(page: object) -> list[float]:
-    """Decide nodule after nodule, each once the next is ready; gives the milliseconds until that was drawn."""
+    """Decide nodule after nodule; return the milliseconds until each next one was drawn."""
     count = 0
     while page.get_attribute("#next", "disabled") is None:
         upcoming = page.evaluate("JSON.stringify(document.body.dataset.shown)").strip('"')

@@ -1,13 +1,14 @@
-"""How the defaults of the four base methods were chosen: each turned one at a time, errors against known mattes.
+"""Choice of the defaults of the four base methods: each varied alone, errors against truth.
 
     python -m benchmarks.search [--method cf]
 
-Two sets of simulated nodules: a *development* set, on which values are compared, and a *confirmation* set of other
-nodules with other noise, which must agree before a default follows. Twelve each, four of every kind. Errors are mean
-absolute errors over the unknown region, averaged over kinds: `alpha` is the plain form's against the known matte,
-`density` the + form's against the known matte times the pure lesion's radiodensity target. Trivial rows: the readers'
-mean, HU scaled linearly from lung to tissue. `trimmed` enlarges what is known before IF, as its paper does: an unknown
-voxel within 1 mm of a known one, alike in intensity, takes that one's label.
+Two sets of simulated nodules: a *development* set, on which values are compared, and a
+*confirmation* set of other nodules with other noise, which must agree before a default follows.
+Twelve each, four of every kind. Errors are mean absolute errors over the unknown region, averaged
+over kinds: `alpha` is the plain form's against the known matte, `density` the + form's against the
+known matte times the pure lesion's radiodensity target. Trivial rows: the readers' mean, HU scaled
+linearly from lung to tissue. `trimmed` enlarges what is known before IF, as its paper does: an
+unknown voxel within 1 mm of a known one, alike in intensity, takes that one's label.
 """
 
 import argparse
@@ -29,7 +30,8 @@ from matting.phantoms import LUNG_HU, TISSUE_HU
 from matting.solvers.solve_domain import to_intensity
 
 SETS = {"development": (1, 3), "confirmation": (0, 4)}
-"""Which nodules of each kind (every other one, from the first or the second on), and the simulation's seed."""
+"""Which nodules of each kind (every other one, from the first or the second on), and the
+simulation's seed."""
 STRAIGHT = {"intensity_curve": 0.0}
 """Intensities as the paper takes them; the one turn here that concerns all methods."""
 NO_PULLS: dict[str, Any] = {"ramp_strength": 0.0, "rim_strength": 0.0}
@@ -154,7 +156,7 @@ def simulate(first: int, seed: int) -> Iterator[Known]:
 
 
 def search(method: str, sets: dict[str, list[Known]]) -> dict[str, dict[str, float]]:
-    """Give the errors of a method with its defaults and with each turn, on both sets."""
+    """Return the errors of a method with its defaults and with each turn, on both sets."""
     section, turns = TURNS[method]
     named = {"default": {}} | {
         ", ".join(f"{k} {v}" for k, v in turn.items()): turn for turn in turns
@@ -168,7 +170,7 @@ def search(method: str, sets: dict[str, list[Known]]) -> dict[str, dict[str, flo
 
 
 def turned(section: str, turn: dict[str, Any]) -> Parameters:
-    """Give the defaults with some of a section, or the curve of intensities, turned."""
+    """Return the defaults with some of a section, or the curve of intensities, turned."""
     defaults, own = (
         Parameters(),
         {name: value for name, value in turn.items() if name != "intensity_curve"},
@@ -236,7 +238,7 @@ def trivial_rows(sets: dict[str, list[Known]]) -> dict[str, dict[str, float]]:
 
 
 def trim(nodule: Ready) -> NDArray[np.uint8]:
-    """Let unknown voxels take the label of a known one that is near and alike, the nearer the less alike it may be."""
+    """Give unknown voxels the label of a near and similar known one; similarity may fall nearby."""
     intensity = to_intensity(nodule.image_hu, Parameters().solver.intensity_range_hu)
     labels = nodule.labels.copy()
     reach = [int(TRIM_MM / spacing) for spacing in nodule.spacing_mm]

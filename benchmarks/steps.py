@@ -1,9 +1,9 @@
-"""CPU seconds of one step of 3dmm-mg: our layers and torch's, layouts, precisions and torch.compile, in one run.
+"""CPU seconds of one step of 3dmm-mg: layers, layouts, precisions and torch.compile.
 
     python -m benchmarks.steps
 
-A step is forward, losses and backward of one crop, on one thread; what torch cannot do is said in its row. The first
-step includes compiling.
+A step is forward, losses and backward of one crop, on one thread; what torch cannot do is said in
+its row. The first step includes compiling.
 """
 
 import time
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def prepared(layout: torch.memory_format, precision: str, compiled: bool) -> Callable[[], None]:
-    """Give a step of a new network on a fixed crop."""
+    """Return a step of a new network on a fixed crop."""
     torch.manual_seed(0)
     network = build_network("3dmm-mg").to(memory_format=layout)  # type: ignore[call-overload]
     image, alpha = torch.rand(2, 1, 1, *CROP)

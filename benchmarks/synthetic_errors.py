@@ -1,16 +1,18 @@
-"""How far each method's matte is from the truth on simulated nodules, beside readers' masks and trivial mattes.
+"""Errors of each method on simulated nodules, beside readers' masks and trivial mattes.
 
     python -m benchmarks.synthetic_errors [--seeds 1 2]
 
-Real outlines of 24 LIDC-IDRI nodules (8 of each kind; none of them in the demo), simulated CT, the chain's own
-defaults. Errors are mean absolute errors over the unknown region, averaged over nodules, against
+Real outlines of 24 LIDC-IDRI nodules (8 of each kind; none of them in the demo), simulated CT, the
+chain's own defaults. Errors are mean absolute errors over the unknown region, averaged over
+nodules, against
 
     alpha     the known matte
-    density   the known matte times q(F), q(F) being the radiodensity target of the pure lesion (what + methods seek)
+    density   the known matte times q(F), the radiodensity target of the pure lesion (+ methods)
 
-The trivial rows scale HU linearly: `trivial lung-tissue` from -870 to 40 HU (the very levels that the simulation
-is built from), `trivial air-tissue` from -1000 to 40 HU. `best reader` is the reader's mask with the smallest error
-against the column's own truth: a choice that needs the truth. docs/errors.md is written from the result.
+The trivial rows scale HU linearly: `trivial lung-tissue` from -870 to 40 HU (the very levels that
+the simulation is built from), `trivial air-tissue` from -1000 to 40 HU. `best reader` is the
+reader's mask with the smallest error against the column's own truth: a choice that needs the truth.
+docs/errors.md is written from the result.
 """
 
 import argparse
@@ -132,7 +134,7 @@ def better_rivals(method: str, rows: dict[str, dict[str, float]]) -> list[str]:
 
 
 def sought(method: str) -> str:
-    """Give the truth that a method is held against."""
+    """Return the truth that a method is held against."""
     return "density" if method.endswith("+") else "alpha"
 
 

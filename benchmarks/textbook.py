@@ -2,12 +2,14 @@
 
     python -m benchmarks.textbook
 
-The textbook's way: the Laplacian of all windows of the whole patch as a sparse matrix, (L + 100 D) a = 100 D S, and
-conjugate gradients with the diagonal as preconditioner, to the same residual. Ours: solve("cf"), which holds known
-voxels exactly; `ours, pulled` has the textbook's weight instead (solver.constraint_weight), to tell what the weight
-changes from what the computation changes. Each side runs in a process of its own; memory is its peak beyond what it
-held after imports and compiling on a small volume. All sides use the paper's closed form (PAPER): a line in intensity
-alone, every window counting the same; the chain's defaults have a second channel, which the textbook has not.
+The textbook's way: the Laplacian of all windows of the whole patch as a sparse matrix, (L + 100 D)
+a = 100 D S, and conjugate gradients with the diagonal as preconditioner, to the same residual.
+Ours: solve("cf"), which holds known voxels exactly; `ours, pulled` has the textbook's weight
+instead (solver.constraint_weight), to tell what the weight changes from what the computation
+changes. Each side runs in a process of its own; memory is its peak beyond what it held after
+imports and compiling on a small volume. All sides use the paper's closed form (PAPER): a line in
+intensity alone, every window counting the same; the chain's defaults have a second channel, which
+the textbook has not.
 """
 
 import argparse
@@ -132,7 +134,7 @@ def matte(
     labels: NDArray[np.uint8],
     spacing_mm: tuple[float, float, float],
 ) -> tuple[Floats, int]:
-    """Give the matte and the iterations it took."""
+    """Return the matte and the iterations it took."""
     if side == "textbook":
         return textbook_matte(to_intensity(hu, Parameters().solver.intensity_range_hu), labels)
     weight = PENALTY if side == "ours, pulled" else None
@@ -163,7 +165,7 @@ def textbook_matte(intensity: Floats, labels: NDArray[np.uint8]) -> tuple[Floats
 
 
 def laplacian(intensity: Floats, epsilon: float, penalty: Floats) -> sparse.csr_array:
-    """Sum d_ij - (1 + (I_i - m)(I_j - m) / (v + epsilon/27)) / 27 over all windows, and the penalty's diagonal."""
+    """Sum d_ij - (1 + (I_i - m)(I_j - m) / (v + epsilon/27)) / 27 over windows; add the penalty."""
     size = intensity.size
     values, columns = np.zeros((size, ROW)), np.zeros((size, ROW), np.int32)
     fill(intensity, epsilon, values, columns)

@@ -468,7 +468,8 @@ def _wander(
     start: Point, direction: Point, length_mm: float, bend: float, generator: Generator
 ) -> Point:
     """Return a random walk of half-millimetre steps that bends a little at each, (steps, 3), mm."""
-    place, ahead = start.copy(), _unit(direction)
+    place = start.copy()
+    ahead = _unit(direction)
     path = [place]
     for turn in generator.standard_normal((max(2, round(length_mm / 0.5)), 3)):
         ahead = _unit(ahead + bend * turn)

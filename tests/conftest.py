@@ -12,14 +12,11 @@ FOLDERS_OF_ONE_WORKER = ("flows", "faults")
 """Folders whose tests share expensive session fixtures: a Prefect server, a Dask cluster."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep the tests of a file, or of a folder with shared servers, on one worker of xdist."""
-    root = Path(__file__).parent
-    for item in items:
-        path = item.path.relative_to(root)
-        group = path.parts[0] if path.parts[0] in FOLDERS_OF_ONE_WORKER else str(path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    path = item.path.relative_to(Path(__file__).parent)
+    group = path.parts[0] if path.parts[0] in FOLDERS_OF_ONE_WORKER else str(path)
+    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,8 @@ def _components(
 
 def _variance(a: _Components, b: _Components) -> float:
     """Return the covariance of two areas over the same nodules: Obuchowski's sums over patients."""
-    (malignant, benign), (with_malignant, with_benign) = a.counts, a.patients
+    malignant, benign = a.counts
+    with_malignant, with_benign = a.patients
     patients = len(a.malignant)
     own = _unbiased(with_malignant) * float(a.malignant @ b.malignant) / malignant**2
     other = _unbiased(with_benign) * float(a.benign @ b.benign) / benign**2

@@ -126,7 +126,8 @@ def instance_norm_prelu(x: Volume, eps: float, slope: float, out: Volume) -> tup
         total += partial.astype(np.float64).sum()
     rstd = np.float32(1.0 / np.sqrt(total / x.size + eps))
     # Constants in single precision: a double would turn the whole row into doubles.
-    negative_slope, zero = np.float32(slope), np.float32(0.0)
+    negative_slope = np.float32(slope)
+    zero = np.float32(0.0)
     for z in range(depth):
         for y in range(rows):
             x_row, out_row = x[z, y], out[z, y]
@@ -160,8 +161,11 @@ def instance_norm_prelu_backward(
         The gradient by the slope, the sum of grad_out x_hat over x_hat < 0.
     """
     depth, rows, columns = x.shape
-    mean32, rstd32, negative_slope = np.float32(mean), np.float32(rstd), np.float32(slope)
-    zero, one = np.float32(0.0), np.float32(1.0)
+    mean32 = np.float32(mean)
+    rstd32 = np.float32(rstd)
+    negative_slope = np.float32(slope)
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
     sum_g = 0.0
     sum_g_x_hat = 0.0
     grad_slope = 0.0
@@ -178,7 +182,8 @@ def instance_norm_prelu_backward(
         sum_g += partial_g.astype(np.float64).sum()
         sum_g_x_hat += partial_g_x_hat.astype(np.float64).sum()
         grad_slope += partial_slope.astype(np.float64).sum()
-    mean_g, mean_g_x_hat = np.float32(sum_g / x.size), np.float32(sum_g_x_hat / x.size)
+    mean_g = np.float32(sum_g / x.size)
+    mean_g_x_hat = np.float32(sum_g_x_hat / x.size)
     for z in range(depth):
         for y in range(rows):
             x_row, grad_row, grad_x_row = x[z, y], grad_out[z, y], grad_x[z, y]
@@ -203,7 +208,9 @@ def prelu_backward(x: Volume, slope: float, grad_out: Volume, grad_x: Volume) ->
         The gradient by the slope, the sum of grad_out x over x < 0.
     """
     depth, rows, columns = x.shape
-    negative_slope, zero, one = np.float32(slope), np.float32(0.0), np.float32(1.0)
+    negative_slope = np.float32(slope)
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
     grad_slope = 0.0
     for z in range(depth):
         partial = np.zeros(columns, np.float32)

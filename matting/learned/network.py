@@ -87,7 +87,8 @@ class MattingNetwork(nn.Module):
 
     def __init__(self, variant: str, auxiliary: bool) -> None:
         super().__init__()
-        self.variant, self.auxiliary = variant, auxiliary
+        self.variant = variant
+        self.auxiliary = auxiliary
         ghost = variant == "3dmm-mg"
         widths = Widths().divided(4) if ghost else Widths()
         self.features = UNet(widths, ghost)

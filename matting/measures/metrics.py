@@ -177,7 +177,7 @@ def matte_errors(
 ) -> dict[str, MatteErrors]:
     """Compute SAD, MSE, Grad (in the mode "clean") and Conn over several regions.
 
-    Where both mattes are 0 every error is 0, so only the box of the other voxels is looked at.
+    Where both mattes are 0 every error is 0, so only the box around the other voxels is computed.
 
     Args:
         alpha: The prediction.
@@ -272,9 +272,11 @@ def _gradient(matte: NDArray[np.floating], mode: GradientMode) -> NDArray[np.flo
     smooth = np.exp(-0.5 * (place / GRADIENT_SIGMA) ** 2)
     slope = place * smooth
     if mode == "dim":
-        smooth, slope = smooth / np.linalg.norm(smooth), slope / np.linalg.norm(slope)
+        smooth = smooth / np.linalg.norm(smooth)
+        slope = slope / np.linalg.norm(slope)
     else:
-        smooth, slope = smooth / smooth.sum(), slope / (place * slope).sum()
+        smooth = smooth / smooth.sum()
+        slope = slope / (place * slope).sum()
     derivatives = np.empty((3, *matte.shape))
     # The derivatives along y and x begin with the same smoothing along z.
     smoothed = _along(matte.astype(np.float64), smooth, 0)

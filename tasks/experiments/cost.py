@@ -103,7 +103,8 @@ def _cpu_model() -> str:
 
 def cost_here(variant: str, auxiliary: bool, crop_zyx: tuple[int, int, int], device: str) -> Cost:
     """Measure a network in this process, which must be a new one; arguments as `measure_cost`."""
-    name, place = device_name(device), pick_device(device)
+    name = device_name(device)
+    place = pick_device(device)
     network = build_network(variant, auxiliary)
     counts = parameter_count(network), multiply_adds(network)
     network.to(place).to(memory_format=network.layout(place)).eval()  # type: ignore[call-overload]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from matting.diagnosis.auroc import Auroc, auroc
@@ -99,7 +100,8 @@ def diagnose(
         s: fold_patients([n.patient for n in nodules], malignant, settings.folds, s)
         for s in settings.seeds
     }
-    done, total = 0, len(settings.backbones) * len(INPUTS) * len(settings.seeds)
+    done = 0
+    total = len(settings.backbones) * len(INPUTS) * len(settings.seeds)
     rows: list[DiagnosisRow] = []
     for backbone in settings.backbones:
         for name in INPUTS:
@@ -109,13 +111,9 @@ def diagnose(
                 run = find_run_scores(store, prefix, backbone, name, seed)
                 if run is None:
                     cubes = read_cubes(store, prefix, name) if cubes is None else cubes
-                    scores = np.empty(len(nodules))
-                    for fold in range(settings.folds):
-                        here = folds[seed] == fold
-                        network = train_classifier(
-                            cubes[~here], malignant[~here], backbone, settings, seed, place
-                        )
-                        scores[here] = classify(network, cubes[here], settings)
+                    scores = _cross_validate(
+                        cubes, malignant, folds[seed], backbone, settings, seed, place
+                    )
                     run = tuple(
                         NoduleScore(nodule.nodule, int(fold), float(score))
                         for nodule, fold, score in zip(nodules, folds[seed], scores, strict=True)
@@ -126,6 +124,24 @@ def diagnose(
                 after(DiagnosisProgress(f"{backbone} {name} seed {seed}", done, total))
             rows += rows_of(backbone, name, settings.seeds, nodules, runs)
     return [*rows, volume_row(nodules)]
+
+
+def _cross_validate(
+    cubes: Cubes,
+    malignant: NDArray[np.bool_],
+    folds: NDArray[np.int64],
+    backbone: str,
+    settings: DiagnosisSettings,
+    seed: int,
+    device: torch.device,
+) -> NDArray[np.float64]:
+    """Return the score of each nodule by the classifier trained on the other folds, (n,)."""
+    scores = np.empty(len(cubes))
+    for fold in range(settings.folds):
+        test = folds == fold
+        network = train_classifier(cubes[~test], malignant[~test], backbone, settings, seed, device)
+        scores[test] = classify(network, cubes[test], settings)
+    return scores
 
 
 def diagnosis_id_of(release: Release, settings: DiagnosisSettings) -> str:
@@ -161,7 +177,8 @@ def rows_of(
         nodules: The nodules, in the order of the scores.
         runs: The scores of each seed.
     """
-    malignant, patients = [n.malignant for n in nodules], [n.patient for n in nodules]
+    malignant = [n.malignant for n in nodules]
+    patients = [n.patient for n in nodules]
     scores = np.array([[one.score for one in run] for run in runs])
     folds = np.array([[one.fold for one in run] for run in runs])
     rows = [

@@ -1,5 +1,6 @@
 """Scores of a release: computed once per nodule, and on a cluster where there are many."""
 
+import json
 from statistics import fmean
 from types import SimpleNamespace
 
@@ -17,14 +18,12 @@ from storage.results.scores import (
     ALL,
     METHOD_SCORES,
     Score,
-    find_summary,
     list_scored_nodules,
     read_lines,
     read_nodule_scores,
     write_nodule_scores,
     write_scores,
 )
-from tests.cases import checkpoint_config
 from tests.flows.training import copy_of
 
 MEANS = {"sad": 1.0, "mse": 2.0, "grad": 3.0, "conn": 4.0}
@@ -32,7 +31,7 @@ MEANS = {"sad": 1.0, "mse": 2.0, "grad": 3.0, "conn": 4.0}
 
 @pytest.fixture
 def release(learnable, tmp_path):
-    return copy_of(learnable, tmp_path)
+    return open_release(copy_of(learnable, tmp_path).url, "0.1.0")
 
 
 def never(*_, **__):
@@ -47,48 +46,50 @@ def test_rows_are_flat():
 
 
 def test_methods_are_scored_once(release, monkeypatch):
-    reader = ReleaseReader(open_release(release.url, "0.1.0"))
+    reader = ReleaseReader(release)
     test = reader.nodules("test")
     assert 0 < len(test) < len(reader.nodules())
-    lines = measure_methods.fn(open_release(release.url, "0.1.0"), "test")
-    assert list_scored_nodules(release, "0.1.0", METHOD_SCORES) == set(test)
+    lines = measure_methods.fn(release, "test")
+    assert list_scored_nodules(release.store, "0.1.0", METHOD_SCORES) == set(test)
     assert {*METHODS, "readers' mean", "HU linear", "trimap prior"} >= {
         line.matte for line in lines
     }
     mean = next(line for line in lines if (line.matte, line.region) == ("HU linear", "whole"))
-    scores = read_nodule_scores(release, "0.1.0", METHOD_SCORES, test)
+    scores = read_nodule_scores(release.store, "0.1.0", METHOD_SCORES, test)
     own = [s.sad for s in scores if (s.matte, s.region) == ("HU linear", "whole")]
     assert mean.nodules == len(own) == len(test)
     assert mean.means["sad"] == pytest.approx(fmean(own))
 
     monkeypatch.setattr(flows.score, "ReleaseReader", never)
-    assert measure_methods.fn(open_release(release.url, "0.1.0"), "test") == lines
+    assert measure_methods.fn(release, "test") == lines
 
 
 def test_all_nodules_are_scored_on_a_cluster_where_they_are_many(release, scheduler, monkeypatch):
-    here = measure_methods.fn(open_release(release.url, "0.1.0"), "test")
-    test = list_scored_nodules(release, "0.1.0", METHOD_SCORES)
+    here = measure_methods.fn(release, "test")
+    test = list_scored_nodules(release.store, "0.1.0", METHOD_SCORES)
     monkeypatch.setattr(flows.score, "MIN_NODULES_FOR_CLUSTER", 2)
     monkeypatch.setattr(flows.score, "score_methods", elsewhere)
     submitted.clear()
-    measure_methods.fn(open_release(release.url, "0.1.0"), ALL, Cluster(scheduler))
-    everyone = set(ReleaseReader(open_release(release.url, "0.1.0")).nodules())
-    assert list_scored_nodules(release, "0.1.0", METHOD_SCORES) == everyone
+    measure_methods.fn(release, ALL, Cluster(scheduler))
+    everyone = set(ReleaseReader(release).nodules())
+    assert list_scored_nodules(release.store, "0.1.0", METHOD_SCORES) == everyone
     assert submitted == [], "scored in this process"
-    release.delete([key for key in release.list_prefix("metrics") if key.endswith("methods.json")])
-    assert measure_methods.fn(open_release(release.url, "0.1.0"), "test") == here
+    release.store.delete(
+        [key for key in release.store.list_prefix("metrics") if key.endswith("methods.json")]
+    )
+    assert measure_methods.fn(release, "test") == here
     assert len(test) < len(everyone)
 
 
 submitted: list[str] = []
 
 
-def elsewhere(opened, nodule_id, prior):
+def elsewhere(release, nodule_id, prior):
     """Run by a worker, whose list is another one."""
     from tasks.scoring.mattes import score_methods
 
     submitted.append(nodule_id)
-    score_methods(opened, nodule_id, prior)
+    score_methods(release, nodule_id, prior)
 
 
 def score(nodule_id):
@@ -105,7 +106,9 @@ def network(monkeypatch):
         scored_nodules.append(nodule_id)
         write_nodule_scores(store, reader.version, checkpoint.digest, nodule_id, [score(nodule_id)])
 
-    checkpoint = SimpleNamespace(digest="abc", label="3dmm", config=checkpoint_config(partition=1))
+    checkpoint = SimpleNamespace(
+        digest="abc", label="3dmm", config=SimpleNamespace(partition=1, epochs=(1, 2))
+    )
     monkeypatch.setattr(flows.score, "read_checkpoint", lambda _: checkpoint)
     monkeypatch.setattr(flows.score, "load_network", lambda _, device: f"network on {device}")
     monkeypatch.setattr(flows.score, "score_network", score_network)
@@ -114,29 +117,29 @@ def network(monkeypatch):
 
 def test_a_network_is_scored_on_the_split_of_its_own_partition(release, network, monkeypatch):
     _, scored_nodules = network
-    reader = ReleaseReader(open_release(release.url, "0.1.0"), 1)
-    lines = measure_network.fn(open_release(release.url, "0.1.0"), "abc", "test", "cpu")
+    reader = ReleaseReader(release, 1)
+    lines = measure_network.fn(release, "abc", "test", "cpu")
     assert sorted(scored_nodules) == sorted(reader.nodules("test"))
-    assert reader.splits != ReleaseReader(open_release(release.url, "0.1.0")).splits
+    assert reader.splits != ReleaseReader(release).splits
     assert [(line.matte, line.nodules, line.means) for line in lines] == [
         ("3dmm", len(scored_nodules), MEANS)
     ]
-    assert read_lines(release, "0.1.0", "test-1", "abc") == lines
-    summary = find_summary(release, "0.1.0", "test-1", "abc")
-    assert (summary.network, summary.epochs, summary.synthetic) == ("3dmm", 2, False)
+    assert read_lines(release.store, "0.1.0", "test-1", "abc") == lines
+    summary = json.loads(release.store.get("metrics/0.1.0/test-1/abc.json"))
+    assert (summary["network"], summary["epochs"], summary["stand_in"]) == ("3dmm", 2, False)
     monkeypatch.setattr(flows.score, "ReleaseReader", never)
-    assert measure_network.fn(open_release(release.url, "0.1.0"), "abc", "test", "cpu") == lines
+    assert measure_network.fn(release, "abc", "test", "cpu") == lines
 
 
 def test_only_nodules_without_scores_are_scored(release, network, monkeypatch):
     checkpoint, scored_nodules = network
-    reader = ReleaseReader(open_release(release.url, "0.1.0"))
+    reader = ReleaseReader(release)
     first, second, *_ = reader.nodules()
-    write_nodule_scores(release, "0.1.0", "abc", first, [score(first)])
-    score_missing(release, reader, checkpoint, [first, second], "cpu")
+    write_nodule_scores(release.store, "0.1.0", "abc", first, [score(first)])
+    score_missing(release.store, reader, checkpoint, [first, second], "cpu")
     assert scored_nodules == [second]
     monkeypatch.setattr(flows.score, "load_network", never)
-    score_missing(release, reader, checkpoint, [first, second], "cpu")
+    score_missing(release.store, reader, checkpoint, [first, second], "cpu")
 
 
 @pytest.mark.parametrize(("checkpoint", "digests"), [("abc", ["abc"]), (None, ["def", "old"])])
@@ -144,15 +147,15 @@ def test_one_network_is_measured_or_all_that_were(
     release, environment, monkeypatch, checkpoint, digests
 ):
     for what in (METHOD_SCORES, "def", "old"):
-        write_scores(release, "0.1.0", "test", what, [score("n1")], synthetic=False)
+        write_scores(release.store, "0.1.0", "test", what, [score("n1")], synthetic=False)
     asked = []
 
-    def measure_network(opened, digest, split, device):
+    def measure_network(_, digest, split, device):
         asked.append((digest, split, device))
         return [Line(digest, "released", "whole", 1, MEANS, MEANS)]
 
     monkeypatch.setattr(flows.score, "measure_network", measure_network)
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
-        lines = measure(release.url, "0.1.0", checkpoint, "test", "cpu")
+        lines = measure(release.store.url, "0.1.0", checkpoint, "test", "cpu")
     assert asked == [(digest, "test", "cpu") for digest in digests]
     assert [line.matte for line in lines] == ["3dmm", *digests]

@@ -184,8 +184,11 @@ from matting.parameters import LearningBasedSettings, Parameters
 from tests.references import random_scene
 scene = random_scene(51)
 digest = hashlib.sha256()
-for parameters in (Parameters(), Parameters(learning_based=LearningBasedSettings(kernel="gaussian"))):
-    solved = estimate_alphas(scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
+gaussian = Parameters(learning_based=LearningBasedSettings(kernel="gaussian"))
+for parameters in (Parameters(), gaussian):
+    solved = estimate_alphas(
+        scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+    )
     for solution in solved.values():
         digest.update(solution.alpha.tobytes())
 print(digest.hexdigest())

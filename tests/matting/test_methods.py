@@ -470,7 +470,8 @@ def test_the_search_margin_bounds_where_neighbours_are_found() -> None:
 
 @pytest.mark.parametrize("method", ["knn", "if"])
 def test_the_size_of_the_searched_box_does_not_decide_how_far_is_far(method: str) -> None:
-    # what is added lies too far to be anyone's neighbour; only a scale taken from the box could notice it
+    # The added voxels are too far away to be neighbours; only a scale taken from the box could
+    # make a difference
     rng = np.random.default_rng(18)
     volume = rng.uniform(-1000, 400, (16, 16, 16))
     trimap = np.zeros(volume.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Every parameter of the solvers refuses what makes no sense, just outside its bounds and not just inside."""
+"""Every parameter of the solvers is refused just outside its bounds, accepted just inside."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Simulated nodules: the known matte, the substance of each kind, the composition, and what repeats."""
+"""Simulated nodules: known matte, density of each kind, composition, reproducibility."""
 
 from dataclasses import fields, replace
 from functools import cache

@@ -39,7 +39,7 @@ def job(table, store):
 
 @pytest.fixture
 def hurried(job, store):
-    """An job that allows the solver too few iterations for some methods and enough for others."""
+    """A job that allows the solver too few iterations for some methods and enough for others."""
     outcome = curate_nodule(take_inventory(job, None).nodules[0], job)
     reports = read_case(store, "n1", outcome.digest).facts.reports.values()
     enough_for_some = sorted(report.iterations for report in reports)[3]

@@ -164,17 +164,17 @@ def test_cases_of_several_recipes_are_refused(store, curated):
         draft_release(store, "0.1.0", other)
 
 
-def test_unknown_facts_are_not_published(store, curated):
+def test_unknown_attributes_are_not_published(store, curated):
     pick_automatically(store)
     key = f"cases/n1/{find_outcome(store, 'n1').digest}/zarr.json"
     metadata = json.loads(store.get(key))
-    metadata["attributes"]["halosign"]["scanner"] = "in room 3"
+    metadata["attributes"]["halosign"]["scanner_room"] = "B 12"
     store.put(key, json.dumps(metadata).encode())
-    with pytest.raises(InputError, match="attributes that must not be published: got scanner"):
+    with pytest.raises(InputError, match="attributes that must not be published: got scanner_room"):
         draft_release(store, "0.1.0", curated.recipe)
 
 
-def test_synthetic_data_are_named_so_everywhere(store, curated):
+def test_synthetic_data_are_named_everywhere(store, curated):
     write_outcome(store, replace(find_outcome(store, "n1"), synthetic=True))
     pick_automatically(store)
     draft = draft_release(store, "0.1.0", curated.recipe)

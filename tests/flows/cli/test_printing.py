@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,10 +20,11 @@ from flows.cli.printing import (
 from flows.engine.result import CurationResult
 from matting.errors import InputError
 from qc.studies.agreement import Estimate
-from storage.cases.outcomes import write_outcome
+from storage.cases.outcomes import Outcome, write_outcome
+from storage.cases.runs import Run
 from storage.maintenance.gc import Garbage
-from storage.records import Line, Outcome, Run
 from storage.results.experiments import Averages, write_table
+from storage.results.scores import Line
 from storage.sources.base import Exclusion, Nodule
 from tasks.curation.plan import Plan, PlannedAction
 from tasks.reproduce import Reproduction
@@ -246,9 +246,7 @@ def test_an_estimate_has_an_interval_where_there_is_one(estimate, text):
 
 @pytest.fixture
 def synthetic_release(monkeypatch):
-    manifest = SimpleNamespace(synthetic=True)
-    opened = SimpleNamespace(manifest=manifest)
-    monkeypatch.setattr("flows.cli.printing.Release.open", lambda *_: opened)
+    monkeypatch.setattr("flows.cli.printing._synthetic_note", lambda *_: "synthetic data, ")
 
 
 def cells(lines: list[str]) -> list[list[str]]:

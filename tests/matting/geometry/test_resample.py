@@ -8,7 +8,7 @@ from matting.parameters import ResampleSettings
 
 
 def ramp(shape=(5, 9, 10), spacing_mm=(2.0, 0.75, 0.75)):
-    """HU that rises linearly in patient space, so that linear interpolation must give it exactly."""
+    """HU that rises linearly in patient space: linear interpolation must reproduce it."""
     grid = Grid(shape, spacing_mm, (5.0, -7.0, 40.0))
     points = grid.to_patient(np.moveaxis(np.indices(shape), 0, -1))
     image = (10 * points[..., 0] - 4 * points[..., 1] + 20 * points[..., 2]).astype(np.float32)

@@ -121,5 +121,8 @@ def test_refuses_an_unknown_variant() -> None:
 
 
 def test_the_solvers_load_without_torch() -> None:
-    code = "import sys, matting; matting.estimate_alphas; import flows.cli.main; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, matting; matting.estimate_alphas; import flows.cli.main; "
+        "assert 'torch' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Gradient and connectivity errors against plain loops, in 3D and, on a single slice, against the 2D definitions."""
+"""Gradient and connectivity errors against plain loops, in 3D and on a single slice in 2D."""
 
 from itertools import product
 from math import exp, sqrt
@@ -30,7 +30,7 @@ def kernel(order: int, mode: str) -> list[float]:
 
 
 def derivative(matte: Floats, place: tuple[int, ...], along: int, mode: str) -> float:
-    """One component of the gradient at one voxel of a volume of any dimension, its border repeated."""
+    """One component of the gradient at a voxel, for any dimension, the border repeated."""
     kernels = [kernel(int(axis == along), mode) for axis in range(matte.ndim)]
     total = 0.0
     for steps in product(range(2 * REACH + 1), repeat=matte.ndim):

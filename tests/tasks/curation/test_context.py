@@ -8,9 +8,8 @@ import pytest
 import tasks.curation.context
 from matting.errors import InputError
 from storage.cases.case import ALGORITHM_VERSION
-from storage.cases.outcomes import find_outcome, write_outcome
+from storage.cases.outcomes import Outcome, find_outcome, write_outcome
 from storage.errors import UnavailableError, WriteError
-from storage.records import Outcome
 from tasks.curation.context import NoduleContext, input_fingerprint, nodule_context
 from tasks.curation.inventory import take_inventory
 

@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 
 from storage.results.experiments import find_cost
 from tasks.experiments import cost
@@ -45,3 +46,22 @@ def test_what_cannot_be_measured_says_why(store, monkeypatch):
     monkeypatch.setattr(cost.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="3dmm-mg could not be measured"):
         measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "median", "passes"),
+    [
+        # Never fewer than three, at most seven, and no more than 20 seconds
+        ([15.0, 30.0, 20.0], 20.0, 3),
+        ([1.0, 2.0, 2.5, 3.0, 2.0, 1.5, 2.2, 9.0], 2.0, 7),
+        ([6.0, 6.5, 7.5, 8.0], 6.5, 3),
+        ([6.0, 6.0, 7.0, 8.0], 6.5, 4),
+    ],
+)
+def test_passes_are_timed_until_there_are_enough(monkeypatch, seconds, median, passes):
+    clock = iter([t for s in seconds for t in (100.0, 100.0 + s)])
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    calls = []
+    image = torch.zeros(1)
+    assert cost._latency(calls.append, image) == (pytest.approx(median), passes)
+    assert len(calls) == passes

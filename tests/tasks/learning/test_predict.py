@@ -1,0 +1,127 @@
+"""Predicting a part of a CT: which voxels, and back on the CT's own voxels."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from matting.errors import InputError
+from matting.geometry.grid import Grid
+from matting.learned.network import MattingNetwork, NetworkOutput
+from storage.sources.ct import CtVolume
+from tasks.learning import predict
+from tasks.learning.predict import PixelBox, predict_box, predict_file
+
+GRID = Grid((20, 40, 44), (2.0, 1.0, 0.8), (-30.0, 12.0, 99.0))
+CONFIG = SimpleNamespace(
+    spacing_mm=1.0, intensity_range_hu=(-1000.0, 400.0), release="0.1.0", synthetic=True
+)
+CHECKPOINT = SimpleNamespace(config=CONFIG, label="3dmm-mg", digest="d1")
+
+
+class Repeats(MattingNetwork):
+    """Returns its input as the matte; masks where the input is above 0.25 and above 0.75."""
+
+    def __init__(self, *, auxiliary: bool = True) -> None:
+        super().__init__("3dmm-mg", auxiliary)
+
+    def forward(self, image):
+        masks = torch.cat([image - 0.75, image - 0.25], dim=1) * 1e4
+        return NetworkOutput(image, masks if self.auxiliary else None)
+
+
+@pytest.fixture
+def ct():
+    """HU that rise along x, so that linear resampling is exact; some voxels were not measured."""
+    image = np.broadcast_to(np.linspace(-1000, 400, 44), GRID.shape).astype(np.float32)
+    valid = np.ones(GRID.shape, bool)
+    valid[4, 5, 6] = False
+    return CtVolume(GRID, image, valid)
+
+
+@pytest.mark.parametrize(
+    ("point", "box", "expected"),
+    [
+        (None, None, (slice(0, 20), slice(0, 40), slice(0, 44))),
+        # 32 mm to each side: 16, 32 and 40 voxels, cut at the CT's border
+        ("10,35,43", None, (slice(0, 20), slice(3, 40), slice(3, 44))),
+        ("0,0,0", None, (slice(0, 17), slice(0, 33), slice(0, 41))),
+        (None, "1,2,3,19,39,43", (slice(1, 20), slice(2, 40), slice(3, 44))),
+        (None, "5,5,5,5,5,5", (slice(5, 6),) * 3),
+    ],
+)
+def test_a_point_or_box_names_these_voxels(ct, point, box, expected):
+    assert PixelBox.parse(point, box).within(ct) == expected
+
+
+@pytest.mark.parametrize(
+    ("point", "box", "message"),
+    [
+        ("1,2", None, "--point.*got '1,2', expected 3 whole numbers"),
+        ("a,2,3", None, "--point.*expected 3"),
+        (None, "1,2,3", "--box.*expected 6"),
+        ("1,2,3", "1,2,3,4,5,6", "got both"),
+    ],
+)
+def test_what_cannot_be_parsed_is_refused(point, box, message):
+    with pytest.raises(InputError, match=message):
+        PixelBox.parse(point, box)
+
+
+@pytest.mark.parametrize(
+    ("point", "box"),
+    [
+        ("20,0,0", None),
+        ("0,-1,0", None),
+        (None, "0,0,0,0,0,44"),
+        (None, "3,3,3,2,9,9"),
+        (None, "-1,0,0,1,1,1"),
+    ],
+)
+def test_a_place_outside_the_ct_is_refused(ct, point, box):
+    with pytest.raises(InputError, match=r"not in the CT: got .*below 20, 40, 44"):
+        PixelBox.parse(point, box).within(ct)
+
+
+def test_a_box_is_predicted_on_isotropic_voxels_and_resampled_back(ct):
+    box = (slice(2, 12), slice(3, 23), slice(4, 40))
+    volumes = dict(predict_box(Repeats(), CHECKPOINT, ct, box))
+    intensity = np.broadcast_to(np.linspace(0, 1, 44), GRID.shape)[box]
+    valid = ct.valid[box]
+    # Isotropic voxels that an unmeasured one contributes to are 0, and blur into their neighbours
+    far = np.ones(valid.shape, bool)
+    far[:5, :6, :7] = False
+    np.testing.assert_allclose(volumes["alpha"][far], intensity[far], atol=2e-3)
+    assert volumes["alpha"][2, 2, 2] == 0.0
+    clear = far & (np.abs(intensity - 0.75) > 0.03) & (np.abs(intensity - 0.25) > 0.03)
+    assert volumes["overlap"].dtype == volumes["union"].dtype == np.uint8
+    assert np.array_equal(volumes["overlap"][clear], intensity[clear] > 0.75)
+    assert np.array_equal(volumes["union"][clear], intensity[clear] > 0.25)
+    alone = predict_box(Repeats(auxiliary=False), CHECKPOINT, ct, box)
+    assert [name for name, _ in alone] == ["alpha"]
+
+
+def test_the_files_have_the_ct_s_grid_and_0_outside_the_box(ct, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "read_checkpoint", lambda _: CHECKPOINT)
+    monkeypatch.setattr(predict, "read_ct", lambda _: ct)
+    monkeypatch.setattr(predict, "load_network", lambda *_: Repeats())
+    place = PixelBox((8, 6, 7), (15, 30, 31))
+    files = predict_file("checkpoint", tmp_path / "ct.nii.gz", place, tmp_path / "out", "cpu")
+    names = ["alpha.nii.gz", "overlap.nii.gz", "union.nii.gz", "about.json"]
+    assert files == [tmp_path / "out" / name for name in names]
+    image = sitk.ReadImage(str(files[0]))
+    assert image.GetSpacing() == pytest.approx(GRID.spacing_mm[::-1])
+    assert image.GetOrigin() == pytest.approx(GRID.origin_lps_mm)
+    alpha = sitk.GetArrayFromImage(image)
+    inside = alpha[8:16, 6:31, 7:32].copy()
+    alpha[8:16, 6:31, 7:32] = 0
+    assert inside.max() > 0.5
+    assert not alpha.any()
+    about = json.loads(files[-1].read_text())
+    assert about["first_voxel_zyx"] == [8, 6, 7]
+    assert about["last_voxel_zyx"] == [15, 30, 31]
+    assert (about["checkpoint"], about["network"], about["image"]) == ("d1", "3dmm-mg", "ct.nii.gz")
+    assert about["trained_on_stand_in"] is True
