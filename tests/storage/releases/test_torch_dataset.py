@@ -32,7 +32,10 @@ CROP = (16, 10, 12)
 
 @pytest.fixture
 def released(store):
-    """Five nodules in two splits; the CT numbers its voxels, and the last one's first row was not measured."""
+    """Five nodules in two splits.
+
+    The CT numbers its voxels, and the last one's first row was not measured.
+    """
     members, files = [], {}
     for n in range(5):
         patch = ball_patch()
@@ -138,7 +141,10 @@ def test_crops_lie_in_the_measured_box_and_are_cut_to_it(released):
 
 
 def test_a_focused_crop_can_hold_the_marked_voxel_at_either_end(store):
-    """One voxel is marked; every position of it in the crop is drawn, the first and the last included."""
+    """One voxel is marked.
+
+    Every position of it in the crop is drawn, the first and the last included.
+    """
     patch = ball_patch()
     readers = np.zeros_like(patch.readers)
     voxel = tuple(n // 2 for n in patch.grid.shape)
