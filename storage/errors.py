@@ -3,8 +3,8 @@
 StoreError
 ├── NotFoundError       (KeyError)         look elsewhere, or make it first
 ├── AlreadyExistsError  (FileExistsError)  somebody else was first; what is there stays
-├── CorruptionError     (ValueError)       not what was written; restore it or compute it again
-├── WriteError          (OSError)          no room or no permission; the user must act, a retry cannot help
+├── CorruptionError     (ValueError)       not what was written; restore or recompute it
+├── WriteError          (OSError)          no room or permission; the user must act
 └── UnavailableError    (OSError)          the store did not answer; a retry may help
 """
 

@@ -1,23 +1,23 @@
 """The layout of a store: every path, array, data type and chunk. Read this first.
 
     store.json                            marks a store
-    cases/<nodule>/<digest>/              one Zarr v3 group, readable as OME-Zarr 0.5; never changed once done
+    cases/<nodule>/<digest>/              Zarr v3 group, readable as OME-Zarr 0.5; never changed
         image            int16   (z, y, x)     HU
-        alpha            float32 (8, z, y, x)  the eight mattes in 0..1; NaN throughout where a method gave none
+        alpha            float32 (8, z, y, x)  eight mattes in 0..1; NaN where a method gave none
         validity         uint8   (z, y, x)     1 where the scanner measured
         labels/readers/0 uint8   (r, z, y, x)  what each reader marked
         labels/trimap/0  uint8   (z, y, x)     0 background, 128 unknown, 255 foreground
         known_alpha      float32 (z, y, x)     only where the CT is simulated: the true matte
-    cases/<nodule>/<digest>.done          marks a finished case: the group's files with SHA-256, written last
+    cases/<nodule>/<digest>.done          marks a finished case: its files with SHA-256
     outcomes/<nodule>.json                the latest outcome
     runs/<time>-<host>-<process>.json     what each curation run was to do and did
     decisions/<nodule>/<time>-<id>.json   verdicts; only ever added
     studies/<study>/study.json            the plan of a study: what is shown to whom, written once
-    studies/<study>/verdicts/<nodule>/<time>-<id>.json    its verdicts, which do not count for releases
+    studies/<study>/verdicts/<nodule>/<time>-<id>.json  its verdicts; no release uses them
     releases/<version>/                   manifest.json, written last, and the files that it names
     releases/<version>/withdrawn.json     only where the release was withdrawn: who, when, why
-    metrics/<version>/…                   errors of mattes against those of a release: storage.results.scores
-    experiments/<version>/…               what `halosign evaluate` computes on a release: storage.results.experiments
+    metrics/<version>/…                   errors of mattes: storage.results.scores
+    experiments/<version>/…               experiments: storage.results.experiments
     trainings/<id>/                       a training: its state and its preview
     checkpoints/<digest>/                 a trained network; config.json is written last
 

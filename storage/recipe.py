@@ -58,7 +58,8 @@ class ReviewSettings(BaseModel):
 
     rule: Literal["first", "majority", "adjudicator"] = "first"
     reviewers: int = Field(1, ge=1)
-    """How many people must have reviewed a nodule before `majority` or `adjudicator` has a result."""
+    """How many people must have reviewed a nodule before `majority` or `adjudicator` has a
+    result."""
     adjudicator: str = ""
     """Name of the person who settles disputes."""
 
@@ -94,7 +95,8 @@ class EvaluationSettings(BaseModel):
     model_config = _OPTIONS
 
     partitions: int = Field(4, ge=1)
-    """Number of random divisions of the patients into splits; everything is measured once on each."""
+    """Number of random divisions of the patients into splits; everything is measured once on
+    each."""
     trained_partitions: int = Field(4, ge=1)
     """Number of these, the first ones, that networks are trained on."""
     variants: tuple[Literal["3dmm", "3dmm-m", "3dmm-mg"], ...] = ("3dmm", "3dmm-m", "3dmm-mg")

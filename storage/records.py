@@ -522,7 +522,8 @@ class Withdrawal:
 
     def __str__(self) -> str:
         """Write it as a sentence."""
-        return f"{self.version} was withdrawn {self.withdrawn_at} by {self.withdrawn_by}: {self.reason}"
+        how = f"withdrawn {self.withdrawn_at} by {self.withdrawn_by}"
+        return f"{self.version} was {how}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

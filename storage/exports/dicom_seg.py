@@ -29,11 +29,31 @@ STEPS = 255
 UID_ROOT = "halosign/"
 """Prefix of the names that UIDs are derived from, so that the same matte has the same UID."""
 
-_EMPTY = ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "StudyID",
-          "ReferringPhysicianName")  # fmt: skip
-_KEPT = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
-         "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
-         "PositionReferenceIndicator")  # fmt: skip
+_EMPTY = (
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
+_KEPT = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceThickness",
+    "PositionReferenceIndicator",
+)
 
 
 def dicom_seg_files(nodule: ReleasedNodule) -> dict[str, bytes]:
@@ -81,7 +101,8 @@ def _source_headers(nodule: ReleasedNodule) -> list[Dataset]:
         raise InputError(
             "slices of the CT are missing or have no frame of reference",
             got=f"{len(usable)} slices of {nodule.case.nodule_id} in {folder}",
-            expected=f"its {len(source.sop_instance_uids)} slices, series {source.series_instance_uid}",
+            expected=f"its {len(source.sop_instance_uids)} slices of series "
+            f"{source.series_instance_uid}",
             remedy="Give --dicom the folder that `halosign curate` read.",
         )
     return usable

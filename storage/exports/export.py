@@ -38,35 +38,38 @@ _PART = ".part"
 
 _HOW_TO_READ = {
     "zarr": """\
-Each folder is one nodule, an OME-Zarr 0.5 group. `matte` is the released matte, `alpha` has all eight, in the order of
-the attribute `halosign.methods`; `image` is in HU, `labels/readers/0` has one mask per reader.
+Each folder is one nodule, an OME-Zarr 0.5 group. `matte` is the released matte, `alpha` has all
+eight, in the order of the attribute `halosign.methods`; `image` is in HU, `labels/readers/0` has
+one mask per reader.
 
     import zarr
     nodule = zarr.open_group("NODULE", mode="r")
     matte = nodule["matte"][:]        # (z, y, x) in 0..1
 """,
     "nifti": """\
-Each folder is one nodule. `alpha.nii.gz` is the released matte, `image.nii.gz` the CT in HU, `reader-1.nii.gz` and so
-on the readers' masks, `trimap.nii.gz` has 0 for background, 128 for unknown and 255 for foreground. All files have the
-same lattice.
+Each folder is one nodule. `alpha.nii.gz` is the released matte, `image.nii.gz` the CT in HU,
+`reader-1.nii.gz` and so on the readers' masks, `trimap.nii.gz` has 0 for background, 128 for
+unknown and 255 for foreground. All files have the same lattice.
 
     import nibabel
     alpha = nibabel.load("NODULE/alpha.nii.gz")   # axes (x, y, z), alpha.affine maps to RAS mm
 """,
     "npz": """\
-Each folder is one nodule. Axes are (z, y, x), `spacing_mm` is the voxel spacing along them, `axes_lps` has one row per axis, and voxel
-(k, j, i) is at `origin_lps_mm + ([k, j, i] * spacing_mm) @ axes_lps` in LPS mm.
+Each folder is one nodule. Axes are (z, y, x), `spacing_mm` is the voxel spacing along them,
+`axes_lps` has one row per axis, and voxel (k, j, i) is at `origin_lps_mm + ([k, j, i] *
+spacing_mm) @ axes_lps` in LPS mm.
 
     import numpy as np
     nodule = np.load("NODULE/nodule.npz")         # no pickle needed
     matte, image_hu = nodule["matte"], nodule["image"]
 """,
     "dicom-seg": """\
-Each folder is one nodule. `alpha.dcm` is the released matte as DICOM Segmentation, FRACTIONAL, OCCUPANCY: 255 means 1.
-It has its own isotropic lattice, in the study and frame of reference of the CT that it refers to.
+Each folder is one nodule. `alpha.dcm` is the released matte as DICOM Segmentation, FRACTIONAL,
+OCCUPANCY: 255 means 1. It has its own isotropic lattice, in the study and frame of reference of
+the CT that it refers to.
 
     import highdicom
-    volume = highdicom.seg.segread("NODULE/alpha.dcm").get_volume()   # (z, y, x, segment) in 0..1, in LPS
+    volume = highdicom.seg.segread("NODULE/alpha.dcm").get_volume()  # (z, y, x, segment), 0..1
 """,
 }
 

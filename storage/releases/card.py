@@ -10,29 +10,34 @@ from storage.records import CaseFacts, Member, to_json
 from storage.releases.contents import LIDC, ReleaseContents, format_counts
 
 _ATTRIBUTION = """\
-Scans and annotations whose source is LIDC-IDRI are from The Cancer Imaging Archive (CC BY 3.0). Cite Armato et al.,
-Data From LIDC-IDRI, TCIA 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX, and Armato et al., Medical Physics 38:915-931, 2011.
-The method is that of Wang et al., 3D Matting, arXiv:2210.05104."""
+Scans and annotations whose source is LIDC-IDRI are from The Cancer Imaging Archive (CC BY 3.0).
+Cite Armato et al., Data From LIDC-IDRI, TCIA 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX, and Armato
+et al., Medical Physics 38:915-931, 2011. The method is that of Wang et al., 3D Matting,
+arXiv:2210.05104."""
 
 _NO_LICENCE = """\
-The scans are not from LIDC-IDRI: this data set has the licence of its scans. The method is that of Wang et al.,
-3D Matting, arXiv:2210.05104."""
+The scans are not from LIDC-IDRI: this data set has the licence of its scans. The method is that
+of Wang et al., 3D Matting, arXiv:2210.05104."""
 
 _USE = """\
 ## Intended use
 
-Training and evaluating methods of soft segmentation, and studying how readers disagree about the border of a nodule.
+Training and evaluating methods of soft segmentation, and studying how readers disagree about the
+border of a nodule.
 
-Do not use it for diagnosis, for measuring a patient's nodule or for choosing a treatment. It was not tested with any
-medical device.
+Do not use it for diagnosis, for measuring a patient's nodule or for choosing a treatment. It was
+not tested with any medical device.
 
 ## Known limits
 
-- A matte is an estimate from the CT and the readers' outlines, not a measurement: no tissue was examined.
-- Inside the known regions of the trimap a matte is exactly 0 or 1, so the width of the unknown band limits how soft a
-  border can be.
-- Mattes that were picked automatically were ranked by metrics that need no ground truth; nobody looked at them.
-- Only nodules that were marked by the required number of readers are included: small and doubtful ones are missing.
+- A matte is an estimate from the CT and the readers' outlines, not a measurement: no tissue was
+  examined.
+- Inside the known regions of the trimap a matte is exactly 0 or 1, so the width of the unknown
+  band limits how soft a border can be.
+- Mattes that were picked automatically were ranked by metrics that need no ground truth; nobody
+  looked at them.
+- Only nodules that were marked by the required number of readers are included: small and doubtful
+  ones are missing.
 - The borders of lesions that touch vessels or the pleura are the least certain.
 
 """
@@ -83,6 +88,7 @@ def dataset_card(contents: ReleaseContents) -> bytes:
     version = contents.version
     recipe = contents.recipe
     total = len(contents.members)
+    discarded = len(contents.discarded)
     picked = sum(member.automatic for member in contents.members)
     page = f"""# {contents.title}
 
@@ -90,18 +96,21 @@ def dataset_card(contents: ReleaseContents) -> bytes:
 
 ## Contents
 
-- {total} nodules of {contents.patient_count} patients; {len(contents.discarded)} discarded in review.
+- {total} nodules of {contents.patient_count} patients; {discarded} discarded in review.
 - Sources: {format_counts(contents.sources)}; simulated scans: {contents.synthetic_count}.
 - Kinds by the readers' mean texture rating: {format_counts(contents.kinds)}.
 - Splits by patient: {contents.count("split")}.
-- Released mattes by method: {contents.count("method")}; {picked} picked automatically, {total - picked} by people.
+- Released mattes by method: {contents.count("method")}; {picked} picked automatically,
+  {total - picked} by people.
 - Readers of each nodule: {recipe["readers"]}; each reader's mask is stored beside the mattes.
-- Lattice: {recipe["resample"]["spacing_mm"]} mm, axes (z, y, x), coordinates in patient space (LPS).
-- Trimap: the unknown band extends {recipe["trimap"]["dilation_mm"]} mm around the readers' disagreement.
-- `fingerprint.csv` has size, slice distance, HU, volumes and reader agreement of every nodule, `fingerprint.json` their
-  quantiles, and `fingerprint.png` their histograms.
-- `manifest.json` has the SHA-256 of every file and the whole recipe; `halosign release verify {version}` checks all
-  files. `CHANGES.md` lists the differences from the previous version.
+- Lattice: {recipe["resample"]["spacing_mm"]} mm, axes (z, y, x), coordinates in patient space
+  (LPS).
+- Trimap: the unknown band extends {recipe["trimap"]["dilation_mm"]} mm around the readers'
+  disagreement.
+- `fingerprint.csv` has size, slice distance, HU, volumes and reader agreement of every nodule,
+  `fingerprint.json` their quantiles, and `fingerprint.png` their histograms.
+- `manifest.json` has the SHA-256 of every file and the whole recipe; `halosign release verify
+  {version}` checks all files. `CHANGES.md` lists the differences from the previous version.
 
 ## How to read it
 

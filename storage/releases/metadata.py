@@ -22,9 +22,34 @@ _COLUMNS = {
     "method": "The matting method whose matte is released",
     "split": "train, validation or test; all nodules of a patient are in one split",
 }
-_TERMS = ("citeAs", "column", "conformsTo", "extract", "field", "fileObject", "fileProperty", "fileSet", "format",
-          "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references",
-          "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform")  # fmt: skip
+_TERMS = (
+    "citeAs",
+    "column",
+    "conformsTo",
+    "extract",
+    "field",
+    "fileObject",
+    "fileProperty",
+    "fileSet",
+    "format",
+    "includes",
+    "isLiveDataset",
+    "jsonPath",
+    "key",
+    "md5",
+    "parentField",
+    "path",
+    "recordSet",
+    "references",
+    "regex",
+    "repeated",
+    "replace",
+    "samplingRate",
+    "separator",
+    "source",
+    "subField",
+    "transform",
+)
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -106,7 +131,8 @@ def _citation(contents: ReleaseContents) -> JsonObject:
     references: list[JsonObject] = [
         {
             "type": "article",
-            "title": "3D Matting: A Benchmark Study on Soft Segmentation Method for Pulmonary Nodules Applied in "
+            "title": "3D Matting: A Benchmark Study on Soft Segmentation Method for "
+            "Pulmonary Nodules Applied in "
             "Computed Tomography",
             "authors": [{"name": "Wang et al."}],
             "identifiers": [{"type": "other", "value": f"arXiv:{METHOD_ARXIV}"}],
@@ -119,7 +145,8 @@ def _citation(contents: ReleaseContents) -> JsonObject:
         )
     return {
         "cff-version": "1.2.0",
-        "message": "If you use this data set, please cite it, the scans that it was made from and the method.",
+        "message": "If you use this data set, please cite it, the scans that it was made from "
+        "and the method.",
         "type": "dataset",
         "title": contents.title,
         "version": contents.version,

@@ -236,7 +236,8 @@ class ReleaseReader:
                 "a bucket cannot be read in a forked process",
                 got=self._files.url,
                 expected="a process started by spawn",
-                remedy='Give the data loader multiprocessing_context="spawn", or export the release to a folder.',
+                remedy='Give the data loader multiprocessing_context="spawn", or export the '
+                "release to a folder.",
             )
 
 

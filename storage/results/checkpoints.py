@@ -1,8 +1,8 @@
 """Trainings and the networks that they end in.
 
-    trainings/<id>/state.safetensors   where a training is; one key, so it is either the old state or the new one
+    trainings/<id>/state.safetensors   where a training is; one key, so it is old or new
     trainings/<id>/…                   its preview: curves, losses, sample mattes
-    checkpoints/<digest>/              weights.safetensors, losses and curves, and config.json, written last
+    checkpoints/<digest>/              weights.safetensors and, written last, config.json
 
 The id of a training is a hash of all that determines it, the digest of a checkpoint one of its
 weights and that. Weights are read as arrays; nothing that is stored is ever executed.

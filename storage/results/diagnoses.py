@@ -1,9 +1,11 @@
 """Benign or malignant: what classifiers learn from and how they score each nodule.
 
-    experiments/<version>/diagnosis/<id>/nodules.csv                       who is benign or malignant, and how large
-    experiments/<version>/diagnosis/<id>/inputs/<input>.npy                cubes (n, z, y, x) in 0..1, half precision
-    experiments/<version>/diagnosis/<id>/inputs.json                       names of the inputs; written last
-    experiments/<version>/diagnosis/<id>/<backbone>/<input>-<seed>.csv     scores of one run, complete or absent
+Below experiments/<version>/diagnosis/<id>:
+
+    …/nodules.csv                       who is benign or malignant, and how large
+    …/inputs/<input>.npy                cubes (n, z, y, x) in 0..1, half precision
+    …/inputs.json                       names of the inputs; written last
+    …/<backbone>/<input>-<seed>.csv     scores of one run, complete or absent
 
 <id> is a hash of the release and all settings but the backbones and seeds, so that more of these
 are added to what is there. The cubes can be made again from the release and may be removed.

@@ -2,8 +2,8 @@
 
 They are stored beside releases, which never change.
 
-    experiments/<version>/costs/<id>.json               cost of one network on one machine; measured once
-    experiments/<version>/<recipe>/table-1.csv          errors of mattes against the released (and the known) ones
+    experiments/<version>/costs/<id>.json               cost of a network on one machine
+    experiments/<version>/<recipe>/table-1.csv          errors of methods
     experiments/<version>/<recipe>/table-2.csv          the network's variants
     experiments/<version>/<recipe>/table-3.csv          their cost
     experiments/<version>/<recipe>/facts.json           what the tables were made from; written last
@@ -159,7 +159,8 @@ def experiment_prefix(version: str, recipe: str) -> str:
         raise InputError(
             "results cannot be stored under the recipe's name",
             got=recipe,
-            expected="letters, digits, dots, dashes and underscores, and not `costs` or `diagnosis`",
+            expected="letters, digits, dots, dashes and underscores, and not `costs` or "
+            "`diagnosis`",
             remedy="Give the recipe another `name`.",
         )
     return f"{EXPERIMENTS}/{version}/{recipe}"

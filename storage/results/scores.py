@@ -2,9 +2,9 @@
 
 They are stored beside releases, which never change.
 
-    metrics/<version>/nodules-<n>/<what>/<nodule>.csv   one nodule: one row per matte, truth and region; written once
+    metrics/<version>/nodules-<n>/<what>/<nodule>.csv   one nodule; written once
     metrics/<version>/<side>/<what>.csv                 the same for all nodules of a side
-    metrics/<version>/<side>/<what>.json                their means and what was measured; written last
+    metrics/<version>/<side>/<what>.json                their means; written last
 
 <what> is `methods` for the stored mattes and the trivial ones, or the digest of a checkpoint; <n>
 is the version of the metrics; <side> is a split, such as `test`, a split of another partition,

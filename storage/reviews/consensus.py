@@ -6,7 +6,7 @@ recipe's `review` section has the rule that joins people's verdicts:
 
         first        the earliest verdict; others may differ and are listed as a dispute
         majority     more than half of the people agree, once enough have given a verdict
-        adjudicator  all agree, once enough have given a verdict; where they differ, the adjudicator's verdict
+        adjudicator  all agree, once enough have given a verdict; else the adjudicator
 """
 
 from collections import Counter

@@ -93,6 +93,7 @@ def check_patients(
             "unknown patients",
             got=", ".join(unknown[:5])
             + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
-            expected=f"some of the {len(present)} patients in {place}, {present[0]} to {present[-1]}",
+            expected=f"some of the {len(present)} patients in {place}, {present[0]} to "
+            f"{present[-1]}",
             remedy=remedy,
         )

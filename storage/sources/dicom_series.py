@@ -58,7 +58,8 @@ class SliceHeader:
     position_lps_mm: Vector
     """Centre of the first pixel, patient coordinates (x, y, z)."""
     orientation: tuple[float, ...]
-    """Unit vectors along which columns and rows count up: (x, y, z) of the one, then of the other."""
+    """Unit vectors along which columns and rows count up: (x, y, z) of the one, then of the
+    other."""
     pixel_spacing_mm: tuple[float, ...]
     """Distance between rows, then between columns."""
     shape: tuple[int, ...]

@@ -15,7 +15,7 @@ from storage.sources.dicom_series import POSITION_TOLERANCE_MM, Series, SliceHea
 from storage.sources.image_io import without_padding
 
 ALIKE_TOLERANCE = 1e-4
-"""Largest difference between the slices' direction cosines, or between their pixel spacings in mm."""
+"""Largest difference between slices in direction cosines, or in pixel spacing (mm)."""
 
 _ALIKE = {"shape": "size", "pixel_spacing_mm": "pixel spacing", "orientation": "orientation"}
 
@@ -107,7 +107,8 @@ def _step_mm(series: Series, along: NDArray[np.float64]) -> float:
             else "unevenly spaced slices",
             got=f"{steps[k]:.3f} mm between positions {along[k]:.3f} and {along[k + 1]:.3f} mm",
             expected=f"{usual:.3f} mm",
-            remedy=f"Fetch the whole series {series.uid} again, or leave the nodule out.{series.ignored_files()}",
+            remedy=f"Fetch the whole series {series.uid} again, or leave the nodule "
+            f"out.{series.ignored_files()}",
         )
     return float((along[-1] - along[0]) / len(steps)) if len(steps) else usual
 
@@ -121,7 +122,8 @@ def _check_alike(headers: tuple[SliceHeader, ...]) -> None:
                     f"the slices differ in {meaning}",
                     got=f"{getattr(header, name)} in {header.path.name}",
                     expected=f"{usual} as in {headers[0].path.name}",
-                    remedy="The series mixes acquisitions; fetch it again, or leave the nodule out.",
+                    remedy="The series mixes acquisitions; fetch it again, or leave the nodule "
+                    "out.",
                 )
 
 
@@ -157,7 +159,8 @@ def _decode(header: SliceHeader, content: bytes) -> tuple[NDArray[np.float32], N
     ) as error:  # a file that ends within its header raises whatever pydicom stumbles over
         raise InputError(
             "a slice is broken",
-            got=f"{header.path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            got=f"{header.path}: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
             expected="a whole DICOM file",
             remedy="Fetch it again.",
         ) from error
@@ -188,9 +191,11 @@ def _stored_values(header: SliceHeader, dataset: Dataset) -> NDArray[np.int64]:
         syntax = dataset.file_meta.TransferSyntaxUID
         raise InputError(
             "the pixels of a slice cannot be decoded",
-            got=f"{syntax.name} in {header.path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            got=f"{syntax.name} in {header.path}: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
             expected="uncompressed pixels, or a compression that pydicom can decode here",
-            remedy="Install pylibjpeg with its plugins, or decompress the series (e.g. gdcmconv --raw).",
+            remedy="Install pylibjpeg with its plugins, or decompress the series (e.g. gdcmconv "
+            "--raw).",
         ) from error
     if stored.shape != header.shape:
         raise InputError(

@@ -77,7 +77,8 @@ def read_volume(path: Path, what: str) -> Volume:
             f"{what} holds voxels that are no numbers",
             got=f"{bad} of {values.size} NaN or infinite in {path}",
             expected="a number everywhere",
-            remedy=f"Write a number instead; for CT that was not measured one below {PADDING_BELOW_HU:.0f} HU.",
+            remedy="Write a number instead; for CT that was not measured one below "
+            f"{PADDING_BELOW_HU:.0f} HU.",
         )
     return Volume(grid, values)
 
@@ -118,7 +119,8 @@ def _grid(image: Any, path: Path, what: str) -> Grid:
     if image.GetDimension() != 3 or values != 1 or "complex" in image.GetPixelIDTypeAsString():
         raise InputError(
             f"{what} is not one volume of plain numbers",
-            got=f"{path}: size {image.GetSize()}, {values} value(s) a voxel, {image.GetPixelIDTypeAsString()}",
+            got=f"{path}: size {image.GetSize()}, {values} value(s) a voxel, "
+            f"{image.GetPixelIDTypeAsString()}",
             expected="three axes and one number a voxel",
             remedy="Write the one volume that is meant to a file of its own.",
         )

@@ -294,7 +294,8 @@ def _check_frame(marks: ReaderMasks, slab: SliceStack) -> None:
             "this is not the CT that was annotated",
             got=f"{rows} x {columns} pixels of {spacing[0]} x {spacing[1]} mm",
             expected=expected,
-            remedy="Fetch the original series; a resampled copy cannot carry the readers' contours.",
+            remedy="Fetch the original series; a resampled copy cannot carry the readers' "
+            "contours.",
         )
 
 

@@ -6,7 +6,7 @@ scan, outlines and ratings those of its four readers; the voxels are simulated
 is no patient name and no date. Layout below the root:
 
     LIDC-IDRI-xxxx/<study uid>/<series uid>/NNNNNN.dcm      only the slices its nodules need
-    LIDC-IDRI-xxxx/<nodule id>.known-alpha.nii.gz           the true matte around a nodule, in patient coordinates
+    LIDC-IDRI-xxxx/<nodule id>.known-alpha.nii.gz           the true matte, in patient space
 
 The same seed gives the same bytes, whichever patients are written together.
 """
@@ -415,7 +415,7 @@ def _write_scan(root: Path, scan: Any, seed: int, padding_slices: int) -> Path:
 
 
 def _origin_xy_mm(scan: Any) -> float:
-    """Where the first pixel lies: the database does not say, so the axis of the gantry is the image's centre."""
+    """Return the position of the first pixel; the gantry's axis is taken as the image centre."""
     return -float(scan.pixel_spacing) * (FRAME_PIXELS - 1) / 2
 
 
@@ -440,7 +440,8 @@ def _slice_dataset(scan: Any, seed: int, index: int, slice_hu: NDArray[np.int16]
             f"{_positions_mm(scan)[index]:.9g}",
         ],
         "FrameOfReferenceUID": _uid(f"{scan.series_instance_uid}/frame"),
-        "ImageComments": f"Stand-in: simulated radiodensity around real annotations, seed {seed}. Not a patient's CT.",
+        "ImageComments": "Stand-in: simulated radiodensity around real annotations, "
+        f"seed {seed}. Not a patient's CT.",
         "PixelSpacing": [f"{scan.pixel_spacing:.9g}"] * 2,
         "PixelData": (slice_hu - np.int16(INTERCEPT_HU)).astype("<i2").tobytes(),
     }

@@ -103,7 +103,8 @@ def _check_number(got: int, nodule: Nodule) -> None:
             "another number of readers than asked for",
             got=_other_number(got, int(str(nodule.details["readers"]))),
             expected="one mask for each",
-            remedy="State n_readers in the table, so that the nodule is left out, or ask for this number.",
+            remedy="State n_readers in the table, so that the nodule is left out, or ask for "
+            "this number.",
         )
 
 
@@ -188,7 +189,8 @@ def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
             raise InputError(
                 "a nodule's name cannot be a folder's name",
                 got=repr(name),
-                expected="letters, digits and ._- only, at most 100, beginning with a letter or digit",
+                expected="letters, digits and ._- only, at most 100, beginning with a letter or "
+                "digit",
                 remedy=f"Rename it in {table}.",
             )
         if name.casefold() in seen:

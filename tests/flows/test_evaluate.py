@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import flows.evaluate
 import flows.score
 import qc.evaluation.pictures
+import storage.releases.release
 import tasks.learning.train
 from flows.cli.main import app
 from flows.evaluate import EvaluationJob, evaluate
@@ -26,8 +27,9 @@ from matting.errors import InputError
 from storage.recipe import load_recipe
 from storage.records import Cost
 from storage.releases.release import open_release
-from storage.store import copy_folder
+from storage.store import Store, copy_folder
 from tasks.experiments.networks import open_partitions, trainings
+from tasks.experiments.summary import check_experiments
 from tasks.experiments.tables import measured_nodules
 from tests.flows.training import copy_of
 
@@ -284,3 +286,18 @@ def test_wrong_use_is_refused(learnable, tmp_path, arguments, message):
     assert isinstance(done.exception, InputError)
     assert message in str(done.exception)
     assert learnable.list_dir("experiments") == ([], [])
+
+
+def test_an_evaluation_reads_the_manifest_once(job, monkeypatch):
+    reads = []
+    get = Store.get
+
+    def counting(store, key):
+        reads.append(key)
+        return get(store, key)
+
+    monkeypatch.setattr(Store, "get", counting)
+    storage.releases.release._read_manifest_once.cache_clear()
+    check_experiments(open_release(job.store_url, "0.1.0"), job.recipe, "cpu")
+    evaluate(replace(job, train=False))
+    assert reads.count("releases/0.1.0/manifest.json") == 1

@@ -151,8 +151,16 @@ def test_the_manifest_is_plain_json_without_surprises(store, draft):
     publish_release(store, "0.1.0", draft, publisher="ann")
     manifest = json.loads(store.get("releases/0.1.0/manifest.json"))
     assert manifest.keys() == {
-        "version", "published_at", "publisher", "stand_in", "recipe", "nodules", "discarded", "own_files", "case_files",
-    }  # fmt: skip
+        "version",
+        "published_at",
+        "publisher",
+        "stand_in",
+        "recipe",
+        "nodules",
+        "discarded",
+        "own_files",
+        "case_files",
+    }
 
 
 def test_a_withdrawn_release_keeps_its_files_its_reason_and_its_version(store, draft):

@@ -313,7 +313,10 @@ def test_a_bucket_is_refused_after_a_fork_instead_of_waiting_for_ever(released):
 
 
 def test_commands_and_workers_do_not_wait_for_torch():
-    modules = "flows.cli.main, flows.curate, flows.publish, flows.export, flows.cli.demo, tasks.curation.context, storage.releases.reader"
+    modules = (
+        "flows.cli.main, flows.curate, flows.publish, flows.export, flows.cli.demo, "
+        "tasks.curation.context, storage.releases.reader"
+    )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -90,7 +90,8 @@ def test_a_missing_slice_is_refused_with_the_gap_and_the_files_passed_over(tmp_p
     write_series(tmp_path, [0, 2.5, 5.0, 7.5, 10.0])
     (tmp_path / "002.dcm").write_bytes(b"nothing of use")
     message = (
-        r"a gap between the slices that the nodule needs: got 5\.000 mm between positions 2\.500 and 7\.500 mm, "
+        r"a gap between the slices that the nodule needs: got 5\.000 mm between positions 2\.500 "
+        r"and 7\.500 mm, "
         r"expected 2\.500 mm\..*Files passed over: 002\.dcm \(not DICOM\)"
     )
     with pytest.raises(InputError, match=message):

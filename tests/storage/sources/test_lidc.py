@@ -314,7 +314,8 @@ FEATURES = (
 def test_a_missing_slice_is_refused_and_never_shifts_the_masks(own_archive: Path) -> None:
     slice_file(own_archive, FIRST + 1).write_text("spoilt")
     message = (
-        r"slices are missing: got none at z = -?[\d.]+ mm, a gap of 5\.000 mm, expected the 4 slices from .*"
+        r"slices are missing: got none at z = -?[\d.]+ mm, a gap of 5\.000 mm, expected the 4 "
+        r"slices from .*"
         r"Files passed over: 077\.dcm \(not DICOM\)"
     )
     with pytest.raises(InputError, match=message):

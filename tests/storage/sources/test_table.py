@@ -344,11 +344,13 @@ def nan_image(folder: Path) -> None:
     [
         (
             spoil_shape,
-            r"another shape than the CT: got \(8, 7, 6\) in .*readers\.nii\.gz, expected \(9, 7, 6\)",
+            r"another shape than the CT: got \(8, 7, 6\) in .*readers\.nii\.gz, expected \(9, 7, "
+            r"6\)",
         ),
         (
             spoil_origin,
-            r"lies elsewhere than the CT: got corners up to 0\.060 mm apart .*expected at most 0\.05 mm",
+            r"lies elsewhere than the CT: got corners up to 0\.060 mm apart .*expected at most "
+            r"0\.05 mm",
         ),
         (spoil_spacing, r"lies elsewhere than the CT: got corners up to 0\.800 mm apart"),
         (half_marked, r"other values than whole numbers from 0: got 0\.0\.\.7\.5"),
