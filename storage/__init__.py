@@ -1,1 +1,1 @@
-"""Reading and writing: sources of scans, cases, releases, results, reviews and exports, in a folder or a bucket."""
+"""Reading and writing: sources, cases, releases, results, reviews and exports."""

@@ -21,8 +21,8 @@
     trainings/<id>/                       a training: its state and its preview
     checkpoints/<digest>/                 a trained network; config.json is written last
 
-The JSON files are the records of `storage.records`. Every array has one chunk per volume: a case fits in memory, and
-one read returns the matte of one method.
+The JSON files are the records of `storage.records`. Every array has one chunk per volume: a case
+fits in memory, and one read returns the matte of one method.
 """
 
 import re
@@ -50,10 +50,12 @@ EXPORT_MARKER = "export.json"
 """Name of the file that marks a folder as an export."""
 
 ALPHA_STEP = 2.0**-16
-"""Mattes are stored as multiples of this, far below any tolerance; the last bits of a solve are noise."""
+"""Mattes are stored as multiples of this, far below any tolerance; the last bits of a solve are
+noise."""
 
 NODULE_ID = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?"
-"""A nodule id: at most 100 letters, digits, dots, dashes and underscores; it does not end in a dot."""
+"""A nodule id: at most 100 letters, digits, dots, dashes and underscores; it does not end in a
+dot."""
 
 _NODULE_ID = re.compile(NODULE_ID)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -1,8 +1,9 @@
 """The recipe: every setting of a data set in one strict YAML file.
 
-The defaults are the paper's where it gives a value; `recipes/paper.yaml` lists all of them. The sections in
-`OUTSIDE_CONTENT_KEY` set how a run is executed, whose verdict counts, how a release is split, and how networks are
-trained and evaluated. They do not affect the bytes of a case; all other sections enter the case's digest.
+The defaults are the paper's where it gives a value; `recipes/paper.yaml` lists all of them. The
+sections in `OUTSIDE_CONTENT_KEY` set how a run is executed, whose verdict counts, how a release is
+split, and how networks are trained and evaluated. They do not affect the bytes of a case; all
+other sections enter the case's digest.
 """
 
 import difflib
@@ -85,7 +86,10 @@ class ReleaseSettings(BaseModel):
 
 
 class EvaluationSettings(BaseModel):
-    """How the paper's experiments are repeated on a release; `training` sets how its networks are trained."""
+    """How the paper's experiments are repeated on a release.
+
+    `training` sets how its networks are trained.
+    """
 
     model_config = _OPTIONS
 
@@ -96,7 +100,8 @@ class EvaluationSettings(BaseModel):
     variants: tuple[Literal["3dmm", "3dmm-m", "3dmm-mg"], ...] = ("3dmm", "3dmm-m", "3dmm-mg")
     """Networks of Table 2, each with the auxiliary masks and without."""
     test_nodules: int | None = Field(None, ge=1)
-    """How many nodules of a test split, chosen by a hash of their ids, a network is measured on; null for all."""
+    """How many nodules of a test split, chosen by a hash of their ids, a network is measured on;
+    null for all."""
 
 
 class Recipe(BaseModel):
@@ -144,12 +149,13 @@ def load_recipe(path: str | Path | None = None, **overrides: JsonObject) -> Reci
     """Read a recipe.
 
     Args:
-        path: A YAML file, the name of a recipe that comes with Halosign (``paper``, ``demo``, ``reduced``), or None for
-            the paper's.
+        path: A YAML file, the name of a recipe that comes with Halosign (``paper``, ``demo``,
+            ``reduced``), or None for the paper's.
         **overrides: By section, values that replace the recipe's.
 
     Raises:
-        InputError: The file does not exist, is not YAML, or has an unknown name or a value out of range.
+        InputError: The file does not exist, is not YAML, or has an unknown name or a value out of
+            range.
     """
     text, origin = _recipe_text(path)
     try:
@@ -181,7 +187,10 @@ def recipe_from(content: object, origin: str, **overrides: JsonObject) -> Recipe
 
 
 def _override(content: JsonObject, overrides: dict[str, JsonObject]) -> JsonObject:
-    """Replace values section by section; what is not a section is left for the validation to reject."""
+    """Replace values section by section.
+
+    What is not a section is left for the validation to reject.
+    """
     result = dict(content)
     for name, values in overrides.items():
         section = content.get(name) or {}

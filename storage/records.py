@@ -1,12 +1,12 @@
 """The typed records of a store: everything it holds as JSON, checked where it is read.
 
-Each class below is one kind of record. `read_record` reads a key as one of them and raises CorruptionError for
-anything else: bytes that are not JSON, JSON of another shape, a missing or unknown field, a value of another type.
-`encode` gives a record's bytes. Some fields are stored under an older name, which is their alias here; the stored
-names never change.
+Each class below is one kind of record. `read_record` reads a key as one of them and raises
+CorruptionError for anything else: bytes that are not JSON, JSON of another shape, a missing or
+unknown field, a value of another type. `encode` gives a record's bytes. Some fields are stored
+under an older name, which is their alias here; the stored names never change.
 
-JSON that is open by nature stays a `JsonObject`: the settings of a recipe, which are the recipe's to check, and what a
-run describes of its code and losses.
+JSON that is open by nature stays a `JsonObject`: the settings of a recipe, which are the recipe's
+to check, and what a run describes of its code and losses.
 """
 
 import json
@@ -224,7 +224,7 @@ class CandidateScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFacts:
-    """The attribute `halosign` of a case's Zarr group: all that is known of the case beside its arrays."""
+    """The attribute `halosign` of a case's Zarr group: what is known beside its arrays."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
     noun: ClassVar[str] = "the metadata of a case"
@@ -250,7 +250,8 @@ class CaseFacts:
     """By method."""
     scores: Annotated[CandidateScores, Field(alias="figures")]
     errors: Annotated[dict[str, float] | None, _UNLESS_NONE] = None
-    """Mean absolute error in the unknown region against the known matte; only where the CT is simulated."""
+    """Mean absolute error in the unknown region against the known matte; only where the CT is
+    simulated."""
 
     @property
     def ratings(self) -> tuple[Rating, ...]:
@@ -269,7 +270,10 @@ SELECTION = "select"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`outcomes/<nodule>.json`: what came of a nodule the last time; the only thing that a worker sends back."""
+    """`outcomes/<nodule>.json`: what came of a nodule the last time.
+
+    The only thing that a worker sends back.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the outcome of a nodule"
@@ -287,7 +291,8 @@ class Outcome:
     digest: str | None = None
     """The case's digest, once the inputs were read."""
     inputs: JsonObject = field(default_factory=dict)
-    """What was to be computed: fingerprint of the source, recipe, algorithm version; compared as a whole."""
+    """What was to be computed: fingerprint of the source, recipe, algorithm version; compared as a
+    whole."""
     synthetic: Annotated[bool, Field(alias="stand_in")] = False
     computed: bool = False
     """False where the store held the case already."""
@@ -296,13 +301,17 @@ class Outcome:
     stored_bytes: int = 0
     unknown_voxels: int = 0
     patch_voxels: int = 0
-    """Of the isotropic patch; with `unknown_voxels` it determines how much memory the nodule takes."""
+    """Of the isotropic patch; with `unknown_voxels` it determines how much memory the nodule
+    takes."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of the packages that computed it."""
 
     @property
     def brief(self) -> "Outcome":
-        """The same without what only the store needs; a client holds one for each nodule of a run."""
+        """The same without what only the store needs.
+
+        A client holds one for each nodule of a run.
+        """
         return replace(self, inputs={}, versions={})
 
     @property
@@ -317,7 +326,7 @@ def _now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`runs/<time>-<host>-<process>.json`: what one curation run was to do and, once it has ended, what it did."""
+    """`runs/<time>-<host>-<process>.json`: what one curation run was to do and did."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the record of a run"
@@ -365,7 +374,8 @@ class Verdict:
     digest: str
     """The case that was reviewed."""
     verdict: VerdictKind
-    """`flag` asks for a second look and settles nothing; `undo` takes back the verdict that `undoes` names."""
+    """`flag` asks for a second look and settles nothing; `undo` takes back the verdict that
+    `undoes` names."""
     method: str | None
     """The chosen matte, in a study also a reader's mask; None unless something was chosen."""
     reviewer: str
@@ -427,7 +437,8 @@ class Study:
     raters: int
     """How many people take part; the first to choose are in."""
     release: str
-    """The release whose mattes are shown; empty for the mattes that were chosen when the study was made."""
+    """The release whose mattes are shown; empty for the mattes that were chosen when the study was
+    made."""
     items: tuple[StudyItem, ...]
     created_by: str
     created_at: str
@@ -484,7 +495,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`releases/<version>/claim.json`: written first, so that only one publisher can use a version."""
+    """`releases/<version>/claim.json`: reserves the version for one publisher."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the claim of a release"
@@ -626,7 +637,7 @@ class ScoreSummary:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`experiments/<version>/costs/<id>.json` and a row of Table 3: what a network costs on one machine."""
+    """`experiments/<version>/costs/<id>.json`, a row of Table 3: cost of a network."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the cost of a network"

@@ -1,7 +1,7 @@
 """Bytes by key, in a folder or a bucket.
 
-Two promises are what everything else relies on: `put` is atomic (a key holds all of its bytes or does not exist), and
-`create` writes a key only once.
+Two promises are what everything else relies on: `put` is atomic (a key holds all of its bytes or
+does not exist), and `create` writes a key only once.
 """
 
 import itertools
@@ -30,7 +30,8 @@ LAYOUT_VERSION = 1
 """Raised whenever a store written before can no longer be read as it is."""
 
 RETRY_S = 120.0
-"""For how long requests to a bucket are repeated, with growing waits, before `UnavailableError` is raised."""
+"""For how long requests to a bucket are repeated, with growing waits, before `UnavailableError` is
+raised."""
 
 RETRIES: "RetryConfig" = {
     "max_retries": 20,
@@ -49,7 +50,8 @@ _NOT_WRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
 class Store:
     """Bytes by key; keys are relative paths with forward slashes.
 
-    Every method raises UnavailableError where the store does not answer, and WriteError where it may not be written.
+    Every method raises UnavailableError where the store does not answer, and WriteError where it
+    may not be written.
     """
 
     def __init__(self, url: str, objects: Any) -> None:
@@ -72,7 +74,10 @@ class Store:
             obstore.put(self.objects, key, data)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write one key atomically that must not exist; raises AlreadyExistsError where it holds other bytes."""
+        """Write one key atomically that must not exist.
+
+        Raises AlreadyExistsError where it holds other bytes.
+        """
         until = time.monotonic() + RETRY_S
         for attempt in itertools.count():
             try:
@@ -80,12 +85,14 @@ class Store:
                     obstore.put(self.objects, key, data, mode="create")
                 return
             except AlreadyExistsError:
-                # An earlier attempt may have been written although its answer was lost: then these are our own bytes.
+                # An earlier attempt may have been written although its answer was lost: then these
+                # are our own bytes.
                 if self.get(key) != data:
                     raise
                 return
             except UnavailableError:
-                # The library retries all requests except a conditional write whose connection broke.
+                # The library retries all requests except a conditional write whose connection
+                # broke.
                 if time.monotonic() > until:
                     raise
                 time.sleep(min(0.2 * 2**attempt, 10.0))
@@ -149,7 +156,10 @@ def open_folder(url: str) -> Store:
 
 
 def copy_folder(url: str, to: Path) -> int:
-    """Copy everything below a folder or URL into a local folder, replacing what is there; returns the number of files."""
+    """Copy everything below a folder or URL into a local folder, replacing what is there.
+
+    Returns the number of files.
+    """
     source = open_folder(url)
     keys = list(source.list_prefix(""))
     for key in keys:
@@ -167,7 +177,8 @@ def open_store(url: str, *, create: bool = False) -> Store:
         create: Create the store where there is none.
 
     Raises:
-        InputError: There is no store (and none is to be created), or it was written with another layout.
+        InputError: There is no store (and none is to be created), or it was written with another
+            layout.
         WriteError: The store cannot be created.
         UnavailableError: The store does not answer.
     """

@@ -73,7 +73,7 @@ def new_case(digest="d" * 64, *, patch=None, alphas=None, trimap=None, **facts) 
 
 
 def checkpoint_config(**changes) -> CheckpointConfig:
-    """Return the configuration of a network that was trained for two epochs, with some of it replaced."""
+    """Return the configuration of a trained network, with some of it replaced."""
     known: dict[str, Any] = {
         "variant": "3dmm-mg",
         "auxiliary": True,

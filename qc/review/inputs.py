@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from qc.review.auth import NAME_PATTERN
+from storage.layout import NODULE_ID
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 VerdictId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -25,7 +26,7 @@ class VerdictIn(BaseModel):
 
     id: VerdictId
     reviewer: Name
-    nodule: Name
+    nodule: Annotated[str, Field(pattern=f"^{NODULE_ID}$")]
     digest: Name
     verdict: Literal["choose", "discard", "flag", "undo"]
     place: Annotated[int, Field(ge=1, le=64)] | None = None

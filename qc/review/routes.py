@@ -21,6 +21,7 @@ from qc.review.security import LOCAL_HOSTS, SecurityMiddleware
 from qc.review.service import ReviewService
 from qc.review.study_service import StudyService
 from storage.errors import StoreError
+from storage.layout import NODULE_ID
 from storage.records import Verdict
 
 CSRF_HEADER = "x-halosign-csrf-token"
@@ -30,6 +31,7 @@ IMMUTABLE = "private, max-age=86400, immutable"
 SESSION_S = 30 * 86_400
 
 Id = Annotated[str, Path(pattern=NAME_PATTERN)]
+NoduleId = Annotated[str, Path(pattern=f"^{NODULE_ID}$")]
 
 
 def make_app(
@@ -220,7 +222,7 @@ def _add_pages(
         )
 
     @app.get("/nodule/{nodule_id}")
-    def nodule(nodule_id: Id, session: Session = who, query: Query = how) -> Response:
+    def nodule(nodule_id: NoduleId, session: Session = who, query: Query = how) -> Response:
         page = review.nodule(session.name, nodule_id, query)
         return templates.page(
             "nodule.html", session=session, page=page, data=_view(templates, page)
@@ -233,7 +235,7 @@ def _add_pages(
         )
 
     @app.get("/study/{name}/{nodule_id}")
-    def study_nodule(name: Id, nodule_id: Id, session: Session = who) -> Response:
+    def study_nodule(name: Id, nodule_id: NoduleId, session: Session = who) -> Response:
         page = studies.nodule(session.name, name, nodule_id)
         return templates.page(
             "nodule.html", session=session, page=page, data=_view(templates, page)
@@ -251,23 +253,27 @@ def _add_data(
     how = Depends(_query)
 
     @app.get("/api/nodule/{nodule_id}")
-    def nodule(nodule_id: Id, session: Session = who, query: Query = how) -> Response:
+    def nodule(nodule_id: NoduleId, session: Session = who, query: Query = how) -> Response:
         return JSONResponse(_view(templates, review.nodule(session.name, nodule_id, query)))
 
     @app.get("/api/study/{name}/{nodule_id}")
-    def study_nodule(name: Id, nodule_id: Id, session: Session = who) -> Response:
+    def study_nodule(name: Id, nodule_id: NoduleId, session: Session = who) -> Response:
         return JSONResponse(_view(templates, studies.nodule(session.name, name, nodule_id)))
 
     @app.get("/api/ct/{nodule_id}/{digest}")
-    def ct(nodule_id: Id, digest: Id, _: Session = who) -> Response:
+    def ct(nodule_id: NoduleId, digest: Id, _: Session = who) -> Response:
         return _packed(review.ct(nodule_id, digest), IMMUTABLE)
 
     @app.get("/api/overlays/{nodule_id}/{digest}")
-    def overlays(nodule_id: Id, digest: Id, session: Session = who, query: Query = how) -> Response:
+    def overlays(
+        nodule_id: NoduleId, digest: Id, session: Session = who, query: Query = how
+    ) -> Response:
         return _packed(review.overlays(session.name, nodule_id, digest, query), "no-store")
 
     @app.get("/api/study-overlays/{name}/{nodule_id}/{digest}")
-    def study_overlays(name: Id, nodule_id: Id, digest: Id, session: Session = who) -> Response:
+    def study_overlays(
+        name: Id, nodule_id: NoduleId, digest: Id, session: Session = who
+    ) -> Response:
         return _packed(studies.overlays(session.name, name, nodule_id, digest), "no-store")
 
 

@@ -1,8 +1,9 @@
 """Cases: one nodule's image, masks, trimap and eight mattes as one Zarr group, complete or absent.
 
-A case is first built in memory, so all its bytes and their SHA-256 are known before any of them is written. Then its
-files are put one by one and the `.done` mark last. An interruption at any moment leaves a complete case or none, and
-since the digest determines the bytes, two writers of one case write the same.
+A case is first built in memory, so all its bytes and their SHA-256 are known before any of them is
+written. Then its files are put one by one and the `.done` mark last. An interruption at any moment
+leaves a complete case or none, and since the digest determines the bytes, two writers of one case
+write the same.
 """
 
 import hashlib
@@ -40,8 +41,8 @@ ALGORITHM_VERSION = 7
 
 _CODEC = zarr.codecs.ZstdCodec(level=3)
 _CT_CODEC = zarr.codecs.BloscCodec(cname="lz4hc", clevel=5, shuffle="bitshuffle", typesize=2)
-"""CT is mostly noise: split into bit planes it packs 10 % smaller and unpacks three times faster than with zstd, which
-is the better codec for mattes and masks."""
+"""CT is mostly noise: split into bit planes it packs 10 % smaller and unpacks three times faster
+than with zstd, which is the better codec for mattes and masks."""
 
 _BAD_METADATA = (
     FileNotFoundError,
@@ -63,7 +64,8 @@ class NewCase:
     trimap: NDArray[np.uint8]
     """(z, y, x)."""
     alphas: Mapping[str, NDArray[np.float64] | None]
-    """(z, y, x) in 0..1 by method, in the order of `facts.methods`; None where a method gave no matte."""
+    """(z, y, x) in 0..1 by method, in the order of `facts.methods`; None where a method gave no
+    matte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Case:
         return set(stored) - set(to_json(self.facts)) if isinstance(stored, dict) else set()
 
     def array(self, name: str) -> NDArray[Any]:
-        """Read one whole array: image, validity, labels/readers/0, labels/trimap/0 or known_alpha."""
+        """Read a whole array by its path, for example image or labels/readers/0."""
         return np.asarray(self._array(name)[...])
 
     def alpha(self, method: str) -> NDArray[np.float32]:
@@ -109,7 +111,7 @@ class Case:
 
 
 def case_digest(content_sha256: str, recipe: Recipe) -> str:
-    """Return the digest of a case: the hash of all that determines its bytes (source, recipe, algorithm)."""
+    """Return the digest of a case: a hash of source, recipe and algorithm version."""
     content = {
         "source": content_sha256,
         "recipe": recipe.content_key(),
@@ -211,7 +213,10 @@ def open_array(group: zarr.Group, name: str, owner: str) -> zarr.Array[Any]:
 
 
 def read_case_files(store: Store, nodule_id: str, digest: str) -> dict[str, FileEntry]:
-    """Read the files of a finished case, by their path in the store; raises NotFoundError or CorruptionError."""
+    """Read the files of a finished case, by their path in the store.
+
+    Raises NotFoundError or CorruptionError.
+    """
     mark = read_record(store, done_key(nodule_id, digest), DoneMark)
     prefix = case_prefix(nodule_id, digest)
     return {f"{prefix}/{name}": entry for name, entry in sorted(mark.files.items())}

@@ -1,8 +1,9 @@
 """Decode one chunk of a stored array in the calling thread, without zarr's event loop.
 
-zarr can read any array, but for a single small box most of the time goes into its asynchronous machinery. A case has
-one chunk per volume and two codecs, so reading it is: get the bytes, unpack them, cut out the box. This also works in
-a forked process. Arrays with other chunks or codecs are left to zarr.
+zarr can read any array, but for a single small box most of the time goes into its asynchronous
+machinery. A case has one chunk per volume and two codecs, so reading it is: get the bytes, unpack
+them, cut out the box. This also works in a forked process. Arrays with other chunks or codecs are
+left to zarr.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ _UNPACK: dict[type, Callable[[bytes], Any]] = {
 
 
 def is_single_chunk(array: zarr.Array[Any]) -> bool:
-    """Return whether an array has one chunk per volume, stored as bytes and packed by a codec that is known here."""
+    """Return whether an array has one chunk per volume, packed by a codec that is known here."""
     volume = array.shape[-3:]
     return (
         array.chunks in ((*(1,) * (array.ndim - 3), *volume), array.shape)
@@ -65,7 +66,8 @@ def decode_chunk(array: zarr.Array[Any], data: bytes | None) -> NDArray[Any]:
 
     Args:
         array: Opened.
-        data: The chunk's bytes; None where it was not stored because it holds the fill value throughout.
+        data: The chunk's bytes; None where it was not stored because it holds the fill value
+            throughout.
 
     Returns:
         (z, y, x).

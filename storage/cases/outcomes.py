@@ -21,7 +21,10 @@ def write_outcome(store: Store, outcome: Outcome) -> None:
 
 
 def find_outcome(store: Store, nodule_id: str) -> Outcome | None:
-    """Read the latest outcome of a nodule; None where there is none or it is damaged (the next run rewrites it)."""
+    """Read the latest outcome of a nodule.
+
+    None where there is none or it is damaged (the next run rewrites it).
+    """
     try:
         return read_record(store, outcome_key(nodule_id), Outcome)
     except (NotFoundError, CorruptionError):
@@ -36,7 +39,10 @@ def read_outcomes(store: Store) -> Iterator[Outcome]:
 
 
 class OutcomeCache:
-    """Every nodule's latest outcome in memory, in brief; one is read again only where it was written again."""
+    """Every nodule's latest outcome in memory, in brief.
+
+    One is read again only where it was written again.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -59,7 +65,7 @@ class OutcomeCache:
 
 
 def map_concurrently(action: Callable[[T], R], keys: Sequence[T]) -> Iterator[R]:
-    """Apply a function to every key, in order, on many threads: with a bucket most of the time is waiting."""
+    """Apply a function to every key, in order, on many threads that mostly wait."""
     with ThreadPoolExecutor(_THREADS) as pool:
         # In batches, so that no more results than that are held in memory.
         for start in range(0, len(keys), _BATCH):

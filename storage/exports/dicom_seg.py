@@ -1,8 +1,9 @@
 """Export a nodule as DICOM SEG: the released matte as fractional occupancy, in the study of its CT.
 
-The matte has its own isotropic lattice, in the patient coordinates and the frame of reference of the CT. Only the
-headers of the CT's slices are read, and only what a segmentation must repeat (study, frame of reference, the public
-patient id) is taken from them: every other patient field is left empty.
+The matte has its own isotropic lattice, in the patient coordinates and the frame of reference of
+the CT. Only the headers of the CT's slices are read, and only what a segmentation must repeat
+(study, frame of reference, the public patient id) is taken from them: every other patient field is
+left empty.
 """
 
 import io
@@ -39,8 +40,8 @@ def dicom_seg_files(nodule: ReleasedNodule) -> dict[str, bytes]:
     """Return ``alpha.dcm``; the same nodule, release and headers give the same bytes.
 
     Raises:
-        InputError: The nodule comes from a table of volumes, its slices are not in the folder, or they have no frame of
-            reference.
+        InputError: The nodule comes from a table of volumes, its slices are not in the folder, or
+            they have no frame of reference.
     """
     segmentation = _segmentation(nodule, _source_headers(nodule))
     buffer = io.BytesIO()
@@ -88,7 +89,10 @@ def _source_headers(nodule: ReleasedNodule) -> list[Dataset]:
 
 @lru_cache(maxsize=1)
 def _headers_by_uid(folder: Path) -> dict[str, Dataset]:
-    """Read a patient's headers; cached, for an export takes a patient's nodules one after another."""
+    """Read a patient's headers.
+
+    Cached, for an export takes a patient's nodules one after another.
+    """
     return {str(header.SOPInstanceUID): header for header in _headers(folder)}
 
 

@@ -1,8 +1,8 @@
-"""Export folders: a release as files of another format, each file complete or absent, the checksums last.
+"""Export folders: a release as files of another format, the checksums last.
 
-`export.json`, the first file of a folder, names the release and the format. A file that is there with the right content
-is not written again, so an interrupted export continues where it was; `checksums.sha256`, the last file, is what
-`sha256sum -c` reads.
+`export.json`, the first file of a folder, names the release and the format. A file that is there
+with the right content is not written again, so an interrupted export continues where it was;
+`checksums.sha256`, the last file, is what `sha256sum -c` reads.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ class ExportFolder:
 def open_export(
     store: Store, version: str, format_: str, root: Path, dicom: Path | None = None
 ) -> ExportFolder:
-    """Check a release and a folder before the first byte is written, then write the folder's marker.
+    """Check a release and a folder, then write the folder's marker.
 
     Args:
         store: Where the release is.
@@ -115,8 +115,8 @@ def open_export(
         dicom: The folder of the scans, for the format that refers to them.
 
     Raises:
-        InputError: The format is unknown or lacks the scans that it refers to, the release is unknown, withdrawn or
-            damaged, or the folder contains something else.
+        InputError: The format is unknown or lacks the scans that it refers to, the release is
+            unknown, withdrawn or damaged, or the folder contains something else.
     """
     if format_ not in FORMATS:
         raise InputError(
@@ -138,7 +138,10 @@ def open_export(
 
 
 def read_own_files(folder: ExportFolder) -> dict[str, bytes]:
-    """Read the release's own files and write a page on how to read this format; returns both by name."""
+    """Read the release's own files and write a page on how to read this format.
+
+    Returns both by name.
+    """
     release = folder.release
     prefix = f"{RELEASES}/{release.version}"
     names = [*release.manifest.own_files, MANIFEST]
@@ -172,7 +175,7 @@ def _check_files(release: Release) -> None:
 
 
 def _check_scans(release: Release, dicom: Path | None) -> None:
-    """Raise InputError for nodules without a DICOM series, and for a folder of scans that does not exist."""
+    """Raise InputError for nodules without a DICOM series, or without the folder."""
     for nodule_id in release.members:
         check_dicom(open_released_nodule(release, nodule_id))
     if dicom is None or not dicom.is_dir():

@@ -1,4 +1,4 @@
-"""Export a nodule as NIfTI-1 files: image, released matte, trimap and each reader's mask on one lattice."""
+"""Export a nodule as NIfTI-1: image, released matte, trimap and readers' masks."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ def nifti_files(nodule: ReleasedNodule) -> dict[str, bytes]:
 
 
 def affine_ras(grid: Grid) -> NDArray[np.float64]:
-    """Return the map from voxel indices (x, y, z) to NIfTI's RAS space (right, anterior, superior)."""
+    """Return the affine from voxel indices (x, y, z) to NIfTI's RAS space."""
     lps_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
     return lps_to_ras @ grid.affine[:, [2, 1, 0, 3]]
 

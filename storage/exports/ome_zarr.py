@@ -1,4 +1,4 @@
-"""Export a nodule as OME-Zarr 0.5: the case as it is stored, with the released matte as an additional array `matte`."""
+"""Export a nodule as OME-Zarr 0.5: its case, with the released matte as a further array."""
 
 import json
 
@@ -11,7 +11,10 @@ from storage.layout import case_prefix, multiscale
 
 
 def zarr_files(nodule: ReleasedNodule) -> dict[str, bytes]:
-    """Return the group's files by path; only the attributes of the root differ from the stored ones."""
+    """Return the group's files by path.
+
+    Only the attributes of the root differ from the stored ones.
+    """
     case = nodule.case
     prefix = f"{case_prefix(case.nodule_id, case.digest)}/"
     keys = read_case_files(nodule.store, case.nodule_id, case.digest)

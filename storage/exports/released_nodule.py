@@ -1,4 +1,4 @@
-"""One nodule of a release, as the export formats need it: its case, the released matte and a note."""
+"""One nodule of a release, as the export formats need it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,10 @@ class ReleasedNodule:
         return self.case.alpha(self.member.method)
 
     def volumes(self) -> dict[str, NDArray[Any]]:
-        """Read image, matte, trimap, validity and, where the CT is simulated, the known alpha; all (z, y, x)."""
+        """Read image, matte, trimap, validity and, where the CT is simulated, the known alpha.
+
+        All (z, y, x).
+        """
         volumes = {
             "image": self.case.array("image"),
             "matte": self.matte,

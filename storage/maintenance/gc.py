@@ -1,4 +1,4 @@
-"""Find what a store does not need: incomplete cases, unreferenced cases, fragments of interrupted writes."""
+"""Find what a store does not need: incomplete and unreferenced cases, fragments."""
 
 import re
 from collections import defaultdict
@@ -28,7 +28,10 @@ class Garbage:
 
 
 def find_garbage(store: Store) -> Garbage:
-    """List what nothing refers to; raises CorruptionError where a release or study cannot be read."""
+    """List what nothing refers to.
+
+    Raises CorruptionError where a release or study cannot be read.
+    """
     needed = _referenced_marks(store)
     cases: dict[str, list[str]] = defaultdict(list)
     for key in store.list_prefix(CASES):

@@ -1,4 +1,7 @@
-"""Verify a store: read every file of every case and compare it with its checksum; nothing is changed."""
+"""Verify a store: read every file of every case and compare it with its checksum.
+
+Nothing is changed.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ def list_nodules(store: Store) -> list[str]:
 
 
 def verify_nodules(store: Store, nodule_ids: list[str]) -> Iterator[tuple[Complaint, ...]]:
-    """Verify nodule by nodule, in order: every mark, every file that a mark lists, and that outcomes have their case.
+    """Verify the cases and outcomes of nodules, in order.
 
     Args:
         store: What to verify.
@@ -54,7 +57,8 @@ def _complaints(store: Store, nodule_id: str) -> Iterator[Complaint]:
             yield from _case_complaints(store, nodule_id, name.removesuffix(_MARK))
     outcome = find_outcome(store, nodule_id)
     if outcome is None:
-        # An interruption between a case and its outcome leaves no outcome, which is no damage; a damaged one is.
+        # An interruption between a case and its outcome leaves no outcome, which is no damage; a
+        # damaged one is.
         if store.exists(outcome_key(nodule_id)):
             yield Complaint(nodule_id, f"{outcome_key(nodule_id)} is damaged", Outcome.remedy)
     elif outcome.state == "done" and not is_done(store, nodule_id, str(outcome.digest)):

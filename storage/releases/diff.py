@@ -1,6 +1,7 @@
-"""Differences between two releases: nodules that were added, removed or changed, and why they changed.
+"""Differences between two releases, nodule by nodule.
 
-A case's digest does not tell why it changed, so recipe, algorithm and source are read from the metadata of both cases.
+A case's digest does not tell why it changed, so recipe, algorithm and source are read from the
+metadata of both cases.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,8 @@ MOST_LISTED = 200
 """How many nodules CHANGES.md names one by one; `halosign release diff` lists all of them."""
 
 _CHOICES = {"method": "matte", "reviewer": "reviewer", "split": "split"}
-"""What verdicts and the recipe's splits determine of a nodule, beside its case; with the word for it."""
+"""What verdicts and the recipe's splits determine of a nodule, beside its case; with the word for
+it."""
 
 
 class HasMembers(Protocol):
@@ -79,7 +81,10 @@ def diff_releases(store: Store, before: HasMembers, after: HasMembers) -> Releas
 
 
 def find_predecessor(store: Store, version: str) -> Manifest | None:
-    """Return the manifest of the newest release before a version that is not withdrawn; None where there is none."""
+    """Return the manifest of the newest release before a version that is not withdrawn.
+
+    None where there is none.
+    """
     for manifest in reversed(read_manifests(store)):
         is_earlier = version_order(manifest.version) < version_order(version)
         if is_earlier and find_withdrawal(store, manifest.version) is None:
@@ -154,7 +159,8 @@ def _case_reasons(old: CaseFacts, new: CaseFacts) -> Iterator[str]:
     if facts:
         yield f"source ({', '.join(facts)})"
     elif same_algorithm and not settings:
-        # The digest covers source, recipe and algorithm: where two of them are equal, the third has changed.
+        # The digest covers source, recipe and algorithm: where two of them are equal, the third
+        # has changed.
         yield "source (voxels, masks or contours)"
 
 

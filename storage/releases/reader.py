@@ -1,8 +1,9 @@
 """Read the arrays of a release, box by box.
 
-Of an array only the volumes that are asked for are read. A reader is pickled as its address and opens the release again
-where it is unpickled, so it may be sent to the workers of a data loader. Folders may also be read in a forked process;
-buckets may not, and that is refused: the threads that talk to them do not survive a fork.
+Of an array only the volumes that are asked for are read. A reader is pickled as its address and
+opens the release again where it is unpickled, so it may be sent to the workers of a data loader.
+Folders may also be read in a forked process; buckets may not, and that is refused: the threads
+that talk to them do not survive a fork.
 """
 
 import os
@@ -84,7 +85,10 @@ class ReleaseReader:
         return found
 
     def member(self, nodule_id: str) -> Member:
-        """Return what the manifest says of a nodule; raises InputError for one that the release does not have."""
+        """Return what the manifest says of a nodule.
+
+        Raises InputError for one that the release does not have.
+        """
         try:
             return self.release.members[nodule_id]
         except KeyError:
@@ -100,7 +104,7 @@ class ReleaseReader:
         return self._group(nodule_id)[1]
 
     def grid(self, nodule_id: str) -> Grid:
-        """Return the lattice of a nodule: shape (z, y, x), spacing in mm, position in patient space."""
+        """Return the lattice of a nodule in patient space."""
         return self.facts(nodule_id).geometry
 
     def shape(self, nodule_id: str) -> Shape:
@@ -121,11 +125,13 @@ class ReleaseReader:
 
         Args:
             nodule_id: Which nodule.
-            name: ``image`` (int16, HU), ``alpha`` (float32 in 0..1, the released matte), ``readers`` (uint8 0 or 1,
-                one mask per reader), ``validity`` (uint8, 1 where the scanner measured), ``trimap`` (uint8 0, 128, 255)
-                or, of simulated CT, ``known_alpha`` (float32 in 0..1).
+            name: ``image`` (int16, HU), ``alpha`` (float32 in 0..1, the released matte),
+                ``readers`` (uint8 0 or 1, one mask per reader), ``validity`` (uint8, 1 where the
+                scanner measured), ``trimap`` (uint8 0, 128, 255) or, of simulated CT,
+                ``known_alpha`` (float32 in 0..1).
             start: First voxel of the box (z, y, x), within the volume.
-            shape: Size of the box in voxels; up to the end of the volume by default. It is cut off at that end.
+            shape: Size of the box in voxels; up to the end of the volume by default. It is cut off
+                at that end.
             method: For ``alpha``, another method than the released one.
 
         Returns:
@@ -160,7 +166,10 @@ class ReleaseReader:
             ) from error
 
     def _get(self, nodule_id: str, key: str) -> bytes | None:
-        """Read one file; None for one that was never written, for zarr leaves out a chunk of fill values."""
+        """Read one file.
+
+        None for one that was never written, for zarr leaves out a chunk of fill values.
+        """
         try:
             if isinstance(self._files, Store):
                 return self._files.get(key)
@@ -221,7 +230,7 @@ class ReleaseReader:
         return name != "known_alpha" or key in self.release.manifest.case_files
 
     def _check_process(self) -> None:
-        """Raise InputError instead of waiting for ever: obstore's threads do not exist after a fork."""
+        """Raise InputError after a fork, where obstore would wait for ever for its threads."""
         if os.getpid() != self._process and isinstance(self._files, Store):
             raise InputError(
                 "a bucket cannot be read in a forked process",

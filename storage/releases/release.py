@@ -1,8 +1,11 @@
-"""Releases: a version names every case by digest and every file by SHA-256; it never changes and is never reused.
+"""Releases: a version names every case by digest and every file by SHA-256.
 
-Publishing has three steps, each atomic: a claim that only one publisher can create, the release's own files, and last
-the manifest, whose presence is the release. A publisher that died in between has used up the version. A release that
-should no longer be used is withdrawn by a file beside the manifest; nothing of it is removed.
+It never changes and is never reused.
+
+Publishing has three steps, each atomic: a claim that only one publisher can create, the release's
+own files, and last the manifest, whose presence is the release. A publisher that died in between
+has used up the version. A release that should no longer be used is withdrawn by a file beside the
+manifest; nothing of it is removed.
 """
 
 import hashlib
@@ -43,7 +46,8 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+(-[A-Za-z0-9.]+)?")
 class Release:
     """A published release.
 
-    A process reads its manifest once, however often the release is opened or passed on. It is pickled as its address.
+    A process reads its manifest once, however often the release is opened or passed on. It is
+    pickled as its address.
     """
 
     def __init__(
@@ -94,8 +98,8 @@ class Release:
         """Return the split of every nodule.
 
         Args:
-            partition: 0 for the release's own splits; any other number divides its patients again, into the same
-                shares with another seed.
+            partition: 0 for the release's own splits; any other number divides its patients again,
+                into the same shares with another seed.
 
         Returns:
             ``train``, ``validation`` or ``test`` by nodule id.
@@ -254,7 +258,8 @@ def publish_release(store: Store, version: str, draft: Draft, *, publisher: str)
     prefix = f"{RELEASES}/{version}"
     manifest = _manifest(version, draft, publisher)
     data = encode(manifest)
-    # The random id makes the claims of two publishers of the same draft differ, so that only one of them succeeds.
+    # The random id makes the claims of two publishers of the same draft differ, so that only one
+    # of them succeeds.
     claim = Claim(publisher, _sha256(data), uuid.uuid4().hex)
     try:
         store.create(f"{prefix}/claim.json", encode(claim))
@@ -278,7 +283,10 @@ def list_versions(store: Store) -> list[str]:
 
 
 def read_manifests(store: Store) -> list[Manifest]:
-    """Read the manifests of all published releases, oldest version first; raises CorruptionError."""
+    """Read the manifests of all published releases, oldest version first.
+
+    Raises CorruptionError.
+    """
     return [Release.open(store, version).manifest for version in list_versions(store)]
 
 

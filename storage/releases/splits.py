@@ -1,4 +1,4 @@
-"""Train, validation and test split by patient: a patient's split depends on nothing but its id and the seed."""
+"""Train, validation and test split by patient, from its id and the seed alone."""
 
 import hashlib
 
@@ -8,8 +8,8 @@ from storage.recipe import ReleaseSettings
 def assign_split(patient_id: str, settings: ReleaseSettings) -> str:
     """Return a patient's split: ``train``, ``validation`` or ``test``.
 
-    The id is hashed to a number in 0..1, so that patients who are added later move nobody. Shares hold on average; a
-    small data set may lack a split.
+    The id is hashed to a number in 0..1, so that patients who are added later move nobody. Shares
+    hold on average; a small data set may lack a split.
     """
     digest = hashlib.sha256(f"{settings.split_seed}:{patient_id}".encode()).digest()
     position = int.from_bytes(digest[:8]) / 2**64
@@ -19,5 +19,5 @@ def assign_split(patient_id: str, settings: ReleaseSettings) -> str:
 
 
 def repartition(settings: ReleaseSettings, partition: int) -> ReleaseSettings:
-    """Return the settings of another partition: 0 is the release's own, the others serve repeated experiments."""
+    """Return the settings of another partition; 0 is the release's own."""
     return settings.model_copy(update={"split_seed": settings.split_seed + partition})

@@ -1,4 +1,4 @@
-"""Statistics of a release's nodules (`fingerprint.csv`) and their quantiles (`fingerprint.json`)."""
+"""Statistics of a release's nodules, and their quantiles."""
 
 import json
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def nodule_statistics(case: Case, method: str, split: str) -> NoduleStatistics:
 
 
 def statistics_files(rows: Sequence[NoduleStatistics]) -> dict[str, bytes]:
-    """Return ``fingerprint.csv``, one row per nodule, and ``fingerprint.json``, the quantiles of every column."""
+    """Return ``fingerprint.csv``, one row per nodule, and ``fingerprint.json``, quantiles."""
     table = pd.DataFrame([asdict(row) for row in rows])
     return {
         "fingerprint.csv": table.to_csv(index=False, lineterminator="\n").encode(),

@@ -11,10 +11,12 @@
         for batch in loader:
             batch["image"]    # (16, 1, 96, 96, 96) float32, HU
 
-The position of a crop depends on seed, epoch and index alone: not on the number of workers, their order or how they
-were started. Arrays are returned raw; scaling and augmentation are up to the training.
+The position of a crop depends on seed, epoch and index alone: not on the number of workers, their
+order or how they were started. Arrays are returned raw; scaling and augmentation are up to the
+training.
 
-No other module of the package imports torch, so commands and workers that do not train need not wait for it.
+No other module of the package imports torch, so commands and workers that do not train need not
+wait for it.
 """
 
 from collections.abc import Sequence
@@ -67,13 +69,15 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         Args:
             release: From `storage.releases.release.open_release`.
             split: ``train``, ``validation`` or ``test``, or the ids of some nodules.
-            crop_zyx: Size of a crop in voxels. It is placed in the box of the measured voxels; where that is smaller,
-                the crop contains the whole box, at a random position too.
+            crop_zyx: Size of a crop in voxels. It is placed in the box of the measured voxels;
+                where that is smaller, the crop contains the whole box, at a random position too.
             seed: Of the random positions; None takes the middle of each box, every time.
-            focus: Fraction of the crops, 0..1, that are placed so that they contain a voxel that a reader marked. Small
-                crops at random positions would rarely contain any of the nodule.
-            fitted: Where the box is smaller than a crop, reduce the crop to the next multiple of this many voxels.
-                Crops then differ in size and cannot be collated; 0 gives all of them the same size.
+            focus: Fraction of the crops, 0..1, that are placed so that they contain a voxel that a
+                reader marked. Small crops at random positions would rarely contain any of the
+                nodule.
+            fitted: Where the box is smaller than a crop, reduce the crop to the next multiple of
+                this many voxels. Crops then differ in size and cannot be collated; 0 gives all of
+                them the same size.
 
         Raises:
             InputError: There is no such split or nodule, or the size or the seed is invalid.
@@ -153,7 +157,8 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         high = [side.start + max(free, 0) for side, free in zip(box, room, strict=True)]
         if generator.random() < self.focus:
             voxel = self._marked_voxel(nodule_id, box, generator)
-            # Crops that contain the voxel begin at most `crop - 1` before it and at the latest at it.
+            # Crops that contain the voxel begin at most `crop - 1` before it and at the latest at
+            # it.
             low = [max(a, v - crop + 1) for a, v, crop in zip(low, voxel, size, strict=True)]
             high = [min(b, v) for b, v in zip(high, voxel, strict=True)]
         z, y, x = (
@@ -162,7 +167,10 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         return z, y, x
 
     def _marked_voxel(self, nodule_id: str, box: Box, generator: np.random.Generator) -> list[int]:
-        """Draw a voxel that a reader marked; one that was not measured is moved to the nearest one of the box."""
+        """Draw a voxel that a reader marked.
+
+        One that was not measured is moved to the nearest one of the box.
+        """
         marked = np.argwhere(self.reader.read(nodule_id, "readers").any(axis=0))
         voxel = marked[generator.integers(len(marked))]
         first = [side.start for side in box]

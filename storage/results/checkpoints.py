@@ -4,8 +4,8 @@
     trainings/<id>/…                   its preview: curves, losses, sample mattes
     checkpoints/<digest>/              weights.safetensors, losses and curves, and config.json, written last
 
-The id of a training is a hash of all that determines it, the digest of a checkpoint one of its weights and that.
-Weights are read as arrays; nothing that is stored is ever executed.
+The id of a training is a hash of all that determines it, the digest of a checkpoint one of its
+weights and that. Weights are read as arrays; nothing that is stored is ever executed.
 """
 
 import hashlib
@@ -157,7 +157,8 @@ def read_checkpoint(url: str) -> Checkpoint:
     """Read a trained network.
 
     Args:
-        url: Folder or URL with config.json and weights.safetensors, e.g. ``./store/checkpoints/<digest>``.
+        url: Folder or URL with config.json and weights.safetensors, e.g.
+            ``./store/checkpoints/<digest>``.
 
     Raises:
         InputError: There is no checkpoint.
@@ -188,7 +189,10 @@ def read_checkpoint(url: str) -> Checkpoint:
 
 
 def read_checkpoint_configs(store: Store, version: str) -> list[CheckpointConfig]:
-    """Read the configurations of all networks that were trained on a release, by digest; raises CorruptionError."""
+    """Read the configurations of all networks that were trained on a release, by digest.
+
+    Raises CorruptionError.
+    """
     keys = [f"{checkpoint_prefix(digest)}/{CONFIG}" for digest in store.list_dir(CHECKPOINTS)[0]]
     configs = [read_record(store, key, CheckpointConfig) for key in keys if store.exists(key)]
     return [config for config in configs if config.release == version]

@@ -1,4 +1,4 @@
-"""Dataclasses as rows of a CSV file and back, without loss: floats keep every bit, an empty field is None."""
+"""Dataclasses as rows of a CSV file and back: floats keep every bit, empty is None."""
 
 import csv
 import io

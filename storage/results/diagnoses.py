@@ -5,8 +5,8 @@
     experiments/<version>/diagnosis/<id>/inputs.json                       names of the inputs; written last
     experiments/<version>/diagnosis/<id>/<backbone>/<input>-<seed>.csv     scores of one run, complete or absent
 
-<id> is a hash of the release and all settings but the backbones and seeds, so that more of these are added to what is
-there. The cubes can be made again from the release and may be removed.
+<id> is a hash of the release and all settings but the backbones and seeds, so that more of these
+are added to what is there. The cubes can be made again from the release and may be removed.
 """
 
 import hashlib
@@ -85,7 +85,8 @@ def diagnosis_prefix(version: str, name: str) -> str:
 def malignancy_ratings(facts: CaseFacts) -> tuple[float, ...]:
     """Return each reader's rating of malignancy, 1..5; empty where there are none.
 
-    LIDC's annotations have them; a table of files may, as a column `malignancy` such as ``5 4 4 3``.
+    LIDC's annotations have them; a table of files may, as a column `malignancy` such as ``5 4 4
+    3``.
 
     Raises:
         InputError: There are values that are not ratings.
@@ -132,7 +133,10 @@ def write_inputs(
 
 
 def find_rated_nodules(store: Store, prefix: str) -> tuple[RatedNodule, ...] | None:
-    """Read the nodules in the order of the cubes; None where the inputs are incomplete. Raises CorruptionError."""
+    """Read the nodules in the order of the cubes.
+
+    None where the inputs are incomplete. Raises CorruptionError.
+    """
     if not store.exists(f"{prefix}/inputs.json"):
         return None
     return tuple(_read_rows(store, f"{prefix}/nodules.csv", RatedNodule))

@@ -1,4 +1,6 @@
-"""Results of the paper's experiments on a release. They are stored beside releases, which never change.
+"""Results of the paper's experiments on a release.
+
+They are stored beside releases, which never change.
 
     experiments/<version>/costs/<id>.json               cost of one network on one machine; measured once
     experiments/<version>/<recipe>/table-1.csv          errors of mattes against the released (and the known) ones
@@ -7,7 +9,8 @@
     experiments/<version>/<recipe>/facts.json           what the tables were made from; written last
     experiments/<version>/<recipe>/report/…             the report, its tables, pictures and videos
 
-Tables are means of the scores of single nodules (`storage.results.scores`); they can be removed and made again.
+Tables are means of the scores of single nodules (`storage.results.scores`); they can be removed
+and made again.
 """
 
 import hashlib
@@ -35,10 +38,10 @@ REPORT = "report"
 
 @dataclass(frozen=True, slots=True)
 class Averages:
-    """One row of Table 1 or 2: means over the nodules of each partition's test split, averaged over partitions.
+    """One row of Table 1 or 2: means over test nodules, averaged over partitions.
 
-    Metrics are raw, as `matting.measures.metrics` computes them. A deviation is the sample standard deviation over
-    partitions, None for a single partition.
+    Metrics are raw, as `matting.measures.metrics` computes them. A deviation is the sample
+    standard deviation over partitions, None for a single partition.
     """
 
     matte: str
@@ -136,7 +139,10 @@ def write_cost(store: Store, version: str, name: str, cost: Cost) -> None:
 
 
 def find_cost(store: Store, version: str, name: str) -> Cost | None:
-    """Read the cost of a network by its id; None where it was not measured. Raises CorruptionError."""
+    """Read the cost of a network by its id.
+
+    None where it was not measured. Raises CorruptionError.
+    """
     try:
         return read_record(store, _cost_key(version, name), Cost)
     except NotFoundError:

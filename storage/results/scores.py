@@ -1,11 +1,14 @@
-"""Scores: errors of mattes against those of a release. They are stored beside releases, which never change.
+"""Scores: errors of mattes against those of a release.
+
+They are stored beside releases, which never change.
 
     metrics/<version>/nodules-<n>/<what>/<nodule>.csv   one nodule: one row per matte, truth and region; written once
     metrics/<version>/<side>/<what>.csv                 the same for all nodules of a side
     metrics/<version>/<side>/<what>.json                their means and what was measured; written last
 
-<what> is `methods` for the stored mattes and the trivial ones, or the digest of a checkpoint; <n> is the version of the
-metrics; <side> is a split, such as `test`, a split of another partition, such as `test-2`, or `all`.
+<what> is `methods` for the stored mattes and the trivial ones, or the digest of a checkpoint; <n>
+is the version of the metrics; <side> is a split, such as `test`, a split of another partition,
+such as `test-2`, or `all`.
 """
 
 import json
@@ -110,7 +113,10 @@ def read_nodule_scores(
 
 
 def side_of(split: str, partition: int) -> str:
-    """Return the side of a split of a partition; the release's own splits have their plain names."""
+    """Return the side of a split of a partition.
+
+    The release's own splits have their plain names.
+    """
     return split if partition == 0 else f"{split}-{partition}"
 
 
@@ -157,7 +163,10 @@ def write_scores(
 
 
 def find_summary(store: Store, version: str, side: str, what: str) -> ScoreSummary | None:
-    """Read the means of what was measured; None where it was not, or with other metrics. Raises CorruptionError."""
+    """Read the means of what was measured.
+
+    None where it was not, or with other metrics. Raises CorruptionError.
+    """
     try:
         summary = read_record(store, f"{_prefix(version, side, what)}.json", ScoreSummary)
     except NotFoundError:

@@ -1,8 +1,8 @@
 """Join several people's verdicts on one case into the verdict that counts.
 
-Only verdicts on the case itself count; those on an earlier case of the nodule are stale. Of each person the latest
-verdict counts. An automatic pick counts where no person has given a verdict. The recipe's `review` section has the
-rule that joins people's verdicts:
+Only verdicts on the case itself count; those on an earlier case of the nodule are stale. Of each
+person the latest verdict counts. An automatic pick counts where no person has given a verdict. The
+recipe's `review` section has the rule that joins people's verdicts:
 
         first        the earliest verdict; others may differ and are listed as a dispute
         majority     more than half of the people agree, once enough have given a verdict

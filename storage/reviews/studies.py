@@ -1,7 +1,8 @@
-"""Studies: raters choose, blinded, among the readers' masks and the released matte of random nodules.
+"""Studies: raters choose, blinded, among readers' masks and the released matte.
 
-The plan of a study names the case and matte of every nodule and is written once, so that raters who come weeks later
-see the same. Its verdicts are those of `storage.reviews.verdicts`, in a folder of their own. (Wang et al., section 3.3.)
+The plan of a study names the case and matte of every nodule and is written once, so that raters
+who come weeks later see the same. Its verdicts are those of `storage.reviews.verdicts`, in a
+folder of their own. (Wang et al., section 3.3.)
 """
 
 import random
@@ -47,7 +48,8 @@ def plan_study(
         raters: How many people will choose.
         seed: Of the draw and the order of what is shown.
         recipe: Its `review` section joins the verdicts where no release is named.
-        release: A published version, to draw from its nodules; empty to draw from all nodules with a chosen matte.
+        release: A published version, to draw from its nodules; empty to draw from all nodules with
+            a chosen matte.
         by: Who makes the study.
 
     Raises:

@@ -1,8 +1,9 @@
 """Export verdicts as CSV or JSON, and import those of people who reviewed elsewhere.
 
-One row per verdict, with the fields of `Verdict`. Exporting and importing again adds nothing, since every verdict has
-an id; rows without one get it from their content. A file is imported as a whole or not at all. Verdicts on an outdated
-case are recorded and do not count, exactly as if they had been given here before the case changed.
+One row per verdict, with the fields of `Verdict`. Exporting and importing again adds nothing,
+since every verdict has an id; rows without one get it from their content. A file is imported as a
+whole or not at all. Verdicts on an outdated case are recorded and do not count, exactly as if they
+had been given here before the case changed.
 """
 
 import csv
@@ -62,7 +63,8 @@ def import_verdicts(store: Store, path: Path) -> Imported:
     """Add the verdicts of a file that are not stored yet.
 
     Raises:
-        InputError: The file cannot be read, or a row is not a verdict on a case of this store; nothing is added then.
+        InputError: The file cannot be read, or a row is not a verdict on a case of this store;
+            nothing is added then.
     """
     verdicts = _parse(path)
     _check_rows(store, path, verdicts)

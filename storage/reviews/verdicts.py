@@ -1,8 +1,9 @@
 """Verdicts: which of a nodule's mattes is released, or none. They are only ever added.
 
-A verdict names the digest of the case, so it never applies to another matte than the one that was reviewed. Its id is
-made by the sender: a verdict that is sent twice is recorded once. Taking a verdict back is a record too. A study's
-verdicts are stored apart from those that count for releases. `storage.reviews.consensus` joins verdicts.
+A verdict names the digest of the case, so it never applies to another matte than the one that was
+reviewed. Its id is made by the sender: a verdict that is sent twice is recorded once. Taking a
+verdict back is a record too. A study's verdicts are stored apart from those that count for
+releases. `storage.reviews.consensus` joins verdicts.
 """
 
 import hashlib
@@ -38,7 +39,8 @@ def record_verdict(store: Store, verdict: Verdict) -> Verdict:
         The verdict as it is stored.
 
     Raises:
-        InputError: A name cannot be part of a key, id or time is invalid, or the id was used for another verdict.
+        InputError: A name cannot be part of a key, id or time is invalid, or the id was used for
+            another verdict.
     """
     _check_names(verdict)
     time = _parse_time(verdict.decided_at)
@@ -46,7 +48,8 @@ def record_verdict(store: Store, verdict: Verdict) -> Verdict:
     if not verdict.id:
         verdict = replace(verdict, id=content_id(verdict))
     folder = _folder(verdict.nodule_id, verdict.study)
-    # The lock excludes other threads between look-up and write; readers ignore a second record with the same id anyway.
+    # The lock excludes other threads between look-up and write; readers ignore a second record
+    # with the same id anyway.
     with _recording:
         known = _find(store, folder, verdict.id)
         if known is None:
@@ -88,7 +91,7 @@ def read_verdicts(store: Store, nodule_id: str, study: str = "") -> list[Verdict
 
 
 def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Sort by time and keep one of each id: two servers may both have stored one that was sent twice."""
+    """Sort by time and keep one of each id: one may have been stored by two servers."""
     by_id: dict[str, Verdict] = {}
     for verdict in sorted(verdicts, key=lambda verdict: (verdict.decided_at, verdict.id)):
         by_id.setdefault(verdict.id, verdict)
@@ -96,14 +99,20 @@ def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def effective_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Remove verdicts that their own reviewer took back, and the records that do so; keeps the order."""
+    """Remove verdicts that their own reviewer took back, and the records that do so.
+
+    Keeps the order.
+    """
     known = list(verdicts)
     undone = {(v.undoes, v.reviewer) for v in known if v.verdict == "undo"}
     return [v for v in known if v.verdict != "undo" and (v.id, v.reviewer) not in undone]
 
 
 class VerdictLog:
-    """All verdicts of a store, or of one study, in memory. A record never changes, so each is read once."""
+    """All verdicts of a store, or of one study, in memory.
+
+    A record never changes, so each is read once.
+    """
 
     def __init__(self, store: Store, study: str = "") -> None:
         self._store = store

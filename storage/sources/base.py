@@ -1,7 +1,8 @@
-"""What a source of annotated scans owes the chain: a survey of its nodules, and the reading of one of them.
+"""The interface of a source of annotated scans: list its nodules, read one of them.
 
-Two sources keep this promise: `storage.sources.lidc` (LIDC-IDRI as DICOM) and `storage.sources.table` (a table of volumes).
-A `Nodule` is the key that travels between processes; voxels are read where they are worked on.
+Two sources keep this promise: `storage.sources.lidc` (LIDC-IDRI as DICOM) and
+`storage.sources.table` (a table of volumes). A `Nodule` is the key that travels between processes;
+voxels are read where they are worked on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that a source holds: what is to be curated and what is left out, each sorted by nodule id."""
+    """The nodules of a source and those excluded, each sorted by nodule id."""
 
     nodules: tuple[Nodule, ...]
     exclusions: tuple[Exclusion, ...]
@@ -61,13 +62,16 @@ class Source(Protocol):
     """Where annotated scans come from."""
 
     def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
-        """List the nodules marked by exactly `readers` readers, and all others with their reason."""
+        """List the nodules marked by exactly `readers` readers, and the excluded ones."""
         ...
 
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
-        """Give a cheap fingerprint (names, sizes, times; no pixel is read) that changes when the inputs may have.
+        """Return a cheap fingerprint (names, sizes, times.
 
-        It never refuses: inputs that are gone or unfit have a fingerprint too, and `read` says what is wrong.
+        No pixel is read) that changes when the inputs may have.
+
+        It never refuses: inputs that are gone or unfit have a fingerprint too, and `read` says
+        what is wrong.
         """
         ...
 
@@ -79,7 +83,10 @@ class Source(Protocol):
 def check_patients(
     patients: frozenset[str] | None, present: Sequence[str], place: object, *, remedy: str
 ) -> None:
-    """Refuse patients that are asked for and not there; `present` is sorted, `place` says where it was looked."""
+    """Raise InputError for patients that are asked for and not there.
+
+    `present` is sorted, `place` says where it was looked.
+    """
     unknown = sorted((patients or frozenset()) - set(present))
     if unknown:
         raise InputError(

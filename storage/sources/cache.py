@@ -16,7 +16,10 @@ CACHE_VARIABLE = "HALOSIGN_CACHE"
 
 
 def cache_folder() -> Path:
-    """Give the folder: ``$HALOSIGN_CACHE``, else ``halosign`` in the user's cache folder. It need not exist."""
+    """Return the folder: ``$HALOSIGN_CACHE``, else ``halosign`` in the user's cache folder.
+
+    It need not exist.
+    """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
@@ -24,7 +27,7 @@ def cache_folder() -> Path:
 
 
 def cache_get(kind: str, key: str) -> JSON:
-    """Give what was remembered of `kind` under `key`, or None."""
+    """Return what was remembered of `kind` under `key`, or None."""
     try:
         entry = json.loads(_file(kind, key).read_bytes())
     except (OSError, ValueError):
@@ -36,7 +39,10 @@ def cache_get(kind: str, key: str) -> JSON:
 
 
 def cache_set(kind: str, key: str, facts: JSON) -> None:
-    """Keep `facts`; the file appears whole or not at all, and a folder that cannot be written is left alone."""
+    """Keep `facts`.
+
+    The file appears whole or not at all, and a folder that cannot be written is left alone.
+    """
     file = _file(kind, key)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

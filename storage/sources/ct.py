@@ -1,4 +1,4 @@
-"""One CT to be looked at by a network, and the volumes that come of it: files in, files out, geometry kept."""
+"""Read one CT for a network and write its predictions with the CT's geometry."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,8 @@ def read_ct(path: Path) -> CtVolume:
     """Read a CT from a volume file (NIfTI, NRRD, MHA) or from a folder with one DICOM series.
 
     Raises:
-        InputError: It is not there or cannot be read, or the folder holds another number of series than one.
+        InputError: It is not there or cannot be read, or the folder holds another number of series
+            than one.
     """
     if not path.is_dir():
         volume = read_volume(path, "the CT")
@@ -49,7 +50,10 @@ def read_ct(path: Path) -> CtVolume:
 
 
 def write_volume(path: Path, values: NDArray[Any], grid: Grid) -> None:
-    """Write a volume (z, y, x) with its place in the patient; the ending (.nii.gz, .nrrd, .mha) says how."""
+    """Write a volume (z, y, x) with its place in the patient.
+
+    The ending (.nii.gz, .nrrd, .mha) says how.
+    """
     image = sitk.GetImageFromArray(values)
     image.SetSpacing(grid.spacing_mm[::-1])
     image.SetOrigin(grid.origin_lps_mm)

@@ -1,10 +1,11 @@
 """CT series in folders of DICOM files: headers first, then only the slices that are needed.
 
-Files are known by their headers; what was found is kept in the user's cache folder and holds as long as names,
-sizes and times of the files do. Slices are ordered by ImagePositionPatient along their common normal. Where a
-position comes twice, the slice with the smaller InstanceNumber stays (one without a number loses; then the
-smaller SOP instance UID, then the path decides). The distance of slices comes from their positions, never from
-SliceThickness: the two differ in a third of LIDC-IDRI's scans.
+Files are known by their headers; what was found is kept in the user's cache folder and holds as
+long as names, sizes and times of the files do. Slices are ordered by ImagePositionPatient along
+their common normal. Where a position comes twice, the slice with the smaller InstanceNumber stays
+(one without a number loses; then the smaller SOP instance UID, then the path decides). The
+distance of slices comes from their positions, never from SliceThickness: the two differ in a third
+of LIDC-IDRI's scans.
 """
 
 import os
@@ -81,7 +82,8 @@ class Series:
     duplicates: tuple[SliceHeader, ...]
     """Slices left out because another one has their position."""
     ignored: Mapping[str, str]
-    """File that is no CT slice, in the series' own folders, and why; named when slices turn out to be missing."""
+    """File that is no CT slice, in the series' own folders, and why; named when slices turn out to
+    be missing."""
 
     @property
     def synthetic(self) -> bool:
@@ -89,14 +91,14 @@ class Series:
         return any(header.synthetic for header in self.slices)
 
     def positions_mm(self) -> NDArray[np.float64]:
-        """Give where each slice lies along the normal, rising."""
+        """Return where each slice lies along the normal, rising."""
         positions: NDArray[np.float64] = np.array(
             [h.position_lps_mm for h in self.slices]
         ) @ np.asarray(self.normal)
         return positions
 
     def step_mm(self) -> float:
-        """Give the usual distance between neighbours (the median), or NaN for a single slice."""
+        """Return the usual distance between neighbours (the median), or NaN for a single slice."""
         return (
             float(np.median(np.diff(self.positions_mm()))) if len(self.slices) > 1 else float("nan")
         )
@@ -117,7 +119,7 @@ class _Folder:
 
 
 def find_series(folders: Iterable[Path]) -> dict[str, Series]:
-    """Give the CT series whose slices lie directly in `folders`, by SeriesInstanceUID."""
+    """Return the CT series whose slices lie directly in `folders`, by SeriesInstanceUID."""
     slices: dict[str, list[SliceHeader]] = defaultdict(list)
     ignored: dict[str, dict[str, str]] = defaultdict(dict)
     for folder in folders:
@@ -130,12 +132,15 @@ def find_series(folders: Iterable[Path]) -> dict[str, Series]:
 
 
 def folders_with_files(root: Path) -> list[Path]:
-    """Give `root` and the folders below it that hold files, sorted."""
+    """Return `root` and the folders below it that hold files, sorted."""
     return sorted(Path(path) for path, _, files in os.walk(root) if files)
 
 
 def listing(folder: Path) -> list[tuple[str, int, int]]:
-    """Give name, size and time (ns) of each file in a folder, sorted by name; hidden files do not count."""
+    """Return name, size and time (ns) of each file in a folder, sorted by name.
+
+    Hidden files do not count.
+    """
     with os.scandir(folder) as entries:
         found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
         return sorted(
@@ -176,7 +181,7 @@ def _precedence(header: SliceHeader) -> tuple[bool, int, str, str]:
 
 
 def _index(folder: Path) -> _Folder:
-    """Read the headers of a folder's files, or cache_get those of files that have not changed since."""
+    """Read the headers of a folder's files; unchanged files come from the cache."""
     key = str(folder.resolve())
     known = _known_files(cache_get("headers", key))
     files = {
@@ -195,7 +200,7 @@ def _index(folder: Path) -> _Folder:
 
 
 def _known_files(facts: JSON) -> dict[tuple[str, int, int], dict[str, JSON] | str]:
-    """Give what the cache holds; what this version would not have written counts as unknown."""
+    """Return what the cache holds; what this version would not have written counts as unknown."""
     known: dict[tuple[str, int, int], dict[str, JSON] | str] = {}
     for item in facts if isinstance(facts, list) else []:
         match item:
@@ -216,7 +221,7 @@ def _slice_header(path: Path, header: Mapping[str, JSON]) -> SliceHeader:
 
 
 def _read_header(path: Path) -> dict[str, JSON] | str:
-    """Give the fields of a slice's header, or why the file is no CT slice."""
+    """Return the fields of a slice's header, or why the file is no CT slice."""
     try:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         absent = [keyword for keyword in _REQUIRED if dataset.get(keyword) in (None, "")]

@@ -87,7 +87,7 @@ def _lattice(series: Series, headers: tuple[SliceHeader, ...]) -> Grid:
 
 
 def _step_mm(series: Series, along: NDArray[np.float64]) -> float:
-    """Give the even distance of slices at the positions `along`, or refuse."""
+    """Return the even distance of slices at the positions `along`, or refuse."""
     steps = np.diff(along)
     # two slices alone cannot show a gap between them: they are held against the whole series
     usual = float(np.median(steps)) if len(steps) > 1 else series.step_mm()
@@ -166,7 +166,7 @@ def _decode(header: SliceHeader, content: bytes) -> tuple[NDArray[np.float32], N
 def _radiodensity(
     header: SliceHeader, dataset: Dataset
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Give one slice in HU and where it was measured."""
+    """Return one slice in HU and where it was measured."""
     stored = _stored_values(header, dataset)
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     if slope in (None, "") or intercept in (None, ""):
@@ -203,7 +203,7 @@ def _stored_values(header: SliceHeader, dataset: Dataset) -> NDArray[np.int64]:
 
 
 def _check_length(header: SliceHeader, dataset: Dataset) -> None:
-    """Refuse a file that ends before its pixels do."""
+    """Raise InputError for a file that ends before its pixels do."""
     got = len(dataset.get("PixelData") or b"")
     expected = dataset.Rows * dataset.Columns * dataset.get("BitsAllocated", 16) // 8
     if got == 0 or (got < expected and not dataset.file_meta.TransferSyntaxUID.is_compressed):
@@ -216,7 +216,7 @@ def _check_length(header: SliceHeader, dataset: Dataset) -> None:
 
 
 def _tagged_padding(dataset: Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the stored values that the header declares to be padding: one value, or a range of them."""
+    """Return the stored values, one or a range, that the header declares to be padding."""
     value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
     if value in (None, ""):
         return np.zeros(stored.shape, np.bool_)

@@ -1,4 +1,4 @@
-"""Volume files (what SimpleITK reads: NIfTI, NRRD, MHA) as arrays (z, y, x) on a grid, and the padding rule."""
+"""Read volume files (NIfTI, NRRD, MHA) as arrays (z, y, x) on a grid."""
 
 import gzip
 import struct
@@ -17,10 +17,12 @@ from matting.geometry.grid import Grid, Vector
 from matting.geometry.patch import AIR_HU
 
 LATTICE_TOLERANCE_MM = 0.05
-"""Farthest that two lattices held for the same may lie apart at any corner; headers carry 4 to 7 digits."""
+"""Farthest that two lattices held for the same may lie apart at any corner; headers carry 4 to 7
+digits."""
 
 PADDING_BELOW_HU = -1024.0
-"""No tissue and no air lies below; scanners fill the corners outside their field of view with such values."""
+"""No tissue and no air lies below; scanners fill the corners outside their field of view with such
+values."""
 
 _OLD_PAIRS = (".hdr", ".img")
 
@@ -81,9 +83,10 @@ def read_volume(path: Path, what: str) -> Volume:
 
 
 def _stored_nifti(path: Path, values: NDArray[Any], what: str) -> NDArray[Any]:
-    """Give the values as they stand in a NIfTI-1 file.
+    """Return the values as they stand in a NIfTI-1 file.
 
-    ITK's NIfTI reader turns NaN and infinity into 0, and fills what a file that was cut short lacks, without a word.
+    ITK's NIfTI reader turns NaN and infinity into 0, and fills what a file that was cut short
+    lacks, without a word.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
@@ -136,7 +139,7 @@ def _vector(values: NDArray[np.float64]) -> Vector:
 
 
 def distance_mm(one: Grid, other: Grid) -> float:
-    """Give the largest distance between the corresponding corners of two lattices of the same shape."""
+    """Return the largest distance between corresponding corners of two lattices, in mm."""
     corners = np.array(list(product(*((0, n - 1) for n in one.shape))))
     return float(np.linalg.norm(one.to_patient(corners) - other.to_patient(corners), axis=1).max())
 

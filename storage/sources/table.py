@@ -1,8 +1,9 @@
-"""A table of volume files: per nodule one CT and its readers' masks (NIfTI, NRRD, MHA: what SimpleITK reads).
+"""A table of volume files (NIfTI, NRRD, MHA): one CT and its readers' masks per nodule.
 
-The table is a CSV with the columns `nodule`, `patient`, `image`, `readers`, if need be `known_alpha` and
-`n_readers`; any other column is carried along as text. Paths are relative to the table. `readers` names either one
-bit-coded volume (bit r = reader r) or one mask per reader, separated by semicolons.
+The table is a CSV with the columns `nodule`, `patient`, `image`, `readers`, if need be
+`known_alpha` and `n_readers`; any other column is carried along as text. Paths are relative to the
+table. `readers` names either one bit-coded volume (bit r = reader r) or one mask per reader,
+separated by semicolons.
 """
 
 import csv
@@ -59,7 +60,9 @@ class FilesSource:
         return Inventory(tuple(nodules), tuple(exclusions))
 
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
-        """Give a fingerprint of the row and of its files' names, sizes and times; no file is opened.
+        """Return a fingerprint of the row and of its files' names, sizes and times.
+
+        No file is opened.
 
         What is not there has a fingerprint too: `read` refuses it.
         """
@@ -74,7 +77,8 @@ class FilesSource:
         """Read the slices around one nodule and its readers' masks.
 
         Raises:
-            InputError: Where a file is missing, unreadable or unfit, or the readers are not as many as asked for.
+            InputError: Where a file is missing, unreadable or unfit, or the readers are not as
+                many as asked for.
         """
         row, folder = _row_of(nodule), self.table.parent
         image = read_volume(folder / row["image"], "the CT")
@@ -205,7 +209,7 @@ def _nodule_or_exclusion(row: dict[str, str], readers: int) -> Nodule | Exclusio
 
 
 def _known_readers(row: Mapping[str, str]) -> int | None:
-    """Give the number of readers where the row tells, else None; the masks may still disagree."""
+    """Return the number of readers where the row tells, else None; the masks may still disagree."""
     text = row.get("n_readers", "")
     if text and (not text.isdecimal() or not 1 <= int(text) <= READERS_AT_MOST):
         raise InputError(
@@ -266,7 +270,7 @@ def _known_alpha(table: Path, row: Mapping[str, str], grid: Grid) -> NDArray[np.
 
 
 def _digest(patch: Patch, provenance: TableFacts) -> str:
-    """Hash the voxels, where they lie and what the table says of them, whatever files they came in."""
+    """Hash voxels, geometry and the table's columns, whatever the files' format."""
     digest = hashlib.sha256(
         f"{patch.grid!r} {json.dumps(to_json(provenance), sort_keys=True)}".encode()
     )

@@ -25,6 +25,7 @@ from matting import METHODS
 from matting.errors import InputError
 from storage.recipe import load_recipe
 from storage.records import Cost
+from storage.releases.release import open_release
 from storage.store import copy_folder
 from tasks.experiments.networks import open_partitions, trainings
 from tasks.experiments.tables import measured_nodules
@@ -117,13 +118,13 @@ def assert_row(row, wanted):
 
 
 def test_table_1_is_recomputed_from_the_nodules_own_scores(job):
-    readers = open_partitions(job.store_url, "0.1.0", 2)
+    readers = open_partitions(open_release(job.store_url, "0.1.0"), 2)
     assert readers[0].splits != readers[1].splits
     methods = [
         nodule_rows(job.store_url, "methods", reader.nodules("test")) for reader in readers.values()
     ]
     rows = [row for row in table(job.store_url, 1) if not row["checkpoints"]]
-    supplied = {member["method"] for member in readers[0].manifest["nodules"].values()}
+    supplied = {member.method for member in readers[0].release.members.values()}
     wanted = {*METHODS, "readers' mean", "HU linear", "trimap prior"} - supplied
     assert wanted <= {row["matte"] for row in rows}
     for row in rows:
@@ -140,7 +141,7 @@ def test_table_1_is_recomputed_from_the_nodules_own_scores(job):
 
 
 def test_table_2_is_recomputed_from_the_networks_own_scores(job):
-    readers = open_partitions(job.store_url, "0.1.0", 2)
+    readers = open_partitions(open_release(job.store_url, "0.1.0"), 2)
     rows = table(job.store_url, 2)
     labels = ["3dmm-mg", "3dmm-mg (no masks)", "3dmm-m", "3dmm-m (no masks)"]
     assert list(dict.fromkeys(row["matte"] for row in rows)) == labels
@@ -170,7 +171,7 @@ def test_table_3_names_every_variant(job):
 
 
 def test_every_network_learned_from_its_own_partition(job):
-    trained = list(trainings(job.store_url, "0.1.0", job.recipe, "cpu"))
+    trained = list(trainings(open_release(job.store_url, "0.1.0"), job.recipe, "cpu"))
     assert [(training.variant, training.auxiliary, training.partition) for training in trained] == [
         (*network, partition)
         for partition in (0, 1)
@@ -200,7 +201,7 @@ def test_the_report_and_every_number_s_file_lie_beside_the_tables(job, monkeypat
         assert (folder / f"table-{number}.csv").read_bytes() == (
             folder.parent / f"table-{number}.csv"
         ).read_bytes()
-    readers = open_partitions(job.store_url, "0.1.0", 1)
+    readers = open_partitions(open_release(job.store_url, "0.1.0"), 1)
     assert rows_in(folder / "nodules/methods.csv") == nodule_rows(
         job.store_url, "methods", readers[0].nodules()
     )

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
     )
     kept = ("total", "alpha", "gradient", "overlap", "union", "sad", "mse")
     ours, theirs = (
-        [[row[k] for k in kept] for row in c.config["epochs"]] for c in (resumed, undisturbed)
+        [[row[k] for k in kept] for row in c.config.epochs] for c in (resumed, undisturbed)
     )
     assert ours == theirs
 
@@ -82,14 +83,14 @@ def test_a_training_says_when_it_continues_with_another_number_of_threads(
     with pytest.raises(KeyboardInterrupt):
         learn(begun, on_epoch=stop)
     name = training_id_of(begun)
-    tensors, facts = find_state(store, name)
-    threads = facts["threads"]
-    assert threads == undisturbed.config["threads"] == [torch.get_num_threads()]
-    write_state(store, name, tensors, {**facts, "threads": [threads[0] + 3]})
+    tensors, state = find_state(store, name)
+    threads = state.threads
+    assert threads == list(undisturbed.config.threads) == [torch.get_num_threads()]
+    write_state(store, name, tensors, replace(state, threads=[threads[0] + 3]))
     resumed = learn(begun)
     assert f"continues with {threads[0]} CPU threads after {threads[0] + 3}" in caplog.text
     assert f"Set OMP_NUM_THREADS={threads[0] + 3}" in caplog.text
-    assert resumed.config["threads"] == [threads[0] + 3, threads[0]]
+    assert resumed.config.threads == (threads[0] + 3, threads[0])
 
 
 def test_what_has_ended_is_not_trained_again(released, undisturbed):
@@ -100,12 +101,12 @@ def test_what_has_ended_is_not_trained_again(released, undisturbed):
 
 def test_a_checkpoint_says_where_it_comes_from(released, undisturbed):
     config = undisturbed.config
-    assert (config["variant"], config["auxiliary"], config["release"]) == ("3dmm-mg", True, "0.1.0")
-    assert (config["spacing_mm"], config["intensity_range_hu"]) == (0.5, [-1000.0, 400.0])
-    assert config["decides"]["training"]["crop_zyx"] == [16, 32, 32]
-    assert config["code"]["halosign"]
-    assert len(config["epochs"]) == 2
-    assert find_checkpoint(released, training_id_of(training_job(released.url))) == config["digest"]
+    assert (config.variant, config.auxiliary, config.release) == ("3dmm-mg", True, "0.1.0")
+    assert (config.spacing_mm, config.intensity_range_hu) == (0.5, (-1000.0, 400.0))
+    assert config.content_key["training"]["crop_zyx"] == [16, 32, 32]
+    assert config.code["halosign"]
+    assert len(config.epochs) == 2
+    assert find_checkpoint(released, training_id_of(training_job(released.url))) == config.digest
 
 
 def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
@@ -128,7 +129,7 @@ def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
         (digest, {"3dmm-mg"}),
     ):
         summary = find_summary(released, "0.1.0", "test", what)
-        assert rows <= {line.matte for line in summary["lines"]}
+        assert rows <= {line.matte for line in summary.lines}
     assert "3dmm-mg" in done.stdout
 
     ct = write_ct(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matting.parameters import TrainingSettings
 from storage.recipe import Recipe
+from storage.releases.release import open_release
 from storage.sources.registry import SourceSpec
 from storage.store import Store, open_store
 from tasks.curation.context import CurationJob
@@ -31,7 +32,7 @@ def copy_of(store: Store, folder: Path) -> Store:
 
 
 def training_job(url: str) -> TrainingJob:
-    return TrainingJob(url, "0.1.0", "3dmm-mg", True, TRAINING, "cpu")
+    return TrainingJob(open_release(url, "0.1.0"), "3dmm-mg", True, TRAINING, "cpu")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Every kind of record: what the first edition stored is read and encoded unchanged, anything else is refused."""
+"""Records of the first edition are read and encoded unchanged; others are refused."""
 
 import dataclasses
 import json

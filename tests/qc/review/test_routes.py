@@ -8,6 +8,8 @@ import pytest
 from qc.review.routes import CSRF_HEADER, IMMUTABLE
 from storage.cases.outcomes import find_outcome
 from storage.errors import UnavailableError
+from storage.reviews.verdicts import read_verdicts
+from tests.reviewable import add_nodule
 
 PAGES = ("/", "/agreement", "/nodule/P-1-a1", "/study/pilot", "/study/pilot/P-1-a1")
 DATA = ("/api/nodule/P-1-a1", "/api/last", "/api/study-last/pilot", "/api/ct/P-1-a1/d")
@@ -136,3 +138,14 @@ def test_a_store_that_does_not_respond_is_said(enter, monkeypatch):
     answer = ann.send_verdict(ann.verdict())
     assert answer.status_code == 503
     assert "nothing was recorded" in answer.json()["error"]
+
+
+def test_a_nodule_with_the_longest_id_is_reviewed(enter, reviewed):
+    name = "n" * 100
+    add_nodule(reviewed, name)
+    ann = enter("ann")
+    assert ann.client.get(f"/nodule/{name}").status_code == 200
+    assert ann.client.get(f"/api/nodule/{name}").json()["nodule"] == name
+    assert ann.send_verdict(ann.verdict(name)).status_code == 201
+    assert [verdict.nodule_id for verdict in read_verdicts(reviewed, name)] == [name]
+    assert ann.client.get(f"/nodule/{name}n").status_code in {404, 422}

@@ -1,4 +1,7 @@
-"""From synthetic DICOM to DICOM SEG, read back by highdicom and pydicom; and no patient data on the way."""
+"""From synthetic DICOM to DICOM SEG, read back by highdicom and pydicom.
+
+And no patient data on the way.
+"""
 
 import gzip
 import io
@@ -89,7 +92,7 @@ def case_of(store):
 
 
 def check_place(segmentation, case, method):
-    """Hold every voxel of a SEG, as highdicom reads it, against the matte at the same place in the patient."""
+    """Compare every voxel of a SEG with the matte at the same position in the patient."""
     volume = segmentation.get_volume(combine_segments=False)
     assert sorted(volume.spatial_shape) == sorted(case.grid.shape)
     ours = np.argwhere(np.ones(case.grid.shape, bool))
@@ -105,7 +108,7 @@ def test_highdicom_reads_the_matte_in_its_place(released, exported):
 
 
 def test_a_tilted_acquisition_keeps_its_place(released, dicom, tmp_path):
-    """The whole scan turned in the patient, headers and case alike: LIDC-IDRI itself holds no such series."""
+    """The whole scan is rotated, headers and case alike: LIDC-IDRI has no such series."""
     turn = Rotation.from_euler("xzy", (17, -8, 5), degrees=True).as_matrix()
     case, method = case_of(released)
     for path in dicom.rglob("*.dcm"):

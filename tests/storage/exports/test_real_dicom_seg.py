@@ -1,4 +1,4 @@
-"""The DICOM SEG of a real scan, held against its series by highdicom and by dciodvfy, an independent validator."""
+"""The DICOM SEG of a real scan, checked by highdicom and by the validator dciodvfy."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Reads a release by forked workers in a process of its own: among the other tests they were seen to exit with 1."""
+"""Read a release by forked workers, in a process apart from the other tests."""
 
 import sys
 

@@ -32,7 +32,10 @@ CROP = (16, 10, 12)
 
 @pytest.fixture
 def released(store):
-    """Five nodules in two splits; the CT numbers its voxels, and the last one's first row was not measured."""
+    """Five nodules in two splits.
+
+    The CT numbers its voxels, and the last one's first row was not measured.
+    """
     members, files = [], {}
     for n in range(5):
         patch = ball_patch()
@@ -70,7 +73,7 @@ def draws(dataset, workers=0, context=None, **how):
 
 
 def same(one, other):
-    return one.keys() == other.list_prefix() and all(
+    return one.keys() == other.keys() and all(
         (one[name][key] == other[name][key]).all()
         for name in one
         for key in ("image", "alpha", "union", "start")
@@ -135,6 +138,29 @@ def test_crops_lie_in_the_measured_box_and_are_cut_to_it(released):
     assert sizes == [(-(-depth // 4) * 4, -(-n // 4) * 4, 12) for n in (rows - 1, rows)]
     assert columns > 12
     assert fitted[0]["valid"].sum() == depth * (rows - 1) * 12
+
+
+def test_a_focused_crop_can_hold_the_marked_voxel_at_either_end(store):
+    """One voxel is marked.
+
+    Every position of it in the crop is drawn, the first and the last included.
+    """
+    patch = ball_patch()
+    readers = np.zeros_like(patch.readers)
+    voxel = tuple(n // 2 for n in patch.grid.shape)
+    readers[(slice(None), *voxel)] = True
+    write_case(store, new_case(patch=replace(patch, readers=readers)))
+    member = Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False)
+    draft = Draft((member,), (), read_case_files(store, "P-1", "d" * 64), {}, {})
+    release = publish_release(store, "0.1.0", draft, publisher="ann")
+    crops = ReleaseDataset(release, "train", crop_zyx=(3, 3, 3), seed=1, focus=1.0)
+    offsets = set()
+    for epoch in range(200):
+        crops.set_epoch(epoch)
+        item = crops[0]
+        assert item["union"].sum() == 1
+        offsets.add(tuple((np.array(voxel) - item["start"].numpy()).tolist()))
+    assert offsets == {(z, y, x) for z in range(3) for y in range(3) for x in range(3)}
 
 
 def test_places_come_from_seed_epoch_and_index_alone(released):

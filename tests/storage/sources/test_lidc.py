@@ -30,7 +30,7 @@ FIRST, LAST = 76, 79
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive of one patient, with the slices that one nodule needs and two more at both ends."""
+    """An archive of one patient, with two slices more than a nodule needs at both ends."""
     root = tmp_path_factory.mktemp("archive")
     write_lidc(root, PATIENT, range(FIRST - 2, LAST + 3))
     return root
@@ -465,7 +465,7 @@ def synthetic(tmp_path: Path) -> Path:
 
 
 def write_alpha(root: Path, values: Any, corner: tuple[float, float, float]) -> None:
-    """Write a matte whose first voxel is `corner` (z, y, x) of the slab that the nodule needs with one slice."""
+    """Write a matte whose first voxel is `corner` (z, y, x) of the nodule's slab."""
     scan = lidc_scan(PATIENT)
     image = sitk.GetImageFromArray(np.asarray(values, np.float32))
     pixel = scan.pixel_spacing

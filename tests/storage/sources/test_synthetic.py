@@ -1,4 +1,4 @@
-"""Stand-in CT: valid DICOM at the true positions, marked as such, the same bytes each time, nothing overwritten."""
+"""Synthetic CT: valid DICOM, marked as synthetic, deterministic, nothing overwritten."""
 
 import hashlib
 from pathlib import Path
