@@ -4,28 +4,28 @@
 
 A mutant changes one line: a comparison, an arithmetic operator, `and`/`or`, a dropped `not`, a
 constant by one, `min` for `max`, a removed early return. Its tests are those that import its
-module, the nearest in the import graph first and the test file of the same path before all, up to
-a number of files and seconds. Everything runs in copies of the tree. The results are written to
-benchmarks/results/mutants.json after each mutant, so the same command resumes. A survivor is either
-a line that no test checks or a change without effect: look at each.
+module, the nearest in the import graph first and the test file of the same path before all. The
+test that kills a mutant must pass without it. Everything runs in copies of the tree. The results
+are written to benchmarks/results/mutants.json after each mutant, so the same command resumes. A
+survivor is either a line that no test checks or a change without effect: look at each.
 """
 
 import argparse
 import ast
-import hashlib
 import json
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
@@ -39,10 +39,8 @@ MAX_HOPS = 4
 """A test reaches a module that it imports (1), or that a module which it imports imports (2) ..."""
 MAX_FILES = 8
 """Test files of one mutant, the nearest first."""
-BUDGET_S = 240.0
-"""Tests of one mutant, in seconds of the clean run; the nearest tests come first."""
-SLOWNESS = 4.0
-"""A mutant is stopped, and counts as killed, after this many times the clean run and a minute."""
+LIMIT_S = 900
+"""Seconds for the tests of one mutant; one that takes longer counts as killed by the limit."""
 
 SWAPS = {
     ast.Lt: ("<", "<="),
@@ -73,10 +71,6 @@ class Mutant:
     line: int
     before: str
     after: str
-
-    @property
-    def change(self) -> str:
-        return f"{self.before.strip()} -> {self.after.strip()}"
 
 
 class Finder(ast.NodeVisitor):
@@ -263,9 +257,7 @@ def copy_tree(folder: Path) -> Path:
     return folder
 
 
-def run_tests(
-    tree: Path, files: list[str], limit_s: float, *options: str
-) -> tuple[int | None, str]:
+def run_tests(tree: Path, tests: list[str], *options: str) -> tuple[int | None, str]:
     """Return pytest's exit code, None where it took too long, and the end of its output."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
     environment = {
@@ -276,7 +268,7 @@ def run_tests(
         "NUMBA_CACHE_DIR": str(tree / ".numba"),
     }
     process = subprocess.Popen(
-        [*command, *options, *files],
+        [*command, *options, *tests],
         cwd=tree,
         env=environment,
         stdout=subprocess.PIPE,
@@ -285,89 +277,51 @@ def run_tests(
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=limit_s)
+        output, _ = process.communicate(timeout=LIMIT_S)
         return process.returncode, output[-4000:]
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return None, ""
 
 
-def clean_run(files: list[str]) -> dict[str, float]:
-    """Return the seconds of each test file that passes without a mutation; cached by content."""
-    digest = hashlib.sha256()
-    for name in tracked("*.py"):
-        digest.update(name.encode() + (ROOT / name).read_bytes())
-    kept = Path(tempfile.gettempdir()) / f"halosign-mutants-{digest.hexdigest()[:16]}.json"
-    known: dict[str, float | None] = json.loads(kept.read_text()) if kept.exists() else {}
-    missing = [name for name in files if name not in known]
-    if missing:
-        print(f"clean run of {len(missing)} test files", flush=True)
-        with tempfile.TemporaryDirectory(prefix="halosign-mutants-") as folder:
-            tree = copy_tree(Path(folder))
-            report = tree / "report.xml"
-            options = (
-                "-n",
-                "2",
-                "--dist",
-                "loadgroup",
-                f"--junitxml={report}",
-                "-o",
-                "junit_family=xunit1",
-            )
-            _, output = run_tests(tree, missing, 3600, *options)
-            if not report.exists():
-                raise SystemExit(f"the clean run failed:\n{output}")
-            known |= dict.fromkeys(missing, 0.0)
-            for case in ET.parse(report).iter("testcase"):
-                name = str(case.get("file"))
-                failed = case.find("failure") is not None or case.find("error") is not None
-                before = known.get(name, 0.0)
-                known[name] = (
-                    None if failed or before is None else before + float(case.get("time", 0))
-                )
-        kept.write_text(json.dumps(known))
-    failing = sorted(name for name in files if known[name] is None)
-    if failing:
-        print(f"left out, since they fail without a mutation: {', '.join(failing)}", flush=True)
-    return {name: seconds for name in files if (seconds := known[name]) is not None}
+def try_mutant(mutant: Mutant, tree: Path, files: list[str]) -> dict[str, object]:
+    """Run the tests of a mutant in a copy of the tree, which is unchanged again afterwards."""
+    begin = time.monotonic()
+    killed_by = ""
+    remaining = list(files)
+    while remaining:
+        with applied(mutant, tree):
+            code, output = run_tests(tree, remaining, "-x", "--no-header")
+        if not code:
+            killed_by = "time limit" if code is None else ""
+            break
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+        killed_by = found[1] if found else f"exit code {code}"
+        if not found or run_tests(tree, [killed_by])[0] == 0:
+            break
+        # The test fails without the mutation too, so it proves nothing.
+        remaining.remove(killed_by.partition("::")[0])
+        killed_by = ""
+    seconds = round(time.monotonic() - begin, 1)
+    return {**asdict(mutant), "killed_by": killed_by, "tests": remaining, "seconds": seconds}
 
 
-def within_budget(files: list[str], seconds: dict[str, float]) -> list[str]:
-    chosen: list[str] = []
-    for name in files:
-        if name in seconds and sum(seconds[one] for one in chosen) + seconds[name] <= BUDGET_S:
-            chosen.append(name)
-    return chosen
-
-
-def try_mutant(mutant: Mutant, tree: Path, files: list[str], clean_s: float) -> dict[str, object]:
-    """Run the tests of a mutant in a copy of the tree, which is whole again afterwards."""
+@contextmanager
+def applied(mutant: Mutant, tree: Path) -> Iterator[None]:
     target = tree / mutant.path
     source = target.read_text(encoding="utf-8")
     # Numba's cache of a kernel does not notice changes in the functions that it calls.
-    if mutant.path.startswith("matting/"):
-        shutil.rmtree(tree / ".numba", ignore_errors=True)
-    begin = time.monotonic()
+    stale = tree / ".numba" if mutant.path.startswith("matting/") else None
+    if stale:
+        shutil.rmtree(stale, ignore_errors=True)
     try:
         target.write_text(mutated(source, mutant), encoding="utf-8")
-        code, output = run_tests(tree, files, SLOWNESS * clean_s + 60, "-x", "--no-header")
+        yield
     finally:
         target.write_text(source, encoding="utf-8")
-        if mutant.path.startswith("matting/"):
-            shutil.rmtree(tree / ".numba", ignore_errors=True)
-    killer = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
-    killed_by = ""
-    if code is None:
-        killed_by = "time limit"
-    elif code:
-        killed_by = killer[1] if killer else f"exit code {code}"
-    return {
-        **asdict(mutant),
-        "killed_by": killed_by,
-        "test_files": len(files),
-        "seconds": round(time.monotonic() - begin, 1),
-    }
+        if stale:
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def read_results() -> list[dict[str, object]]:
@@ -383,57 +337,47 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="try the first N of them")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     given = parser.parse_args()
-    chosen = choose(given.count, given.seed)[: given.only]
+    drawn = choose(given.count, given.seed)
     results = {(r["path"], r["before"], r["after"]): r for r in read_results()}
-    open_ones = [m for m in chosen if (m.path, m.before, m.after) not in results]
+    pending = [m for m in drawn[: given.only] if (m.path, m.before, m.after) not in results]
     graph = imports()
-    tests = {mutant: tests_of(mutant.path, graph) for mutant in open_ones}
-    seconds = clean_run(sorted({name for files in tests.values() for name in files}))
-
-    def save() -> list[dict[str, object]]:
-        keys = [(m.path, m.before, m.after) for m in chosen]
-        done = [results[key] for key in keys if key in results]
-        report = {"seed": given.seed, "count": given.count, "mutants": done}
-        FILE.write_text(json.dumps(report, indent=1) + "\n")
-        return done
-
-    with tempfile.TemporaryDirectory(prefix="halosign-mutants-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="halosign-mutants-") as folder,
+        ThreadPoolExecutor(given.jobs) as pool,
+    ):
         trees: Queue[Path] = Queue()
         for number in range(given.jobs):
             trees.put(copy_tree(Path(folder) / str(number)))
 
         def run(mutant: Mutant) -> dict[str, object]:
-            files = within_budget(tests[mutant], seconds)
             tree = trees.get()
             try:
-                return try_mutant(mutant, tree, files, sum(seconds[name] for name in files))
+                return try_mutant(mutant, tree, tests_of(mutant.path, graph))
             finally:
                 trees.put(tree)
 
-        with ThreadPoolExecutor(given.jobs) as pool:
-            for mutant, result in zip(open_ones, pool.map(run, open_ones), strict=True):
-                results[mutant.path, mutant.before, mutant.after] = result
-                save()
-                print(
-                    f"{result['killed_by'] or 'SURVIVED':60.60} {mutant.path}:{mutant.line}",
-                    flush=True,
-                )
-    print("\n".join(lines_of(save())))
+        futures = {pool.submit(run, mutant): mutant for mutant in pending}
+        for future in as_completed(futures):
+            mutant = futures[future]
+            result = future.result()
+            results[mutant.path, mutant.before, mutant.after] = result
+            save(drawn, results)
+            print(f"{result['killed_by'] or 'SURVIVED'}  {mutant.path}:{mutant.line}", flush=True)
+    done = save(drawn, results)
+    rows = [(f"{r['path']}:{r['line']}", _change(r), r["killed_by"] or "SURVIVED") for r in done]
+    print(table(("line", "change", "killed by"), rows))
+    print(f"{len(done)} mutants, {sum(not r['killed_by'] for r in done)} survived")
 
 
-def lines_of(done: list[dict[str, object]]) -> Iterator[str]:
-    """Yield the table of the mutants, and their count."""
-    rows = [
-        (
-            f"{r['path']}:{r['line']}",
-            f"{r['before']} -> {r['after']}"[:100],
-            r["killed_by"] or "SURVIVED",
-        )
-        for r in done
-    ]
-    yield table(("line", "change", "killed by"), rows)
-    survived = sum(not r["killed_by"] for r in done)
-    yield f"{len(done)} mutants, {survived} survived"
+def save(drawn: list[Mutant], results: dict[tuple[str, str, str], dict]) -> list[dict]:
+    keys = [(mutant.path, mutant.before, mutant.after) for mutant in drawn]
+    done = [results[key] for key in keys if key in results]
+    FILE.write_text(json.dumps({"mutants": done}, indent=1) + "\n")
+    return done
+
+
+def _change(result: dict) -> str:
+    return f"{result['before'].strip()} -> {result['after'].strip()}"[:100]
 
 
 if __name__ == "__main__":

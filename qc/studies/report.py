@@ -117,10 +117,8 @@ def report_text(result: StudyResult) -> str:
     study = result.study
     lines = [f"# Study {study.name}", ""]
     if result.synthetic_count:
-        lines += [
-            f"**Synthetic data.** {result.synthetic_count} of {len(study.items)} scans are synthetic.",
-            "",
-        ]
+        count = f"{result.synthetic_count} of {len(study.items)}"
+        lines += [f"**Synthetic data.** {count} scans are synthetic.", ""]
     lines += [
         f"{len(study.items)} nodules, {len(result.raters)} of {study.raters} raters,"
         f" {len(result.options)} options per nodule, blinded and shuffled (seed {study.seed}). By"
