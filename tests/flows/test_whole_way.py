@@ -147,7 +147,7 @@ def test_an_export_is_made_by_one_command_and_a_wrong_one_is_refused(halosign, r
         ["sha256sum", "-c", "--quiet", "checksums.sha256"], cwd=tmp_path / "out", check=False
     )
     assert checked.returncode == 0
-    assert "Stand-in data" in (tmp_path / "out/FORMAT.md").read_text()
+    assert "Synthetic data" in (tmp_path / "out/FORMAT.md").read_text()
     other = halosign(*arguments, "--format", "npz")
     assert other.returncode == 2
     assert "the folder holds something else" in other.stderr

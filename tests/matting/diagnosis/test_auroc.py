@@ -10,7 +10,7 @@ from matting.errors import InputError
 
 
 def plain_area(scores, malignant):
-    """Give the share of ordered pairs, one by one."""
+    """Return the share of ordered pairs, one by one."""
     pairs = [
         (a, b)
         for a, mark in zip(scores, malignant, strict=True)
@@ -22,7 +22,7 @@ def plain_area(scores, malignant):
 
 
 def midranks(values):
-    """Give ranks from 1 up; equal values share the mean of theirs."""
+    """Return ranks from 1 up; equal values share the mean of theirs."""
     return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
 
 

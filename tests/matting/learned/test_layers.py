@@ -24,7 +24,7 @@ SIZES = [(6, 7, 9), (1, 1, 17), (1, 4, 2), (2, 16, 33)]
 
 
 def told(layer: nn.Module, x: Tensor, wanted: Tensor) -> list[Tensor]:
-    """Give what a layer says, and the gradients of what it saw and of its parameters."""
+    """Return a layer's output and the gradients of its input and parameters."""
     seen = x.clone().requires_grad_()
     said = layer(seen)
     grads = torch.autograd.grad(said, [seen, *layer.parameters()], wanted)

@@ -121,10 +121,10 @@ def test_only_what_was_written_is_read_again(store, monkeypatch):
     found.entries()
     assert asked == []
     monkeypatch.undo()
-    anew = add_nodule(store, "P-1-a1", digest="e" * 64)
+    recomputed = add_nodule(store, "P-1-a1", digest="e" * 64)
     add_nodule(open_store(store.url), "P-2-a2", seed=2)
     assert {name: entry.digest for name, entry in found.entries().items()} == {
-        "P-1-a1": anew,
+        "P-1-a1": recomputed,
         "P-2-a2": "02" * 32,
     }
     store.delete(["outcomes/P-1-a1.json"])

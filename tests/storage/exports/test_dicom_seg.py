@@ -114,8 +114,9 @@ def test_a_tilted_acquisition_keeps_its_place(released, dicom, tmp_path):
     for path in dicom.rglob("*.dcm"):
         header = dcmread(path)
         header.ImagePositionPatient = [f"{mm:.9g}" for mm in turn @ header.ImagePositionPatient]
-        header.ImageOrientationPatient = [f"{part:.9g}" for part in (
-            *turn @ header.ImageOrientationPatient[:3], *turn @ header.ImageOrientationPatient[3:])]  # fmt: skip
+        along_rows = turn @ header.ImageOrientationPatient[:3]
+        along_columns = turn @ header.ImageOrientationPatient[3:]
+        header.ImageOrientationPatient = [f"{part:.9g}" for part in (*along_rows, *along_columns)]
         to = tmp_path / "dicom" / path.relative_to(dicom)
         to.parent.mkdir(parents=True, exist_ok=True)
         header.save_as(to)
@@ -162,11 +163,11 @@ def test_a_tilted_acquisition_keeps_its_place(released, dicom, tmp_path):
 def test_a_release_is_reproduced_from_its_scans_byte_for_byte(released, dicom, tmp_path):
     release = Release.open(released, "0.1.0")
     recipe = recipe_from(release.manifest.recipe, "of release 0.1.0")
-    anew = open_store(str(tmp_path / "anew"), create=True)
-    job = CurationJob(SourceSpec("lidc", str(dicom)), anew.url, recipe)
+    recomputed = open_store(str(tmp_path / "recomputed"), create=True)
+    job = CurationJob(SourceSpec("lidc", str(dicom)), recomputed.url, recipe)
     for nodule in take_inventory(job, frozenset({"LIDC-IDRI-0789"})).nodules:
         curate_nodule(nodule, job)
-    assert {one.nodule_id: one.difference for one in compare_with_release(release, anew)} == {
+    assert {one.nodule_id: one.difference for one in compare_with_release(release, recomputed)} == {
         NODULE: ""
     }
 
@@ -184,11 +185,11 @@ def test_another_pixel_in_the_scans_is_found_when_a_release_is_reproduced(
     scan = dcmread(path)
     scan.PixelData = (scan.pixel_array + 1).astype(scan.pixel_array.dtype).tobytes()
     scan.save_as(path)
-    anew = open_store(str(tmp_path / "anew"), create=True)
-    job = CurationJob(SourceSpec("lidc", str(tmp_path / "dicom")), anew.url, Recipe())
+    recomputed = open_store(str(tmp_path / "recomputed"), create=True)
+    job = CurationJob(SourceSpec("lidc", str(tmp_path / "dicom")), recomputed.url, Recipe())
     for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
-    (found,) = compare_with_release(Release.open(released, "0.1.0"), anew)
+    (found,) = compare_with_release(Release.open(released, "0.1.0"), recomputed)
     assert found.difference.startswith("source"), found
 
 

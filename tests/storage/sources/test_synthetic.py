@@ -45,7 +45,7 @@ def digests(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("standin")
+    folder = tmp_path_factory.mktemp("synthetic")
     write_synthetic(folder, [OTHER, PATIENT], SEED)
     return folder
 
@@ -111,9 +111,9 @@ def test_simpleitk_reads_the_same_series(root: Path, slab: SyntheticSlab) -> Non
 def test_every_header_says_stand_in_and_names_no_patient_or_date(root: Path) -> None:
     for header in slices(root):
         assert header.Manufacturer == SYNTHETIC_MANUFACTURER
-        assert "stand-in" in header.ImageComments.lower()
+        assert "synthetic" in header.ImageComments.lower()
         assert f"seed {SEED}" in header.ImageComments
-        assert (header.PatientName, header.PatientID) == ("STAND-IN", PATIENT)
+        assert (header.PatientName, header.PatientID) == ("SYNTHETIC", PATIENT)
         assert not any(element.value for element in header if element.VR in {"DA", "TM", "DT"})
 
 
@@ -214,7 +214,7 @@ def test_an_unknown_patient_is_refused_with_the_nearest_name(tmp_path: Path) -> 
 
 
 def test_a_patient_without_a_four_reader_nodule_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no nodule for a stand-in: got LIDC-IDRI-0028"):
+    with pytest.raises(InputError, match=r"no nodule for synthetic CT: got LIDC-IDRI-0028"):
         write_synthetic(tmp_path, ["LIDC-IDRI-0028"], SEED)
 
 
@@ -254,7 +254,7 @@ def test_real_dicom_is_never_overwritten(tmp_path: Path, name: str) -> None:
     real_slice(path)
     before = digests(tmp_path)
     with pytest.raises(
-        InputError, match=r"no stand-ins lie where .*got .* by 'SIEMENS'.*never overwritten"
+        InputError, match=r"other files are where .*got .* by 'SIEMENS'.*never overwritten"
     ):
         write_synthetic(tmp_path, [OTHER, PATIENT], SEED)
     assert digests(tmp_path) == before
