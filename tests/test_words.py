@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SUFFIXES = {".py", ".md", ".html", ".js", ".yaml", ".yml", ".toml", ".svg"}
 WORDS = {
-    r"(?<!halosign )\bstand-?ins?\b": "synthetic (the stored flag `stand_in` keeps its name)",
+    r"\bstand-?ins?\b": "synthetic (the stored flag `stand_in` keeps its name)",
     r"(?-i:\bRefusal\b)": "InputError",
     r"\brubbish\b": "garbage, or unreferenced cases and incomplete files",
     r"\b(?:shelf|shelves)\b": "store",
@@ -22,6 +22,8 @@ WORDS = {
 }
 """What must not occur, as a pattern, and what to write instead."""
 EXEMPT = {"CHANGELOG.md", "tests/test_words.py"}
+HEADERS = ("stand-in, simulated", '"stand-in"', "stand-in: simulated", "halosign stand-in")
+"""Texts in the headers of synthetic DICOM, which enter the digests of cases."""
 
 
 def texts() -> dict[str, str]:
@@ -38,6 +40,8 @@ def occurrences(pattern: str) -> list[str]:
     found = []
     for name, text in texts().items():
         for number, line in enumerate(text.splitlines(), 1):
+            if any(text in line.lower() for text in HEADERS):
+                continue
             if re.search(pattern, line, re.IGNORECASE):
                 found.append(f"{name}:{number}: {line.strip()}")
     return found

@@ -80,8 +80,8 @@ _SAME_IN_EVERY_SLICE: dict[str, object] = {
     "SOPClassUID": CTImageStorage,
     "Modality": "CT",
     "Manufacturer": SYNTHETIC_MANUFACTURER,
-    "SeriesDescription": "Synthetic CT",
-    "PatientName": "SYNTHETIC",
+    "SeriesDescription": "Stand-in, simulated",
+    "PatientName": "STAND-IN",
     "PatientIdentityRemoved": "YES",
     "DeidentificationMethod": "simulated",
     "SeriesNumber": "1",
@@ -440,7 +440,7 @@ def _slice_dataset(scan: Any, seed: int, index: int, slice_hu: NDArray[np.int16]
             f"{_positions_mm(scan)[index]:.9g}",
         ],
         "FrameOfReferenceUID": _uid(f"{scan.series_instance_uid}/frame"),
-        "ImageComments": "Synthetic: simulated radiodensity around real annotations, "
+        "ImageComments": "Stand-in: simulated radiodensity around real annotations, "
         f"seed {seed}. Not a patient's CT.",
         "PixelSpacing": [f"{scan.pixel_spacing:.9g}"] * 2,
         "PixelData": (slice_hu - np.int16(INTERCEPT_HU)).astype("<i2").tobytes(),

@@ -111,9 +111,9 @@ def test_simpleitk_reads_the_same_series(root: Path, slab: SyntheticSlab) -> Non
 def test_every_header_says_stand_in_and_names_no_patient_or_date(root: Path) -> None:
     for header in slices(root):
         assert header.Manufacturer == SYNTHETIC_MANUFACTURER
-        assert "synthetic" in header.ImageComments.lower()
+        assert "stand-in" in header.ImageComments.lower()
         assert f"seed {SEED}" in header.ImageComments
-        assert (header.PatientName, header.PatientID) == ("SYNTHETIC", PATIENT)
+        assert (header.PatientName, header.PatientID) == ("STAND-IN", PATIENT)
         assert not any(element.value for element in header if element.VR in {"DA", "TM", "DT"})
 
 
