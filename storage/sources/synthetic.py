@@ -2,7 +2,7 @@
 
 For machines without the archive. Identifiers, spacing and slice positions are those of the real
 scan, outlines and ratings those of its four readers; the voxels are simulated
-(`matting.phantoms`). Every file says so: Manufacturer and ImageComments name it a stand-in, there
+(`matting.phantoms`). Every file is marked: Manufacturer and ImageComments name it synthetic, there
 is no patient name and no date. Layout below the root:
 
     LIDC-IDRI-xxxx/<study uid>/<series uid>/NNNNNN.dcm      only the slices its nodules need
@@ -138,7 +138,7 @@ class SyntheticSlab:
 def write_synthetic(
     root: Path, patients: Iterable[str], seed: int, *, padding_slices: int = 3
 ) -> tuple[Path, ...]:
-    """Write the stand-in CT of patients.
+    """Write the synthetic CT of patients.
 
     Args:
         root: Folder that is to hold one folder a patient; made if missing.
@@ -151,7 +151,7 @@ def write_synthetic(
 
     Raises:
         InputError: A patient is unknown or has no nodule marked by four readers, the root cannot
-            be written, or DICOM that is no stand-in lies where a patient's files would go. Nothing
+            be written, or DICOM that is not synthetic is where a patient's files would go. Nothing
             has been written then.
     """
     wanted = sorted(set(patients))
@@ -350,7 +350,7 @@ def _scans(patient: str) -> list[Any]:
     fit = [scan for scan in scans if marked_nodules(scan)]
     if not fit:
         raise InputError(
-            "the patient has no nodule for a stand-in",
+            "the patient has no nodule to synthesize",
             got=f"{patient} without a nodule marked by exactly {READERS} readers",
             expected=f"at least one nodule marked by exactly {READERS} readers",
             remedy=f"Leave {patient} out of the patients.",
@@ -364,7 +364,7 @@ def _check_writable(root: Path) -> None:
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(
-            "the folder for stand-ins cannot be written",
+            "the folder for synthetic CT cannot be written",
             got=root,
             expected="a folder that exists or can be made, with leave to write",
             remedy="Choose another folder or change its permissions.",
@@ -388,7 +388,7 @@ def _check_only_standins(folder: Path) -> None:
             manufacturer = "no readable DICOM"
         if manufacturer != SYNTHETIC_MANUFACTURER:
             raise InputError(
-                "files that are no stand-ins lie where stand-ins would go",
+                "files that are not synthetic would be overwritten",
                 got=f"{path} by {manufacturer!r}",
                 expected=f"nothing, or files by {SYNTHETIC_MANUFACTURER!r}",
                 remedy="Choose another folder: real CT is never overwritten.",
