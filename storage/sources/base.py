@@ -85,7 +85,7 @@ def check_patients(
 ) -> None:
     """Raise InputError for patients that are asked for and not there.
 
-    `present` is sorted, `place` says where it was looked.
+    `present` is sorted, `place` is where it was looked up.
     """
     unknown = sorted((patients or frozenset()) - set(present))
     if unknown:

@@ -1,6 +1,6 @@
 """Facts about inputs that are dear to find, kept as JSON in the user's cache folder.
 
-Whatever lies here can be found again: a lost, broken or read-only cache costs time, never a result.
+Whatever is stored here can be computed again: a lost, broken or read-only cache costs time, never a result.
 """
 
 import hashlib

@@ -52,7 +52,7 @@ def read_ct(path: Path) -> CtVolume:
 def write_volume(path: Path, values: NDArray[Any], grid: Grid) -> None:
     """Write a volume (z, y, x) with its place in the patient.
 
-    The ending (.nii.gz, .nrrd, .mha) says how.
+    The suffix (.nii.gz, .nrrd, .mha) is the format.
     """
     image = sitk.GetImageFromArray(values)
     image.SetSpacing(grid.spacing_mm[::-1])

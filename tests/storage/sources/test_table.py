@@ -14,6 +14,7 @@ import SimpleITK as sitk
 import storage.sources.table
 from matting.errors import InputError
 from matting.geometry.patch import AIR_HU
+from storage.records import TableFacts
 from storage.sources.base import Exclusion, Inventory, Nodule, Reading
 from storage.sources.table import FilesSource
 
@@ -84,7 +85,7 @@ def test_whole_slices_around_the_union_are_read(table: Path) -> None:
     assert patch.readers[3, 3, 2, 3]
     assert patch.known_alpha is None
     assert not reading.synthetic
-    assert reading.provenance == {"columns": {"texture": "solid"}}
+    assert reading.provenance == TableFacts({"texture": "solid"})
     assert read(table, padding_slices=100).patch.grid.shape == SHAPE
 
 
@@ -349,10 +350,10 @@ def nan_image(folder: Path) -> None:
         ),
         (
             spoil_origin,
-            r"lies elsewhere than the CT: got corners up to 0\.060 mm apart .*expected at most "
+            r"has another geometry than the CT: got corners up to 0\.060 mm apart .*expected at most "
             r"0\.05 mm",
         ),
-        (spoil_spacing, r"lies elsewhere than the CT: got corners up to 0\.800 mm apart"),
+        (spoil_spacing, r"has another geometry than the CT: got corners up to 0\.800 mm apart"),
         (half_marked, r"other values than whole numbers from 0: got 0\.0\.\.7\.5"),
         (negative, r"other values than whole numbers from 0: got -15\.\.0"),
         (third_reader_empty, r"mask is empty: got no voxel of reader 2 in .*readers\.nii\.gz"),
