@@ -1,6 +1,7 @@
-"""Facts about inputs that are dear to find, kept as JSON in the user's cache folder.
+"""Facts about inputs that are expensive to compute, as JSON in the user's cache folder.
 
-Whatever is stored here can be computed again: a lost, broken or read-only cache costs time, never a result.
+Everything in it can be computed again: a lost, damaged or read-only cache costs time,
+never a result.
 """
 
 import hashlib

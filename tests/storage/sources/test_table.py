@@ -350,7 +350,8 @@ def nan_image(folder: Path) -> None:
         ),
         (
             spoil_origin,
-            r"has another geometry than the CT: got corners up to 0\.060 mm apart .*expected at most "
+            r"has another geometry than the CT: got corners up to 0\.060 mm apart .*"
+            r"expected at most "
             r"0\.05 mm",
         ),
         (spoil_spacing, r"has another geometry than the CT: got corners up to 0\.800 mm apart"),
