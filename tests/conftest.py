@@ -1,6 +1,8 @@
 """Fixtures of all tests: a cache, a store, the optional real scans; groups for pytest-xdist."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,16 @@ def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests out of the user's cache; its keys contain path, size and time of a file."""
     monkeypatch.setenv(CACHE_VARIABLE, str(shared_cache))
     return shared_cache
+
+
+@pytest.fixture(autouse=True)
+def log_settings() -> Iterator[None]:
+    """Undo what a command that ran in this process changed: its log may be JSON on stderr."""
+    logger = logging.getLogger("halosign")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture

@@ -275,7 +275,7 @@ def test_killed_and_started_again_it_finishes_what_it_had_begun(
         (("--release", "9.9.9"), "no such release"),
         (("--release", "0.1.0", "--parts", "tables,pictures"), "unknown part"),
         (("--release", "0.1.0", "--device", "cuda:9"), "no such device"),
-        (("--release", "0.1.0", "--recipe", "BAD"), "filed under the recipe's name"),
+        (("--release", "0.1.0", "--recipe", "BAD"), "cannot be stored under the recipe's name"),
     ],
 )
 def test_wrong_use_is_refused(learnable, tmp_path, arguments, message):

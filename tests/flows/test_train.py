@@ -54,7 +54,7 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
     store, begun = open_store(str(copy)), training_job(str(copy))
     stored = find_state(store, training_id_of(begun))
     assert stored is not None
-    assert stored[1]["trainer"]["seen"] > 0, "killed between epochs"
+    assert stored[1].trainer["seen"] > 0, "killed between epochs"
     resumed = learn(begun)
     assert resumed.digest == undisturbed.digest
     assert all(
@@ -121,7 +121,7 @@ def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
         for line in done.stdout.splitlines()
         if line.startswith("training ")
     )
-    _, files = released.children(f"trainings/{training}")
+    _, files = released.list_dir(f"trainings/{training}")
     assert {"curves.png", "losses.csv", "state.safetensors"} <= set(files)
     assert released.get(f"trainings/{training}/samples/epoch-0001.png").startswith(b"\x89PNG")
     for what, rows in (

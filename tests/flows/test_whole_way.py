@@ -150,7 +150,7 @@ def test_an_export_is_made_by_one_command_and_a_wrong_one_is_refused(halosign, r
     assert "Synthetic data" in (tmp_path / "out/FORMAT.md").read_text()
     other = halosign(*arguments, "--format", "npz")
     assert other.returncode == 2
-    assert "the folder holds something else" in other.stderr
+    assert "the folder contains something else" in other.stderr
     assert "Traceback" not in other.stderr
 
 

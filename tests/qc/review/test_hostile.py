@@ -15,14 +15,14 @@ PATHS = (
     "..", "../..", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/store.json",
     "%2e%2e%2f%2e%2e%2fstore.json", "....//....//etc/passwd", "..\\..\\windows",
     "..%5c..%5cwindows", "%00", "P-1-a1%00", "P-1-a1%0a", "%c0%ae%c0%ae/", "~root", ".hidden",
-    "-rf", "a" * 65, "P-1-a1/../../store.json", "<script>", "%3Cscript%3E", "'%20OR%201=1",
+    "-rf", "a" * 101, "P-1-a1/../../store.json", "<script>", "%3Cscript%3E", "'%20OR%201=1",
     "${jndi:ldap://x}", "%F0%9F%92%A9",
 )  # fmt: skip
 PLACES = ("/nodule/{}", "/api/nodule/{}", "/static/{}", "/study/{}", "/api/ct/{}/x")
 WRONG_VALUES = (
     {"id": "x"}, {"id": "A" * 32}, {"id": "a" * 33}, {"id": "../" + "a" * 29}, {"id": None},
     {"id": 7}, {"nodule": "../x"}, {"nodule": ""}, {"nodule": ["P-1-a1"]}, {"nodule": "P-1-a1\n"},
-    {"nodule": "a" * 65}, {"digest": "../../x"}, {"digest": ""}, {"digest": {"$ne": 1}},
+    {"nodule": "a" * 101}, {"digest": "../../x"}, {"digest": ""}, {"digest": {"$ne": 1}},
     {"verdict": "publish"}, {"verdict": ""}, {"verdict": ["choose"]}, {"place": 0}, {"place": -1},
     {"place": 65}, {"place": 1.5}, {"place": "1"}, {"place": True}, {"reason": "because"},
     {"reason": None}, {"note": "x" * 2001}, {"note": 5}, {"seconds": -1}, {"seconds": 1e9},
