@@ -26,7 +26,7 @@ test: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow" -n $(TEST_WORKERS) --dist loadgroup
+	$(BIN)/pytest -m "not slow" -n $(TEST_WORKERS)
 
 test-slow: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/pytest -m slow

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a cache, a store, the optional real scans; groups for pytest-xdist."""
+"""Fixtures of all tests: a cache, a store, the optional real scans; how xdist shares tests."""
 
 import logging
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from storage.sources.cache import CACHE_VARIABLE
 from storage.store import Store, open_store
@@ -14,11 +16,18 @@ FOLDERS_OF_ONE_WORKER = ("flows", "faults")
 """Folders whose tests share expensive session fixtures: a Prefect server, a Dask cluster."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a file, or of a folder with shared servers, on one worker of xdist."""
-    path = item.path.relative_to(Path(__file__).parent)
-    group = path.parts[0] if path.parts[0] in FOLDERS_OF_ONE_WORKER else str(path)
-    item.add_marker(pytest.mark.xdist_group(group))
+class FileScheduling(LoadScopeScheduling):
+    """Keeps the tests of a file, or of a folder with shared servers, on one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0].removeprefix("tests/")
+        folder = path.partition("/")[0]
+        return folder if folder in FOLDERS_OF_ONE_WORKER else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    """Distribute by file; marks for `--dist loadgroup` get lost with pytest 9.2 and xdist 3.8."""
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
