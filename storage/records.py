@@ -590,6 +590,22 @@ class TrainingEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainerProgress:
+    """How far a trainer is, beside its tensors."""
+
+    steps: int
+    """Optimizer steps done."""
+    loss_sums: Annotated[list[float], Field(alias="sums")]
+    """Sums of the losses over the crops of the current epoch."""
+    crops: Annotated[int, Field(alias="seen")]
+    """Crops seen in the current epoch."""
+    history: list[JsonObject]
+    """Mean losses and rate of each epoch done."""
+    scaler: JsonObject
+    """State of the gradient scaler; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingState:
     """The header of `trainings/<id>/state.safetensors`: where a training is, beside its tensors."""
 
@@ -597,8 +613,7 @@ class TrainingState:
     noun: ClassVar[str] = "the state of a training"
     remedy: ClassVar[str] = "Remove it to train from scratch."
 
-    trainer: JsonObject
-    """What the trainer keeps beside its tensors."""
+    trainer: TrainerProgress
     rows: list[JsonObject]
     """As the `epochs` of `CheckpointConfig`, up to now."""
     threads: list[int]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,13 +50,13 @@ def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def log_settings() -> Iterator[None]:
-    """Undo what a command that ran in this process changed: its log may be JSON on stderr."""
+def log_settings() -> None:
+    """Undo what a command in this process changed, maybe in a fixture: its log may be JSON."""
     logger = logging.getLogger("halosign")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+    logger.disabled = False
 
 
 @pytest.fixture

@@ -171,19 +171,18 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the number of nodules by state, why nodules are not done, and how the last run went."""
-    from flows.cli.printing import show_status, status_facts
+    from flows.cli.printing import StoreStatus, show_status, status_json
     from storage.cases.outcomes import read_outcomes
     from storage.cases.runs import find_last_run
     from storage.store import open_store
 
     opened = open_store(store)
-    facts = status_facts(
-        [outcome.brief for outcome in read_outcomes(opened)], find_last_run(opened)
-    )
+    outcomes = [outcome.brief for outcome in read_outcomes(opened)]
+    status = StoreStatus(outcomes, find_last_run(opened))
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(status_json(status), indent=2))
     else:
-        show_status(facts)
+        show_status(status)
 
 
 @app.command(epilog="Example: halosign why LIDC-IDRI-0078-a0123 --store ./store --dicom ./dicom")

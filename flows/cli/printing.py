@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -12,7 +13,7 @@ from matting.errors import InputError
 from qc.studies.agreement import Estimate
 from storage.cases.outcomes import find_outcome
 from storage.maintenance.gc import Garbage
-from storage.records import Line, Manifest, Outcome, Run, to_json
+from storage.records import JsonObject, Line, Manifest, Outcome, Run, to_json
 from storage.releases.release import Release, find_withdrawal, read_manifests
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
@@ -84,61 +85,86 @@ def show_result(result: CurationResult) -> None:
         console.print(result.aborted, style="yellow", markup=False)
 
 
-def status_facts(outcomes: list[Outcome], run: Run | None = None) -> dict[str, Any]:
-    """Return the state of a store as JSON: counts, reasons, and how the last run went.
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The state of a store: the latest outcome of every nodule, and how the last run went."""
 
-    Args:
-        outcomes: The latest outcome of every nodule.
-        run: The last run; None where there was none.
-    """
-    included = [outcome for outcome in outcomes if not outcome.is_selection]
-    unfit = [outcome for outcome in included if outcome.state != "done"]
-    excluded = [outcome for outcome in outcomes if outcome.is_selection]
-    counts: Counter[str] = Counter(outcome.state for outcome in included)
+    outcomes: list[Outcome]
+    last_run: Run | None = None
+
+    @property
+    def included(self) -> list[Outcome]:
+        """Outcomes of the nodules that the recipe did not exclude."""
+        return [outcome for outcome in self.outcomes if not outcome.is_selection]
+
+    @property
+    def unfit(self) -> list[Outcome]:
+        """Outcomes of nodules that were refused or failed."""
+        return [outcome for outcome in self.included if outcome.state != "done"]
+
+    @property
+    def excluded(self) -> list[Outcome]:
+        """Outcomes of the nodules that the recipe excluded."""
+        return [outcome for outcome in self.outcomes if outcome.is_selection]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of included nodules by state."""
+        counts: Counter[str] = Counter(outcome.state for outcome in self.included)
+        return {state: counts[state] for state in STATES}
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether any CT is synthetic."""
+        return any(outcome.synthetic for outcome in self.outcomes)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the finished cases."""
+        return sum(outcome.stored_bytes for outcome in self.included)
+
+
+def status_json(status: StoreStatus) -> JsonObject:
+    """Return the state of a store as JSON, for programs."""
+    run = status.last_run
     return {
-        "states": {state: counts[state] for state in STATES},
-        "left_out": len(excluded),
-        "stand_in": any(outcome.synthetic for outcome in outcomes),
-        "stored_bytes": sum(outcome.stored_bytes for outcome in included),
+        "states": status.counts,
+        "left_out": len(status.excluded),
+        "stand_in": status.is_synthetic,
+        "stored_bytes": status.stored_bytes,
         "unfit": [
             {"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason}
-            for o in unfit
+            for o in status.unfit
         ],
-        "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in excluded],
+        "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in status.excluded],
         "last_run": {**to_json(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
     }
 
 
-def show_status(facts: dict[str, Any]) -> None:
-    """Print the state of a store, as `status_facts` returns it, for people."""
-    counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in facts["states"].items())
-    console.print(
-        f"{counts}, {facts['left_out']} excluded; {facts['stored_bytes'] / 1e6:,.1f} MB stored"
-    )
-    if facts["stand_in"]:
+def show_status(status: StoreStatus) -> None:
+    """Print the state of a store, for people."""
+    counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in status.counts.items())
+    excluded = len(status.excluded)
+    console.print(f"{counts}, {excluded} excluded; {status.stored_bytes / 1e6:,.1f} MB stored")
+    if status.is_synthetic:
         console.print("synthetic data: some or all scans are simulated", style="yellow")
-    if facts["last_run"]:
-        _print_run(facts["last_run"])
+    if status.last_run:
+        _print_run(status.last_run)
     _print_nodules(
         "invalid input or failed",
-        [
-            (o["nodule"], f"{STATE_LABELS[o['state']]} at {o['stage']}", o["reason"])
-            for o in facts["unfit"]
-        ],
+        [(o.nodule_id, f"{STATE_LABELS[o.state]} at {o.stage}", o.reason) for o in status.unfit],
     )
-    _print_nodules("excluded", [(o["nodule"], "", o["reason"]) for o in facts["excluded"]])
+    _print_nodules("excluded", [(o.nodule_id, "", o.reason) for o in status.excluded])
 
 
-def _print_run(run: dict[str, Any]) -> None:
-    ending = run["stopped"] or run["ending"]
+def _print_run(run: Run) -> None:
+    ending = run.stopped or run.ending
     if ending == "none":
         ending = "running, or killed"
     speed = ""
-    if run["nodules_per_hour"]:
-        speed = f", {run['nodules_per_hour']:,.0f} nodules per hour"
-    console.print(
-        f"last run: started {run['started']} on {run['host']}, {ending}{speed}", markup=False
-    )
+    if run.nodules_per_hour:
+        speed = f", {run.nodules_per_hour:,.0f} nodules per hour"
+    console.print(f"last run: started {run.started} on {run.host}, {ending}{speed}", markup=False)
 
 
 def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:

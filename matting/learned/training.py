@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,8 +49,16 @@ class TrainerState:
     tensors: dict[str, Tensor]
     """Weights as ``network.*``, Adam's moments as ``mean.*`` and ``square.*``; all single
     precision."""
-    facts: dict[str, Any]
-    """JSON: steps done, loss sums of the current epoch, earlier epochs, the gradient scaler."""
+    steps: int
+    """Optimizer steps done."""
+    crops: int
+    """Crops seen in the current epoch."""
+    loss_sums: list[float]
+    """Sums of the losses over these crops."""
+    history: list[Epoch]
+    """The epochs done."""
+    scaler: dict[str, Any]
+    """State of the gradient scaler; empty without one."""
 
 
 class Trainer:
@@ -157,14 +165,14 @@ class Trainer:
                     f"mean.{name}": moments["exp_avg"],
                     f"square.{name}": moments["exp_avg_sq"],
                 }
-        facts = {
-            "steps": self.steps,
-            "sums": self.loss_sums,
-            "seen": self.crops,
-            "history": [asdict(epoch) for epoch in self.history],
-            "scaler": self.scaler.state_dict(),
-        }
-        return TrainerState(tensors, facts)
+        return TrainerState(
+            tensors,
+            steps=self.steps,
+            crops=self.crops,
+            loss_sums=list(self.loss_sums),
+            history=list(self.history),
+            scaler=self.scaler.state_dict(),
+        )
 
     def restore(self, state: TrainerState) -> None:
         """Restore a state of a training with the same settings."""
@@ -174,12 +182,12 @@ class Trainer:
             if name.startswith("network.")
         }
         self.network.load_state_dict(weights)
-        self.steps = state.facts["steps"]
-        self.crops = state.facts["seen"]
-        self.loss_sums = list(state.facts["sums"])
-        self.history = [Epoch(**epoch) for epoch in state.facts["history"]]
-        if state.facts["scaler"]:
-            self.scaler.load_state_dict(state.facts["scaler"])
+        self.steps = state.steps
+        self.crops = state.crops
+        self.loss_sums = list(state.loss_sums)
+        self.history = list(state.history)
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
         if not self.steps:
             return
         for name, parameter in self.network.named_parameters():

@@ -79,10 +79,9 @@ def draw_release(release: Release) -> ReleasePictures:
     readers = tuple(
         _readers(subject, choice) for subject, choice in zip(subjects, choices, strict=True)
     )
-    videos = [_videos(subject, choice) for subject, choice in zip(subjects, choices, strict=True)][
-        :MAX_VIDEO_NODULES
-    ]
-    return ReleasePictures(readers, methods, tuple(video for pair in videos for video in pair))
+    filmed = list(zip(subjects, choices, strict=True))[:MAX_VIDEO_NODULES]
+    videos = [video for subject, choice in filmed for video in _videos(subject, choice)]
+    return ReleasePictures(readers, methods, tuple(videos))
 
 
 def draw_predicted(

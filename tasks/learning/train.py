@@ -16,10 +16,10 @@ from matting.errors import InputError
 from matting.learned.batches import TENSORS, Batch, make_batch, random_flip_rotate
 from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
-from matting.learned.training import Trainer, TrainerState, pick_device, set_num_threads
+from matting.learned.training import Epoch, Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
 from matting.parameters import TrainingSettings
-from storage.records import CheckpointConfig, JsonObject, TrainingState
+from storage.records import CheckpointConfig, JsonObject, TrainerProgress, TrainingState
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
@@ -204,7 +204,17 @@ class _TrainingCallbacks:
             self.threads = state.threads
             # The arrays are views of one read-only buffer; torch needs arrays of its own.
             own = {key: torch.from_numpy(values.copy()) for key, values in tensors.items()}
-            self.trainer.restore(TrainerState(own, state.trainer))
+            progress = state.trainer
+            self.trainer.restore(
+                TrainerState(
+                    own,
+                    steps=progress.steps,
+                    crops=progress.crops,
+                    loss_sums=progress.loss_sums,
+                    history=[Epoch(**epoch) for epoch in progress.history],
+                    scaler=progress.scaler,
+                )
+            )
 
     def record_threads(self) -> None:
         """Record the number of CPU threads; warn if the training ran with another number before."""
@@ -262,11 +272,15 @@ class _TrainingCallbacks:
     def _save(self) -> None:
         state = self.trainer.state()
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
+        progress = TrainerProgress(
+            steps=state.steps,
+            loss_sums=state.loss_sums,
+            crops=state.crops,
+            history=[asdict(epoch) for epoch in state.history],
+            scaler=state.scaler,
+        )
         write_state(
-            self.store,
-            self.name,
-            tensors,
-            TrainingState(state.facts, self.rows, self.threads),
+            self.store, self.name, tensors, TrainingState(progress, self.rows, self.threads)
         )
         self.saved_at = time.monotonic()
 

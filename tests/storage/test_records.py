@@ -24,6 +24,7 @@ from storage.records import (
     StoreMarker,
     Study,
     StudyItem,
+    TrainerProgress,
     TrainingEnd,
     TrainingState,
     Verdict,
@@ -77,7 +78,7 @@ MADE = [
     Study("pilot", 1, 2, "", (ITEM,), "ann", "2026-01-01T00:00:00+00:00"),
     Withdrawal("0.1.0", "mislabelled", "ann", "2026-01-01T00:00:00+00:00"),
     Cost("3dmm", True, 1, 2, 0.5, 1.5, "16x32x32", 0.1, 7, "a CPU", "2"),
-    TrainingState({"sums": [0.1]}, [{"sad": None}], [2]),
+    TrainingState(TrainerProgress(3, [0.1], 2, [], {}), [{"sad": None}], [2]),
     experiment_facts(),
 ]
 """Of kinds that the small stores of the first edition do not have."""

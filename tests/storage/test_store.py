@@ -138,6 +138,8 @@ def test_a_bucket_that_does_not_answer_is_unavailable(monkeypatch):
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("storage.store.RETRIES", {"max_retries": 1})
+    monkeypatch.setattr("storage.store.RETRY_S", 1.0)
     with pytest.raises(
         UnavailableError, match=r"s3://bucket/set/store\.json cannot be reached.*Try again"
     ):

@@ -17,7 +17,8 @@ def test_the_peak_remembers_what_was_freed():
     large = np.ones(int(2e7))
     held = status_bytes("VmRSS")
     del large
-    assert peak_bytes() >= held
+    # The kernel updates its counters in batches of pages.
+    assert peak_bytes() >= 0.99 * held
     assert peak_bytes() < 100 * held
 
 

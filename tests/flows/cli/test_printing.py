@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.printing import (
+    StoreStatus,
     _estimate,
     show_experiments,
     show_garbage,
@@ -15,7 +16,7 @@ from flows.cli.printing import (
     show_scores,
     show_status,
     show_why,
-    status_facts,
+    status_json,
 )
 from flows.engine.result import CurationResult
 from matting.errors import InputError
@@ -131,8 +132,8 @@ def test_the_state_of_a_store_for_programs():
         host="h",
         process=1,
     )
-    facts = status_facts([DONE, STORED, REFUSED, FAILED, ONE_READER], run)
-    assert json.loads(json.dumps(facts)) == {
+    found = status_json(StoreStatus([DONE, STORED, REFUSED, FAILED, ONE_READER], run))
+    assert json.loads(json.dumps(found)) == {
         "states": {"done": 2, "refused": 1, "failed": 1},
         "left_out": 1,
         "stand_in": False,
@@ -166,7 +167,7 @@ def test_the_state_of_a_store_for_programs():
 def test_the_state_of_a_store_for_people(capsys, run, line):
     synthetic = Outcome("n1", "P1", "done", "write", synthetic=True, stored_bytes=1_234_000)
     last = Run("scans", "paper", 3, 1, 1, started="t", host="h", **run)
-    show_status(status_facts([synthetic, REFUSED, ONE_READER], last))
+    show_status(StoreStatus([synthetic, REFUSED, ONE_READER], last))
     assert printed(capsys) == [
         "1 done, 1 invalid input, 0 failed, 1 excluded; 1.2 MB stored",
         "synthetic data: some or all scans are simulated",
@@ -179,7 +180,7 @@ def test_the_state_of_a_store_for_people(capsys, run, line):
 
 
 def test_an_empty_store_has_no_last_run(capsys):
-    show_status(status_facts([]))
+    show_status(StoreStatus([]))
     assert printed(capsys) == ["0 done, 0 invalid input, 0 failed, 0 excluded; 0.0 MB stored"]
 
 

@@ -72,7 +72,7 @@ def test_a_training_that_was_stopped_anywhere_ends_in_the_same_weights(
         if trainer.steps == stop:
             state = trainer.state()
             tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
-            kept.append(TrainerState(tensors, state.facts))
+            kept.append(replace(state, tensors=tensors))
             raise Stopped
 
     with pytest.raises(Stopped):

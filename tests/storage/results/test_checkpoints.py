@@ -6,7 +6,7 @@ import pytest
 
 from matting.errors import InputError
 from storage.errors import CorruptionError
-from storage.records import TrainingState
+from storage.records import TrainerProgress, TrainingState
 from storage.results.checkpoints import (
     checkpoint_prefix,
     find_state,
@@ -58,7 +58,9 @@ def test_no_checkpoint_is_refused(store, place):
 
 
 def test_a_state_comes_back_bit_by_bit_with_its_facts(store):
-    facts = TrainingState({"sums": [0.1, 1 / 3, 1e-300]}, [{"sad": None}], [2])
+    facts = TrainingState(
+        TrainerProgress(3, [0.1, 1 / 3, 1e-300], 2, [{"epoch": 1}], {}), [{"sad": None}], [2]
+    )
     assert find_state(store, "t") is None
     turned = {**WEIGHTS, "t": WEIGHTS["a.weight"].T}
     write_state(store, "t", turned, facts)

@@ -104,7 +104,7 @@ def test_a_stopped_training_resumes_from_the_stored_state_and_a_finished_one_is_
     with pytest.raises(Stopped):
         learn(job, on_step=stop_at(3))
     tensors, state = find_state(release.store, name)
-    assert (state.trainer["steps"], state.threads, len(state.rows)) == (2, [1], 1)
+    assert (state.trainer.steps, state.threads, len(state.rows)) == (2, [1], 1)
     write_state(release.store, name, tensors, replace(state, threads=[4]))
 
     steps = []
