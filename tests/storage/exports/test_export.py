@@ -171,6 +171,16 @@ def test_an_export_continues_where_it_was_and_repairs_what_is_wrong(store, case,
     }
 
 
+def test_of_many_damaged_files_three_are_named(store, case, tmp_path):
+    keys = sorted(key for key in store.list_prefix(f"cases/P-1/{DIGEST}"))[:5]
+    for key in keys:
+        store.put(key, store.get(key) + b"x")
+    with pytest.raises(InputError, match="damaged release is not exported") as refused:
+        export(store, tmp_path, "npz")
+    assert [key for key in keys if key in str(refused.value.got)] == keys[:3]
+    assert str(refused.value.got).endswith(" and 2 more")
+
+
 def test_a_withdrawn_or_damaged_release_is_not_exported(store, case, tmp_path):
     key = f"cases/P-1/{DIGEST}/image/c/0/0/0"
     good = store.get(key)

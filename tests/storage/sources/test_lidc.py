@@ -271,6 +271,13 @@ def test_padding_ends_where_the_scan_ends(tmp_path: Path) -> None:
     assert reading.patch.image_hu[-1, 0, 0] == min(count - 1, LAST - 1 + 50)
 
 
+def test_padding_begins_where_the_scan_begins(tmp_path: Path) -> None:
+    count = len(lidc_scan(PATIENT).slice_zvals)
+    write_lidc(tmp_path, PATIENT, range(count))
+    reading = read(tmp_path, padding_slices=count)
+    assert reading.patch.image_hu[:, 0, 0].tolist() == list(range(count))
+
+
 def test_provenance_is_public_and_complete(archive: Path) -> None:
     provenance = read(archive).provenance
     scan = lidc_scan(PATIENT)

