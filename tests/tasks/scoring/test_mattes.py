@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from flows.curate import curate_nodule
 from storage.recipe import Recipe
@@ -62,3 +63,17 @@ def test_a_method_is_not_scored_against_the_mattes_that_it_supplied(store, relea
         # In the unknown region the trivial matte is one number
         flat = next(s for s in mine if (s.matte, s.region) == (TRIMAP_PRIOR, "unknown"))
         assert flat.sad == pytest.approx(np.abs(prior - truth)[unknown].sum())
+
+
+def test_a_voxel_at_exactly_five_millimetres_is_near(store, released):
+    nodule_id = released.nodules()[0]
+    near = next(
+        score
+        for score in score_methods(released.release, nodule_id, trimap_prior(released))
+        if score.region == "near"
+    )
+    union = released.read(nodule_id, "readers").any(axis=0)
+    distance_mm = ndimage.distance_transform_edt(~union, sampling=(0.5, 0.5, 0.5))
+    valid = released.read(nodule_id, "validity") > 0
+    assert (distance_mm[valid] == 5.0).any()
+    assert near.voxels == (valid & (distance_mm <= 5.0)).sum()
