@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def log_settings() -> None:
     logger.setLevel(logging.NOTSET)
     logger.propagate = True
     logger.disabled = False
+
+
+@pytest.fixture
+def caplog(
+    caplog: pytest.LogCaptureFixture, log_settings: None
+) -> Iterator[pytest.LogCaptureFixture]:
+    """Capture at our own logger too: Prefect, set up within a test, replaces the root handlers."""
+    logger = logging.getLogger("halosign")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture
