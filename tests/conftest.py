@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,14 +60,14 @@ def log_settings() -> None:
 
 
 @pytest.fixture
-def caplog(
-    caplog: pytest.LogCaptureFixture, log_settings: None
-) -> Iterator[pytest.LogCaptureFixture]:
-    """Capture at our own logger too: Prefect, set up within a test, replaces the root handlers."""
-    logger = logging.getLogger("halosign")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Capture warnings while the tests' Dask cluster runs.
+
+    pytest attaches its handlers to loggers that do not propagate, as Dask's is, and `silence_logs`
+    of a Dask cluster raises the level of all handlers there to ERROR until the cluster is closed.
+    """
+    caplog.set_level(logging.WARNING, logger="halosign")
+    return caplog
 
 
 @pytest.fixture
