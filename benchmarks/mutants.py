@@ -76,7 +76,7 @@ class Mutant:
 
 
 class Finder(ast.NodeVisitor):
-    """Collects the mutants of one module; text, annotations and decorators are left alone."""
+    """Collects the mutants of one module; text, annotations and decorators of functions stay."""
 
     def __init__(self, path: str, source: str) -> None:
         self.path = path
