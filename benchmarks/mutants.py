@@ -298,8 +298,8 @@ def try_mutant(mutant: Mutant, tree: Path, files: list[str]) -> dict[str, object
         if not code:
             killed_by = "time limit" if code is None else ""
             break
-        # A test id may contain spaces; the message begins after " - ".
-        found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
+        # An id may contain spaces; " - " ends it. Captured log lines begin with ERROR too.
+        found = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", output, re.MULTILINE)
         killed_by = found[1] if found else f"exit code {code}"
         if not found or passes(tree, killed_by):
             break
