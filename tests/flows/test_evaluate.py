@@ -181,6 +181,13 @@ def test_every_network_learned_from_its_own_partition(job):
     ]
 
 
+def test_missing_networks_go_on_where_an_interrupted_training_stopped(job, monkeypatch):
+    begun = []
+    monkeypatch.setattr(flows.evaluate, "fit", lambda _, *, resume: begun.append(resume))
+    flows.evaluate.train_networks(job, open_release(job.store_url, "0.1.0"))
+    assert begun == [True] * 8
+
+
 def test_the_facts_say_what_the_tables_stand_on(job):
     facts = json.loads(
         Path(f"{job.store_url}/experiments/0.1.0/tiny/facts.json").read_text(encoding="utf-8")

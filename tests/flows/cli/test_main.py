@@ -43,6 +43,13 @@ def test_every_option_says_what_it_is():
             )
 
 
+@pytest.mark.parametrize(("option", "auxiliary"), [((), True), (("--no-aux",), False)])
+def test_a_network_learns_with_the_auxiliary_masks_unless_told_otherwise(option, auxiliary):
+    command = dict(commands())[("train",)]
+    context = command.make_context("train", ["--release", "0.1.0", "--store", "s", *option])
+    assert context.params["auxiliary"] is auxiliary
+
+
 @pytest.mark.parametrize(
     "page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 )
@@ -93,6 +100,7 @@ def test_the_links_in_the_docs_lead_somewhere(page):
         (("status", "--store", "nowhere"), "there is no store here"),
         (("release", "verify", "v1", "--store", "nowhere"), "there is no store here"),
         (("nonsense",), "No such command"),
+        (("--install-completion",), "No such option"),
         (("synthesize", "--dicom", "nowhere", "--patients", "LIDC-IDRI-9999"), "LIDC-IDRI-9999"),
     ],
 )
