@@ -123,6 +123,17 @@ def test_a_scheduler_that_does_not_respond_is_an_error(halosign, table, recipe, 
     assert "error: the Dask scheduler does not respond: got tcp://127.0.0.1:9" in done.stderr
 
 
+def test_progress_goes_to_the_error_stream(halosign, table, recipe, tmp_path):
+    store = tmp_path / "store"
+    halosign(
+        "curate", "--files", table, "--store", store, "--recipe", recipe, "--patients", "P-n1"
+    )  # fmt: skip
+    done = halosign("store", "check", "--store", store)
+    assert done.returncode == 0, done.stderr
+    assert "1 nodules verified, 0 damaged" in done.stdout
+    assert "verifying" not in done.stdout
+
+
 def test_it_works_without_a_running_server(halosign_process, table, recipe, tmp_path):
     done = halosign_process(
         "curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe,
