@@ -123,7 +123,14 @@ def _estimate(
             for name in names
         ]
         known = np.stack(within, axis=-1).reshape(-1, len(names))
-        columns = _solve_family(family, domain, basis, parameters, known)
+
+        def as_foreground(
+            voxels: NDArray[np.int64], names: list[str] = names
+        ) -> NDArray[np.float64]:
+            hu = volume_hu[domain.box][np.unravel_index(voxels, domain.shape)]
+            return np.stack([_foreground_values(name, hu, parameters) for name in names], axis=-1)
+
+        columns = _solve_family(family, domain, basis, parameters, known, as_foreground)
         for name, inner, column in zip(names, within, columns, strict=True):
             alpha = _known_outside(domain, name, volume_hu, trimap, parameters)
             inner.ravel()[column.voxels] = column.values
@@ -168,14 +175,27 @@ def _solve_family(
     basis: CoarseBasis,
     parameters: Parameters,
     known: NDArray[np.float64],
+    as_foreground: KnownValues,
 ) -> list[RhsSolution]:
-    """Solve the forms of a method; `known` is S, (voxels of the domain, forms)."""
+    """Solve the forms of a method.
+
+    Args:
+        family: Its plain form's name.
+        domain: The voxels to solve and their surroundings.
+        basis: Of the coarse correction.
+        parameters: All settings.
+        known: S, (voxels of the domain, forms).
+        as_foreground: S of voxels as known foreground, also of unknown ones, which data terms read.
+
+    Returns:
+        One answer for each form.
+    """
 
     def known_values(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
         return known[voxels]
 
     with np.errstate(all="raise", under="ignore"):
-        system = _BUILDERS[family](domain, parameters, known_values)
+        system = _BUILDERS[family](domain, parameters, as_foreground)
     return solve_system(system, known_values, parameters.solver, basis)
 
 
@@ -185,9 +205,15 @@ def _known_matte(
     """Return S: 1 or the radiodensity target on known foreground, 0 elsewhere."""
     foreground = trimap == FOREGROUND
     known: NDArray[np.float64] = foreground.astype(np.float64, order="C")
-    if method.endswith("+"):
-        known[foreground] = foreground_target(volume_hu[foreground], parameters.density)
+    known[foreground] = _foreground_values(method, volume_hu[foreground], parameters)
     return known
+
+
+def _foreground_values(
+    method: str, hu: NDArray[np.floating], parameters: Parameters
+) -> NDArray[np.float64]:
+    """Return S of known foreground: 1, or the radiodensity target in the optimised forms."""
+    return foreground_target(hu, parameters.density) if method.endswith("+") else np.ones(hu.shape)
 
 
 def _known_outside(
