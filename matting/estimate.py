@@ -5,15 +5,13 @@ flow), each with known foreground at 1 (cf, knn, lb, if) or at its radiodensity 
 (cf+, knn+, lb+, if+). Both forms of a method share its operator and are solved together.
 """
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from matting.errors import InputError
 from matting.geometry.grid import Vector
-from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from matting.geometry.trimap import FOREGROUND, UNKNOWN
 from matting.methods import closed_form, information_flow, knn, learning_based
 from matting.parameters import Parameters
 from matting.solvers.coarse_correction import CoarseBasis, coarse_basis
@@ -27,11 +25,18 @@ from matting.solvers.conjugate_gradient import (
 )
 from matting.solvers.foreground_target import foreground_target
 from matting.solvers.solve_domain import SolveDomain, solve_domain_around
+from matting.volume_input import (
+    check_methods,
+    check_parameters,
+    check_reach,
+    check_scale,
+    read_spacing,
+    read_trimap,
+    read_volume,
+)
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 """The eight, in the order in which they are stored."""
-SMALLEST_SIDE = 3
-"""Voxels that a volume needs along each axis to hold a window of 3 x 3 x 3."""
 NOTHING_TO_SOLVE = (Status.CONVERGED, 0, 0.0, 0.0)
 """Status, iterations, residual and clipped amount where nothing is unknown."""
 _BUILDERS: dict[str, Callable[[SolveDomain, Parameters, KnownValues], LinearSystem]] = {
@@ -49,20 +54,21 @@ _BUILDERS: dict[str, Callable[[SolveDomain, Parameters, KnownValues], LinearSyst
 
 
 def estimate_alphas(
-    volume_hu: NDArray[np.floating],
-    trimap: NDArray[np.uint8],
+    volume_hu: ArrayLike,
+    trimap: ArrayLike,
     *,
-    spacing_mm: Vector,
-    methods: Sequence[str] = METHODS,
+    spacing_mm: float | Sequence[float],
+    methods: Iterable[str] = METHODS,
     parameters: Parameters | None = None,
 ) -> dict[str, Solution]:
     """Estimate the mattes of one volume by several methods.
 
     Args:
-        volume_hu: (z, y, x), radiodensity in HU, finite, at least 3 voxels along each axis.
-        trimap: (z, y, x), uint8: BACKGROUND, UNKNOWN or FOREGROUND.
-        spacing_mm: Voxel spacing along (z, y, x), above 0.
-        methods: Names from METHODS.
+        volume_hu: (z, y, x), radiodensity in HU, finite, at least 3 voxels along each axis; real
+            numbers of any precision, order in memory and byte order. Never modified.
+        trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND, as numbers of any type.
+        spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
+        methods: Names from METHODS, at least one; one named twice is answered once.
         parameters: All settings; the defaults if None.
 
     Returns:
@@ -71,12 +77,28 @@ def estimate_alphas(
         is the known values themselves.
 
     Raises:
-        InputError: Shapes differ, a value is not finite, a label or method is unknown, a spacing is
-            not positive, or foreground or background is missing.
+        InputError: Shapes differ, a value is not finite, masked, no real number or not in HU, a
+            label or method is unknown, a spacing is not positive or hardly in mm, foreground or
+            background is missing, or an argument is of another type.
     """
-    parameters = parameters or Parameters()
-    _check_methods(methods)
-    _check_volume(volume_hu, trimap, spacing_mm)
+    names_asked = check_methods(methods, METHODS)
+    settings = check_parameters(parameters)
+    volume = read_volume(volume_hu)
+    labels = read_trimap(trimap, volume.shape)
+    spacing = read_spacing(spacing_mm)
+    check_reach(_mean_reach_mm(settings), spacing, volume.shape)
+    check_scale(volume, settings.solver.intensity_range_hu)
+    return _estimate(volume, labels, spacing, names_asked, settings)
+
+
+def _estimate(
+    volume_hu: NDArray[np.floating],
+    trimap: NDArray[np.uint8],
+    spacing_mm: Vector,
+    methods: tuple[str, ...],
+    parameters: Parameters,
+) -> dict[str, Solution]:
+    """Estimate the mattes of checked input."""
     if not (trimap == UNKNOWN).any():
         return {
             name: Solution(_known_matte(name, volume_hu, trimap, parameters), *NOTHING_TO_SOLVE)
@@ -101,7 +123,14 @@ def estimate_alphas(
             for name in names
         ]
         known = np.stack(within, axis=-1).reshape(-1, len(names))
-        columns = _solve_family(family, domain, basis, parameters, known)
+
+        def as_foreground(
+            voxels: NDArray[np.int64], names: list[str] = names
+        ) -> NDArray[np.float64]:
+            hu = volume_hu[domain.box][np.unravel_index(voxels, domain.shape)]
+            return np.stack([_foreground_values(name, hu, parameters) for name in names], axis=-1)
+
+        columns = _solve_family(family, domain, basis, parameters, known, as_foreground)
         for name, inner, column in zip(names, within, columns, strict=True):
             alpha = _known_outside(domain, name, volume_hu, trimap, parameters)
             inner.ravel()[column.voxels] = column.values
@@ -114,10 +143,10 @@ def estimate_alphas(
 
 def solve(
     method: str,
-    volume_hu: NDArray[np.floating],
-    trimap: NDArray[np.uint8],
+    volume_hu: ArrayLike,
+    trimap: ArrayLike,
     *,
-    spacing_mm: Vector,
+    spacing_mm: float | Sequence[float],
     parameters: Parameters | None = None,
 ) -> Solution:
     """Estimate the matte of one volume by one method.
@@ -125,8 +154,8 @@ def solve(
     Args:
         method: One of METHODS.
         volume_hu: (z, y, x), radiodensity in HU.
-        trimap: (z, y, x), uint8: BACKGROUND, UNKNOWN or FOREGROUND.
-        spacing_mm: Voxel spacing along (z, y, x), above 0.
+        trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND.
+        spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
         parameters: All settings; the defaults if None.
 
     Returns:
@@ -146,14 +175,27 @@ def _solve_family(
     basis: CoarseBasis,
     parameters: Parameters,
     known: NDArray[np.float64],
+    as_foreground: KnownValues,
 ) -> list[RhsSolution]:
-    """Solve the forms of a method; `known` is S, (voxels of the domain, forms)."""
+    """Solve the forms of a method.
+
+    Args:
+        family: Its plain form's name.
+        domain: The voxels to solve and their surroundings.
+        basis: Of the coarse correction.
+        parameters: All settings.
+        known: S, (voxels of the domain, forms).
+        as_foreground: S of voxels as known foreground, also of unknown ones, which data terms read.
+
+    Returns:
+        One answer for each form.
+    """
 
     def known_values(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
         return known[voxels]
 
     with np.errstate(all="raise", under="ignore"):
-        system = _BUILDERS[family](domain, parameters, known_values)
+        system = _BUILDERS[family](domain, parameters, as_foreground)
     return solve_system(system, known_values, parameters.solver, basis)
 
 
@@ -163,9 +205,15 @@ def _known_matte(
     """Return S: 1 or the radiodensity target on known foreground, 0 elsewhere."""
     foreground = trimap == FOREGROUND
     known: NDArray[np.float64] = foreground.astype(np.float64, order="C")
-    if method.endswith("+"):
-        known[foreground] = foreground_target(volume_hu[foreground], parameters.density)
+    known[foreground] = _foreground_values(method, volume_hu[foreground], parameters)
     return known
+
+
+def _foreground_values(
+    method: str, hu: NDArray[np.floating], parameters: Parameters
+) -> NDArray[np.float64]:
+    """Return S of known foreground: 1, or the radiodensity target in the optimised forms."""
+    return foreground_target(hu, parameters.density) if method.endswith("+") else np.ones(hu.shape)
 
 
 def _known_outside(
@@ -191,68 +239,3 @@ def _mean_reach_mm(parameters: Parameters) -> float:
         parameters.learning_based.mean_reach_mm,
         parameters.information_flow.local_mean_reach_mm,
     )
-
-
-def _check_methods(methods: Sequence[str]) -> None:
-    for name in methods:
-        if name not in METHODS:
-            near = difflib.get_close_matches(name.lower(), METHODS, n=1, cutoff=0.0)
-            raise InputError(
-                "no such method",
-                got=repr(name),
-                expected=f"one of {', '.join(METHODS)}",
-                remedy=f"Did you mean {near[0]!r}?",
-            )
-
-
-def _check_volume(
-    volume_hu: NDArray[np.floating], trimap: NDArray[np.uint8], spacing_mm: Vector
-) -> None:
-    if volume_hu.ndim != 3 or min(volume_hu.shape) < SMALLEST_SIDE:
-        raise InputError(
-            "the volume is too small for windows of 3 x 3 x 3 voxels",
-            got=volume_hu.shape,
-            expected=f"(z, y, x), each at least {SMALLEST_SIDE}",
-            remedy="Crop with more margin around the lesion.",
-        )
-    if trimap.shape != volume_hu.shape:
-        raise InputError(
-            "the trimap does not fit the volume",
-            got=trimap.shape,
-            expected=volume_hu.shape,
-            remedy="Resample both to one grid.",
-        )
-    if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
-        raise InputError(
-            "voxel spacing must be positive",
-            got=spacing_mm,
-            expected="three lengths in mm above 0",
-            remedy="Check the image header.",
-        )
-    if not np.isfinite(volume_hu).all():
-        raise InputError(
-            "the volume holds values that are no radiodensity",
-            got=f"{int((~np.isfinite(volume_hu)).sum())} voxels NaN or infinite",
-            expected="finite HU",
-            remedy="Replace what was not measured by air (-1000 HU).",
-        )
-    _check_labels(trimap)
-
-
-def _check_labels(trimap: NDArray[np.uint8]) -> None:
-    strange = (trimap != BACKGROUND) & (trimap != UNKNOWN) & (trimap != FOREGROUND)
-    if strange.any():
-        raise InputError(
-            "the trimap holds unknown labels",
-            got=np.unique(trimap[strange])[:5].tolist(),
-            expected=f"{BACKGROUND} background, {UNKNOWN} unknown, {FOREGROUND} foreground",
-            remedy="Build it with matting.geometry.trimap.build_trimap.",
-        )
-    for name, label in (("foreground", FOREGROUND), ("background", BACKGROUND)):
-        if not (trimap == label).any():
-            raise InputError(
-                f"the trimap has no {name}",
-                got=f"no voxel {label}",
-                expected="at least one",
-                remedy="Dilate the unknown region less.",
-            )

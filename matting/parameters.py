@@ -189,6 +189,9 @@ class KnnSettings:
     """Weight of position against intensity at each level."""
     intensity_weight: float = 1.0
     """Weight of intensity at all levels."""
+    search_known: bool = False
+    """Known voxels of the searched box search too, as in the paper: one that names an unknown voxel
+    is linked to it."""
 
     def __post_init__(self) -> None:
         """Raise InputError for values out of bounds."""
@@ -287,6 +290,12 @@ class InformationFlowSettings:
     """As closed_form.rim_strength."""
     rim_mm: float = 1.5
     """As closed_form.rim_mm."""
+    edge_trimming: bool = False
+    """For the flow from known voxels, unknown voxels near known ones of similar intensity count as
+    known (`matting.solvers.trimming.trim_by_edges`)."""
+    patch_trimming: bool = False
+    """The same for voxels whose surroundings resemble those of known ones
+    (`matting.solvers.trimming.trim_by_patches`)."""
 
     def __post_init__(self) -> None:
         """Raise InputError for values out of bounds."""

@@ -14,6 +14,7 @@ from matting.parameters import (
     LearningBasedSettings,
     Parameters,
 )
+from matting.solvers.foreground_target import foreground_target
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +40,11 @@ class Scene:
     @property
     def hu(self) -> Floats:
         return self.intensity * 1400.0 - 1000.0
+
+    @property
+    def longest_side_mm(self) -> float:
+        """Of the box that is searched, the position scale of the literature."""
+        return max(n * step for n, step in zip(self.unknown.shape, self.spacing_mm, strict=True))
 
     @property
     def voxel_pitch(self) -> Floats:
@@ -184,10 +190,11 @@ def knn(scene: Scene, parameters: KnnSettings) -> Floats:
     weights = np.zeros((size, size))
     everywhere = np.ones(scene.intensity.shape, bool)
     for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True):
-        for i in np.flatnonzero(scene.unknown):
+        for i in range(size) if parameters.search_known else np.flatnonzero(scene.unknown):
             for j in nearest(scene, everywhere, i, count, parameters.intensity_weight, level):
                 w = affinity(scene, i, j, parameters.intensity_weight, level)
-                weights[i, j] = max(weights[i, j], w)
+                if scene.unknown.ravel()[[i, j]].any():
+                    weights[i, j] = max(weights[i, j], w)
     return graph_laplacian(np.maximum(weights, weights.T))
 
 
@@ -208,10 +215,66 @@ def rebuilding(scene: Scene, voxel: int, others: list[int], ridge: float) -> Flo
     return np.linalg.solve(system, right)[:count]
 
 
+Regions = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Foreground and background, (z, y, x) each."""
+
+
+def trimmed_by_edges(scene: Scene) -> Regions:
+    """Unknown voxels within 9 voxels and 9 levels of known ones of one side alone join it."""
+    shape = scene.unknown.shape
+    places = np.argwhere(np.ones(shape)) * np.array(scene.spacing_mm) / min(scene.spacing_mm)
+    levels = 255.0 * scene.intensity.ravel()
+    apart = np.abs(levels[:, None] - levels)
+    distance = cdist(places, places)
+    close = (distance < 9.0) & (apart <= 9.0 - distance)
+    near_foreground = close[:, scene.foreground.ravel()].any(axis=1).reshape(shape)
+    near_background = close[:, scene.background.ravel()].any(axis=1).reshape(shape)
+    return (
+        scene.foreground | (scene.unknown & near_foreground & ~near_background),
+        scene.background | (scene.unknown & near_background & ~near_foreground),
+    )
+
+
+def trimmed_by_patches(scene: Scene, regions: Regions) -> Regions:
+    """Unknown voxels whose patch is within 0.25 of one side and beyond 0.9 of the other join it."""
+    padded = np.pad(scene.intensity, 1, mode="edge")
+    mean, variance = np.zeros(scene.intensity.size), np.zeros(scene.intensity.size)
+    for n, (z, y, x) in enumerate(np.ndindex(scene.intensity.shape)):
+        patch = padded[z : z + 3, y : y + 3, x : x + 3]
+        mean[n], variance[n] = patch.mean(), patch.var() + 1.0 / (12.0 * 255.0**2)
+    places = np.argwhere(np.ones(scene.unknown.shape))
+
+    def least(p: int, side: NDArray[np.bool_]) -> float:
+        others = np.flatnonzero(side)
+        by_place = ((places[others] - places[p]) ** 2).sum(axis=1) * (1e-3 / 255.0) ** 2
+        order = np.argsort((mean[others] - mean[p]) ** 2 + by_place, kind="stable")[:10]
+        q = others[order]
+        both = variance[p] + variance[q]
+        shift = (mean[p] - mean[q]) ** 2 / (4.0 * both)
+        spread = 0.5 * np.log(both / (2.0 * np.sqrt(variance[p] * variance[q])))
+        return float((shift + spread).min())
+
+    foreground, background = (side.copy() for side in regions)
+    for p in np.flatnonzero(~(regions[0] | regions[1])):
+        inner, outer = (least(p, side) for side in regions)
+        foreground.ravel()[p] = inner < 0.25 and outer > 0.9
+        background.ravel()[p] = outer < 0.25 and inner > 0.9
+    return foreground, background
+
+
 def information_flow(
-    scene: Scene, p: InformationFlowSettings, known: Floats
+    scene: Scene, p: InformationFlowSettings, known: Floats, as_foreground: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """L, and for all voxels the term and its target, given S (voxels, columns)."""
+    """L, and for all voxels the term and its target.
+
+    Given S, and S as known foreground, (voxels, columns) each.
+    """
+    regions: Regions = (scene.foreground, scene.background)
+    if p.edge_trimming:
+        regions = trimmed_by_edges(scene)
+    if p.patch_trimming:
+        regions = trimmed_by_patches(scene, regions)
+    inside, outside = (region.ravel() for region in regions)
     size = scene.intensity.size
     everywhere = np.ones(scene.intensity.shape, bool)
     mixing, intra = np.zeros((size, size)), np.zeros((size, size))
@@ -223,23 +286,26 @@ def information_flow(
         mixing[i, others] -= rebuilding(scene, i, others, p.mixture_ridge)
         for j in nearest(scene, scene.unknown, i, p.intra_neighbours, 1.0, p.intra_position_weight):
             intra[i, j] = affinity(scene, i, j, 1.0, p.intra_position_weight)
-        foreground = nearest(
-            scene, scene.foreground, i, p.known_neighbours, 1.0, p.known_position_weight
-        )
-        around = nearest(
-            scene, scene.background, i, p.known_neighbours, 1.0, p.known_position_weight
+        if inside[i] or outside[i]:
+            term[i] = p.known_strength
+            target[i] = as_foreground[i] * inside[i]
+            continue
+        foreground, around = (
+            nearest(scene, region, i, p.known_neighbours, 1.0, p.known_position_weight)
+            for region in regions
         )
         w = rebuilding(scene, i, foreground + around, p.mixture_ridge)
         mine, theirs = w[: len(foreground)], w[len(foreground) :]
         term[i] = (
             p.known_strength * (mine @ intensity[foreground] - theirs @ intensity[around]) ** 2
         )
-        target[i] = np.clip(mine @ known[foreground], 0.0, known[foreground].max(axis=0))
+        there = as_foreground[foreground]
+        target[i] = np.clip(mine @ there, 0.0, there.max(axis=0))
     local = closed_form(scene, p.local_epsilon, p.local_mean_reach_mm, p.local_trusted_variance)
     operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
-    geometric, there = geometric_term(scene, known, p)
+    geometric, fading = geometric_term(scene, known, p)
     both = np.maximum(term + geometric, 1e-300)[:, None]
-    target = (term[:, None] * target + geometric[:, None] * there) / both
+    target = (term[:, None] * target + geometric[:, None] * fading) / both
     return operator + p.local_strength * local, term + geometric, target
 
 
@@ -313,10 +379,12 @@ def system(
     family: str, scene: Scene, known: Floats, parameters: Parameters
 ) -> tuple[Floats, Floats | None, Floats | None]:
     """The dense operator of one method, its term and its target."""
+    target = foreground_target(scene.hu.ravel(), parameters.density)
+    as_foreground = np.stack([np.ones_like(target), target], axis=1)
     curve = parameters.solver.intensity_curve
     scene = replace(scene, intensity=(1 + curve) * scene.intensity / (1 + curve * scene.intensity))
     if family == "if":
-        return information_flow(scene, parameters.information_flow, known)
+        return information_flow(scene, parameters.information_flow, known, as_foreground)
     if family == "cf":
         p = parameters.closed_form
         operator = closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance)

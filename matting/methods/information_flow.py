@@ -29,8 +29,13 @@ Ours      Position has three parts, in mm over solver.position_scale_mm. One cha
           reaches the flow from known voxels too, and is limited to 0 and the largest S used: a
           voxel brighter than the whole lesion (bone, a vessel) would otherwise be drawn far beyond
           1. The local term has the two channels and the window weights of
-          matting/solvers/window_laplacian.py. The paper's two ways of trimming the trimap
-          beforehand are not implemented: they move the known labels, which the readers decide here.
+          matting/solvers/window_laplacian.py.
+
+Trimming  The paper trims the trimap before the flow from known voxels, in two ways
+          (matting/solvers/trimming.py): `edge_trimming`, then `patch_trimming`. Here as there they
+          decide only what this flow counts as F and B: a trimmed voxel is a neighbour that others
+          are rebuilt from, and its own aF is its S (0, or what it would be as known foreground)
+          with eta 1. The other flows, and the known values that the matte keeps, stay the readers'.
 """
 
 import numpy as np
@@ -49,6 +54,7 @@ from matting.solvers.graph_laplacian import SparseOperator, SquareOperator, lapl
 from matting.solvers.knn_search import FeatureMetric, affinity, nearest_neighbours
 from matting.solvers.ramp import ramp_data_term
 from matting.solvers.solve_domain import SolveDomain
+from matting.solvers.trimming import KnownRegions, trim_by_edges, trim_by_patches
 from matting.solvers.window_laplacian import (
     Windows,
     find_touching_windows,
@@ -69,7 +75,8 @@ def build(
     Args:
         domain: The voxels to solve and their surroundings.
         parameters: Neighbours, weights and ridges of the flows.
-        known_values: S, which the flow from known voxels and the ramp carry.
+        known_values: S, which the flow from known voxels and the ramp carry; of an unknown voxel,
+            what it would be as known foreground.
 
     Returns:
         The system, its unknown nodes in raster order.
@@ -137,16 +144,41 @@ def _from_known(
     known_values: KnownValues,
 ) -> DataTerm:
     """Return the data term of weight known_strength eta and target aF."""
-    metric = FeatureMetric(1.0, parameters.known_position_weight * domain.voxel_pitch)
-    lesion = nearest_neighbours(
-        domain.intensity, domain.foreground, unknown, parameters.known_neighbours, metric
+    regions = _known_regions(domain, parameters)
+    inside, outside = (region.ravel()[unknown] for region in regions)
+    rest = ~(inside | outside)
+    confidence = np.ones(len(unknown))
+    target = known_values(unknown) * inside[:, None]
+    confidence[rest], target[rest] = _flow_from(
+        regions, domain, unknown[rest], parameters, known_values
     )
-    others = nearest_neighbours(
-        domain.intensity, domain.background, unknown, parameters.known_neighbours, metric
+    return DataTerm(parameters.known_strength * confidence, target)
+
+
+def _known_regions(domain: SolveDomain, parameters: InformationFlowSettings) -> KnownRegions:
+    """Return what the flow from known voxels counts as known."""
+    regions = KnownRegions(domain.foreground, domain.background)
+    if parameters.edge_trimming:
+        regions = trim_by_edges(domain)
+    return trim_by_patches(domain, regions) if parameters.patch_trimming else regions
+
+
+def _flow_from(
+    regions: KnownRegions,
+    domain: SolveDomain,
+    voxels: Voxels,
+    parameters: InformationFlowSettings,
+    known_values: KnownValues,
+) -> tuple[Floats, Floats]:
+    """Return eta (voxels,) and aF (voxels, columns) of voxels in neither region."""
+    metric = FeatureMetric(1.0, parameters.known_position_weight * domain.voxel_pitch)
+    lesion, others = (
+        nearest_neighbours(domain.intensity, region, voxels, parameters.known_neighbours, metric)
+        for region in regions
     )
     intensity = domain.intensity.ravel()
     found = np.concatenate([lesion, others], axis=1)
-    weights = rebuilding_weights(intensity, unknown, found, parameters.mixture_ridge)
+    weights = rebuilding_weights(intensity, voxels, found, parameters.mixture_ridge)
     mixed = weights * intensity[found]
     inside = lesion.shape[1]
     confidence: Floats = (mixed[:, :inside].sum(axis=1) - mixed[:, inside:].sum(axis=1)) ** 2
@@ -154,7 +186,7 @@ def _from_known(
     target: Floats = np.clip(
         (weights[:, :inside, None] * known).sum(axis=1), 0.0, known.max(axis=1)
     )
-    return DataTerm(parameters.known_strength * confidence, target)
+    return confidence, target
 
 
 def rebuilding_weights(intensity: Floats, queries: Voxels, found: Voxels, ridge: float) -> Floats:

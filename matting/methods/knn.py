@@ -6,7 +6,7 @@ Assumes   Voxels alike in intensity and position have similar alpha, wherever th
           principle).
 Equation  L = diag(W 1) - W,   W_ij = max(w_ij, w_ji),
           w_ij = max(0, 1 - mean over features |f_i - f_j|)
-          for each unknown i and its nearest neighbours j
+          for each unknown i, and with search_known each i, and its nearest neighbours j
 
 Symbols   f_i = (intensity_weight I_i, level position_i): features, four of them
           level: one of `position_weights`    I: intensity
@@ -14,10 +14,14 @@ Symbols   f_i = (intensity_weight I_i, level position_i): features, four of them
 
 Ours      Position has three parts and is in mm, so that thick slices count as far as they are; over
           a fixed length, so that the size of the searched box does not decide how far is far.
-          Searches at several levels of position against intensity are joined. Only unknown voxels
-          search, and an edge counts for both its ends: the matrix is symmetric, as conjugate
-          gradients require. Ties among equally near neighbours go to the lower voxel index.
+          Searches at several levels of position against intensity are joined. In the paper all
+          voxels search: `search_known`. Without it only unknown ones do, which is cheaper: the
+          search takes most of the time, and known voxels are many. An edge counts for both its
+          ends: the matrix is symmetric, as conjugate gradients require. Ties among equally near
+          neighbours go to the lower voxel index.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,24 +37,45 @@ from matting.solvers.graph_laplacian import (
 from matting.solvers.knn_search import FeatureMetric, affinity, nearest_neighbours
 from matting.solvers.solve_domain import SolveDomain
 
+Voxels = NDArray[np.int64]
+Edges = tuple[Voxels, Voxels, NDArray[np.float64]]
+"""Voxels at the beginning and at the end of edges, as flat indices in the domain, and weights."""
+
 
 def build(domain: SolveDomain, parameters: KnnSettings) -> LinearSystem:
     """Set up KNN matting on a domain; its system has no data term."""
     unknown = np.flatnonzero(domain.unknown)
-    everywhere = np.ones(domain.shape, bool)
-    sources: list[NDArray[np.int64]] = []
-    targets: list[NDArray[np.int64]] = []
-    weights: list[NDArray[np.float64]] = []
-    for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True):
-        metric = FeatureMetric(parameters.intensity_weight, level * domain.voxel_pitch)
-        found = nearest_neighbours(domain.intensity, everywhere, unknown, count, metric)
-        sources.append(np.repeat(np.arange(len(unknown)), found.shape[1]))
-        targets.append(found.ravel())
-        weights.append(affinity(domain.intensity, unknown, found, metric).ravel())
-    voxels, target_nodes = number_nodes(unknown, np.concatenate(targets))
-    matrix = laplacian(len(voxels), np.concatenate(sources), target_nodes, np.concatenate(weights))
+    found = [
+        edges
+        for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True)
+        for edges in _search(domain, unknown, count, level, parameters)
+    ]
+    sources, targets, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    voxels, nodes = number_nodes(unknown, np.stack([sources, targets]))
+    matrix = laplacian(len(voxels), nodes[0], nodes[1], weights)
     return LinearSystem(
         SparseOperator(voxels, matrix),
         len(unknown),
         disconnected=count_disconnected(matrix, len(unknown)),
     )
+
+
+def _search(
+    domain: SolveDomain, unknown: Voxels, count: int, level: float, parameters: KnnSettings
+) -> Iterator[Edges]:
+    """Find the edges of one level: those of unknown voxels, then those of known ones to them.
+
+    Edges between known voxels decide nothing (Eq. 15 holds both ends fixed) and are not built.
+    """
+    everywhere = np.ones(domain.shape, bool)
+    metric = FeatureMetric(parameters.intensity_weight, level * domain.voxel_pitch)
+    found = nearest_neighbours(domain.intensity, everywhere, unknown, count, metric)
+    weights = affinity(domain.intensity, unknown, found, metric)
+    yield np.repeat(unknown, found.shape[1]), found.ravel(), weights.ravel()
+    if parameters.search_known:
+        known = np.flatnonzero(~domain.unknown)
+        found = nearest_neighbours(domain.intensity, everywhere, known, count, metric)
+        row, column = np.nonzero(domain.unknown.ravel()[found])
+        sources, targets = known[row], found[row, column]
+        weights = affinity(domain.intensity, sources, targets[:, None], metric)
+        yield sources, targets, weights.ravel()

@@ -65,7 +65,7 @@ class Status(Enum):
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Solution:
     """A matte, or why there is none."""
 
@@ -84,6 +84,15 @@ class Solution:
     def converged(self) -> bool:
         """True if the matte may be used."""
         return self.status is Status.CONVERGED
+
+    def __repr__(self) -> str:
+        """Return status, size and numbers in one line, without the array."""
+        status = self.status.name.lower().replace("_", " ")
+        size = "x".join(map(str, self.alpha.shape))
+        return (
+            f"Solution({status}, alpha {size}, {self.iterations} iterations, "
+            f"residual {self.residual:.1e})"
+        )
 
 
 class Operator(Protocol):

@@ -111,7 +111,11 @@ def solve_domain_around(
         InputError: No foreground or no background lies within the margin.
     """
     unknown = trimap == UNKNOWN
-    z, y, x = (max(WINDOW_REACH, int(margin_mm / spacing + 1e-6)) for spacing in spacing_mm)
+    z, y, x = (
+        # A margin beyond the volume, such as infinity, is the whole volume.
+        max(WINDOW_REACH, int(min(margin_mm / spacing + 1e-6, side)))
+        for spacing, side in zip(spacing_mm, unknown.shape, strict=True)
+    )
     box = box_around(unknown, (z, y, x))
     labels = trimap[box]
     for name, label in (("foreground", FOREGROUND), ("background", BACKGROUND)):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,92 @@ def test_equals_its_dense_twin_with_every_parameter_moved(
     family: str, variant: int, seed: int
 ) -> None:
     agrees(family, random_scene(seed), VARIANTS[family][variant])
+
+
+def paper_form(scene: Scene, **information_flow: Any) -> Parameters:
+    """The literature's values: no term of ours, position over the longest side of the box."""
+    return Parameters(
+        solver=replace(STRICT, intensity_curve=0.0, position_scale_mm=scene.longest_side_mm),
+        closed_form=ClosedFormSettings(1e-7, 0.0, None, 0.0, 0.0),
+        knn=KnnSettings((10, 2), (1.0, 0.01), 1.0, search_known=True),
+        learning_based=LearningBasedSettings(1e-7, 0.0, None, 0.0, 0.0, windows="centred"),
+        information_flow=InformationFlowSettings(
+            intra_strength=0.01,
+            local_epsilon=1e-6,
+            local_mean_reach_mm=0.0,
+            local_trusted_variance=None,
+            ramp_strength=0.0,
+            rim_strength=0.0,
+            **information_flow,
+        ),
+    )
+
+
+PAPER_VARIANTS = {
+    "cf": {},
+    "knn": {},
+    "lb": {},
+    "if": {"local_strength": 1.0},
+    "if, local term over 27": {"local_strength": 1.0 / 27.0},
+    "if, trimmed by edges": {"local_strength": 1.0 / 27.0, "edge_trimming": True},
+    "if, trimmed by patches": {"local_strength": 1.0 / 27.0, "patch_trimming": True},
+    "if, trimmed both ways": {
+        "local_strength": 1.0 / 27.0,
+        "edge_trimming": True,
+        "patch_trimming": True,
+    },
+}
+
+
+def smooth_scene(seed: int) -> Scene:
+    """A lesion that fades into lung with noise: both trimmings find voxels in it."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(7, 9, 3))
+    centre = np.array(shape) / 2.0
+    spacing = rng.uniform(0.6, 1.2, 3)
+    far = np.sqrt((((np.indices(shape).T - centre) * spacing) ** 2).sum(axis=-1)).T
+    intensity = np.clip(0.15 + 0.7 / (1.0 + np.exp(3.0 * (far - 2.0))), 0.0, 1.0)
+    intensity = np.clip(intensity + rng.normal(0.0, 0.01, shape), 0.0, 1.0)
+    foreground = far < 1.2
+    unknown = (far < 3.2) & ~foreground
+    scene = Scene(intensity, unknown, foreground, tuple(spacing.tolist()))
+    return replace(scene, position_scale_mm=scene.longest_side_mm)
+
+
+@pytest.mark.parametrize("variant", PAPER_VARIANTS)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_the_papers_form_equals_its_dense_twin(variant: str, seed: int, smooth: bool) -> None:
+    scene = smooth_scene(seed) if smooth else random_scene(seed)
+    scene = replace(scene, position_scale_mm=scene.longest_side_mm)
+    agrees(variant.split(",")[0], scene, paper_form(scene, **PAPER_VARIANTS[variant]))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_known_voxels_that_search_equal_their_dense_twin(ties: bool, seed: int) -> None:
+    scene = random_scene(seed, ties=ties)
+    agrees("knn", scene, replace(PARAMETERS, knn=KnnSettings(search_known=True)))
+
+
+@pytest.mark.parametrize("trimming", ["edge_trimming", "patch_trimming"])
+def test_each_trimming_moves_the_matte_and_leaves_readers_marks_alone(trimming: str) -> None:
+    scene = smooth_scene(1)
+    regions = (scene.foreground, scene.background)
+    by_edges = references.trimmed_by_edges(scene)
+    by_patches = references.trimmed_by_patches(scene, regions)
+    found = by_edges if trimming == "edge_trimming" else by_patches
+    assert any((region & scene.unknown).any() for region in found)
+    assert not (found[0] & found[1]).any()
+    before, after = (
+        solve("if+", scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
+        for parameters in (paper_form(scene), paper_form(scene, **{trimming: True}))
+    )
+    laws.keeps_known(
+        after, scene.trimap, foreground_target(scene.hu[scene.foreground], DensitySettings())
+    )
+    assert np.abs(before.alpha - after.alpha).max() > 1e-4
 
 
 @pytest.mark.parametrize("family", ["cf", "knn", "lb", "if"])
@@ -351,6 +438,7 @@ MOVES = {
         ("knn", KnnSettings(neighbours=(4, 2))),
         ("knn", KnnSettings(position_weights=(3.0, 0.01))),
         ("knn", KnnSettings(intensity_weight=0.2)),
+        ("knn", KnnSettings(search_known=True)),
     ],
     "lb": [
         ("learning_based", LearningBasedSettings(ridge=0.5)),

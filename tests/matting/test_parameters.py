@@ -79,7 +79,12 @@ def test_accepts(section: type, name: str, value: object) -> None:
 
 
 def test_every_field_of_the_solvers_sections_is_bounded_or_free_on_purpose() -> None:
-    free = {(DensitySettings, "level_hu")}
+    free = {
+        (DensitySettings, "level_hu"),
+        (KnnSettings, "search_known"),
+        (InformationFlowSettings, "edge_trimming"),
+        (InformationFlowSettings, "patch_trimming"),
+    }
     sections = (
         SolverSettings,
         DensitySettings,
