@@ -63,7 +63,7 @@ def estimate_alphas(
         trimap: (z, y, x), uint8: BACKGROUND, UNKNOWN or FOREGROUND.
         spacing_mm: Voxel spacing along (z, y, x), above 0.
         methods: Names from METHODS.
-        parameters: All settings; the defaults if None.
+        parameters: All settings; the paper form if None.
 
     Returns:
         For each method, in the order asked for, its matte with status and numbers. A method that
@@ -127,7 +127,7 @@ def solve(
         volume_hu: (z, y, x), radiodensity in HU.
         trimap: (z, y, x), uint8: BACKGROUND, UNKNOWN or FOREGROUND.
         spacing_mm: Voxel spacing along (z, y, x), above 0.
-        parameters: All settings; the defaults if None.
+        parameters: All settings; the paper form if None.
 
     Returns:
         The matte with status and numbers.
