@@ -33,8 +33,8 @@ not tested with any medical device.
 
 - A matte is an estimate from the CT and the readers' outlines, not a measurement: no tissue was
   examined.
-- Inside the known regions of the trimap a matte is exactly 0 or 1, so the width of the unknown
-  band limits how soft a border can be.
+- Inside the known regions of the trimap a matte is exactly 0 or 1 (a + form: the radiodensity
+  target in place of 1), so the width of the unknown band limits how soft a border can be.
 - Mattes that were picked automatically were ranked by metrics that need no ground truth; nobody
   looked at them. The rank is that of the method's family, whichever question is asked.
 - Only nodules that were marked by the required number of readers are included: small and doubtful
