@@ -214,5 +214,5 @@ def case_facts(nodule_id: str, digest: str, grid: Grid, methods: Sequence[str]) 
         recipe={},
         trimap=TrimapFacts(1.0, 1, 9),
         reports=reports,
-        scores=CandidateScores(metrics, {}, (), tuple(methods)),
+        scores=CandidateScores(metrics, {}, ()),
     )

@@ -1,9 +1,9 @@
-"""Choice of the defaults of the four base methods: each varied alone, errors against truth.
+"""Choice of the values of the improved form: each varied alone, errors against truth.
 
     python -m benchmarks.search [--method cf]
 
 Two sets of simulated nodules: a *development* set, on which values are compared, and a
-*confirmation* set of other nodules with other noise, which must agree before a default follows.
+*confirmation* set of other nodules with other noise, which must agree before a value follows.
 Twelve each, four of every kind. Errors are mean absolute errors over the unknown region, averaged
 over kinds: `alpha` is the plain form's against the known matte, `density` the + form's against the
 known matte times the pure lesion's radiodensity target. Trivial rows: the readers' mean, HU scaled
@@ -165,21 +165,19 @@ def search(method: str, sets: dict[str, list[Known]]) -> dict[str, dict[str, flo
     for name, turn in track(named.items(), method):
         rows[name] = errors(method, sets, turned(section, turn))
     if method == "if":
-        rows[TRIMMED] = errors(method, sets, Parameters(), trimmed=True)
+        rows[TRIMMED] = errors(method, sets, Parameters.improved(), trimmed=True)
     return rows
 
 
 def turned(section: str, turn: dict[str, Any]) -> Parameters:
-    """Return the defaults with some of a section, or the curve of intensities, turned."""
-    defaults, own = (
-        Parameters(),
-        {name: value for name, value in turn.items() if name != "intensity_curve"},
-    )
-    curve = turn.get("intensity_curve", defaults.solver.intensity_curve)
+    """Return the improved form with some of a section, or the curve of intensities, turned."""
+    improved = Parameters.improved()
+    own = {name: value for name, value in turn.items() if name != "intensity_curve"}
+    curve = turn.get("intensity_curve", improved.solver.intensity_curve)
     return replace(
-        defaults,
-        solver=replace(defaults.solver, intensity_curve=curve),
-        **{section: replace(getattr(defaults, section), **own)},
+        improved,
+        solver=replace(improved.solver, intensity_curve=curve),
+        **{section: replace(getattr(improved, section), **own)},
     )
 
 

@@ -69,7 +69,7 @@ def estimate_alphas(
         trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND, as numbers of any type.
         spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
         methods: Names from METHODS, at least one; one named twice is answered once.
-        parameters: All settings; the defaults if None.
+        parameters: All settings; the paper form if None.
 
     Returns:
         For each method, in the order asked for, its matte with status and numbers. A method that
@@ -156,7 +156,7 @@ def solve(
         volume_hu: (z, y, x), radiodensity in HU.
         trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND.
         spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
-        parameters: All settings; the defaults if None.
+        parameters: All settings; the paper form if None.
 
     Returns:
         The matte with status and numbers.

@@ -3,6 +3,11 @@
 Sections follow the pipeline: crop, resample, trimap, then what the eight methods share, then one
 section a method, last how the network is trained. Equation numbers are those of Wang et al., 3D
 Matting, arXiv 2210.05104.
+
+The eight methods have two named forms. The defaults of the classes below are the paper form: the
+paper's formulas, with the values of the cited literature where it prints none (docs/recipes.md has
+the source of each). `Parameters.improved` is the improved form, with `IMPROVED_TRIMAP` and
+`IMPROVED_RESAMPLE` for what precedes the solve. Any other set of values is custom.
 """
 
 import math
@@ -10,6 +15,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from matting.errors import InputError
+
+Form = Literal["paper", "improved", "custom"]
+FORM_NAMES: dict[Form, str] = {
+    "paper": "paper form",
+    "improved": "improved form",
+    "custom": "custom parameters",
+}
+"""What a form is called wherever mattes are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +87,14 @@ class SolverSettings:
 
     intensity_range_hu: tuple[float, float] = (-1000.0, 400.0)
     """HU mapped linearly to intensities 0..1 and clipped."""
-    intensity_curve: float = 1.0
+    intensity_curve: float = 0.0
     """Strength of the tone curve that favours faint rims
     (`matting.solvers.solve_domain.tone_curve`); 0: none."""
     search_margin_mm: float = 10.0
     """Distance from the unknown region's box within which neighbours are searched."""
-    position_scale_mm: float = 34.0
-    """Length that counts as 1 in the position feature; the median longest side of that box over 60
-    real nodules."""
+    position_scale_mm: float | None = None
+    """Length that counts as 1 in the position feature; None: the longest side of the box that is
+    searched, as the position over the image in KNN matting."""
     tolerance: float = 1e-7
     """Relative residual at which conjugate gradients stop."""
     max_iterations: int = 2000
@@ -109,7 +122,12 @@ class SolverSettings:
             "0 or more",
         )
         scale = self.position_scale_mm
-        _require(0 < scale < math.inf, "solver.position_scale_mm", scale, "a length in mm above 0")
+        _require(
+            scale is None or 0 < scale < math.inf,
+            "solver.position_scale_mm",
+            scale,
+            "a length in mm above 0, or none",
+        )
         _require(0 < self.tolerance < 1, "solver.tolerance", self.tolerance, "between 0 and 1")
         _require(
             self.max_iterations >= 1, "solver.max_iterations", self.max_iterations, "1 or more"
@@ -157,17 +175,17 @@ class DensitySettings:
 class ClosedFormSettings:
     """Levin, Lischinski & Weiss 2008; paper Eq. 3, 27."""
 
-    epsilon: float = 6e-3
+    epsilon: float = 1e-7
     """Ridge on the slopes of a window's model; more makes alpha follow intensity less."""
-    mean_reach_mm: float = 1.5
+    mean_reach_mm: float = 0.0
     """Reach of the mean intensity whose difference from the voxel's own is the second channel; 0:
     intensity alone."""
-    trusted_variance: float | None = 1e-4
+    trusted_variance: float | None = None
     """Variance of the intensity at which a window counts half, and above it less; None: all count
     the same."""
-    ramp_strength: float = 0.01
+    ramp_strength: float = 0.0
     """Weight of the ramp of `matting.solvers.ramp`, which depends on position alone; 0: none."""
-    rim_strength: float = 0.4
+    rim_strength: float = 0.0
     """Weight of target 0 at the unknown band's outer edge, falling to 0 over `rim_mm`; 0: none."""
     rim_mm: float = 1.5
     """Width of the band's outer rim, which hardly any reader marked: see `matting.solvers.ramp`."""
@@ -185,7 +203,7 @@ class KnnSettings:
 
     neighbours: tuple[int, ...] = (10, 2)
     """Nearest neighbours asked for at each level."""
-    position_weights: tuple[float, ...] = (3.0, 1.0)
+    position_weights: tuple[float, ...] = (1.0, 0.01)
     """Weight of position against intensity at each level."""
     intensity_weight: float = 1.0
     """Weight of intensity at all levels."""
@@ -218,19 +236,19 @@ class KnnSettings:
 class LearningBasedSettings:
     """Zheng & Kambhamettu 2009."""
 
-    ridge: float = 2e-2
+    ridge: float = 1e-7
     """Ridge of the local regression; more makes alpha follow intensity less."""
-    mean_reach_mm: float = 2.5
+    mean_reach_mm: float = 0.0
     """As closed_form.mean_reach_mm; the Gaussian kernel looks at intensity alone."""
-    trusted_variance: float | None = 1e-4
+    trusted_variance: float | None = None
     """As closed_form.trusted_variance."""
-    ramp_strength: float = 0.01
+    ramp_strength: float = 0.0
     """As closed_form.ramp_strength."""
-    rim_strength: float = 0.4
+    rim_strength: float = 0.0
     """As closed_form.rim_strength."""
     rim_mm: float = 1.5
     """As closed_form.rim_mm."""
-    windows: Literal["touching", "centred"] = "touching"
+    windows: Literal["touching", "centred"] = "centred"
     """Windows that hold an unknown voxel anywhere, or only those centred on one."""
     kernel: Literal["linear", "gaussian"] = "linear"
     """Local model: linear in the channels, or kernel regression on the intensity."""
@@ -274,19 +292,20 @@ class InformationFlowSettings:
     intra_neighbours: int = 5
     """Intra unknown: neighbours among unknown voxels."""
     intra_position_weight: float = 0.05
-    intra_strength: float = 0.001
+    intra_strength: float = 0.01
     """Weight of the flow among unknown voxels in the energy; 0: none."""
-    local_epsilon: float = 3e-4
+    local_epsilon: float = 1e-6
     """Ridge of the closed-form term."""
-    local_mean_reach_mm: float = 2.0
+    local_mean_reach_mm: float = 0.0
     """Of the closed-form term, as closed_form.mean_reach_mm."""
-    local_trusted_variance: float | None = 1e-3
+    local_trusted_variance: float | None = None
     """Of the closed-form term, as closed_form.trusted_variance."""
-    local_strength: float = 1.0
-    """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings."""
-    ramp_strength: float = 0.01
+    local_strength: float = 1 / 27
+    """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings; the
+    default divides it by the voxels of a window. Undivided it drowns the other terms."""
+    ramp_strength: float = 0.0
     """As closed_form.ramp_strength."""
-    rim_strength: float = 0.4
+    rim_strength: float = 0.0
     """As closed_form.rim_strength."""
     rim_mm: float = 1.5
     """As closed_form.rim_mm."""
@@ -331,7 +350,7 @@ class InformationFlowSettings:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """All settings of the eight mattes of a volume and its trimap."""
+    """All settings of the eight mattes of a volume and its trimap; the defaults: the paper form."""
 
     solver: SolverSettings = field(default_factory=SolverSettings)
     density: DensitySettings = field(default_factory=DensitySettings)
@@ -339,6 +358,21 @@ class Parameters:
     knn: KnnSettings = field(default_factory=KnnSettings)
     learning_based: LearningBasedSettings = field(default_factory=LearningBasedSettings)
     information_flow: InformationFlowSettings = field(default_factory=InformationFlowSettings)
+
+    @staticmethod
+    def improved() -> "Parameters":
+        """Return the improved form, which adds to the paper's formulas.
+
+        It has a tone curve that spreads the intensities of faint rims, a second channel with the
+        difference from a local mean, and less trust in windows of large variance; its lengths do
+        not depend on the size of the box. `IMPROVED_TRIMAP` and `IMPROVED_RESAMPLE` go with it.
+        """
+        return _IMPROVED
+
+    @property
+    def form(self) -> Form:
+        """Which form these values are; custom where they are neither."""
+        return form_of(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,3 +558,51 @@ def _require(holds: bool, name: str, got: object, expected: str) -> None:
             expected=expected,
             remedy="Correct it in the recipe.",
         )
+
+
+def form_of(
+    parameters: Parameters,
+    trimap: TrimapSettings | None = None,
+    resample: ResampleSettings | None = None,
+) -> Form:
+    """Return the form that a set of values is, by comparing the values.
+
+    Args:
+        parameters: Of the eight methods.
+        trimap: How the trimap is made; None where it is given, which fits any form.
+        resample: The grid; None where it is given, which fits any form.
+
+    Returns:
+        The form; custom where one value differs from both.
+    """
+    forms: dict[Form, tuple[Parameters, TrimapSettings, ResampleSettings]] = {
+        "paper": (Parameters(), TrimapSettings(), ResampleSettings()),
+        "improved": (Parameters.improved(), IMPROVED_TRIMAP, IMPROVED_RESAMPLE),
+    }
+    for name, (methods, labels, grid) in forms.items():
+        if parameters == methods and trimap in (None, labels) and resample in (None, grid):
+            return name
+    return "custom"
+
+
+# The improved form: all its values are here.
+
+_IMPROVED = Parameters(
+    solver=SolverSettings(intensity_curve=1.0, position_scale_mm=34.0),
+    closed_form=ClosedFormSettings(epsilon=6e-3, mean_reach_mm=1.5, trusted_variance=1e-4),
+    knn=KnnSettings(position_weights=(3.0, 1.0)),
+    learning_based=LearningBasedSettings(
+        ridge=2e-2, mean_reach_mm=2.5, trusted_variance=1e-4, windows="touching"
+    ),
+    information_flow=InformationFlowSettings(
+        intra_strength=0.001,
+        local_epsilon=3e-4,
+        local_mean_reach_mm=2.0,
+        local_trusted_variance=1e-3,
+        local_strength=1.0,
+    ),
+)
+IMPROVED_TRIMAP = TrimapSettings()
+"""Trimap of the improved form."""
+IMPROVED_RESAMPLE = ResampleSettings()
+"""Grid of the improved form."""

@@ -1,7 +1,8 @@
 """The recipe: every setting of a data set in one strict YAML file.
 
-The defaults are the paper's where it gives a value; `recipes/paper.yaml` lists all of them. The
-sections in `OUTSIDE_CONTENT_KEY` set how a run is executed, whose verdict counts, how a release is
+The defaults are the paper form of the methods, and elsewhere the paper's values where it gives any;
+`recipes/paper.yaml` lists all of them, `recipes/improved.yaml` has the improved form. The sections
+in `OUTSIDE_CONTENT_KEY` set how a run is executed, whose verdict counts, how a release is
 split, and how networks are trained and evaluated. They do not affect the bytes of a case; all
 other sections enter the case's digest.
 """
@@ -20,6 +21,7 @@ from matting.parameters import (
     CropSettings,
     DensitySettings,
     DiagnosisSettings,
+    Form,
     InformationFlowSettings,
     KnnSettings,
     LearningBasedSettings,
@@ -28,7 +30,9 @@ from matting.parameters import (
     SolverSettings,
     TrainingSettings,
     TrimapSettings,
+    form_of,
 )
+from matting.targets import Target
 from storage.records import JsonObject
 
 OUTSIDE_CONTENT_KEY = ("run", "review", "release", "training", "evaluation", "diagnosis")
@@ -52,9 +56,16 @@ class RunSettings(BaseModel):
 
 
 class ReviewSettings(BaseModel):
-    """How several people's verdicts on one case are joined; see `storage.reviews.consensus`."""
+    """Which question is asked of a case, and how several people's verdicts on it are joined.
+
+    See `matting.targets` and `storage.reviews.consensus`.
+    """
 
     model_config = _OPTIONS
+
+    target: Target = "density"
+    """The question that the automatic pick answers: density (the + forms) or opacity (the plain
+    forms). It does not affect the bytes of a case."""
 
     rule: Literal["first", "majority", "adjudicator"] = "first"
     reviewers: int = Field(1, ge=1)
@@ -142,6 +153,11 @@ class Recipe(BaseModel):
             information_flow=self.information_flow,
         )
 
+    @property
+    def form(self) -> Form:
+        """The form of the mattes, by the methods' parameters, the trimap and the grid."""
+        return form_of(self.parameters, self.trimap, self.resample)
+
     def content_key(self) -> JsonObject:
         """Return the settings that determine the bytes of a case, as JSON."""
         return self.model_dump(mode="json", exclude={"name", *OUTSIDE_CONTENT_KEY})
@@ -151,8 +167,8 @@ def load_recipe(path: str | Path | None = None, **overrides: JsonObject) -> Reci
     """Read a recipe.
 
     Args:
-        path: A YAML file, the name of a recipe that comes with Halosign (``paper``, ``demo``,
-            ``reduced``), or None for the paper's.
+        path: A YAML file, the name of a recipe that comes with Halosign (``paper``,
+            ``improved``, ``demo``, ``reduced``), or None for the paper's.
         **overrides: By section, values that replace the recipe's.
 
     Raises:
@@ -209,7 +225,8 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
         remedy = (
-            "Check the path, or use one that comes with Halosign: `paper`, `reduced` or `demo`."
+            "Check the path, or use one that comes with Halosign: `paper`, `improved`, `reduced` "
+            "or `demo`."
         )
         raise _invalid(name, error, "a readable YAML file", remedy) from error
 

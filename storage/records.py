@@ -19,7 +19,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_arg
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from matting.geometry.grid import Grid
-from matting.parameters import TrainingSettings
+from matting.parameters import FORM_NAMES, Form, TrainingSettings
+from matting.targets import Target, rank
 from storage.errors import CorruptionError
 
 JsonObject = dict[str, Any]
@@ -29,6 +30,8 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 _UNLESS_NONE = Field(exclude_if=lambda value: value is None)
 """Marks a field that is left out of the JSON where it is None."""
 _RESTORE = "Restore it from a backup."
+FIRST_EDITION = "first edition"
+"""Names mattes made before forms had names, up to algorithm 7: they are neither form."""
 
 
 class Readable(Protocol):
@@ -218,8 +221,13 @@ class CandidateScores:
     """Mean absolute difference of two mattes in the unknown region, by ``first|second``."""
     tied: tuple[tuple[str, str], ...]
     """Pairs that hardly differ."""
-    ranking: tuple[str, ...]
-    """Methods, best first."""
+    ranking: Annotated[tuple[str, ...] | None, _UNLESS_NONE] = None
+    """First edition only: all eight by agreement with the readers, which compares answers to two
+    questions; use `ranking_for`."""
+
+    def ranking_for(self, target: Target) -> tuple[str, ...]:
+        """Return the converged methods that answer a question, best first; see `targets.rank`."""
+        return rank(self.methods, target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +260,15 @@ class CaseFacts:
     errors: Annotated[dict[str, float] | None, _UNLESS_NONE] = None
     """Mean absolute error in the unknown region against the known matte; only where the CT is
     simulated."""
+    form: Annotated[Form | None, _UNLESS_NONE] = None
+    """Of its mattes; None in cases of the first edition."""
+
+    @property
+    def form_name(self) -> str:
+        """What the form of its mattes is called."""
+        if self.form is None:
+            return f"algorithm {self.algorithm} ({FIRST_EDITION})"
+        return FORM_NAMES[self.form]
 
     @property
     def ratings(self) -> tuple[Rating, ...]:
@@ -305,6 +322,9 @@ class Outcome:
     takes."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of the packages that computed it."""
+    form: Annotated[Form | None, _UNLESS_NONE] = None
+    """Of the mattes that were to be computed; None in the first edition and where a selection
+    excluded the nodule."""
 
     @property
     def brief(self) -> "Outcome":
@@ -315,9 +335,18 @@ class Outcome:
         return replace(self, inputs={}, versions={})
 
     @property
+    def form_name(self) -> str:
+        """What the form of its mattes is called."""
+        return _form_name(self.form)
+
+    @property
     def is_selection(self) -> bool:
         """True where the recipe's selection excluded the nodule, which is no failure."""
         return self.stage == SELECTION
+
+
+def _form_name(form: Form | None) -> str:
+    return FIRST_EDITION if form is None else FORM_NAMES[form]
 
 
 def _now() -> str:
@@ -466,6 +495,13 @@ class Member:
     split: str
     """``train``, ``validation`` or ``test``."""
     synthetic: Annotated[bool, Field(alias="stand_in")]
+    form: Annotated[Form | None, _UNLESS_NONE] = None
+    """Of its matte; None in the first edition."""
+
+    @property
+    def form_name(self) -> str:
+        """What the form of its matte is called."""
+        return _form_name(self.form)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,6 +527,17 @@ class Manifest:
     """The release's own files, by name."""
     case_files: dict[str, FileEntry]
     """Every file of every case, by its path in the store."""
+
+    @property
+    def form_name(self) -> str:
+        """What the forms of its mattes are called, joined where there are several."""
+        return " and ".join(sorted({member.form_name for member in self.members.values()}))
+
+    @property
+    def target(self) -> Target | None:
+        """The question that its picks answer; None in the first edition, which asked none."""
+        target: Target | None = self.recipe.get("review", {}).get("target")
+        return target
 
 
 @dataclass(frozen=True, slots=True)

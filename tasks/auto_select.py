@@ -1,5 +1,8 @@
-"""Automatic selection: the best-ranked matte of every nodule without a verdict of a reviewer."""
+"""Automatic selection: a matte for every nodule without a verdict of a reviewer."""
 
+from dataclasses import dataclass
+
+from matting.targets import FORMS_OF, Target
 from storage.cases.case import read_case
 from storage.cases.outcomes import read_outcomes
 from storage.records import Verdict
@@ -9,9 +12,27 @@ from storage.store import Store
 REVIEWER = "auto"
 
 
-def pick_automatically(store: Store) -> list[Verdict]:
-    """Add a verdict for every finished nodule without one of a reviewer; return those added."""
-    added = []
+@dataclass(frozen=True, slots=True)
+class AutomaticPicks:
+    """What automatic selection did."""
+
+    added: tuple[Verdict, ...]
+    """The verdicts that were added."""
+    unpicked: tuple[str, ...]
+    """Nodules of which no form that answers the question converged; they need a reviewer."""
+
+
+def pick_automatically(store: Store, target: Target = "density") -> AutomaticPicks:
+    """Add a verdict for every finished nodule without one of a reviewer.
+
+    Args:
+        store: Holds cases and verdicts.
+        target: The question that the pick answers; see `matting.targets.rank`.
+
+    Returns:
+        What was added, and the nodules that nothing could be picked for.
+    """
+    added, unpicked = [], []
     for outcome in read_outcomes(store):
         if outcome.state != "done" or outcome.digest is None:
             continue
@@ -19,14 +40,18 @@ def pick_automatically(store: Store) -> list[Verdict]:
         verdicts = [verdict for verdict in effective if verdict.choice is not None]
         if any(v.digest == outcome.digest and not v.automatic for v in verdicts):
             continue
-        pick = _pick(store, outcome.nodule_id, outcome.digest)
-        if not verdicts or not pick.equals_apart_from_id(verdicts[-1]):
+        pick = _pick(store, outcome.nodule_id, outcome.digest, target)
+        if pick is None:
+            unpicked.append(outcome.nodule_id)
+        elif not verdicts or not pick.equals_apart_from_id(verdicts[-1]):
             added.append(record_verdict(store, pick))
-    return added
+    return AutomaticPicks(tuple(added), tuple(unpicked))
 
 
-def _pick(store: Store, nodule_id: str, digest: str) -> Verdict:
-    ranking = read_case(store, nodule_id, digest).facts.scores.ranking
+def _pick(store: Store, nodule_id: str, digest: str, target: Target) -> Verdict | None:
+    ranking = read_case(store, nodule_id, digest).facts.scores.ranking_for(target)
+    if not ranking:
+        return None
     return Verdict(
         nodule_id,
         digest,
@@ -34,5 +59,5 @@ def _pick(store: Store, nodule_id: str, digest: str) -> Verdict:
         ranking[0],
         REVIEWER,
         True,
-        note="first by the candidate figures",
+        note=f"first of the {FORMS_OF[target]}, which estimate {target}, by the candidate figures",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from matting.errors import InputError
+from matting.targets import Target, target_of
 from storage.cases.case import Case, read_case, read_case_files, verify_files
 from storage.cases.outcomes import read_outcomes
 from storage.recipe import Recipe
@@ -53,6 +54,16 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
         [] if chosen else ["all"],
         "A release needs at least one nodule.",
     )
+    target = recipe.review.target
+    _refuse_if(
+        f"automatic picks answer another question than {target}",
+        [
+            f"{one.outcome.nodule_id} ({one.verdict.method})"
+            for one in chosen
+            if one.verdict.automatic and target_of(str(one.verdict.method)) != target
+        ],
+        "Run `halosign review auto` with this recipe, or set its `review.target`.",
+    )
     facts = {one.outcome.nodule_id: one.case.facts for one in chosen}
     _check_facts([one.case for one in chosen], recipe)
     files = {
@@ -74,7 +85,7 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
     decided_at = max(one.verdict.decided_at for one in chosen)
     whole = ReleaseContents(
-        version, store.url, members, discarded, facts, recipe.content_key(), decided_at
+        version, store.url, members, discarded, facts, recipe.content_key(), decided_at, target
     )
     own = {
         "README.md": dataset_card(whole),
@@ -89,13 +100,13 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
             for one in chosen
         ]
     )
-    own["CHANGES.md"] = _changes(store, version, members)
+    own["CHANGES.md"] = _changes(store, version, members, target)
     return Draft(members, discarded, files, own, recipe.model_dump(mode="json"))
 
 
-def _changes(store: Store, version: str, members: tuple[Member, ...]) -> bytes:
+def _changes(store: Store, version: str, members: tuple[Member, ...], target: Target) -> bytes:
     before = find_predecessor(store, version)
-    after = Members(version, {member.nodule_id: member for member in members})
+    after = Members(version, {member.nodule_id: member for member in members}, target)
     return changes_page(version, diff_releases(store, before, after) if before else None)
 
 
@@ -174,6 +185,7 @@ def _member(one: Decided, recipe: Recipe) -> Member:
         automatic=one.verdict.automatic,
         split=assign_split(one.outcome.patient_id, recipe.release),
         synthetic=one.outcome.synthetic,
+        form=one.case.facts.form,
     )
 
 

@@ -34,7 +34,7 @@ def case_facts(nodule="P-1", digest="d" * 64, grid=None, methods=METHODS, **chan
         "recipe": {},
         "trimap": TrimapFacts(0.0, 1, 1),
         "reports": {method: report() for method in methods},
-        "scores": CandidateScores({}, {}, (), ()),
+        "scores": CandidateScores({}, {}, ()),
     }
     return CaseFacts(nodule=nodule, digest=digest, **{**known, **changes})
 

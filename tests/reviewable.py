@@ -36,23 +36,25 @@ def add_nodule(
         patch.grid,
         patient=patient,
         synthetic=True,
+        form="paper",
         source=lidc_facts([{"annotation_id": n, "texture": 5} for n in range(4)]),
         trimap=TrimapFacts(0.0, int(core.sum()), int((trimap == UNKNOWN).sum())),
         reports={m: report(m not in missing) for m in METHODS},
         scores=CandidateScores(
             methods={
-                m: {"cross_entropy": 0.1 + 0.01 * n, "mass_outside": 0.2}
+                m: {"cross_entropy": 0.1 + 0.01 * n - 0.05 * (m == "lb"), "mass_outside": 0.2}
                 for n, m in enumerate(METHODS)
+                if m not in missing
             },
             differences={"cf|lb": 0.001 * seed, "cf|knn": 0.03},
             tied=(TIED,),
-            ranking=tuple(m for m in ("lb", *METHODS) if m not in missing)[:8],
         ),
     )
     alphas = {m: None if m in missing else alpha for m, alpha in mattes.items()}
     write_case(store, NewCase(facts, patch, trimap, alphas))
     write_outcome(
-        store, Outcome(nodule_id, patient, "done", "write", digest=digest, synthetic=True)
+        store,
+        Outcome(nodule_id, patient, "done", "write", digest=digest, synthetic=True, form="paper"),
     )
     return digest
 

@@ -8,15 +8,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.progress import track
+
 from flows.cli.printing import show_result
 from flows.curate import curate
 from flows.engine.cluster import Cluster
 from flows.engine.console import console
 from flows.engine.prefect_server import prefect_server
 from flows.publish import publish
+from matting import METHODS
 from qc.report.build import write_report
-from qc.report.page import ReleaseFacts, RunSummary, TrainingFacts
+from qc.report.errors import form_table
+from qc.report.page import FormTable, ReleaseFacts, RunSummary, TrainingFacts
 from qc.report.training import training_facts
+from storage.cases.case import read_case
+from storage.cases.outcomes import read_outcomes
 from storage.recipe import load_recipe
 from storage.records import Member
 from storage.releases.release import Release, is_published, verify_release
@@ -26,6 +32,7 @@ from storage.sources.registry import SourceSpec
 from storage.sources.synthetic import DEMO_PATIENTS, write_synthetic
 from storage.store import Store, open_store
 from tasks.auto_select import pick_automatically
+from tasks.compare_forms import errors_of_recipe
 from tasks.curation.context import CurationJob
 
 SEED = 20221011
@@ -51,23 +58,25 @@ def run_demo(out: Path, workers: int) -> int:
     store_url = str(out / "store")
     job = CurationJob(SourceSpec("lidc", str(dicom.resolve())), store_url, load_recipe("demo"))
     console.print(
-        f"[1/6] synthesize scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: "
+        f"[1/7] synthesize scans of {len(DEMO_PATIENTS)} LIDC-IDRI patients: "
         "real annotations, simulated CT"
     )
     write_synthetic(dicom, DEMO_PATIENTS, SEED)
     store = open_store(store_url, create=True)
     with prefect_server():
-        console.print("[2/6] curate: crop, resample, trimap, eight mattes, Zarr case")
+        console.print("[2/7] curate: crop, resample, trimap, eight mattes, Zarr case")
         result = curate(job, cluster=Cluster(workers=workers))
         show_result(result)
-        console.print("[3/6] choose mattes automatically")
-        pick_automatically(store)
-        console.print(f"[4/6] publish release {VERSION}")
+        console.print("[3/7] choose mattes automatically")
+        pick_automatically(store, job.recipe.review.target)
+        console.print(f"[4/7] publish release {VERSION}")
         if not is_published(store, VERSION):
             publish(store_url, VERSION, job.recipe, "halosign demo")
-        console.print("[5/6] train 3DMM-MG for a minute and score it")
+        console.print("[5/7] train 3DMM-MG for a minute and score it")
         network = train(store_url, VERSION, recipe="demo", device="cpu")
-    console.print("[6/6] verify the release and write the report")
+    console.print("[6/7] estimate the improved form too, to compare the errors of both")
+    forms = _compare_forms(store)
+    console.print("[7/7] verify the release and write the report")
     complaints = verify_release(store, VERSION)
     run = RunSummary(
         started.isoformat(timespec="seconds"),
@@ -78,7 +87,8 @@ def run_demo(out: Path, workers: int) -> int:
     )
     members = Release.open(store, VERSION).members
     training = _training(store, network)
-    _write_report(store, out / "report.html", run, members, training, verified=not complaints)
+    report = out / "report.html"
+    _write_report(store, report, run, members, training, forms, verified=not complaints)
     _print_next_steps(out, min(members), complaints)
     return 0 if result.is_clean and not complaints else 1
 
@@ -98,6 +108,7 @@ def _write_report(
     run: RunSummary,
     members: Mapping[str, Member],
     training: TrainingFacts,
+    forms: FormTable | None,
     *,
     verified: bool,
 ) -> None:
@@ -106,7 +117,29 @@ def _write_report(
     patients = Counter(split for _, split in {(m.patient_id, m.split) for m in members.values()})
     release = ReleaseFacts(VERSION, nodules, patients, verified)
     write_report(
-        store, path, title="Halosign demo", run=run, picks=picks, release=release, training=training
+        store,
+        path,
+        title="Halosign demo",
+        run=run,
+        picks=picks,
+        release=release,
+        training=training,
+        forms=forms,
+        target=load_recipe("demo").review.target,
+    )
+
+
+def _compare_forms(store: Store) -> FormTable | None:
+    """Return the errors of the stored form and of the improved one, over the same nodules."""
+    improved = load_recipe("improved")
+    finished = [o for o in read_outcomes(store) if o.state == "done" and o.digest]
+    cases = [read_case(store, o.nodule_id, str(o.digest)) for o in finished]
+    measured = [case for case in cases if case.facts.errors]
+    stored = [dict(case.facts.errors or {}) for case in measured]
+    progress = track(measured, "improved form", console=console, transient=True)
+    return form_table(
+        {"paper": stored, "improved": [errors_of_recipe(case, improved) for case in progress]},
+        METHODS,
     )
 
 

@@ -44,7 +44,9 @@ app.add_typer(release, name="release")
 
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="YAML file, or `paper` or `demo`.", show_default="paper"),
+    typer.Option(
+        "--recipe", help="YAML file, or `paper`, `improved` or `demo`.", show_default="paper"
+    ),
 ]
 DicomOption = Annotated[
     Path | None, typer.Option("--dicom", help="Folder with LIDC-IDRI-xxxx folders of DICOM files.")
@@ -258,6 +260,7 @@ def release_publish(
     ] = "unknown",
 ) -> None:
     """Publish the cases with a verdict as an immutable version, if they pass all checks."""
+    from flows.cli.printing import warn_of_other_question
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
     from storage.recipe import load_recipe
@@ -268,7 +271,8 @@ def release_publish(
         manifest = publish(store, version, load_recipe(recipe), publisher).manifest
     nodules = len(manifest.members)
     files = len(manifest.case_files)
-    typer.echo(f"published {version}: {nodules} nodules, {files} files")
+    typer.echo(f"published {version}: {nodules} nodules, {files} files; {manifest.form_name}")
+    warn_of_other_question(manifest)
 
 
 @release.command("list", epilog="Example: halosign release list --store ./store")

@@ -10,6 +10,7 @@ from rich.table import Table
 from flows.engine.console import console
 from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
+from matting.targets import target_of
 from qc.studies.agreement import Estimate
 from storage.cases.outcomes import find_outcome
 from storage.maintenance.gc import Garbage
@@ -114,6 +115,12 @@ class StoreStatus:
         return {state: counts[state] for state in STATES}
 
     @property
+    def form_names(self) -> dict[str, int]:
+        """Number of finished nodules by the form of their mattes."""
+        names = Counter(one.form_name for one in self.included if one.state == "done")
+        return dict(sorted(names.items()))
+
+    @property
     def is_synthetic(self) -> bool:
         """Whether any CT is synthetic."""
         return any(outcome.synthetic for outcome in self.outcomes)
@@ -129,6 +136,7 @@ def status_json(status: StoreStatus) -> JsonObject:
     run = status.last_run
     return {
         "states": status.counts,
+        "forms": status.form_names,
         "left_out": len(status.excluded),
         "stand_in": status.is_synthetic,
         "stored_bytes": status.stored_bytes,
@@ -144,8 +152,11 @@ def status_json(status: StoreStatus) -> JsonObject:
 def show_status(status: StoreStatus) -> None:
     """Print the state of a store, for people."""
     counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in status.counts.items())
+    forms = ", ".join(f"{name} {count}" for name, count in status.form_names.items())
     excluded = len(status.excluded)
     console.print(f"{counts}, {excluded} excluded; {status.stored_bytes / 1e6:,.1f} MB stored")
+    if forms:
+        console.print(f"mattes: {forms}")
     if status.is_synthetic:
         console.print("synthetic data: some or all scans are simulated", style="yellow")
     if status.last_run:
@@ -187,6 +198,8 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
             f"{nodule_id}: {state} at {previous.stage} {previous.reason}".rstrip(), markup=False
         )
         console.print(f"case: {previous.digest or 'none'}")
+        if previous.state == "done":
+            console.print(f"mattes: {previous.form_name}")
     if job is None:
         console.print("with --dicom or --files, this also says whether a run would compute it")
         return
@@ -224,7 +237,10 @@ def show_releases(store: Store) -> None:
     for manifest in read_manifests(store):
         note = " (synthetic data)" if manifest.synthetic else ""
         nodules = len(manifest.members)
-        line = f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}"
+        line = (
+            f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}  "
+            f"{manifest.form_name}"
+        )
         withdrawal = find_withdrawal(store, manifest.version)
         if withdrawal:
             line += f"  withdrawn: {withdrawal.reason}"
@@ -250,16 +266,40 @@ def show_reproduction(version: str, reproductions: Sequence[Reproduction]) -> No
 def show_release(manifest: Manifest) -> None:
     """Print a release's nodules."""
     note = "; synthetic data" if manifest.synthetic else ""
+    question = f"; question: {manifest.target}" if manifest.target else ""
     table = Table(
-        title=f"{manifest.version}, published {manifest.published_at} by {manifest.publisher}{note}"
+        title=f"{manifest.version}, published {manifest.published_at} by {manifest.publisher}"
+        f"{note}; {manifest.form_name}{question}"
     )
-    for column in ("nodule", "split", "matte", "reviewer", "digest"):
+    for column in ("nodule", "split", "matte", "form", "reviewer", "digest"):
         table.add_column(column)
     for member in manifest.members.values():
         table.add_row(
-            member.nodule_id, member.split, member.method, member.reviewer, member.digest[:12]
+            member.nodule_id,
+            member.split,
+            member.method,
+            member.form_name,
+            member.reviewer,
+            member.digest[:12],
         )
     console.print(table)
+
+
+def warn_of_other_question(manifest: Manifest) -> None:
+    """Print which released mattes do not answer the question of the release, if any."""
+    others = [
+        f"{member.nodule_id} ({member.method})"
+        for member in manifest.members.values()
+        if manifest.target and target_of(member.method) != manifest.target
+    ]
+    if others:
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        console.print(
+            f"{len(others)} of {len(manifest.members)} mattes, chosen by reviewers, do not answer "
+            f"the question of this release, {manifest.target}: {', '.join(others[:5])}{more}",
+            style="yellow",
+            markup=False,
+        )
 
 
 def show_agreement(page: "AgreementPage") -> None:
@@ -293,7 +333,7 @@ def show_scores(store: Store, version: str, split: str, lines: list[Line]) -> No
         split: The split, for the title.
         lines: The means, one line per matte, ground truth and region.
     """
-    note = _synthetic_note(store, version)
+    note = _release_note(store, version)
     for truth, region in dict.fromkeys((line.truth, line.region) for line in lines):
         title = f"{version}, {note}{split}: against {TRUTHS[truth]}, {REGIONS[region]}"
         table = _score_table(title)
@@ -314,7 +354,7 @@ def show_experiments(store: Store, version: str, recipe: str, region: str = "who
         recipe: Name of the recipe.
         region: Region of Tables 1 and 2, a key of `REGIONS`.
     """
-    note = _synthetic_note(store, version)
+    note = _release_note(store, version)
     for number, subject in ((1, "mattes"), (2, "variants of the network")):
         rows = [row for row in read_table(store, version, recipe, number) if row.region == region]
         for truth in dict.fromkeys(row.truth for row in rows):
@@ -366,8 +406,10 @@ def _with_deviation(row: Averages, name: str) -> str:
     return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation * scale:.2f}"
 
 
-def _synthetic_note(store: Store, version: str) -> str:
-    return "synthetic data, " if Release.open(store, version).manifest.synthetic else ""
+def _release_note(store: Store, version: str) -> str:
+    """Return for the title of a table whether data are synthetic, and the form of the mattes."""
+    manifest = Release.open(store, version).manifest
+    return f"{'synthetic data, ' if manifest.synthetic else ''}{manifest.form_name}, "
 
 
 def _excluded(exclusions: Sequence[Exclusion]) -> str:

@@ -18,7 +18,7 @@ RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="YAML file, or `paper` or `demo`; its section `review` is used.",
+        help="YAML file, or `paper`, `improved` or `demo`; its section `review` is used.",
         show_default="paper",
     ),
 ]
@@ -74,13 +74,25 @@ def token(
 
 
 @review.command("auto", epilog="Example: halosign review auto --store ./store")
-def auto(store: StoreOption) -> None:
-    """Choose the best-ranked matte of every nodule without a reviewer's verdict."""
+def auto(store: StoreOption, recipe: RecipeOption = None) -> None:
+    """Choose a matte for every nodule without a reviewer's verdict.
+
+    It is the best-ranked of the four that answer the question of the recipe, `review.target`.
+    Exit code 1 where none of the four converged for some nodule: a reviewer has to decide it.
+    """
+    from storage.recipe import load_recipe
     from storage.store import open_store
     from tasks.auto_select import pick_automatically
 
-    added = pick_automatically(open_store(store))
-    typer.echo(f"{len(added)} verdicts added automatically")
+    target = load_recipe(recipe).review.target
+    picks = pick_automatically(open_store(store), target)
+    typer.echo(f"{len(picks.added)} verdicts added automatically; question: {target}")
+    if picks.unpicked:
+        typer.echo(
+            f"no form that estimates {target} converged: {', '.join(picks.unpicked)}. "
+            "Choose a matte or discard them with `halosign review serve`."
+        )
+        raise typer.Exit(1)
 
 
 @review.command(

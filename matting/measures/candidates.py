@@ -11,11 +11,11 @@
 
 Low values are good. F and B, the intensities of lesion and surroundings, are assumed to be smooth:
 constant within a box that extends SMOOTHNESS_MM to every side, so that I is a linear function of a
-there, fitted by least squares. None of these metrics is the error; they order the candidates for
-the reviewer, and `rank` makes the automatic pick.
+there, fitted by least squares. None of these metrics is the error; the first two decide the
+automatic pick (`matting.targets.rank`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -120,17 +120,6 @@ def pairwise_differences(solutions: Mapping[str, Solution], unknown: Mask) -> li
         difference = float(np.abs(alphas[first] - alphas[second]).mean()) if unknown.any() else 0.0
         pairs.append(Pair(first, second, difference, difference < TIED))
     return pairs
-
-
-def rank(metrics: Sequence[CandidateMetrics]) -> list[str]:
-    """Return the methods best first; the first is the automatic pick.
-
-    Agreement with the readers decides, then the compositing residual, then the order given. The
-    other metrics are warnings: on simulated nodules with known mattes they favour candidates that
-    are too small or too blurred, and using them made the pick worse.
-    """
-    ranked = sorted(metrics, key=lambda m: (m.cross_entropy, m.compositing_residual))
-    return [m.method for m in ranked]
 
 
 def _cross_entropy(alpha: Floats, mean_mask: Floats) -> float:

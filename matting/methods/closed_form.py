@@ -15,10 +15,10 @@ Ours      Windows of 3 x 3 x 3 voxels instead of 3 x 3 pixels, and only those th
           voxel: the others couple known voxels, which Eq. 15 holds fixed. A photograph has three
           channels; a CT has one, its intensity, and the second is the mean intensity within
           `mean_reach_mm` minus the voxel's own. Windows in which intensity varies much weights
-          less. Unknown voxels have the data terms of matting/solvers/ramp.py. The paper's form is
-          epsilon 1e-7, mean_reach_mm 0, trusted_variance none, ramp_strength and rim_strength 0,
-          with solver.intensity_curve 0. The sum has the form of matting/solvers/window_laplacian.py
-          with M = c_w diag((n V_w + eps Id)^-1, 1 / n).
+          less. Unknown voxels have the data terms of matting/solvers/ramp.py. In the paper form,
+          the default, none of the three is there: mean_reach_mm 0, trusted_variance none,
+          ramp_strength and rim_strength 0. The sum has the form of
+          matting/solvers/window_laplacian.py with M = c_w diag((n V_w + eps Id)^-1, 1 / n).
 """
 
 from matting.parameters import ClosedFormSettings

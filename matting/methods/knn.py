@@ -12,13 +12,13 @@ Symbols   f_i = (intensity_weight I_i, level position_i): features, four of them
           level: one of `position_weights`    I: intensity
           position: mm over solver.position_scale_mm
 
-Ours      Position has three parts and is in mm, so that thick slices count as far as they are; over
-          a fixed length, so that the size of the searched box does not decide how far is far.
-          Searches at several levels of position against intensity are joined. In the paper all
-          voxels search: `search_known`. Without it only unknown ones do, which is cheaper: the
-          search takes most of the time, and known voxels are many. An edge counts for both its
-          ends: the matrix is symmetric, as conjugate gradients require. Ties among equally near
-          neighbours go to the lower voxel index.
+Ours      Position has three parts and is in mm, so that thick slices count as far as they are. In
+          the improved form it is over a fixed length, so that the size of the searched box does not
+          decide how far is far. Searches at several levels of position against intensity are
+          joined. In the paper all voxels search: `search_known`. Without it only unknown ones do,
+          which is cheaper: the search takes most of the time, and known voxels are many. An edge
+          counts for both its ends: the matrix is symmetric, as conjugate gradients require. Ties
+          among equally near neighbours go to the lower voxel index.
 """
 
 from collections.abc import Iterator

@@ -43,8 +43,7 @@ class SolveDomain:
     spacing_mm: Vector
     """Voxel spacing along (z, y, x)."""
     position_scale_mm: float
-    """Length that counts as 1 in the position feature; fixed, so that the size of the searched box
-    does not decide how far is far."""
+    """Length that counts as 1 in the position feature."""
 
     @property
     def shape(self) -> Shape:
@@ -86,7 +85,7 @@ def solve_domain_around(
     spacing_mm: Vector,
     margin_mm: float,
     mean_reach_mm: float,
-    position_scale_mm: float,
+    position_scale_mm: float | None,
     range_hu: tuple[float, float],
     intensity_curve: float,
 ) -> SolveDomain:
@@ -100,7 +99,8 @@ def solve_domain_around(
             voxels that they need in any case.
         mean_reach_mm: Reach of the means in the windows' second channel, which the surroundings
             hold.
-        position_scale_mm: Length that counts as 1 in the position feature.
+        position_scale_mm: Length that counts as 1 in the position feature; None for the longest
+            side of the box.
         range_hu: HU mapped linearly to intensities 0..1 and clipped.
         intensity_curve: Strength of `tone_curve`; 0 for none.
 
@@ -130,6 +130,8 @@ def solve_domain_around(
     inset = _relative_to(box, wide)
     intensity = to_intensity(volume_hu[wide], range_hu)
     surroundings = np.ascontiguousarray(tone_curve(intensity, intensity_curve))
+    if position_scale_mm is None:
+        position_scale_mm = longest_side_mm(labels.shape, spacing_mm)
     return SolveDomain(
         box,
         np.ascontiguousarray(surroundings[inset]),
@@ -140,6 +142,11 @@ def solve_domain_around(
         spacing_mm,
         position_scale_mm,
     )
+
+
+def longest_side_mm(shape: tuple[int, ...], spacing_mm: Vector) -> float:
+    """Return the longest side of a box, voxels times spacing."""
+    return max(count * spacing for count, spacing in zip(shape, spacing_mm, strict=True))
 
 
 def _means_reach(mean_reach_mm: float, spacing_mm: Vector) -> tuple[int, int, int]:

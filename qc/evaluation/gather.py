@@ -56,6 +56,7 @@ def gather_page(
             nodules=facts.nodules,
             patients=facts.patients,
             synthetic=synthetic,
+            form=release.manifest.form_name,
             splits=facts.splits,
         ),
         reduced=bool(settings),

@@ -53,6 +53,8 @@ class DataFacts:
     """In the release."""
     synthetic: int
     """Nodules whose CT is synthetic; 0 for real data."""
+    form: str
+    """What the form of its mattes is called."""
     splits: Mapping[str, int] = field(default_factory=dict)
     """Nodules by split."""
 

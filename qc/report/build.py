@@ -4,14 +4,16 @@ The page is a dataclass (`qc.report.page`), its looks one template. The file loa
 anywhere: pictures are inside, and its content policy tells the browser to refuse all else.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from matting.targets import Target
 from qc.figures.templating import render_template, replace_file
 from qc.report.errors import error_table
 from qc.report.nodules import glossary, nodule_errors, nodule_section
 from qc.report.page import (
+    FormTable,
     NoduleCounts,
     ReasonGroup,
     ReleaseFacts,
@@ -45,6 +47,8 @@ def write_report(
     picks: Mapping[str, str] | None = None,
     release: ReleaseFacts | None = None,
     training: TrainingFacts | None = None,
+    forms: FormTable | None = None,
+    target: Target = "density",
     limit: int = MAX_PICTURES,
 ) -> None:
     """Write the report of a store as one self-contained HTML file, whole or not at all.
@@ -57,6 +61,8 @@ def write_report(
         picks: The chosen method by nodule id.
         release: The release, if one is to be reported.
         training: The network that was trained on it, if one was.
+        forms: Errors of both forms of the methods, if both were computed.
+        target: The question by which the methods are ranked.
         limit: At most this many nodules get pictures; the tables hold all.
     """
     page = build_page(
@@ -66,6 +72,8 @@ def write_report(
         picks=picks or {},
         release=release,
         training=training,
+        forms=forms,
+        target=target,
         limit=limit,
     )
     replace_file(path, render(page).encode())
@@ -80,12 +88,14 @@ def build_page(
     release: ReleaseFacts | None,
     limit: int,
     training: TrainingFacts | None = None,
+    forms: FormTable | None = None,
+    target: Target = "density",
 ) -> ReportPage:
     """Gather everything that the page shows; draws the pictures of the first `limit` nodules."""
     outcomes = list(read_outcomes(store))
     cases, unreadable = _open_cases(store, outcomes)
     nodules = tuple(
-        nodule_section(case, outcome, picks.get(case.nodule_id), pictures=place < limit)
+        nodule_section(case, outcome, picks.get(case.nodule_id), target, pictures=place < limit)
         for place, (outcome, case) in enumerate(cases)
     )
     measured = [
@@ -101,6 +111,9 @@ def build_page(
         release=release,
         training=training,
         errors=error_table(measured, methods),
+        forms=forms,
+        form_names=tuple(sorted(Counter(case.facts.form_name for _, case in cases).items())),
+        target=target,
         nodules=nodules,
         limit=limit,
         glossary=glossary(nodules),

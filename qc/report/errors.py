@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from qc.report.page import ErrorCell, ErrorTable, KindErrors
+from matting.parameters import FORM_NAMES, Form
+from matting.targets import target_of
+from qc.report.page import ErrorCell, ErrorTable, FormErrors, FormTable, KindErrors
 
 BASELINES = {
     "readers_mean": "readers' mean mask",
@@ -29,10 +31,19 @@ class NoduleErrors:
 
     @property
     def regret(self) -> float | None:
-        """Error of the pick minus the smallest error of all methods; None if either is unknown."""
-        methods = [error for name, error in self.errors.items() if name not in BASELINES]
+        """Error of the pick minus the smallest of the methods that answer the same question.
+
+        None without a pick or its error.
+        """
         picked = self.errors.get(self.pick) if self.pick else None
-        return None if picked is None else picked - min(methods)
+        if self.pick is None or picked is None:
+            return None
+        target = target_of(self.pick)
+        return picked - min(
+            error
+            for name, error in self.errors.items()
+            if name not in BASELINES and target_of(name) == target
+        )
 
 
 def error_table(nodules: Sequence[NoduleErrors], methods: tuple[str, ...]) -> ErrorTable | None:
@@ -46,6 +57,34 @@ def error_table(nodules: Sequence[NoduleErrors], methods: tuple[str, ...]) -> Er
         kinds[ALL_KINDS] = list(nodules)
     rows = tuple(_kind_errors(kind, members, methods) for kind, members in kinds.items())
     return ErrorTable(methods, tuple(BASELINES.values()), rows)
+
+
+def form_table(
+    errors: Mapping[Form, Sequence[Mapping[str, float]]], methods: Sequence[str]
+) -> FormTable | None:
+    """Return mean errors of each method in several forms, over the same nodules.
+
+    Args:
+        errors: By form, of each nodule: the errors against the known alpha by method or trivial
+            matte. All forms have the same nodules in the same order.
+        methods: Names of the methods, in the order of the rows.
+
+    Returns:
+        The table; None if there are no nodules. A method counts the nodules on which it converged
+        in all forms.
+    """
+    nodules = list(zip(*errors.values(), strict=True))
+    if not nodules:
+        return None
+    rows = []
+    for name in (*methods, *BASELINES):
+        common = [forms for forms in nodules if all(name in form for form in forms)]
+        if common:
+            means = tuple(
+                fmean(form[name] for form in column) for column in zip(*common, strict=True)
+            )
+            rows.append(FormErrors(BASELINES.get(name, name), name in methods, len(common), means))
+    return FormTable(tuple(FORM_NAMES[form] for form in errors), len(nodules), tuple(rows))
 
 
 def _kind_errors(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from matting.geometry.grid import Vector
 from matting.phantoms import Ratings
+from matting.targets import Target
 from qc.figures.drawing import DrawnNodule, draw_anatomy, draw_mattes, png
 from qc.report.errors import BASELINES, NoduleErrors
 from qc.report.page import MethodRow, NoduleSection
@@ -17,13 +18,18 @@ from storage.cases.case import Case
 from storage.records import CaseFacts, LidcFacts, Outcome, Rating
 
 COLUMN_LABELS = {
-    "rank": "rank by the candidate metrics, which need no ground truth; 1 is best",
+    "form": "values of the methods' parameters: paper form (the paper's formulas, the literature's"
+    " values), improved form (this project's) or custom parameters",
+    "rank": "rank of the forms that answer the question of this report, by their family's candidate"
+    " metrics, which need no ground truth; 1 is best",
     "iterations": "iterations of the solver",
     "residual": "relative residual of the linear system when the solver stopped",
     "clipped": "largest distance of alpha from the range 0 to 1 before clipping; lower is better",
     "error": "mean absolute difference from the known alpha in the unknown region; synthetic CT"
-    " only; lower is better",
-    "regret": "error of the picked matte minus the smallest error of all methods; 0 is best",
+    " only; lower is better. The known alpha is opacity: a + form, which estimates opacity times"
+    " density, differs from it in the core too",
+    "regret": "error of the picked matte minus the smallest error of the four that answer the same"
+    " question; 0 is best",
 }
 """What the columns of the tables mean."""
 
@@ -50,7 +56,7 @@ UNRATED = "unrated"
 
 
 def nodule_section(
-    case: Case, outcome: Outcome, pick: str | None, *, pictures: bool
+    case: Case, outcome: Outcome, pick: str | None, target: Target, *, pictures: bool
 ) -> NoduleSection:
     """Return what the page shows of one case.
 
@@ -58,6 +64,7 @@ def nodule_section(
         case: The case.
         outcome: Of its nodule.
         pick: The method whose matte was chosen, if any.
+        target: The question by which the methods are ranked.
         pictures: Whether to draw its pictures.
     """
     facts = case.facts
@@ -74,11 +81,12 @@ def nodule_section(
         extent_mm=_extent_mm(readers, case.grid.spacing_mm),
         unknown_voxels=facts.trimap.unknown_voxels,
         pick=pick,
+        form=facts.form_name,
         pick_error=measured.errors.get(pick) if pick else None,
         regret=measured.regret,
         seconds=sum(outcome.seconds.values()) if outcome.seconds else None,
         synthetic=facts.synthetic,
-        methods=_methods(case, measured),
+        methods=_methods(case, measured, target),
         metric_names=_metric_names(facts),
         statuses=_statuses(facts, case.methods),
         baselines=tuple(
@@ -128,10 +136,10 @@ def _extent_mm(readers: NDArray[np.bool_], spacing_mm: Vector) -> tuple[float, f
     return x, y, z
 
 
-def _methods(case: Case, measured: NoduleErrors) -> tuple[MethodRow, ...]:
+def _methods(case: Case, measured: NoduleErrors, target: Target) -> tuple[MethodRow, ...]:
     facts = case.facts
     reports = facts.reports
-    ranking = facts.scores.ranking
+    ranking = facts.scores.ranking_for(target)
     smallest = min(
         (measured.errors[name] for name in case.methods if name in measured.errors), default=None
     )
@@ -184,6 +192,7 @@ def _particulars(case: Case) -> tuple[tuple[str, str], ...]:
         "unknown band grown inward by": f"{facts.trimap.inward_mm:g} mm",
         "series": source.series_instance_uid if source else None,
         "slice thickness": f"{thickness} mm" if thickness else None,
+        "form of the mattes": facts.form_name,
         "algorithm version": facts.algorithm,
         "digest": case.digest,
     }

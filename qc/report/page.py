@@ -7,6 +7,8 @@ they look, in `templates/report.html`. A value that is not there is None and is 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from matting.targets import Target
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
@@ -137,7 +139,7 @@ class MethodRow:
     stored: bool
     """Whether it gave a matte."""
     rank: int | None
-    """By the candidate metrics; 1 is best."""
+    """By the candidate metrics, among those that answer the report's question; 1 is best."""
     iterations: int | None
     """Iterations of the solver."""
     residual: float | None
@@ -170,10 +172,12 @@ class NoduleSection:
     """Voxels whose alpha was solved for."""
     pick: str | None
     """The chosen method, or what else was decided."""
+    form: str
+    """What the form of its mattes is called."""
     pick_error: float | None
     """The chosen matte's error."""
     regret: float | None
-    """The chosen matte's error minus the smallest of all methods."""
+    """The chosen matte's error minus the smallest of the methods that answer its question."""
     seconds: float | None
     """Wall time of all stages."""
     synthetic: bool
@@ -247,6 +251,32 @@ class ErrorTable:
 
 
 @dataclass(frozen=True, slots=True)
+class FormErrors:
+    """Mean errors of one method, a column a form."""
+
+    name: str
+    """The method or trivial matte, named for people."""
+    is_method: bool
+    """False for a trivial matte."""
+    nodules: int
+    """How many nodules the means are over: those on which it converged in all forms."""
+    means: tuple[float, ...]
+    """In the order of the table's forms."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormTable:
+    """Errors of the methods in several forms against the known alpha."""
+
+    forms: tuple[str, ...]
+    """Columns, named for people."""
+    nodules: int
+    """How many nodules there are."""
+    rows: tuple[FormErrors, ...]
+    """The methods in stored order, then the trivial mattes."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportPage:
     """The whole report."""
 
@@ -266,6 +296,12 @@ class ReportPage:
     """The network, if one was trained."""
     errors: ErrorTable | None
     """None without a known alpha."""
+    forms: FormTable | None
+    """Both forms of the methods side by side; None where only one was computed."""
+    form_names: tuple[tuple[str, int], ...]
+    """Forms of the stored mattes and the number of nodules of each."""
+    target: Target
+    """The question by which the methods are ranked."""
     nodules: tuple[NoduleSection, ...]
     """Every finished nodule, sorted by id."""
     limit: int

@@ -55,8 +55,8 @@ class CatalogueEntry:
     """Why a method gave no matte, by method."""
     metrics: Mapping[str, Mapping[str, float]]
     """Candidate metrics by method."""
-    ranking: tuple[str, ...]
-    """Methods by their candidate metrics, best first."""
+    form: str
+    """What the form of its mattes is called."""
 
     @property
     def size_mm(self) -> float:
@@ -179,7 +179,7 @@ def describe(case: Case) -> CatalogueEntry:
         methods=case.methods,
         missing=missing,
         metrics=scores.methods,
-        ranking=scores.ranking,
+        form=facts.form_name,
     )
 
 

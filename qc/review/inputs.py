@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from matting.targets import Target
 from qc.review.auth import NAME_PATTERN
 from storage.layout import NODULE_ID
 
@@ -37,4 +38,7 @@ class VerdictIn(BaseModel):
     seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False, strict=False)] = 0.0
     blind: bool = False
     undoes: Annotated[str, Field(pattern=r"^([0-9a-f]{8}([0-9a-f]{24})?)?$")] = ""
+    target: Target | None = None
+    """The question that the page was shown with, which decides the order of its options; None for
+    the server's present one."""
     study: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matting.targets import TARGETS, Target, rank, target_of
 from qc.review.catalogue import CatalogueEntry
 from qc.review.inputs import UnknownItemError, VerdictIn
 from qc.review.pages import Metric, Option
@@ -31,13 +32,31 @@ class OptionOrder:
     names: tuple[str, ...]
     """Methods or, in a study, readers and the matte; in screen order."""
     is_blind: bool
+    shown_first: int
+    """How many of the names, the first ones, are shown before the reviewer asks for all."""
+    picked: str | None
+    """The name that the automatic rule would pick; None where there is none."""
 
     @classmethod
-    def build(
-        cls, entry: CatalogueEntry, names: Sequence[str], *, seed: str, is_blind: bool
+    def of_study(cls, entry: CatalogueEntry, names: Sequence[str], *, seed: str) -> "OptionOrder":
+        """Build the order of a study's options: shuffled by `seed`, all shown at once."""
+        return cls(entry, shuffled(names, seed), True, len(names), None)
+
+    @classmethod
+    def of_review(
+        cls, entry: CatalogueEntry, target: Target, *, seed: str, is_blind: bool
     ) -> "OptionOrder":
-        """Build the order: as given, or shuffled by `seed` where the reviewer is blind."""
-        return cls(entry, shuffled(names, seed) if is_blind else tuple(names), is_blind)
+        """Build the order of a case's mattes: first those that answer the question, then the rest.
+
+        Within each part in stored order, or shuffled by `seed` where the reviewer is blind.
+        """
+        answers = tuple(name for name in entry.methods if target_of(name) == target)
+        others = tuple(name for name in entry.methods if target_of(name) != target)
+        if is_blind:
+            answers, others = shuffled(answers, seed), shuffled(others, seed)
+        ranking = rank(entry.metrics, target)
+        picked = ranking[0] if ranking else None
+        return cls(entry, answers + others, is_blind, len(answers), picked)
 
     def name_at(self, position: int | None) -> str:
         """Return the name of the option at a position (from 1); raise UnknownItemError if none."""
@@ -67,9 +86,9 @@ class OptionOrder:
 
     def options(self, mine: Verdict | None) -> tuple[Option, ...]:
         """Return what the page shows of each option, given the reviewer's own verdict."""
-        lowest = {name: self._lowest(name) for name in SHOWN_METRICS}
+        lowest = {target: self._lowest(target) for target in TARGETS}
         return tuple(
-            self._option(position, name, mine, lowest)
+            self._option(position, name, mine, lowest[target_of(name)])
             for position, name in enumerate(self.names, 1)
         )
 
@@ -77,12 +96,11 @@ class OptionOrder:
         self, position: int, name: str, mine: Verdict | None, lowest: dict[str, float | None]
     ) -> Option:
         entry = self.entry
-        rank = entry.ranking.index(name) + 1 if name in entry.ranking else None
         return Option(
             place=position,
             name="" if self.is_blind else name,
             why_missing=entry.missing.get(name, ""),
-            rank=None if self.is_blind else rank,
+            is_pick=name == self.picked and not self.is_blind,
             metrics=() if self.is_blind else self._metrics(name, lowest),
             tied_with=self._tied_with(name),
             is_mine=mine is not None and mine.choice == name,
@@ -96,9 +114,13 @@ class OptionOrder:
             shown.append(Metric(value, is_best=value is not None and value == lowest[metric]))
         return tuple(shown)
 
-    def _lowest(self, metric: str) -> float | None:
-        known = [values[metric] for values in self.entry.metrics.values() if metric in values]
-        return min(known, default=None)
+    def _lowest(self, target: Target) -> dict[str, float | None]:
+        """Return the lowest value of each metric, of the mattes that answer one question."""
+        answers = [v for name, v in self.entry.metrics.items() if target_of(name) == target]
+        return {
+            metric: min((values[metric] for values in answers if metric in values), default=None)
+            for metric in SHOWN_METRICS
+        }
 
     def _tied_with(self, name: str) -> tuple[int, ...]:
         tied = {other for group in self.entry.tied if name in group for other in group} - {name}

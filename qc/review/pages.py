@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from matting.targets import Target
 from qc.review.catalogue import CatalogueEntry
 from qc.review.queue import Query, Row
 from qc.studies.agreement import Estimate
@@ -62,8 +63,8 @@ class Option:
     """The method; empty where names are hidden."""
     why_missing: str
     """Why there is no matte; empty where there is one."""
-    rank: int | None
-    """By the candidate metrics; None where hidden or not ranked."""
+    is_pick: bool
+    """Whether the automatic rule would choose it; False where names are hidden."""
     metrics: tuple[Metric, ...]
     """In the order of the page's metric names; empty where hidden."""
     tied_with: tuple[int, ...]
@@ -83,6 +84,10 @@ class NodulePage:
     may_see_names: bool
     """Whether the reviewer may leave blind mode."""
     options: tuple[Option, ...]
+    shown_first: int
+    """How many of the options, the first ones, are shown before the reviewer asks for all."""
+    target: Target
+    """The question that the first options answer."""
     metric_names: tuple[str, ...]
     """Of the candidate metrics that are shown."""
     mine: Verdict | None

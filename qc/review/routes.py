@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from matting.targets import MEANINGS
 from qc.report.nodules import METRIC_LABELS
 from qc.review.auth import COOKIE, NAME_PATTERN, Authenticator, csrf_token, is_name
 from qc.review.inputs import ConflictError, UnknownItemError, VerdictIn
@@ -76,6 +77,8 @@ class _Templates:
             show_words=SHOW_WORDS,
             sort_words=SORT_WORDS,
             discard_reasons=DISCARD_REASONS,
+            meanings=MEANINGS,
+            other_target={"density": "opacity", "opacity": "density"},
         )
         self._environment = environment
 
@@ -332,6 +335,8 @@ def _view(templates: _Templates, page: NodulePage) -> dict[str, Any]:
         "address": page.address,
         "ct": f"/api/ct/{case}",
         "overlays": f"{overlays}/{case}{'' if study else page.query.address}",
+        "target": page.target,
+        "shown_first": page.shown_first,
         "previous": page.previous,
         "next": page.next,
         "options": [
@@ -340,6 +345,7 @@ def _view(templates: _Templates, page: NodulePage) -> dict[str, Any]:
                 "name": option.name,
                 "missing": bool(option.why_missing),
                 "mine": option.is_mine,
+                "other": option.place > page.shown_first,
             }
             for option in page.options
         ],

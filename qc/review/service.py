@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matting.errors import InputError
+from matting.targets import Target
 from qc.review.catalogue import MAX_AGE_S, Catalogue, CatalogueEntry
 from qc.review.inputs import ConflictError, UnknownItemError, VerdictIn
 from qc.review.options import SHOWN_METRICS, OptionOrder
@@ -31,7 +32,7 @@ class ReviewService:
 
     Args:
         store: The store under review.
-        settings: How the verdicts of several people are combined.
+        settings: Which question is asked, and how the verdicts of several people are combined.
         blind: Whether everybody reviews without names, candidates shuffled.
     """
 
@@ -79,12 +80,15 @@ class ReviewService:
         row = make_row(entry, consensus, reviewer)
         rows = [row, *self._other_rows(reviewer, nodule_id)]
         before, after = neighbours(rows, query, nodule_id)
+        order = self._order(reviewer, entry, is_blind)
         return NodulePage(
             entry=entry,
             study=None,
             is_blind=is_blind,
             may_see_names=not self._blind,
-            options=self._order(reviewer, entry, is_blind).options(mine),
+            options=order.options(mine),
+            shown_first=order.shown_first,
+            target=self._settings.target,
             metric_names=() if is_blind else SHOWN_METRICS,
             mine=mine,
             others=others if mine else (),
@@ -130,7 +134,7 @@ class ReviewService:
         """
         entry = self._current(verdict_in.nodule)
         blind = self._blind or verdict_in.blind
-        order = self._order(reviewer, entry, blind)
+        order = self._order(reviewer, entry, blind, verdict_in.target)
         return store_verdict(self.store, reviewer, verdict_in, order)
 
     def last_verdict(self, reviewer: str) -> Verdict | None:
@@ -182,9 +186,17 @@ class ReviewService:
             raise UnknownItemError(f"there is no finished nodule {nodule_id}")
         return entry
 
-    def _order(self, reviewer: str, entry: CatalogueEntry, is_blind: bool) -> OptionOrder:
+    def _order(
+        self,
+        reviewer: str,
+        entry: CatalogueEntry,
+        is_blind: bool,
+        target: Target | None = None,
+    ) -> OptionOrder:
+        """Build the order of the question that a page was shown with, or of the present one."""
         seed = f"review|{reviewer}|{entry.nodule_id}|{entry.digest}"
-        return OptionOrder.build(entry, entry.methods, seed=seed, is_blind=is_blind)
+        asked = target or self._settings.target
+        return OptionOrder.of_review(entry, asked, seed=seed, is_blind=is_blind)
 
 
 def store_verdict(

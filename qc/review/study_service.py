@@ -4,6 +4,7 @@ A rater chooses among the readers' masks and the released matte, all shuffled an
 """
 
 from matting.errors import InputError
+from matting.targets import target_of
 from qc.review.catalogue import Catalogue, CatalogueEntry
 from qc.review.inputs import ConflictError, UnknownItemError, VerdictIn
 from qc.review.options import OptionOrder, shuffled
@@ -53,12 +54,15 @@ class StudyService:
         mine = chosen.get(nodule_id)
         ids = [one.nodule_id for one in study_order(study, reviewer)]
         index = ids.index(nodule_id)
+        order = self._order(reviewer, entry, item)
         return NodulePage(
             entry=entry,
             study=study,
             is_blind=True,
             may_see_names=False,
-            options=self._order(reviewer, entry, item).options(mine),
+            options=order.options(mine),
+            shown_first=order.shown_first,
+            target=target_of(item.method),
             metric_names=(),
             mine=mine,
             others=(),
@@ -138,7 +142,7 @@ class StudyService:
 
     def _order(self, reviewer: str, entry: CatalogueEntry, item: StudyItem) -> OptionOrder:
         seed = f"study|{reviewer}|{entry.nodule_id}|{entry.digest}"
-        return OptionOrder.build(entry, item.options, seed=seed, is_blind=True)
+        return OptionOrder.of_study(entry, item.options, seed=seed)
 
 
 def study_order(study: Study, reviewer: str) -> list[StudyItem]:

@@ -36,7 +36,7 @@ from storage.records import (
 )
 from storage.store import Store
 
-ALGORITHM_VERSION = 7
+ALGORITHM_VERSION = 8
 """Raised whenever the same source and recipe give other bytes than before."""
 
 _CODEC = zarr.codecs.ZstdCodec(level=3)

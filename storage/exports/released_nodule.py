@@ -72,6 +72,7 @@ class ReleasedNodule:
             "nodule": self.case.nodule_id,
             "digest": self.case.digest,
             "method": self.member.method,
+            "form": self.case.facts.form_name,
             "split": self.member.split,
             "stand_in": self.member.synthetic,
             "note": self.note,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from matting.targets import FORMS_OF, MEANINGS, TARGETS
 from storage.records import CaseFacts, Member, to_json
 from storage.releases.contents import LIDC, ReleaseContents, format_counts
 
@@ -32,10 +33,10 @@ not tested with any medical device.
 
 - A matte is an estimate from the CT and the readers' outlines, not a measurement: no tissue was
   examined.
-- Inside the known regions of the trimap a matte is exactly 0 or 1, so the width of the unknown
-  band limits how soft a border can be.
+- Inside the known regions of the trimap a matte is exactly 0 or 1 (a + form: the radiodensity
+  target in place of 1), so the width of the unknown band limits how soft a border can be.
 - Mattes that were picked automatically were ranked by metrics that need no ground truth; nobody
-  looked at them.
+  looked at them. The rank is that of the method's family, whichever question is asked.
 - Only nodules that were marked by the required number of readers are included: small and doubtful
   ones are missing.
 - The borders of lesions that touch vessels or the pleura are the least certain.
@@ -100,8 +101,10 @@ def dataset_card(contents: ReleaseContents) -> bytes:
 - Sources: {format_counts(contents.sources)}; simulated scans: {contents.synthetic_count}.
 - Kinds by the readers' mean texture rating: {format_counts(contents.kinds)}.
 - Splits by patient: {contents.count("split")}.
-- Released mattes by method: {contents.count("method")}; {picked} picked automatically,
-  {total - picked} by people.
+- Question that the release answers: {_question(contents)}
+- Parameters of the matting methods: {format_counts(contents.form_names)}.
+- Released mattes by method: {contents.count("method")}; by family:
+  {format_counts(contents.families)}; {picked} picked automatically, {total - picked} by people.
 - Readers of each nodule: {recipe["readers"]}; each reader's mask is stored beside the mattes.
 - Lattice: {recipe["resample"]["spacing_mm"]} mm, axes (z, y, x), coordinates in patient space
   (LPS).
@@ -124,6 +127,19 @@ def dataset_card(contents: ReleaseContents) -> bytes:
     return page.encode()
 
 
+def _question(contents: ReleaseContents) -> str:
+    target, total, others = contents.target, len(contents.members), len(contents.other_question)
+    other = next(one for one in TARGETS if one != target)
+    answer = (
+        f"{target}, {MEANINGS[target]}.\n"
+        f"  {total - others} mattes are of {FORMS_OF[target]}, which answer it; "
+        f"{others} are of {FORMS_OF[other]}"
+    )
+    if others:
+        answer += f",\n  chosen by reviewers: they answer the other question, {other}"
+    return f"{answer}."
+
+
 def _warning(contents: ReleaseContents) -> str:
     if not contents.synthetic_count:
         return ""
@@ -134,7 +150,7 @@ def _warning(contents: ReleaseContents) -> str:
 
 
 def _index_row(member: Member, facts: CaseFacts) -> dict[str, Any]:
-    row: dict[str, Any] = to_json(member)
+    row: dict[str, Any] = {**to_json(member), "form": member.form}
     grid = facts.geometry
     row |= {f"shape_{axis}": size for axis, size in zip("zyx", grid.shape, strict=True)}
     row |= {f"origin_lps_mm_{axis}": mm for axis, mm in zip("xyz", grid.origin_lps_mm, strict=True)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from matting.phantoms import Ratings
+from matting.targets import MEANINGS, Target, family_of, target_of
 from storage.records import CaseFacts, JsonObject, LidcFacts, Member
 
 LIDC = "LIDC-IDRI"
@@ -28,6 +29,8 @@ class ReleaseContents:
     """The part that determines the bytes of a case."""
     decided_at: str
     """Time of the latest verdict, ISO 8601; a release's files contain no other time."""
+    target: Target
+    """The question that the release answers."""
 
     @property
     def synthetic_count(self) -> int:
@@ -51,6 +54,21 @@ class ReleaseContents:
         return Counter(_kind(self.facts[member.nodule_id]) for member in self.members)
 
     @property
+    def form_names(self) -> Counter[str]:
+        """Number of nodules by the form of their mattes."""
+        return Counter(self.facts[member.nodule_id].form_name for member in self.members)
+
+    @property
+    def families(self) -> Counter[str]:
+        """Number of nodules by the family of the released matte."""
+        return Counter(family_of(member.method) for member in self.members)
+
+    @property
+    def other_question(self) -> Sequence[Member]:
+        """The members whose matte answers the other question."""
+        return [member for member in self.members if target_of(member.method) != self.target]
+
+    @property
     def title(self) -> str:
         """The release's title."""
         note = " (synthetic data: simulated CT)" if self.synthetic_count else ""
@@ -61,7 +79,8 @@ class ReleaseContents:
         """What it is, in one sentence."""
         return (
             f"{len(self.members)} lung nodules of {self.patient_count} patients in CT, each with a "
-            "3D alpha matte: for every voxel the fraction, 0 to 1, that belongs to the lesion."
+            f"3D alpha matte: for every voxel, from 0 to 1, {MEANINGS[self.target]}. Matting "
+            f"methods: {', '.join(sorted(self.form_names))}."
         )
 
     def count(self, field: str) -> str:

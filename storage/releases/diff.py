@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from matting.targets import Target, target_of
 from storage.cases.case import read_case
 from storage.errors import StoreError
 from storage.records import CaseFacts, JsonObject, Manifest, Member
@@ -35,6 +36,11 @@ class HasMembers(Protocol):
         """By nodule id."""
         ...
 
+    @property
+    def target(self) -> Target | None:
+        """The question that its picks answer; None in the first edition."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Members:
@@ -42,6 +48,7 @@ class Members:
 
     version: str
     members: Mapping[str, Member]
+    target: Target | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,11 @@ class ReleaseDiff:
     changed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Reasons by nodule id."""
     unchanged: int = 0
+    targets: tuple[str, str] | None = None
+    """The questions that the picks of both answer, in words; None where they are the same."""
+    retargeted: tuple[str, ...] = ()
+    """Nodules whose pick changed because the question did: the old one does not answer it, the new
+    one does."""
 
 
 def diff_releases(store: Store, before: HasMembers, after: HasMembers) -> ReleaseDiff:
@@ -70,6 +82,7 @@ def diff_releases(store: Store, before: HasMembers, after: HasMembers) -> Releas
         name: tuple(_reasons(store, before.members[name], after.members[name])) for name in common
     }
     changed = {name: why for name, why in reasons.items() if why}
+    is_retargeted = before.target != after.target
     return ReleaseDiff(
         before.version,
         after.version,
@@ -77,6 +90,14 @@ def diff_releases(store: Store, before: HasMembers, after: HasMembers) -> Releas
         removed=tuple(sorted(before.members.keys() - after.members.keys())),
         changed=changed,
         unchanged=len(common) - len(changed),
+        targets=(_question(before.target), _question(after.target)) if is_retargeted else None,
+        retargeted=tuple(
+            name
+            for name in common
+            if is_retargeted
+            and target_of(before.members[name].method) != after.target
+            and target_of(after.members[name].method) == after.target
+        ),
     )
 
 
@@ -98,6 +119,11 @@ def describe(diff: ReleaseDiff) -> Iterator[str]:
         f"{diff.before} -> {diff.after}: {len(diff.added)} added, {len(diff.removed)} removed, "
         f"{len(diff.changed)} changed, {diff.unchanged} unchanged"
     )
+    if diff.targets:
+        yield (
+            f"target: {' -> '.join(diff.targets)}; the picks of {len(diff.retargeted)} nodules "
+            "changed for that reason"
+        )
     yield from (f"+ {nodule_id}" for nodule_id in diff.added)
     yield from (f"- {nodule_id}" for nodule_id in diff.removed)
     yield from (f"~ {nodule_id}: {'; '.join(why)}" for nodule_id, why in diff.changed.items())
@@ -108,6 +134,8 @@ def changes_page(version: str, diff: ReleaseDiff | None) -> bytes:
     if diff is None:
         return f"# Changes in {version}\n\nThis is the first release.\n".encode()
     summary, *lines = describe(diff)
+    if diff.targets:
+        summary += f". {lines.pop(0).capitalize()}"
     items = [f"- `{line[0]}` {line[2:]}" for line in lines[:MOST_LISTED]]
     if len(lines) > MOST_LISTED:
         items.append(
@@ -147,7 +175,13 @@ def _reasons(store: Store, old: Member, new: Member) -> Iterator[str]:
             yield f"{word} {getattr(old, name)} -> {getattr(new, name)}"
 
 
+def _question(target: Target | None) -> str:
+    return target or "none (all eight were ranked together)"
+
+
 def _case_reasons(old: CaseFacts, new: CaseFacts) -> Iterator[str]:
+    if old.form != new.form:
+        yield f"{old.form_name} -> {new.form_name}"
     before = _flatten(old.recipe)
     after = _flatten(new.recipe)
     settings = _differing(before, after)

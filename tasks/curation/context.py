@@ -61,7 +61,7 @@ class NoduleContext:
     provenance: LidcFacts | TableFacts = field(default_factory=lambda: TableFacts({}))
     """What the source tells of the nodule."""
     reports: dict[str, SolverReport] = field(default_factory=dict)
-    scores: CandidateScores = field(default_factory=lambda: CandidateScores({}, {}, (), ()))
+    scores: CandidateScores = field(default_factory=lambda: CandidateScores({}, {}, ()))
     errors: dict[str, float] | None = None
     """Of each matte against the known one; None where there is none."""
     digest: str | None = None
@@ -124,6 +124,7 @@ class NoduleContext:
             unknown_voxels=self.unknown_voxels,
             patch_voxels=self.patch_voxels,
             versions=_versions(),
+            form=self.recipe.form,
         )
 
 

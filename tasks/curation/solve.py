@@ -1,4 +1,4 @@
-"""The eight mattes of a nodule, and the metrics by which they are ranked without a ground truth."""
+"""The eight mattes of a nodule, and the metrics that compare them without a ground truth."""
 
 import math
 from dataclasses import asdict
@@ -14,7 +14,6 @@ from matting.measures.candidates import (
     CandidateMetrics,
     candidate_metrics,
     pairwise_differences,
-    rank,
 )
 from matting.measures.metrics import mean_absolute_error
 from matting.solvers.solve_domain import to_intensity
@@ -48,7 +47,7 @@ def estimate_mattes(context: NoduleContext, patch: Patch, trimap: Trimap) -> dic
 def score_candidates(
     context: NoduleContext, patch: Patch, trimap: Trimap, solutions: dict[str, Solution]
 ) -> None:
-    """Compute candidate metrics, ranking and, on synthetic scans, errors against known alpha."""
+    """Compute candidate metrics and, on synthetic scans, errors against known alpha."""
     with context.timed_stage("judge"):
         unknown = trimap.labels == UNKNOWN
         intensity = to_intensity(patch.image_hu, context.recipe.solver.intensity_range_hu)
@@ -62,7 +61,6 @@ def score_candidates(
                 f"{pair.first}|{pair.second}": round(pair.difference, 6) for pair in pairs
             },
             tied=tuple((pair.first, pair.second) for pair in pairs if pair.tied),
-            ranking=tuple(rank(metrics)),
         )
         if patch.known_alpha is not None:
             context.errors = _errors(patch, trimap, solutions)

@@ -39,4 +39,5 @@ def _facts(
         reports=context.reports,
         scores=context.scores,
         errors=context.errors,
+        form=context.recipe.form,
     )

@@ -20,23 +20,18 @@ from matting.parameters import (
 )
 from matting.solvers.foreground_target import foreground_target
 from tests import laws, references
-from tests.references import Scene, random_scene
+from tests.references import EVERY_TERM, Scene, random_scene
 
 STRICT = SolverSettings(
     tolerance=1e-12, search_margin_mm=1000.0, position_scale_mm=6.0, range_tolerance=math.inf
 )
-PARAMETERS = Parameters(solver=STRICT)
+PAPER = Parameters(solver=STRICT)
+PARAMETERS = replace(EVERY_TERM, solver=replace(STRICT, intensity_curve=1.0))
 VARIANTS = {
     "cf": [
         Parameters(
-            solver=replace(STRICT, intensity_curve=0.0),
-            closed_form=ClosedFormSettings(
-                epsilon=0.05,
-                mean_reach_mm=0.0,
-                trusted_variance=None,
-                ramp_strength=0.0,
-                rim_strength=0.0,
-            ),
+            solver=STRICT,
+            closed_form=ClosedFormSettings(epsilon=0.05),
         ),
         Parameters(
             solver=STRICT,
@@ -47,14 +42,16 @@ VARIANTS = {
     "lb": [
         Parameters(
             solver=STRICT,
-            learning_based=LearningBasedSettings(
-                ridge=0.02, windows="centred", trusted_variance=None
-            ),
+            learning_based=LearningBasedSettings(ridge=0.02, mean_reach_mm=2.5),
         ),
         Parameters(
             solver=STRICT,
             learning_based=LearningBasedSettings(
-                kernel="gaussian", kernel_width=0.3, ramp_strength=0.3
+                trusted_variance=1e-4,
+                windows="touching",
+                kernel="gaussian",
+                kernel_width=0.3,
+                ramp_strength=0.3,
             ),
         ),
         Parameters(
@@ -77,8 +74,6 @@ VARIANTS = {
                 0.2,
                 1e-3,
                 0.3,
-                ramp_strength=0.0,
-                rim_strength=0.0,
             ),
         ),
         Parameters(
@@ -123,11 +118,30 @@ def agrees(family: str, scene: Scene, parameters: Parameters) -> None:
 
 
 @pytest.mark.parametrize("family", ["cf", "knn", "lb", "if"])
+@pytest.mark.parametrize("parameters", [PAPER, PARAMETERS], ids=["paper", "every-term"])
 @pytest.mark.parametrize("ties", [False, True])
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_equals_its_dense_twin(family: str, ties: bool, seed: int) -> None:
-    agrees(family, random_scene(seed, ties=ties), PARAMETERS)
+def test_equals_its_dense_twin(family: str, ties: bool, parameters: Parameters, seed: int) -> None:
+    agrees(family, random_scene(seed, ties=ties), parameters)
+
+
+@pytest.mark.parametrize("family", ["knn", "if"])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_paper_form_measures_position_over_the_longest_side_of_the_box(
+    family: str, seed: int
+) -> None:
+    scene = random_scene(seed)
+    side_mm = max(n * mm for n, mm in zip(scene.intensity.shape, scene.spacing_mm, strict=True))
+    whole = replace(PAPER, solver=replace(STRICT, position_scale_mm=None))
+    measured = replace(PAPER, solver=replace(STRICT, position_scale_mm=side_mm))
+    over_the_box, over_its_side = (
+        solve(family, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
+        for parameters in (whole, measured)
+    )
+    assert np.array_equal(over_the_box.alpha, over_its_side.alpha)
+    agrees(family, replace(scene, position_scale_mm=side_mm), whole)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +244,7 @@ def test_each_trimming_moves_the_matte_and_leaves_readers_marks_alone(trimming: 
 @pytest.mark.parametrize("family", ["cf", "knn", "lb", "if"])
 @pytest.mark.parametrize("weight", [0.5, 1e4])
 def test_constraint_weight_equals_eq_18(family: str, weight: float) -> None:
-    parameters = replace(PARAMETERS, solver=replace(STRICT, constraint_weight=weight))
+    parameters = replace(PARAMETERS, solver=replace(PARAMETERS.solver, constraint_weight=weight))
     agrees(family, random_scene(5), parameters)
 
 
@@ -242,7 +256,9 @@ def test_a_growing_constraint_weight_tends_to_exact_elimination(method: str) -> 
     ).alpha
     gaps = []
     for weight in (1e2, 1e4, 1e6):
-        parameters = replace(PARAMETERS, solver=replace(STRICT, constraint_weight=weight))
+        parameters = replace(
+            PARAMETERS, solver=replace(PARAMETERS.solver, constraint_weight=weight)
+        )
         weighted = solve(
             method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
         )
@@ -329,10 +345,8 @@ def test_thicker_slices_matter_to_the_methods_that_use_lengths(
     scene = random_scene(10)
     parameters = replace(
         PARAMETERS,
-        closed_form=ClosedFormSettings(mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0),
-        learning_based=LearningBasedSettings(
-            mean_reach_mm=reach_mm, ramp_strength=0.0, rim_strength=0.0
-        ),
+        closed_form=ClosedFormSettings(mean_reach_mm=reach_mm),
+        learning_based=LearningBasedSettings(mean_reach_mm=reach_mm),
     )
     thin, thick = (
         solve(
@@ -347,11 +361,7 @@ def test_thicker_slices_matter_to_the_methods_that_use_lengths(
 def test_a_matte_that_is_linear_in_intensity_is_recovered(method: str) -> None:
     scene = random_scene(12)
     intensity = np.where(scene.unknown, scene.intensity, scene.foreground)
-    parameters = Parameters(
-        solver=replace(STRICT, intensity_curve=0.0),
-        closed_form=ClosedFormSettings(1e-7, ramp_strength=0.0, rim_strength=0.0),
-        learning_based=LearningBasedSettings(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
-    )
+    parameters = PAPER
     solved = solve(
         method,
         1400.0 * intensity - 1000.0,
@@ -378,8 +388,8 @@ def test_on_a_flat_image_closed_form_averages_over_shared_windows() -> None:
     for method in ("cf", "lb"):
         parameters = replace(
             PARAMETERS,
-            closed_form=ClosedFormSettings(ramp_strength=0.0, rim_strength=0.0),
-            learning_based=LearningBasedSettings(ridge=1e-7, ramp_strength=0.0, rim_strength=0.0),
+            closed_form=ClosedFormSettings(),
+            learning_based=LearningBasedSettings(windows="touching"),
         )
         alpha = solve(
             method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
@@ -411,7 +421,7 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
     parameters = replace(
         PARAMETERS,
         closed_form=ClosedFormSettings(1e-7, 2.0, 0.01, 0.1, 0.5),
-        learning_based=LearningBasedSettings(1e-7, 2.0, 0.01, 0.1, 0.5),
+        learning_based=LearningBasedSettings(1e-7, 2.0, 0.01, 0.1, 0.5, windows="touching"),
     )
     both = estimate_alphas(
         scene.hu,
@@ -425,56 +435,56 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
 
 MOVES = {
     "cf": [
-        ("closed_form", ClosedFormSettings(epsilon=1.0)),
-        ("closed_form", ClosedFormSettings(mean_reach_mm=0.0)),
-        ("closed_form", ClosedFormSettings(trusted_variance=None)),
-        ("closed_form", ClosedFormSettings(ramp_strength=0.5)),
-        ("closed_form", ClosedFormSettings(rim_strength=3.0)),
-        ("closed_form", ClosedFormSettings(rim_mm=4.0)),
-        ("solver", replace(STRICT, intensity_curve=0.0)),
+        ("closed_form", replace(PARAMETERS.closed_form, epsilon=1.0)),
+        ("closed_form", replace(PARAMETERS.closed_form, mean_reach_mm=0.0)),
+        ("closed_form", replace(PARAMETERS.closed_form, trusted_variance=None)),
+        ("closed_form", replace(PARAMETERS.closed_form, ramp_strength=0.5)),
+        ("closed_form", replace(PARAMETERS.closed_form, rim_strength=3.0)),
+        ("closed_form", replace(PARAMETERS.closed_form, rim_mm=4.0)),
+        ("solver", replace(PARAMETERS.solver, intensity_curve=0.0)),
     ],
     "knn": [
-        ("solver", replace(STRICT, position_scale_mm=1.0)),
-        ("knn", KnnSettings(neighbours=(4, 2))),
-        ("knn", KnnSettings(position_weights=(3.0, 0.01))),
-        ("knn", KnnSettings(intensity_weight=0.2)),
-        ("knn", KnnSettings(search_known=True)),
+        ("solver", replace(PARAMETERS.solver, position_scale_mm=1.0)),
+        ("knn", replace(PARAMETERS.knn, neighbours=(4, 2))),
+        ("knn", replace(PARAMETERS.knn, position_weights=(3.0, 0.01))),
+        ("knn", replace(PARAMETERS.knn, intensity_weight=0.2)),
+        ("knn", replace(PARAMETERS.knn, search_known=True)),
     ],
     "lb": [
-        ("learning_based", LearningBasedSettings(ridge=0.5)),
-        ("learning_based", LearningBasedSettings(mean_reach_mm=1.0)),
-        ("learning_based", LearningBasedSettings(trusted_variance=None)),
-        ("learning_based", LearningBasedSettings(ramp_strength=0.5)),
-        ("learning_based", LearningBasedSettings(rim_strength=3.0)),
-        ("learning_based", LearningBasedSettings(rim_mm=4.0)),
-        ("solver", replace(STRICT, intensity_curve=0.0)),
-        ("learning_based", LearningBasedSettings(windows="centred")),
-        ("learning_based", LearningBasedSettings(kernel="gaussian")),
+        ("learning_based", replace(PARAMETERS.learning_based, ridge=0.5)),
+        ("learning_based", replace(PARAMETERS.learning_based, mean_reach_mm=1.0)),
+        ("learning_based", replace(PARAMETERS.learning_based, trusted_variance=None)),
+        ("learning_based", replace(PARAMETERS.learning_based, ramp_strength=0.5)),
+        ("learning_based", replace(PARAMETERS.learning_based, rim_strength=3.0)),
+        ("learning_based", replace(PARAMETERS.learning_based, rim_mm=4.0)),
+        ("solver", replace(PARAMETERS.solver, intensity_curve=0.0)),
+        ("learning_based", replace(PARAMETERS.learning_based, windows="centred")),
+        ("learning_based", replace(PARAMETERS.learning_based, kernel="gaussian")),
     ],
     "if": [
-        ("information_flow", InformationFlowSettings(mixture_neighbours=8)),
-        ("information_flow", InformationFlowSettings(mixture_position_weight=5.0)),
-        ("information_flow", InformationFlowSettings(mixture_ridge=0.5)),
-        ("information_flow", InformationFlowSettings(known_neighbours=2)),
-        ("information_flow", InformationFlowSettings(known_position_weight=0.1)),
-        ("information_flow", InformationFlowSettings(known_strength=1.0)),
-        ("information_flow", InformationFlowSettings(intra_neighbours=2)),
-        ("information_flow", InformationFlowSettings(intra_position_weight=3.0)),
-        ("information_flow", InformationFlowSettings(intra_strength=1.0)),
-        ("information_flow", InformationFlowSettings(local_epsilon=0.5)),
-        ("information_flow", InformationFlowSettings(local_mean_reach_mm=1.0)),
-        ("information_flow", InformationFlowSettings(local_trusted_variance=None)),
-        ("information_flow", InformationFlowSettings(local_strength=0.1)),
-        ("information_flow", InformationFlowSettings(ramp_strength=0.5)),
-        ("information_flow", InformationFlowSettings(rim_strength=3.0)),
-        ("information_flow", InformationFlowSettings(rim_mm=4.0)),
+        ("information_flow", replace(PARAMETERS.information_flow, mixture_neighbours=8)),
+        ("information_flow", replace(PARAMETERS.information_flow, mixture_position_weight=5.0)),
+        ("information_flow", replace(PARAMETERS.information_flow, mixture_ridge=0.5)),
+        ("information_flow", replace(PARAMETERS.information_flow, known_neighbours=2)),
+        ("information_flow", replace(PARAMETERS.information_flow, known_position_weight=0.1)),
+        ("information_flow", replace(PARAMETERS.information_flow, known_strength=1.0)),
+        ("information_flow", replace(PARAMETERS.information_flow, intra_neighbours=2)),
+        ("information_flow", replace(PARAMETERS.information_flow, intra_position_weight=3.0)),
+        ("information_flow", replace(PARAMETERS.information_flow, intra_strength=1.0)),
+        ("information_flow", replace(PARAMETERS.information_flow, local_epsilon=0.5)),
+        ("information_flow", replace(PARAMETERS.information_flow, local_mean_reach_mm=1.0)),
+        ("information_flow", replace(PARAMETERS.information_flow, local_trusted_variance=None)),
+        ("information_flow", replace(PARAMETERS.information_flow, local_strength=0.1)),
+        ("information_flow", replace(PARAMETERS.information_flow, ramp_strength=0.5)),
+        ("information_flow", replace(PARAMETERS.information_flow, rim_strength=3.0)),
+        ("information_flow", replace(PARAMETERS.information_flow, rim_mm=4.0)),
     ],
     "cf+": [
         ("density", DensitySettings(level_hu=-400.0)),
         ("density", DensitySettings(width_hu=1000.0)),
         ("density", DensitySettings(level_hu=-800.0, width_hu=1000.0, high_hu=-100.0)),
-        ("solver", replace(STRICT, intensity_range_hu=(-900.0, 200.0))),
-        ("solver", replace(STRICT, constraint_weight=1.0)),
+        ("solver", replace(PARAMETERS.solver, intensity_range_hu=(-900.0, 200.0))),
+        ("solver", replace(PARAMETERS.solver, constraint_weight=1.0)),
     ],
 }
 
@@ -504,7 +514,9 @@ def test_the_kernel_width_turns_the_gaussian_model() -> None:
             spacing_mm=scene.spacing_mm,
             parameters=replace(
                 PARAMETERS,
-                learning_based=LearningBasedSettings(kernel="gaussian", kernel_width=width),
+                learning_based=replace(
+                    PARAMETERS.learning_based, kernel="gaussian", kernel_width=width
+                ),
             ),
         ).alpha
         for width in (0.1, 0.5)
@@ -518,9 +530,9 @@ def test_a_larger_ridge_makes_alpha_follow_intensity_less() -> None:
     distances = []
     for ridge in (1e-7, 1.0, 100.0):
         parameters = Parameters(
-            solver=replace(STRICT, intensity_curve=0.0),
-            closed_form=ClosedFormSettings(ridge, ramp_strength=0.0, rim_strength=0.0),
-            learning_based=LearningBasedSettings(ridge=ridge, ramp_strength=0.0, rim_strength=0.0),
+            solver=STRICT,
+            closed_form=ClosedFormSettings(epsilon=ridge),
+            learning_based=LearningBasedSettings(ridge=ridge),
         )
         both = estimate_alphas(
             1400.0 * intensity - 1000.0,

@@ -1,7 +1,10 @@
+from importlib.resources import files
+
 import pytest
 import yaml
 
 from matting.errors import InputError
+from matting.parameters import IMPROVED_RESAMPLE, IMPROVED_TRIMAP, Parameters
 from storage.recipe import Recipe, load_recipe
 
 
@@ -12,11 +15,48 @@ def write(tmp_path, text):
 
 
 def test_the_papers_recipe_spells_out_every_default():
-    from importlib.resources import files
-
     written = yaml.safe_load((files("recipes") / "paper.yaml").read_text())
     assert written == Recipe().model_dump(mode="json")
     assert load_recipe() == load_recipe("paper") == Recipe()
+    assert load_recipe().parameters == Parameters()
+    assert load_recipe().form == Parameters().form == "paper"
+
+
+def test_the_improved_recipe_spells_out_the_improved_form():
+    written = yaml.safe_load((files("recipes") / "improved.yaml").read_text())
+    recipe = load_recipe("improved")
+    assert written == {"name": "improved", **recipe.content_key()}
+    assert recipe.parameters == Parameters.improved()
+    assert (recipe.trimap, recipe.resample) == (IMPROVED_TRIMAP, IMPROVED_RESAMPLE)
+    assert recipe.form == Parameters.improved().form == "improved"
+
+
+@pytest.mark.parametrize("name", ["demo", "reduced"])
+def test_recipes_of_small_machines_have_the_paper_form(name):
+    assert load_recipe(name).form == "paper"
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("crop: {padding_slices: 4}", "paper"),
+        ("review: {target: opacity}", "paper"),
+        ("trimap: {dilation_mm: 2.0}", "custom"),
+        ("resample: {image: bspline}", "custom"),
+        ("knn: {neighbours: [9, 2]}", "custom"),
+    ],
+)
+def test_the_form_is_told_by_methods_trimap_and_grid(tmp_path, text, form):
+    assert load_recipe(write(tmp_path, text)).form == form
+
+
+def test_the_question_decides_no_bytes(tmp_path):
+    opacity = load_recipe(write(tmp_path, "review: {target: opacity}"))
+    assert Recipe().review.target == "density"
+    assert opacity.review.target == "opacity"
+    assert opacity.content_key() == Recipe().content_key()
+    with pytest.raises(InputError, match=r"'alpha' for `review\.target`.*'density' or 'opacity'"):
+        load_recipe(write(tmp_path, "review: {target: alpha}"))
 
 
 def test_a_file_overrides_what_it_names(tmp_path):

@@ -37,7 +37,7 @@ from storage.records import (
 from tests.cases import experiment_facts
 
 OLD = Path(__file__).parent / "old_records"
-"""Written by the first edition; long lists are cut short."""
+"""Written by the first edition, one by algorithm 8; long lists are cut short."""
 
 
 def canonical(value: object) -> bytes:
@@ -68,6 +68,7 @@ STORED = {
     "store.json": (StoreMarker, canonical),
     "facts_of_lidc.json": (CaseFacts, in_order),
     "facts_of_table.json": (CaseFacts, in_order),
+    "facts_of_algorithm_8.json": (CaseFacts, in_order),
     "scores_of_network.json": (ScoreSummary, indented),
     "scores_of_methods.json": (ScoreSummary, indented),
     "checkpoint.json": (CheckpointConfig, indented_and_sorted),

@@ -1,7 +1,7 @@
 // The review page: shows nodules, takes verdicts, keeps the next nodule ready.
 
 import { Outbox, newId } from "./outbox.js";
-import { Viewer, WINDOWS } from "./viewer.js";
+import { Viewer, WINDOWS, firstLook } from "./viewer.js";
 import { fetchVolume } from "./volume.js";
 
 const find = (id) => document.getElementById(id);
@@ -17,6 +17,7 @@ const visited = []; // addresses of the nodules before this one
 let now = null; // { view, volume } on the screen
 let shownAt = 0, hiddenFor = 0, hiddenAt = 0;
 let coming = 0, arrived = 0; // numbers of the last nodule asked for and of the last shown
+let showsAll = false; // whether the options that answer the other question are shown too
 let missed = null; // the nodule that could not be shown while the server was away
 
 const viewer = new Viewer(find("planes"), find("strip"), {
@@ -92,6 +93,7 @@ async function show(api, { push = false, again = false, begun = 0 } = {}) {
   arrived = turn;
   head.innerHTML = next.view.head;
   side.innerHTML = next.view.side;
+  showOptions(showsAll || needsAll(next.view));
   document.title = `${next.view.study || next.view.nodule} · Halosign`;
   if (!again || before?.volume !== next.volume) await viewer.show(next.volume, next.view.options);
   if (begun) performance.measure("next-nodule", { start: begun });
@@ -99,7 +101,7 @@ async function show(api, { push = false, again = false, begun = 0 } = {}) {
   fillAgainst();
   showButtons();
   document.body.dataset.shown = next.view.nodule;
-  announcer.textContent = `${next.view.study ? "Next nodule" : next.view.nodule}, ${next.view.options.length} candidates`;
+  announcer.textContent = `${next.view.study ? "Next nodule" : next.view.nodule}, ${shownOptions().length} candidates`;
   prefetch();
 }
 
@@ -153,9 +155,44 @@ function showState() {
   for (const row of side.querySelectorAll(".option")) row.classList.toggle("looked", Number(row.dataset.place) === option + 1);
 }
 
+// Whether the reviewer's choice is not among the first options, or none of these has a matte.
+function needsAll({ options, shown_first }) {
+  return options.some((option) => option.mine && option.other) || options.slice(0, shown_first).every((option) => option.missing);
+}
+
+// Shows all options, or those that answer the question.
+function showOptions(all) {
+  const { options, shown_first } = now.view;
+  document.body.classList.toggle("first-only", !all && shown_first < options.length);
+  const button = find("all-button");
+  if (!button) return;
+  button.textContent = all ? `Show only ${shown_first}` : `Show all ${options.length}`;
+  button.setAttribute("aria-pressed", all);
+}
+
+function shownOptions() {
+  return document.body.classList.contains("first-only") ? now.view.options.slice(0, now.view.shown_first) : now.view.options;
+}
+
+function toggleAll() {
+  if (!find("all-button")) return;
+  showsAll = document.body.classList.contains("first-only");
+  showOptions(showsAll);
+  if (!showsAll && viewer.option >= now.view.shown_first) viewer.look(firstLook(shownOptions()));
+  if (!showsAll && viewer.against >= now.view.shown_first) viewer.against = shownOptions().findIndex((option, place) => place !== viewer.option && !option.missing);
+  fillAgainst();
+  viewer.resize();
+}
+
+// Steps through the options that are shown.
+function step(by) {
+  const { length } = shownOptions();
+  viewer.look((viewer.option + by + length) % length);
+}
+
 function fillAgainst() {
   find("against").replaceChildren(
-    ...now.view.options.filter((option) => !option.missing).map((option) =>
+    ...shownOptions().filter((option) => !option.missing).map((option) =>
       Object.assign(document.createElement("option"), { value: String(option.place - 1), textContent: option.name || `option ${option.place}` })),
   );
   showState();
@@ -178,7 +215,7 @@ function secondsSpent() {
 function record(kind, more = {}) {
   const { nodule, digest, blind, study } = now.view;
   const note = find("note").value;
-  const verdict = { id: newId(), reviewer, nodule, digest, verdict: kind, note, seconds: secondsSpent(), blind, study, ...more };
+  const verdict = { id: newId(), reviewer, nodule, digest, verdict: kind, note, seconds: secondsSpent(), blind, study, target: study ? null : now.view.target, ...more };
   if (kind !== "undo") undoable.push({ id: verdict.id, nodule, digest, address: now.view.address });
   ready.delete(apiAddress(now.view.address));
   outbox.add(verdict);
@@ -197,12 +234,23 @@ function choose(place) {
   const begun = performance.now();
   const option = now?.view.options[place - 1];
   if (!option) return;
+  if (!shownOptions().includes(option)) {
+    notify(`Candidate ${place} is not shown: press A for all ${now.view.options.length}.`, true);
+    return;
+  }
   if (option.missing) {
     notify(`Candidate ${place} has no matte.`, true);
     return;
   }
   record("choose", { place });
   openNext(`${place}${option.name ? ` (${option.name})` : ""} chosen.`, begun);
+}
+
+// Shows an option; one of those that are not shown brings all of them.
+function look(place) {
+  const option = now.view.options[place - 1];
+  if (option && !shownOptions().includes(option)) toggleAll();
+  viewer.look(place - 1);
 }
 
 function discard(reason) {
@@ -288,6 +336,7 @@ function arrow(key) {
 
 const ACTIONS = {
   n: () => find("note").focus(),
+  a: toggleAll,
   u: undo,
   g: toggleGrid,
   v: toggleSolid,
@@ -300,8 +349,8 @@ const ACTIONS = {
   d: () => toggleLayer("difference"),
   c: () => { viewer.cross = !viewer.cross; viewer.schedule(); },
   h: () => { viewer.bare = true; viewer.schedule(); },
-  "[": () => viewer.look((viewer.option + viewer.volume.options.length - 1) % viewer.volume.options.length),
-  "]": () => viewer.look((viewer.option + 1) % viewer.volume.options.length),
+  "[": () => step(-1),
+  "]": () => step(1),
   "+": () => viewer.zoomBy(1.2),
   "=": () => viewer.zoomBy(1.2),
   "-": () => viewer.zoomBy(1 / 1.2),
@@ -335,7 +384,7 @@ document.addEventListener("keydown", (event) => {
   let action = ACTIONS[event.key] ?? ACTIONS[event.key.toLowerCase()];
   if (!now.view.study && event.key.toLowerCase() === "x") action = () => discardDialog.showModal();
   if (!now.view.study && event.key.toLowerCase() === "f") action = flag;
-  if (digit) action = () => (event.shiftKey ? viewer.look(digit[1] - 1) : choose(Number(digit[1])));
+  if (digit) action = () => (event.shiftKey ? look(Number(digit[1])) : choose(Number(digit[1])));
   if (!action || (event.repeat && !isArrow && !"+-=".includes(event.key))) return;
   event.preventDefault();
   action();
@@ -351,9 +400,9 @@ document.addEventListener("keyup", (event) => {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button, .option");
   if (!button || !now) return;
-  const { look, choose: place, layer, drag, window: preset, reason } = button.dataset;
+  const { look: looked, choose: place, layer, drag, window: preset, reason } = button.dataset;
   if (place) choose(Number(place));
-  else if (look) viewer.look(look - 1);
+  else if (looked) look(Number(looked));
   else if (layer) toggleLayer(layer);
   else if (drag) { viewer.drag = drag; viewer.schedule(); }
   else if (preset) setWindow(preset);
@@ -364,7 +413,7 @@ document.addEventListener("click", (event) => {
     const actions = {
       previous: goBack, next: () => arrow("ArrowRight"), "discard-button": () => discardDialog.showModal(),
       "flag-button": flag, "undo-button": undo, "grid-button": toggleGrid, "solid-button": toggleSolid,
-      "help-button": () => helpDialog.showModal(),
+      "help-button": () => helpDialog.showModal(), "all-button": toggleAll,
     };
     actions[button.id]?.();
   }

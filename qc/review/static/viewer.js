@@ -78,7 +78,7 @@ export class Viewer {
     this.thumbs = options.map((option, place) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.className = "thumb" + (option.missing ? " missing" : "") + (option.mine ? " mine" : "");
+      button.className = "thumb" + (option.missing ? " missing" : "") + (option.mine ? " mine" : "") + (option.other ? " other" : "");
       button.dataset.look = option.place;
       button.setAttribute("aria-label", `Show ${option.name || `option ${option.place}`}`);
       const canvas = document.createElement("canvas"), label = document.createElement("span");
@@ -350,7 +350,7 @@ export class Viewer {
 }
 
 // What is looked at first: the reviewer's own choice, or the first matte that there is.
-function firstLook(options) {
+export function firstLook(options) {
   const mine = options.findIndex((option) => option.mine && !option.missing);
   return mine >= 0 ? mine : Math.max(0, options.findIndex((option) => !option.missing));
 }

@@ -1,6 +1,7 @@
 """What the commands print, from records made by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ from flows.cli.printing import (
     show_experiments,
     show_garbage,
     show_plan,
+    show_release,
+    show_releases,
     show_reproduction,
     show_result,
     show_scores,
     show_status,
     show_why,
     status_json,
+    warn_of_other_question,
 )
 from flows.engine.result import CurationResult
 from matting.errors import InputError
@@ -24,6 +28,8 @@ from qc.studies.agreement import Estimate
 from storage.cases.outcomes import Outcome, write_outcome
 from storage.cases.runs import Run
 from storage.maintenance.gc import Garbage
+from storage.records import Manifest, Member
+from storage.releases.release import Draft, publish_release
 from storage.results.experiments import Averages, write_table
 from storage.results.scores import Line
 from storage.sources.base import Exclusion, Nodule
@@ -132,9 +138,11 @@ def test_the_state_of_a_store_for_programs():
         host="h",
         process=1,
     )
-    found = status_json(StoreStatus([DONE, STORED, REFUSED, FAILED, ONE_READER], run))
+    named = replace(DONE, form="paper")
+    found = status_json(StoreStatus([named, STORED, REFUSED, FAILED, ONE_READER], run))
     assert json.loads(json.dumps(found)) == {
         "states": {"done": 2, "refused": 1, "failed": 1},
+        "forms": {"first edition": 1, "paper form": 1},
         "left_out": 1,
         "stand_in": False,
         "stored_bytes": 2_000_000,
@@ -167,9 +175,11 @@ def test_the_state_of_a_store_for_programs():
 def test_the_state_of_a_store_for_people(capsys, run, line):
     synthetic = Outcome("n1", "P1", "done", "write", synthetic=True, stored_bytes=1_234_000)
     last = Run("scans", "paper", 3, 1, 1, started="t", host="h", **run)
-    show_status(StoreStatus([synthetic, REFUSED, ONE_READER], last))
+    improved = replace(synthetic, stored_bytes=0, form="improved")
+    show_status(StoreStatus([synthetic, improved, improved, REFUSED, ONE_READER], last))
     assert printed(capsys) == [
-        "1 done, 1 invalid input, 0 failed, 1 excluded; 1.2 MB stored",
+        "3 done, 1 invalid input, 0 failed, 1 excluded; 1.2 MB stored",
+        "mattes: first edition 1, improved form 2",
         "synthetic data: some or all scans are simulated",
         line,
         "invalid input or failed:",
@@ -247,7 +257,7 @@ def test_an_estimate_has_an_interval_where_there_is_one(estimate, text):
 
 @pytest.fixture
 def synthetic_release(monkeypatch):
-    monkeypatch.setattr("flows.cli.printing._synthetic_note", lambda *_: "synthetic data, ")
+    monkeypatch.setattr("flows.cli.printing._release_note", lambda *_: "synthetic data, ")
 
 
 def cells(lines: list[str]) -> list[list[str]]:
@@ -294,3 +304,54 @@ def test_experiments_have_deviations_over_partitions_where_there_are_several(
     ]
     assert not [line for line in out if "Table 3" in line]
     assert out[-1] == f"other regions: {store.url}/experiments/0.1.0/tiny/table-1.csv"
+
+
+def manifest_of(*methods: str, target: str | None = "density", form="improved") -> Manifest:
+    members = {
+        f"n{n}": Member(f"n{n}", "P", "d" * 64, method, "ann", False, "train", False, form)
+        for n, method in enumerate(methods)
+    }
+    return Manifest(
+        version="0.1.0",
+        published_at="2026",
+        publisher="ann",
+        synthetic=False,
+        recipe={"review": {"target": target}} if target else {"review": {}},
+        members=members,
+        discarded=(),
+        own_files={},
+        case_files={},
+    )
+
+
+def test_a_release_names_form_and_question(capsys):
+    show_release(manifest_of("cf+"))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "improved form; question: density" in text
+    show_release(manifest_of("cf+", target=None, form=None))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "first edition" in text
+    assert "question" not in text
+
+
+def test_the_list_of_releases_names_the_form(capsys, store):
+    member = Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False, "custom")
+    publish_release(store, "0.1.0", Draft((member,), (), {}, {}, {}), publisher="ann")
+    show_releases(store)
+    assert capsys.readouterr().out.strip().endswith("1 nodules  custom parameters")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "warning"),
+    [
+        (manifest_of("cf+", "knn"), "1 of 2 mattes, chosen by reviewers, do not answer the"),
+        (manifest_of(*["lb"] * 7), "n4 (lb) and 2 more"),
+        (manifest_of("cf+", "lb+"), ""),
+        (manifest_of("cf", "knn+", target=None), ""),
+    ],
+)
+def test_what_answers_another_question_is_named(capsys, manifest, warning):
+    warn_of_other_question(manifest)
+    out = " ".join(capsys.readouterr().out.split())
+    assert warning in out
+    assert bool(out) == bool(warning)

@@ -8,7 +8,7 @@ import pytest
 from storage.cases.outcomes import find_outcome
 from storage.records import Verdict
 from storage.reviews.verdicts import read_verdicts, record_verdict
-from tests.reviewable import reviewable_store
+from tests.reviewable import add_nodule, reviewable_store
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def test_a_study_from_the_draw_to_the_figure(halosign, reviewed, tmp_path):
     )
     assert done.returncode == 2
     assert "too few nodules for the study: got 0 with a chosen matte" in done.stderr
-    assert "3 verdicts added automatically" in halosign("review", "auto", "--store", url).stdout
+    done = halosign("review", "auto", "--store", url)
+    assert "3 verdicts added automatically; question: density" in done.stdout
     done = halosign(
         "review",
         "study",
@@ -101,3 +102,19 @@ def test_the_page_is_not_opened_to_others_without_tokens(halosign, reviewed, tmp
     done = halosign("review", "token", "ann", "--tokens", file)
     assert done.returncode == 2
     assert "ann, who is in it already" in done.stderr
+
+
+def test_the_automatic_pick_takes_its_question_from_the_recipe(halosign, reviewed, tmp_path):
+    recipe = tmp_path / "opacity.yaml"
+    recipe.write_text("review: {target: opacity}")
+    options = ("--store", reviewed.url, "--recipe", recipe)
+    assert (
+        "3 verdicts added automatically; question: opacity"
+        in halosign("review", "auto", *options).stdout
+    )
+    assert [one.method for one in read_verdicts(reviewed, "P-1-a1")] == ["lb"]
+    add_nodule(reviewed, "P-9-a9", missing=("cf", "knn", "lb", "if"))
+    done = halosign("review", "auto", *options)
+    assert done.returncode == 1
+    assert "0 verdicts added" in done.stdout
+    assert "no form that estimates opacity converged: P-9-a9." in done.stdout

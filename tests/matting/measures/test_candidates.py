@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ from matting.measures.candidates import (
     CandidateMetrics,
     candidate_metrics,
     pairwise_differences,
-    rank,
 )
 from matting.solvers.conjugate_gradient import Solution, Status
+from matting.targets import rank
 
 SHAPE = (30, 40, 40)
 SPACING = (1.0, 0.5, 0.5)
@@ -140,25 +140,6 @@ def test_figures_are_plain_numbers() -> None:
     assert json.loads(json.dumps([asdict(p) for p in pairs])) == [asdict(p) for p in pairs]
 
 
-EQUAL = CandidateMetrics("a", 1.0, 1.0, 1.0, 1.0, 0.0)
-
-
-def test_agreement_decides_and_compositing_breaks_its_ties() -> None:
-    agreeing = replace(EQUAL, method="agreeing", cross_entropy=0.9, compositing_residual=9.0)
-    explaining = replace(EQUAL, method="explaining", compositing_residual=0.9)
-    assert rank([EQUAL, explaining, agreeing]) == ["agreeing", "explaining", "a"]
-
-
-@pytest.mark.parametrize("name", ["slice_roughness", "mass_outside", "clipped"])
-def test_the_other_figures_only_warn(name: str) -> None:
-    assert rank([EQUAL, replace(EQUAL, method="b", **{name: -1.0})]) == ["a", "b"]
-
-
-def test_ties_keep_the_stored_order() -> None:
-    assert rank([replace(EQUAL, method=m) for m in ("cf", "knn", "lb")]) == ["cf", "knn", "lb"]
-    assert rank([]) == []
-
-
 def test_the_true_matte_is_picked() -> None:
     figures = figures_of(large=ball(6.5), truth=TRUTH, small=ball(3.5))
-    assert rank(list(figures.values()))[0] == "truth"
+    assert rank({name: asdict(one) for name, one in figures.items()}, "opacity")[0] == "truth"

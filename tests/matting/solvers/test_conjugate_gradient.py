@@ -123,12 +123,8 @@ def test_the_range_is_checked_before_clipping() -> None:
     )
 
     def run(tolerance: float) -> object:
-        keen = ClosedFormSettings(
-            epsilon=3e-4, trusted_variance=1e-3, ramp_strength=0.0, rim_strength=0.0
-        )
-        parameters = Parameters(
-            closed_form=keen, solver=SolverSettings(range_tolerance=tolerance, intensity_curve=0.0)
-        )
+        keen = ClosedFormSettings(epsilon=3e-4, trusted_variance=1e-3)
+        parameters = Parameters(closed_form=keen, solver=SolverSettings(range_tolerance=tolerance))
         return solve("cf", volume, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
 
     overshoot = run(math.inf).clipped

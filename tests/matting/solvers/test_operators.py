@@ -1,6 +1,7 @@
 """Laws of the Laplacians."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import numpy as np
@@ -11,12 +12,7 @@ from scipy import sparse
 
 from matting.geometry.box import box_around
 from matting.methods import closed_form, information_flow, knn, learning_based
-from matting.parameters import (
-    ClosedFormSettings,
-    InformationFlowSettings,
-    KnnSettings,
-    LearningBasedSettings,
-)
+from matting.parameters import ClosedFormSettings, LearningBasedSettings, Parameters
 from matting.solvers.conjugate_gradient import KnownValues, LinearSystem, Operator, sum_operators
 from matting.solvers.graph_laplacian import (
     SparseOperator,
@@ -28,7 +24,7 @@ from matting.solvers.graph_laplacian import (
 from matting.solvers.solve_domain import SolveDomain, solve_domain_around
 from matting.solvers.window_laplacian import find_centred_windows, find_touching_windows
 from tests import laws, references
-from tests.references import Scene, random_scene
+from tests.references import EVERY_TERM, Scene, random_scene
 
 
 def domain_of(seed: int) -> SolveDomain:
@@ -53,16 +49,17 @@ def known_values_of(domain: SolveDomain) -> KnownValues:
     return lambda voxels: foreground[voxels, None]
 
 
-def system_of(method: str, domain: SolveDomain) -> LinearSystem:
+def system_of(
+    method: str, domain: SolveDomain, parameters: Parameters = EVERY_TERM
+) -> LinearSystem:
     known_values = known_values_of(domain)
+    kernel = replace(parameters.learning_based, kernel="gaussian")
     builders = {
-        "cf": lambda: closed_form.build(domain, ClosedFormSettings(), known_values),
-        "knn": lambda: knn.build(domain, KnnSettings()),
-        "lb": lambda: learning_based.build(domain, LearningBasedSettings(), known_values),
-        "lb kernel": lambda: learning_based.build(
-            domain, LearningBasedSettings(kernel="gaussian"), known_values
-        ),
-        "if": lambda: information_flow.build(domain, InformationFlowSettings(), known_values),
+        "cf": lambda: closed_form.build(domain, parameters.closed_form, known_values),
+        "knn": lambda: knn.build(domain, parameters.knn),
+        "lb": lambda: learning_based.build(domain, parameters.learning_based, known_values),
+        "lb kernel": lambda: learning_based.build(domain, kernel, known_values),
+        "if": lambda: information_flow.build(domain, parameters.information_flow, known_values),
     }
     return builders[method]()
 
@@ -184,10 +181,8 @@ def test_each_window_of_closed_form_adds_twenty_six() -> None:
     # the trace of Id - (1/n)(1 1^T + ...) over n = 27 voxels is 27 - 2 once intensities differ
     domain = domain_of(23)
     windows = find_touching_windows(domain)
-    paper = ClosedFormSettings(
-        1e-12, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0
-    )
-    operator = closed_form.build(domain, paper, known_values_of(domain)).operator
+    strict = ClosedFormSettings(epsilon=1e-12)
+    operator = closed_form.build(domain, strict, known_values_of(domain)).operator
     assert operator.diagonal.sum() == pytest.approx(25.0 * len(windows.centres), abs=1e-6)
 
 

@@ -91,7 +91,14 @@ def video(name: str, *, mp4: bytes | None = None) -> Video:
 
 
 DATA = DataFacts(
-    "1.2.3", "f" * 64, "paper", 526, 346, 0, {"test": 105, "train": 370, "validation": 51}
+    "1.2.3",
+    "f" * 64,
+    "paper",
+    526,
+    346,
+    0,
+    "paper form",
+    {"test": 105, "train": 370, "validation": 51},
 )
 BARE = EvaluationPage("Experiments", DATA, False, (), (("commit", "c0ffee"),))
 NETWORKS = ("3dmm", "3dmm (no masks)", "3dmm-mg", "3dmm-mg abc123")

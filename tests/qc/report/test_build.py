@@ -119,11 +119,12 @@ def full_facts(*, missing: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
     }
     scores = CandidateScores(
         methods={
-            name: {"agreement": 0.321, "novelty": 0.5} for name in METHODS if name not in missing
+            name: {"cross_entropy": 0.321 + 0.01 * ("if" not in name), "novelty": 0.5}
+            for name in METHODS
+            if name not in missing
         },
         differences={},
         tied=(("cf", "lb"),),
-        ranking=tuple(name for name in reversed(METHODS) if name not in missing),
     )
     facts = {
         "reports": reports,
@@ -307,7 +308,14 @@ def test_a_method_without_a_matte_is_not_stored_and_says_why(store: Store, tmp_p
     methods = {method.name: method for method in build(store).nodules[0].methods}
     assert not methods["knn"].stored
     assert methods["knn"].rank is None
-    assert methods["if+"].rank == 1
+    assert {name: methods[name].rank for name in METHODS[4:]} == {
+        "if+": 1,
+        "cf+": 2,
+        "lb+": 3,
+        "knn+": 4,  # its plain form has no figures
+    }
+    plain = {m.name: m.rank for m in build(store, target="opacity").nodules[0].methods if m.rank}
+    assert plain == {"if": 1, "cf": 2, "lb": 3}
 
 
 def test_a_nodules_numbers_are_on_its_page(store: Store, tmp_path: Path) -> None:
@@ -345,7 +353,11 @@ def test_known_figures_are_explained_and_unknown_ones_shown(store: Store, tmp_pa
     }
     add_case(store, "P1-a1", **facts)
     outline = Outline(report(store, tmp_path / "report.html"))
-    assert build(store).nodules[0].metric_names == ("mass_outside", "novelty", "agreement")
+    assert build(store).nodules[0].metric_names == (
+        "mass_outside",
+        "novelty",
+        "cross_entropy",
+    )
     assert "share of the matte outside" in outline.text
     assert "0.625" in outline.text
     assert "0.125" not in outline.text
@@ -470,5 +482,7 @@ def test_a_method_without_matte_does_not_count_as_perfect(store: Store, tmp_path
     assert "(1 of 2)" in Outline(report(store, tmp_path / "report.html")).text
 
 
-def build(store: Store, picks: Mapping[str, str] | None = None) -> ReportPage:
-    return build_page(store, title="Nodules", run=RUN, picks=picks or {}, release=None, limit=0)
+def build(store: Store, picks: Mapping[str, str] | None = None, **more: Any) -> ReportPage:
+    return build_page(
+        store, title="Nodules", run=RUN, picks=picks or {}, release=None, limit=0, **more
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qc.report.errors import BASELINES, NoduleErrors, error_table
+from qc.report.errors import BASELINES, NoduleErrors, error_table, form_table
 
 METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 
@@ -50,6 +50,30 @@ def test_a_method_that_loses_is_flagged_in_its_cell() -> None:
     table = error_table([measured("solid", cf=0.95)], METHODS)
     assert table is not None
     assert [cell.behind_trivial for cell in table.kinds[0].cells] == [True] + [False] * 10
+
+
+def test_regret_compares_with_those_that_answer_the_same_question() -> None:
+    errors = {"cf": 0.1, "knn+": 0.3, "lb+": 0.2, "hu_linear": 0.0}
+    assert measured("solid", pick="knn+", **errors).regret == pytest.approx(0.1)
+    assert measured("solid", pick="knn", **errors).regret == pytest.approx(0.4)
+
+
+def test_both_forms_are_compared_over_the_same_nodules() -> None:
+    paper = [{"cf": 0.1, "knn": 0.9, "hu_linear": 0.4}, {"cf": 0.3, "hu_linear": 0.2}]
+    improved = [
+        {"cf": 0.1, "knn": 0.7, "hu_linear": 0.4},
+        {"cf": 0.1, "knn": 0.1, "hu_linear": 0.2},
+    ]
+    table = form_table({"paper": paper, "improved": improved}, ("cf", "knn", "lb"))
+    assert table is not None
+    assert (table.forms, table.nodules) == (("paper form", "improved form"), 2)
+    rows = {row.name: (row.is_method, row.nodules, row.means) for row in table.rows}
+    assert rows == {
+        "cf": (True, 2, pytest.approx((0.2, 0.1))),
+        "knn": (True, 1, pytest.approx((0.9, 0.7))),
+        "HU-linear": (False, 2, pytest.approx((0.3, 0.3))),
+    }
+    assert form_table({"paper": [], "improved": []}, METHODS) is None
 
 
 def test_regret_is_the_picks_error_beyond_the_best_methods() -> None:

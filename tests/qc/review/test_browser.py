@@ -68,6 +68,13 @@ def test_deciding_by_keyboard_alone_from_the_first_page_to_the_last(page, visit,
     ann.keyboard.press("n")
     ann.keyboard.type("soft rim 1 2 x")
     ann.keyboard.press("Escape")
+    # The four that answer the other question cannot be chosen unseen
+    assert ann.locator("tr.option:visible").count() == 4
+    ann.keyboard.press("8")
+    ann.wait_for_selector("#toast.alarm:has-text('Candidate 8 is not shown')")
+    ann.keyboard.press("a")
+    assert ann.locator("tr.option:visible").count() == ann.locator("#strip button:visible").count()
+    assert ann.locator("tr.option:visible").count() == 8
     ann.keyboard.press("8")
     shown(ann, IDS[3])
     ann.keyboard.press("ArrowRight")
@@ -76,7 +83,7 @@ def test_deciding_by_keyboard_alone_from_the_first_page_to_the_last(page, visit,
     shown(ann, IDS[3])
     ann.keyboard.press("f")
     saved(ann)
-    assert answers(reviewed) == {IDS[0]: "lb", IDS[1]: "discard", IDS[2]: "if+"}
+    assert answers(reviewed) == {IDS[0]: "lb+", IDS[1]: "discard", IDS[2]: "if"}
     (noted,) = read_verdicts(reviewed, IDS[2])
     assert noted.note == "soft rim 1 2 x"
     assert noted.seconds is not None
@@ -86,7 +93,7 @@ def test_deciding_by_keyboard_alone_from_the_first_page_to_the_last(page, visit,
         ann.keyboard.press("u")
         wait_until(lambda nodule=nodule: read_verdicts(reviewed, nodule)[-1].verdict == "undo")
         shown(ann, nodule)
-    assert answers(reviewed) == {IDS[0]: "lb", IDS[1]: "discard"}
+    assert answers(reviewed) == {IDS[0]: "lb+", IDS[1]: "discard"}
 
 
 def test_deciding_by_mouse_and_changing_ones_mind_after_a_reload(page, visit, reviewed):
@@ -94,18 +101,20 @@ def test_deciding_by_mouse_and_changing_ones_mind_after_a_reload(page, visit, re
     begin(ann)
     ann.click("[data-choose='2']")
     shown(ann, IDS[1])
+    assert ann.locator("#strip button:visible").count() == 4
+    ann.click("#all-button")
     ann.dblclick("#strip [data-look='5']")
     shown(ann, IDS[2])
     ann.click("#discard-button")
     ann.click("[data-reason='cut-off']")
     shown(ann, IDS[3])
     saved(ann)
-    assert answers(reviewed) == {IDS[0]: "knn", IDS[1]: "cf+", IDS[2]: "discard"}
+    assert answers(reviewed) == {IDS[0]: "knn+", IDS[1]: "cf", IDS[2]: "discard"}
     ann.reload()
     shown(ann, IDS[3])
     ann.click("#undo-button")
     shown(ann, IDS[2])
-    wait_until(lambda: answers(reviewed) == {IDS[0]: "knn", IDS[1]: "cf+"})
+    wait_until(lambda: answers(reviewed) == {IDS[0]: "knn+", IDS[1]: "cf"})
     ann.wait_for_selector("#verdict:has-text('You have not decided this nodule yet')")
     assert "2 / 5" in ann.text_content("#head")
     ann.goto(f"{page.url}/nodule/{IDS[0]}?show=all")
@@ -115,7 +124,7 @@ def test_deciding_by_mouse_and_changing_ones_mind_after_a_reload(page, visit, re
     ann.click("[data-choose='1']")
     shown(ann, IDS[1])
     saved(ann)
-    assert answers(reviewed)[IDS[0]] == "cf"
+    assert answers(reviewed)[IDS[0]] == "cf+"
     assert len(read_verdicts(reviewed, IDS[0])) == 2
 
 
@@ -136,7 +145,7 @@ def test_a_server_that_is_killed_loses_no_verdict_and_counts_none_twice(page, vi
     page.start()
     saved(ann)
     shown(ann, IDS[3])
-    assert answers(reviewed) == {IDS[0]: "cf", IDS[1]: "knn", IDS[2]: "lb"}
+    assert answers(reviewed) == {IDS[0]: "cf+", IDS[1]: "knn+", IDS[2]: "lb+"}
     ann.reload()
     shown(ann, IDS[3])
     ann.keyboard.press("f")
@@ -155,8 +164,8 @@ def test_two_reviewers_at_once_do_not_disturb_each_other(page, visit, reviewed):
             one.keyboard.press(key)
     saved(ann)
     saved(bob)
-    assert set(answers(reviewed, "ann").values()) == {"cf"}
-    assert list(answers(reviewed, "bob").values()) == ["cf"] * 3 + ["knn"] * 2
+    assert set(answers(reviewed, "ann").values()) == {"cf+"}
+    assert list(answers(reviewed, "bob").values()) == ["cf+"] * 3 + ["knn+"] * 2
     majority = ReviewSettings(rule="majority", reviewers=2)
     stand = {
         n: find_consensus(read_verdicts(reviewed, n), find_outcome(reviewed, n).digest, majority)
@@ -164,7 +173,7 @@ def test_two_reviewers_at_once_do_not_disturb_each_other(page, visit, reviewed):
     }
     assert [one.is_disputed for one in stand.values()] == [False] * 3 + [True] * 2
     ann.goto(f"{page.url}/agreement")
-    assert ann.locator("td:has-text('ann: cf, bob: knn')").count() == 2
+    assert ann.locator("td:has-text('ann: cf+, bob: knn+')").count() == 2
 
 
 def test_a_nodule_that_changed_under_the_reviewer_is_not_decided(page, visit, reviewed):

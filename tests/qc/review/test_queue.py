@@ -25,7 +25,7 @@ ENTRY = CatalogueEntry(
     methods=("cf", "knn"),
     missing={},
     metrics={},
-    ranking=("cf", "knn"),
+    form="paper form",
 )
 
 

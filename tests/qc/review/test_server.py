@@ -54,7 +54,7 @@ def test_a_store_in_a_bucket_is_reviewed_as_a_folder_is(ann, bucket):
         ann.send_verdict(ann.verdict("P-2-a2", verdict="discard", reason="artefact")).status_code
         == 201
     )
-    assert [d.method for d in read_verdicts(store, "P-1-a1")] == ["knn"]
+    assert [d.method for d in read_verdicts(store, "P-1-a1")] == ["knn+"]
     assert ann.client.get("/?show=decided").text.count('<th scope="row">') == 2
     # What is known is not read again for a page
     before = len(proxy.requests)

@@ -5,7 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from qc.review.inputs import VerdictIn
 from qc.review.options import shuffled
+from qc.review.queue import Query
+from qc.review.service import ReviewService
 from qc.review.study_service import study_order
 from storage.cases.outcomes import find_outcome
 from storage.recipe import Recipe, ReviewSettings
@@ -31,7 +34,7 @@ def test_a_choice_is_recorded_with_all_that_was_known(enter, reviewed):
     assert answer.status_code == 201
     (verdict,) = decisions(reviewed)
     assert (verdict.method, verdict.digest, verdict.reviewer, verdict.note, verdict.seconds) == (
-        "lb",
+        "lb+",
         digest,
         "ann",
         "rim",
@@ -120,19 +123,73 @@ def test_blind_the_place_means_what_stood_there_for_this_reviewer(enter, reviewe
     assert list(METHODS) not in orders.values()
 
 
+@pytest.mark.parametrize(("target", "first"), [("density", METHODS[4:]), ("opacity", METHODS[:4])])
+@pytest.mark.parametrize("blind", [False, True])
+def test_the_four_that_answer_the_question_come_first(reviewed, target, first, blind):
+    service = ReviewService(reviewed, ReviewSettings(target=target), blind=blind)
+    page = service.nodule("ann", "P-1-a1", Query())
+    assert (page.target, page.shown_first, len(page.options)) == (target, 4, 8)
+    picked = [option.name for option in page.options if option.is_pick]
+    assert picked == ([] if blind else [first[2]]), "lb agrees best with the readers"
+    if not blind:
+        assert tuple(option.name for option in page.options[:4]) == first
+    ids = iter("0123456789abcdef")
+    chosen = [
+        service.record(
+            "ann",
+            VerdictIn(
+                id=next(ids) * 32,
+                reviewer="ann",
+                nodule="P-1-a1",
+                digest=page.entry.digest,
+                verdict="choose",
+                place=place,
+                blind=blind,
+            ),
+        ).method
+        for place in range(1, 9)
+    ]
+    assert sorted(chosen[:4]) == sorted(first)
+    assert set(chosen) == set(METHODS)
+
+
+def test_a_place_means_what_stood_there_when_the_page_was_shown(reviewed):
+    # The server was started again with another question while a verdict waited in the browser
+    service = ReviewService(reviewed, ReviewSettings(target="density"), blind=False)
+    digest = find_outcome(reviewed, "P-1-a1").digest
+    waiting = VerdictIn(
+        id="a" * 32,
+        reviewer="ann",
+        nodule="P-1-a1",
+        digest=digest,
+        verdict="choose",
+        place=2,
+        target="opacity",
+    )
+    assert service.record("ann", waiting).method == "knn"
+
+
+def test_the_page_names_question_and_form(enter, reviewed):
+    side = enter().client.get("/api/nodule/P-1-a1").json()["side"]
+    assert "depicts the nodule's density best" in side
+    assert "the share of the voxel that is lesion times its radiodensity target" in side
+    assert "paper form" in side
+    assert "5 to 8 estimate opacity" in side
+
+
 def test_a_reviewer_may_go_blind_alone(enter, reviewed):
     ann = enter()
     open_view, blind_view = (
         ann.client.get(f"/api/nodule/P-1-a1{end}").json() for end in ("", "?blind=1")
     )
-    assert [option["name"] for option in open_view["options"]] == list(METHODS)
+    assert [option["name"] for option in open_view["options"]] == [*METHODS[4:], *METHODS[:4]]
     assert (open_view["blind"], blind_view["blind"]) == (False, True)
     overlays = [ann.client.get(view["overlays"]).content for view in (open_view, blind_view)]
     assert overlays[0] != overlays[1]
 
 
 def test_a_candidate_without_a_matte_cannot_be_chosen(enter, reviewed):
-    add_nodule(reviewed, "P-6-a6", missing=("knn",))
+    add_nodule(reviewed, "P-6-a6", missing=("knn+",))
     ann = enter()
     assert ann.send_verdict(ann.verdict("P-6-a6", place=2)).status_code == 404
     assert decisions(reviewed, "P-6-a6") == []
@@ -197,7 +254,7 @@ def test_the_agreement_page_lists_disputes_and_kappa(enter):
     # p = 2/3; habits ann 2:1, bob 1:2, so e = 4/9 and kappa = 2/5
     assert "0.40" in page
     assert re.findall(r"/nodule/(P-\d-a\d)", page) == ["P-3-a3"]
-    assert "ann: <b>cf</b>" in page
+    assert "ann: <b>cf+</b>" in page
 
 
 @pytest.fixture

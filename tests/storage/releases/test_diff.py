@@ -19,8 +19,8 @@ from tests.cases import lidc_facts, new_case
 MEMBER = Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False)
 
 
-def members(version, *found):
-    return Members(version, {member.nodule_id: member for member in found})
+def members(version, *found, target="density"):
+    return Members(version, {member.nodule_id: member for member in found}, target)
 
 
 FACTS = {"recipe": {"trimap": {"dilation_mm": 1.5}}, "source": lidc_facts()}
@@ -78,6 +78,42 @@ def test_another_case_has_the_reason_in_its_facts(store, change, reason):
     write_case(store, new_case("e" * 64, **{**FACTS, **change}))
     after = members("0.2.0", replace(MEMBER, digest="e" * 64))
     assert diff_releases(store, members("0.1.0", MEMBER), after).changed == {"P-1": (reason,)}
+
+
+def test_another_form_is_a_reason(store):
+    write_case(store, new_case(**FACTS, algorithm=7))
+    write_case(store, new_case("e" * 64, **FACTS, algorithm=8, form="improved"))
+    after = members("0.2.0", replace(MEMBER, digest="e" * 64))
+    (reasons,) = diff_releases(store, members("0.1.0", MEMBER), after).changed.values()
+    assert reasons == ("algorithm 7 (first edition) -> improved form", "algorithm 7 -> 8")
+
+
+def picks(**methods):
+    return [replace(MEMBER, nodule_id=name, method=method) for name, method in methods.items()]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ("opacity", "density", "target: opacity -> density; the picks of 2 nodules"),
+        (None, "density", "target: none (all eight were ranked together) -> density; the picks of"),
+        ("density", "density", None),
+    ],
+)
+def test_another_question_explains_the_picks_that_it_changed(store, before, after, line):
+    # d changed although both of its picks answer the new question, e although none does
+    old = members("0.1.0", *picks(a="cf", b="lb", c="cf", d="cf+", e="cf", f="cf"), target=before)
+    new = members("0.2.0", *picks(a="cf+", b="if+", c="cf", d="lb+", e="knn"), target=after)
+    found = diff_releases(store, old, new)
+    assert found.retargeted == (("a", "b") if line else ())
+    assert set(found.changed) == {"a", "b", "d", "e"}
+    lines = list(describe(found))
+    page = changes_page("0.2.0", found).decode()
+    assert any(one.startswith("target: ") for one in lines) == bool(line)
+    assert ("Target: " in page) == bool(line)
+    if line:
+        assert lines[1].startswith(line)
+        assert "0 unchanged" not in lines[0]
 
 
 def test_a_lost_case_does_not_stop_the_comparison(store):

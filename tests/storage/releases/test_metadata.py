@@ -26,11 +26,11 @@ FROM_LIDC = case_facts(source=lidc_facts([{"texture": 5}, {"texture": 4}]))
 FROM_TABLE = case_facts()
 
 
-def contents(facts=FROM_LIDC, members=MEMBERS):
+def contents(facts=FROM_LIDC, members=MEMBERS, target="opacity"):
     known = {member.nodule_id: facts for member in members}
-    return ReleaseContents(
-        "0.1.0", "/store", members, (), known, Recipe().content_key(), "2026-02-03T04:05:06+00:00"
-    )
+    decided_at = "2026-02-03T04:05:06+00:00"
+    recipe = Recipe().content_key()
+    return ReleaseContents("0.1.0", "/store", members, (), known, recipe, decided_at, target)
 
 
 def files(whole):
@@ -92,10 +92,39 @@ def test_the_card_counts_what_is_there():
         "LIDC-IDRI 2; simulated scans: 0",
         "solid 2",
         "test 1, train 1",
-        "cf 1, lb 1; 1 picked automatically,\n  1 by people",
+        "by method: cf 1, lb 1; by family:\n  cf 1, lb 1; 1 picked automatically, 1 by people",
     ):
         assert line in page
     assert "unrated 2" in dataset_card(contents(FROM_TABLE)).decode()
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        (case_facts(form="paper"), "paper form"),
+        (case_facts(form="improved"), "improved form"),
+        (case_facts(form="custom"), "custom parameters"),
+        (case_facts(algorithm=7), "algorithm 7 (first edition)"),
+    ],
+)
+def test_the_card_and_the_metadata_name_the_form(facts, name):
+    whole = contents(facts)
+    assert f"Parameters of the matting methods: {name} 2." in dataset_card(whole).decode()
+    assert name in json.loads(files(whole)["croissant.json"])["description"]
+
+
+def test_the_card_says_which_question_is_answered_and_what_answers_another():
+    mixed = (replace(MEMBERS[0], method="cf+"), MEMBERS[1])
+    page = dataset_card(contents(members=mixed, target="density")).decode()
+    assert "Question that the release answers: density, the share of the voxel" in page
+    assert "1 mattes are of + forms, which answer it; 1 are of plain forms,\n  chosen by" in page
+    assert "they answer the other question, opacity." in page
+    assert "by family:\n  cf 2;" in page
+    page = dataset_card(contents(target="opacity")).decode()
+    assert "2 mattes are of plain forms, which answer it; 0 are of + forms." in page
+    assert "other question" not in page
+    assert "radiodensity target" in contents(target="density").summary
+    assert "radiodensity target" not in contents(target="opacity").summary
 
 
 @pytest.mark.parametrize("facts", [FROM_LIDC, FROM_TABLE])

@@ -7,6 +7,7 @@ import tasks.curation.context
 import tasks.curation.write
 from flows.curate import curate_nodule
 from matting import METHODS
+from matting.targets import TARGETS
 from storage.cases.case import read_case
 from storage.cases.outcomes import find_outcome
 from storage.errors import UnavailableError, WriteError
@@ -46,7 +47,9 @@ def test_a_nodule_goes_the_whole_way(job, store):
         assert (alpha[labels == 0] == 0).all()
         if not name.endswith("+"):
             assert (alpha[labels == 255] == 1).all()
-    assert case.facts.scores.ranking[0] in METHODS
+    assert set(case.facts.scores.ranking_for("opacity")) == set(METHODS[:4])
+    assert set(case.facts.scores.ranking_for("density")) == set(METHODS[4:])
+    assert case.facts.form == outcome.form == "paper"
     assert outcome.stored_bytes > 1000
 
 
@@ -164,9 +167,8 @@ def test_what_does_not_converge_is_not_stored_as_a_matte(hurried, store):
     assert set(converged.values()) == {True, False}
     for name, usable in converged.items():
         assert np.isfinite(case.alpha(name)).all() == usable
-    assert not set(case.facts.scores.ranking) & {
-        name for name, usable in converged.items() if not usable
-    }
+    ranked = {name for target in TARGETS for name in case.facts.scores.ranking_for(target)}
+    assert ranked == {name for name, usable in converged.items() if usable}
 
 
 def test_no_matte_at_all_is_a_refusal(job):
