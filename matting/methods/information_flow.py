@@ -61,6 +61,14 @@ Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
 
 
+def searches(
+    domain: SolveDomain, parameters: InformationFlowSettings
+) -> list[tuple[int, FeatureMetric]]:
+    """Return the number of neighbours and the metric of the search among all voxels."""
+    metric = FeatureMetric(1.0, parameters.mixture_position_weight * domain.voxel_pitch)
+    return [(parameters.mixture_neighbours, metric)]
+
+
 def build(
     domain: SolveDomain, parameters: InformationFlowSettings, known_values: KnownValues
 ) -> LinearSystem:
@@ -94,14 +102,8 @@ def build(
 def _mixture(
     domain: SolveDomain, unknown: Voxels, parameters: InformationFlowSettings
 ) -> SquareOperator:
-    metric = FeatureMetric(1.0, parameters.mixture_position_weight * domain.voxel_pitch)
-    found = nearest_neighbours(
-        domain.intensity,
-        np.ones(domain.shape, bool),
-        unknown,
-        parameters.mixture_neighbours,
-        metric,
-    )
+    ((count, metric),) = searches(domain, parameters)
+    found = domain.search.nearest(domain.intensity, unknown, count, metric)
     weights = rebuilding_weights(domain.intensity.ravel(), unknown, found, parameters.mixture_ridge)
     voxels, nodes = number_nodes(unknown, found)
     own = np.arange(len(unknown))

@@ -30,20 +30,26 @@ from matting.solvers.graph_laplacian import (
     laplacian,
     number_nodes,
 )
-from matting.solvers.knn_search import FeatureMetric, affinity, nearest_neighbours
+from matting.solvers.knn_search import FeatureMetric, affinity
 from matting.solvers.solve_domain import SolveDomain
+
+
+def searches(domain: SolveDomain, parameters: KnnSettings) -> list[tuple[int, FeatureMetric]]:
+    """Return the number of neighbours and the metric of the search at each level."""
+    return [
+        (count, FeatureMetric(parameters.intensity_weight, level * domain.voxel_pitch))
+        for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True)
+    ]
 
 
 def build(domain: SolveDomain, parameters: KnnSettings) -> LinearSystem:
     """Set up KNN matting on a domain; its system has no data term."""
     unknown = np.flatnonzero(domain.unknown)
-    everywhere = np.ones(domain.shape, bool)
     sources: list[NDArray[np.int64]] = []
     targets: list[NDArray[np.int64]] = []
     weights: list[NDArray[np.float64]] = []
-    for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True):
-        metric = FeatureMetric(parameters.intensity_weight, level * domain.voxel_pitch)
-        found = nearest_neighbours(domain.intensity, everywhere, unknown, count, metric)
+    for count, metric in searches(domain, parameters):
+        found = domain.search.nearest(domain.intensity, unknown, count, metric)
         sources.append(np.repeat(np.arange(len(unknown)), found.shape[1]))
         targets.append(found.ravel())
         weights.append(affinity(domain.intensity, unknown, found, metric).ravel())
