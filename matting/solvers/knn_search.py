@@ -460,7 +460,7 @@ def _measure(
     """Write the squared distances of `count` members, in a loop that processes several at once.
 
     Whole voxels times the pitch, not differences of positions: equal distances stay equal. The
-    indices are unsigned, as in `matting.solvers.window_laplacian._add_nine_rows`.
+    indices are unsigned, as in `matting.solvers.window_laplacian._add_windows`.
     """
     z, y, x = place[0], place[1], place[2]
     pitch_z, pitch_y, pitch_x, weight = scale[0], scale[1], scale[2], scale[3]
