@@ -176,7 +176,7 @@ class SumOperator:
             for multiply_part, weight, nodes in terms:
                 # A part that has all nodes numbers them as the sum does: nothing to gather.
                 if len(nodes) == len(p):
-                    total += weight * multiply_part(p)
+                    _add_scaled(total, weight, multiply_part(p))
                 else:
                     total[nodes] += weight * multiply_part(p[nodes])
             return total
@@ -275,7 +275,13 @@ def _with_penalty(operator: Operator, penalty: Floats) -> Callable[[Floats], Flo
     multiply = operator.multiplier()
     if not penalty.any():
         return multiply
-    return lambda p: multiply(p) + penalty[:, None] * p
+
+    def multiply_with_penalty(p: Floats) -> Floats:
+        product = multiply(p)
+        _add_penalty(product, penalty, p)
+        return product
+
+    return multiply_with_penalty
 
 
 def _coarse_correction(
@@ -414,6 +420,22 @@ def _precondition(residual: Floats, inverse: Floats, coarse: CoarseCorrection | 
 
 # The kernels below visit voxel by voxel and within it column by column: (n, columns) arrays are
 # read in order once, and each column is summed in raster order, whatever the number of columns.
+
+
+@kernel
+def _add_scaled(total: Floats, weight: float, part: Floats) -> None:
+    """Add weight times a part to a total, both of one shape, in place."""
+    for n in range(total.shape[0]):
+        for column in range(total.shape[1]):
+            total[n, column] += weight * part[n, column]
+
+
+@kernel
+def _add_penalty(product: Floats, penalty: Floats, p: Floats) -> None:
+    """Add P p to a product, in place."""
+    for n in range(p.shape[0]):
+        for column in range(p.shape[1]):
+            product[n, column] += penalty[n] * p[n, column]
 
 
 @kernel

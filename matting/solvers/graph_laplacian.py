@@ -18,6 +18,7 @@ from matting.solvers.coarse_correction import CoarseBasis
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
+Indices = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,9 @@ class SquareOperator:
         if p.shape[1] != 2:
             return np.asarray(self.rows.T @ (self.rows @ p))
         out = np.zeros_like(p)
-        _square_pair(
-            self.rows.data, self.rows.indices, self.rows.indptr, np.ascontiguousarray(p), out
-        )
+        rows = self.rows
+        indices = rows.indices.view(np.uint32)
+        _square_pair(rows.data, indices, rows.indptr, np.ascontiguousarray(p), out)
         return out
 
     def multiplier(self) -> Callable[[Floats], Floats]:
@@ -127,23 +128,74 @@ def laplacian(nodes: int, sources: Voxels, targets: Voxels, weights: Floats) -> 
         (nodes, nodes), scipy.sparse.csr_matrix of float64, symmetric, rows summing to zero.
     """
     linked = weights > 0
-    low = np.minimum(sources, targets)[linked]
-    high = np.maximum(sources, targets)[linked]
-    keys = low * nodes + high
-    order = np.argsort(keys, kind="stable")
-    first = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    strongest = np.maximum.reduceat(weights[linked][order], first) if len(first) else np.empty(0)
-    low = low[order][first]
-    high = high[order][first]
-    degree = np.bincount(low, strongest, nodes) + np.bincount(high, strongest, nodes)
-    diagonal = np.arange(nodes)
-    return sparse.csr_matrix(
-        (
-            np.concatenate([-strongest, -strongest, degree]),
-            (np.concatenate([low, high, diagonal]), np.concatenate([high, low, diagonal])),
-        ),
-        shape=(nodes, nodes),
-    )
+    ends = np.stack([sources[linked], targets[linked]]).astype(np.int32)
+    rows, columns = np.concatenate([ends, ends[::-1]], axis=1)
+    values = np.tile(weights[linked], 2)
+    # Two stable counting sorts, by column and then by row, leave the columns of each row ascending.
+    for _ in range(2):
+        order, starts = _count_sorted(columns, nodes)
+        rows, columns, values = columns[order], rows[order], values[order]
+    indptr = np.zeros(nodes + 1, np.int32)
+    indices = np.empty(len(rows) + nodes, np.int32)
+    data = np.empty(len(rows) + nodes)
+    _merge_edges(starts, columns, values, indptr, indices, data)
+    size = indptr[-1]
+    return sparse.csr_matrix((data[:size], indices[:size], indptr), shape=(nodes, nodes))
+
+
+@kernel
+def _count_sorted(keys: Indices, largest: int) -> tuple[Voxels, Voxels]:
+    """Return the stable order of keys below `largest`, and where each key's positions begin."""
+    starts = np.zeros(largest + 1, np.int64)
+    for key in keys:
+        starts[key + 1] += 1
+    for n in range(largest):
+        starts[n + 1] += starts[n]
+    filled = starts[:-1].copy()
+    order = np.empty(len(keys), np.int64)
+    for n in range(len(keys)):
+        order[filled[keys[n]]] = n
+        filled[keys[n]] += 1
+    return order, starts
+
+
+@kernel
+def _merge_edges(
+    starts: Voxels,
+    columns: Indices,
+    values: Floats,
+    indptr: Indices,
+    indices: Indices,
+    data: Floats,
+) -> None:
+    """Write the Laplacian row by row: of equal edges the heaviest, and the degree in its place.
+
+    The degree is summed in the order of columns.
+    """
+    size = 0
+    for row in range(len(indptr) - 1):
+        degree = 0.0
+        diagonal = -1
+        first = size
+        for n in range(starts[row], starts[row + 1]):
+            if size > first and indices[size - 1] == columns[n]:
+                data[size - 1] = min(data[size - 1], -values[n])
+                continue
+            if diagonal < 0 and columns[n] > row:
+                diagonal = size
+                size += 1
+            indices[size] = columns[n]
+            data[size] = -values[n]
+            size += 1
+        if diagonal < 0:
+            diagonal = size
+            size += 1
+        indices[diagonal] = row
+        data[diagonal] = 0.0
+        for n in range(first, size):
+            degree -= data[n]
+        data[diagonal] = degree
+        indptr[row + 1] = size
 
 
 def count_disconnected(matrix: Any, unknown: int) -> int:
@@ -153,8 +205,10 @@ def count_disconnected(matrix: Any, unknown: int) -> int:
         matrix: (nodes, nodes), scipy.sparse matrix whose entries are the links.
         unknown: Number of unknown nodes, which come first.
     """
-    _, label = csgraph.connected_components(matrix, directed=False)
-    return int((~np.isin(label[:unknown], label[unknown:])).sum())
+    parts, label = csgraph.connected_components(matrix, directed=False)
+    anchored = np.zeros(parts, bool)
+    anchored[label[unknown:]] = True
+    return int((~anchored[label[:unknown]]).sum())
 
 
 def multiply(matrix: Any, p: Floats) -> Floats:
@@ -164,7 +218,9 @@ def multiply(matrix: Any, p: Floats) -> Floats:
     """
     out = np.empty((matrix.shape[0], p.shape[1]))
     if p.shape[1] == 2:
-        _multiply_pair(matrix.data, matrix.indices, matrix.indptr, np.ascontiguousarray(p), out)
+        # Unsigned, so that no kernel checks for an index from the end.
+        indices = matrix.indices.view(np.uint32)
+        _multiply_pair(matrix.data, indices, matrix.indptr, np.ascontiguousarray(p), out)
     else:
         out[:] = matrix @ p
     return out
@@ -172,7 +228,7 @@ def multiply(matrix: Any, p: Floats) -> Floats:
 
 @kernel
 def _multiply_pair(
-    data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
+    data: Floats, indices: NDArray[np.uint32], indptr: Indices, p: Floats, out: Floats
 ) -> None:
     for row in range(len(out)):
         sum0 = 0.0
@@ -186,7 +242,7 @@ def _multiply_pair(
 
 @kernel
 def _square_pair(
-    data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
+    data: Floats, indices: NDArray[np.uint32], indptr: Indices, p: Floats, out: Floats
 ) -> None:
     """Add R^T (R p) to `out`.
 

@@ -520,10 +520,22 @@ def affinity(intensity: Floats, queries: Voxels, found: Voxels, metric: FeatureM
     Returns:
         (queries, neighbours), 0..1.
     """
-    flat = intensity.ravel()
-    difference = metric.intensity_weight * np.abs(flat[found] - flat[queries][:, None])
-    found_indices = np.unravel_index(found, intensity.shape)
-    query_indices = np.unravel_index(queries, intensity.shape)
-    for there, here, pitch in zip(found_indices, query_indices, metric.voxel_pitch, strict=True):
-        difference += pitch * np.abs(there - here[:, None])
-    return np.maximum(0.0, 1.0 - difference / 4.0)
+    shape = np.asarray(intensity.shape, np.int64)
+    scale = np.append(metric.voxel_pitch, metric.intensity_weight)
+    weights = np.empty(found.shape)
+    _write_affinity(intensity.ravel(), queries, found, shape, scale, weights)
+    return weights
+
+
+@kernel
+def _write_affinity(
+    intensity: Floats, queries: Voxels, found: Voxels, shape: Voxels, scale: Floats, weights: Floats
+) -> None:
+    for q in range(len(queries)):
+        z0, y0, x0 = _place(queries[q], shape)
+        for n in range(found.shape[1]):
+            voxel = found[q, n]
+            z, y, x = _place(voxel, shape)
+            difference = scale[3] * abs(intensity[voxel] - intensity[queries[q]])
+            difference += scale[0] * abs(z - z0) + scale[1] * abs(y - y0) + scale[2] * abs(x - x0)
+            weights[q, n] = max(0.0, 1.0 - difference / 4.0)
