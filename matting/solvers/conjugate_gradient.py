@@ -412,7 +412,8 @@ def conjugate_gradients(
 
 def _precondition(residual: Floats, inverse: Floats, coarse: CoarseCorrection | None) -> Floats:
     """Return z of the residual."""
-    z: Floats = inverse[:, None] * residual
+    z = np.empty_like(residual)
+    _scale_rows(inverse, residual, z)
     if coarse is not None:
         coarse.add_to(z, residual)
     return z
@@ -436,6 +437,14 @@ def _add_penalty(product: Floats, penalty: Floats, p: Floats) -> None:
     for n in range(p.shape[0]):
         for column in range(p.shape[1]):
             product[n, column] += penalty[n] * p[n, column]
+
+
+@kernel
+def _scale_rows(inverse: Floats, residual: Floats, z: Floats) -> None:
+    """Write D^-1 r."""
+    for n in range(residual.shape[0]):
+        for column in range(residual.shape[1]):
+            z[n, column] = inverse[n] * residual[n, column]
 
 
 @kernel

@@ -127,36 +127,53 @@ def laplacian(nodes: int, sources: Voxels, targets: Voxels, weights: Floats) -> 
     Returns:
         (nodes, nodes), scipy.sparse.csr_matrix of float64, symmetric, rows summing to zero.
     """
-    linked = weights > 0
-    ends = np.stack([sources[linked], targets[linked]]).astype(np.int32)
-    rows, columns = np.concatenate([ends, ends[::-1]], axis=1)
-    values = np.tile(weights[linked], 2)
-    # Two stable counting sorts, by column and then by row, leave the columns of each row ascending.
-    for _ in range(2):
-        order, starts = _count_sorted(columns, nodes)
-        rows, columns, values = columns[order], rows[order], values[order]
+    starts, columns, values = _sort_edges(nodes, sources, targets, weights)
     indptr = np.zeros(nodes + 1, np.int32)
-    indices = np.empty(len(rows) + nodes, np.int32)
-    data = np.empty(len(rows) + nodes)
+    indices = np.empty(len(columns) + nodes, np.int32)
+    data = np.empty(len(columns) + nodes)
     _merge_edges(starts, columns, values, indptr, indices, data)
     size = indptr[-1]
     return sparse.csr_matrix((data[:size], indices[:size], indptr), shape=(nodes, nodes))
 
 
 @kernel
-def _count_sorted(keys: Indices, largest: int) -> tuple[Voxels, Voxels]:
-    """Return the stable order of keys below `largest`, and where each key's positions begin."""
-    starts = np.zeros(largest + 1, np.int64)
-    for key in keys:
-        starts[key + 1] += 1
-    for n in range(largest):
+def _sort_edges(
+    nodes: int, sources: Voxels, targets: Voxels, weights: Floats
+) -> tuple[Voxels, Indices, Floats]:
+    """Return each node's edges, those named from either end, by ascending node at the other end.
+
+    Two stable counting sorts: the edges are dealt out to the nodes at both ends; then, node by
+    node, to those at the other ends, which thereby receive them in ascending order.
+
+    Returns:
+        Where each node's edges begin, (nodes + 1,); the node at their other end; their weights.
+    """
+    starts = np.zeros(nodes + 1, np.int64)
+    for n in range(len(weights)):
+        if weights[n] > 0:
+            starts[sources[n] + 1] += 1
+            starts[targets[n] + 1] += 1
+    for n in range(nodes):
         starts[n + 1] += starts[n]
+    dealt = np.empty(starts[-1], np.int32)
+    dealt_weights = np.empty(starts[-1])
     filled = starts[:-1].copy()
-    order = np.empty(len(keys), np.int64)
-    for n in range(len(keys)):
-        order[filled[keys[n]]] = n
-        filled[keys[n]] += 1
-    return order, starts
+    for n in range(len(weights)):
+        if weights[n] > 0:
+            for one, other in ((sources[n], targets[n]), (targets[n], sources[n])):
+                dealt[filled[one]] = other
+                dealt_weights[filled[one]] = weights[n]
+                filled[one] += 1
+    others = np.empty_like(dealt)
+    values = np.empty_like(dealt_weights)
+    filled[:] = starts[:-1]
+    for node in range(nodes):
+        for n in range(starts[node], starts[node + 1]):
+            at = filled[dealt[n]]
+            filled[dealt[n]] += 1
+            others[at] = node
+            values[at] = dealt_weights[n]
+    return starts, others, values
 
 
 @kernel
