@@ -75,9 +75,9 @@ class SquareOperator:
         if p.shape[1] != 2:
             return np.asarray(self.rows.T @ (self.rows @ p))
         out = np.zeros_like(p)
-        rows = self.rows
-        indices = rows.indices.view(np.uint32)
-        _square_pair(rows.data, indices, rows.indptr, np.ascontiguousarray(p), out)
+        _square_pair(
+            self.rows.data, self.rows.indices, self.rows.indptr, np.ascontiguousarray(p), out
+        )
         return out
 
     def multiplier(self) -> Callable[[Floats], Floats]:
@@ -235,9 +235,7 @@ def multiply(matrix: Any, p: Floats) -> Floats:
     """
     out = np.empty((matrix.shape[0], p.shape[1]))
     if p.shape[1] == 2:
-        # Unsigned, so that no kernel checks for an index from the end.
-        indices = matrix.indices.view(np.uint32)
-        _multiply_pair(matrix.data, indices, matrix.indptr, np.ascontiguousarray(p), out)
+        _multiply_pair(matrix.data, matrix.indices, matrix.indptr, np.ascontiguousarray(p), out)
     else:
         out[:] = matrix @ p
     return out
@@ -245,7 +243,7 @@ def multiply(matrix: Any, p: Floats) -> Floats:
 
 @kernel
 def _multiply_pair(
-    data: Floats, indices: NDArray[np.uint32], indptr: Indices, p: Floats, out: Floats
+    data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
 ) -> None:
     for row in range(len(out)):
         sum0 = 0.0
@@ -259,7 +257,7 @@ def _multiply_pair(
 
 @kernel
 def _square_pair(
-    data: Floats, indices: NDArray[np.uint32], indptr: Indices, p: Floats, out: Floats
+    data: Floats, indices: NDArray[np.int32], indptr: NDArray[np.int32], p: Floats, out: Floats
 ) -> None:
     """Add R^T (R p) to `out`.
 
