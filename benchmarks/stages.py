@@ -77,7 +77,8 @@ class Clock:
 def main(checkout: str) -> None:
     import matting
 
-    assert Path(matting.__file__).is_relative_to(Path(checkout).resolve()), matting.__file__
+    if not Path(matting.__file__).is_relative_to(Path(checkout).resolve()):
+        raise SystemExit(f"{matting.__file__} is not in {checkout}")
     threadpool_limits(1)
     numba.set_num_threads(1)
     clock = Clock()

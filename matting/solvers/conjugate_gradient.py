@@ -27,7 +27,7 @@ from threadpoolctl import ThreadpoolController
 
 from matting.jit import kernel
 from matting.parameters import SolverSettings
-from matting.solvers.coarse_correction import CoarseBasis, CoarseCorrection, factor
+from matting.solvers.coarse_correction import FINE_WEIGHT, CoarseBasis, CoarseCorrection, factor
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
@@ -376,7 +376,7 @@ def conjugate_gradients(
     broken = np.zeros(len(rhs_norm), bool)
     # A voxel without any link has a zero row; its preconditioner is 0, so that it stays where it
     # is.
-    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    inverse = np.divide(FINE_WEIGHT, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
     direction = _precondition(residual, inverse, coarse)
     rho = _dots(residual, direction)
     while active.any() and iterations.max() < max_iterations:
@@ -441,7 +441,7 @@ def _add_penalty(product: Floats, penalty: Floats, p: Floats) -> None:
 
 @kernel
 def _scale_rows(inverse: Floats, residual: Floats, z: Floats) -> None:
-    """Write D^-1 r."""
+    """Write the first term of the preconditioner, each row of r times the weighted inverse."""
     for n in range(residual.shape[0]):
         for column in range(residual.shape[1]):
             z[n, column] = inverse[n] * residual[n, column]
