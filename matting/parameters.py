@@ -82,8 +82,9 @@ class SolverSettings:
     position_scale_mm: float = 34.0
     """Length that counts as 1 in the position feature; the median longest side of that box over 60
     real nodules."""
-    tolerance: float = 1e-7
-    """Relative residual at which conjugate gradients stop."""
+    tolerance: float = 3e-7
+    """Relative residual at which conjugate gradients stop; alpha is then within 2^-16, the step in
+    which it is stored, of a solve to 1e-10: at every unknown voxel of 40 real nodules."""
     max_iterations: int = 2000
     constraint_weight: float | None = None
     """None fixes known voxels exactly (Eq. 15); a weight is a penalty instead (Eq. 18)."""

@@ -118,7 +118,7 @@ class SharedSearch:
         self._found: dict[tuple[float, ...], Voxels] = {}
 
     def announce(self, neighbours: int, metric: FeatureMetric) -> None:
-        """Say that a search will be asked for."""
+        """Announce that a search will be asked for."""
         self._announced.setdefault(metric.key, []).append(neighbours)
 
     def nearest(
