@@ -4,6 +4,7 @@ import runpy
 
 SCRIPTS = (
     "cost",
+    "against",
     "peers",
     "textbook",
     "convergence",

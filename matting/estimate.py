@@ -114,9 +114,11 @@ def _estimate(
         range_hu=parameters.solver.intensity_range_hu,
         intensity_curve=parameters.solver.intensity_curve,
     )
+    families = dict.fromkeys(name.removesuffix("+") for name in methods)
+    _announce_searches(domain, families, parameters)
     solved: dict[str, Solution] = {}
     basis = coarse_basis(domain.unknown, domain.intensity)
-    for family in dict.fromkeys(name.removesuffix("+") for name in methods):
+    for family in families:
         names = [name for name in (family, family + "+") if name in methods]
         within = [
             _known_matte(name, volume_hu[domain.box], trimap[domain.box], parameters)
@@ -167,6 +169,19 @@ def solve(
     return estimate_alphas(
         volume_hu, trimap, spacing_mm=spacing_mm, methods=(method,), parameters=parameters
     )[method]
+
+
+def _announce_searches(
+    domain: SolveDomain, families: Iterable[str], parameters: Parameters
+) -> None:
+    """Announce the searches of the methods to come, for those that share one."""
+    searches = []
+    if "knn" in families:
+        searches += knn.searches(domain, parameters.knn)
+    if "if" in families:
+        searches += information_flow.searches(domain, parameters.information_flow)
+    for count, metric in searches:
+        domain.search.announce(count, metric)
 
 
 def _solve_family(

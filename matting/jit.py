@@ -19,11 +19,11 @@ def kernel(function: Function) -> Function: ...
 
 
 @overload
-def kernel(*, reordered: bool) -> Callable[[Function], Function]: ...
+def kernel(*, reordered: bool = False, inlined: bool = False) -> Callable[[Function], Function]: ...
 
 
 def kernel(
-    function: Function | None = None, *, reordered: bool = False
+    function: Function | None = None, *, reordered: bool = False, inlined: bool = False
 ) -> Function | Callable[[Function], Function]:
     """Compile a function to machine code, cached on disk beside its source or in the user's cache.
 
@@ -34,20 +34,23 @@ def kernel(
         function: The function to compile.
         reordered: Let the compiler change the order of sums; the result's last bits then depend on
             the processor.
+        inlined: Copy the function into those that call it, where a call would cost as much as what
+            it does.
 
     Returns:
         The compiled function, or a decorator if no function is given.
     """
     if function is None:
-        return partial(_compiled, reordered=reordered)
-    return _compiled(function, reordered=False)
+        return partial(_compiled, reordered=reordered, inlined=inlined)
+    return _compiled(function, reordered=False, inlined=False)
 
 
-def _compiled(function: Function, *, reordered: bool) -> Function:
+def _compiled(function: Function, *, reordered: bool, inlined: bool) -> Function:
     options: dict[str, Any] = {
         "error_model": "numpy",
         "nogil": True,
         "fastmath": {"reassoc", "contract"} if reordered else False,
+        "inline": "always" if inlined else "never",
     }
     try:
         return cast(Function, numba.njit(cache=True, **options)(function))

@@ -67,6 +67,14 @@ Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
 
 
+def searches(
+    domain: SolveDomain, parameters: InformationFlowSettings
+) -> list[tuple[int, FeatureMetric]]:
+    """Return the number of neighbours and the metric of the search among all voxels."""
+    metric = FeatureMetric(1.0, parameters.mixture_position_weight * domain.voxel_pitch)
+    return [(parameters.mixture_neighbours, metric)]
+
+
 def build(
     domain: SolveDomain, parameters: InformationFlowSettings, known_values: KnownValues
 ) -> LinearSystem:
@@ -90,9 +98,11 @@ def build(
         (parameters.local_strength, _local(windows, parameters)),
     )
     data_term = _from_known(domain, unknown, parameters, known_values)
-    data_term += ramp_data_term(
+    ramp = ramp_data_term(
         domain, known_values, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm
     )
+    if ramp is not None:
+        data_term += ramp
     return LinearSystem(
         operator, len(unknown), data_term=data_term, channels=windows.unknown_channels
     )
@@ -101,21 +111,15 @@ def build(
 def _mixture(
     domain: SolveDomain, unknown: Voxels, parameters: InformationFlowSettings
 ) -> SquareOperator:
-    metric = FeatureMetric(1.0, parameters.mixture_position_weight * domain.voxel_pitch)
-    found = nearest_neighbours(
-        domain.intensity,
-        np.ones(domain.shape, bool),
-        unknown,
-        parameters.mixture_neighbours,
-        metric,
-    )
+    ((count, metric),) = searches(domain, parameters)
+    found = domain.search.nearest(domain.intensity, unknown, count, metric)
     weights = rebuilding_weights(domain.intensity.ravel(), unknown, found, parameters.mixture_ridge)
     voxels, nodes = number_nodes(unknown, found)
-    own = np.arange(len(unknown))
-    entries = np.concatenate([np.ones(len(unknown)), -weights.ravel()])
-    row = np.concatenate([own, np.repeat(own, found.shape[1])])
-    column = np.concatenate([own, nodes.ravel()])
-    rows = sparse.csr_matrix((entries, (row, column)), shape=(len(unknown), len(voxels)))
+    size = len(unknown)
+    entries = np.concatenate([np.ones((size, 1)), -weights], axis=1)
+    column = np.concatenate([np.arange(size)[:, None], nodes], axis=1).astype(np.int32)
+    starts = np.arange(0, entries.size + 1, entries.shape[1], dtype=np.int32)
+    rows = sparse.csr_matrix((entries.ravel(), column.ravel(), starts), shape=(size, len(voxels)))
     return SquareOperator(voxels, rows)
 
 

@@ -42,13 +42,21 @@ Edges = tuple[Voxels, Voxels, NDArray[np.float64]]
 """Voxels at the beginning and at the end of edges, as flat indices in the domain, and weights."""
 
 
+def searches(domain: SolveDomain, parameters: KnnSettings) -> list[tuple[int, FeatureMetric]]:
+    """Return the number of neighbours and the metric of the search at each level."""
+    return [
+        (count, FeatureMetric(parameters.intensity_weight, level * domain.voxel_pitch))
+        for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True)
+    ]
+
+
 def build(domain: SolveDomain, parameters: KnnSettings) -> LinearSystem:
     """Set up KNN matting on a domain; its system has no data term."""
     unknown = np.flatnonzero(domain.unknown)
     found = [
         edges
-        for count, level in zip(parameters.neighbours, parameters.position_weights, strict=True)
-        for edges in _search(domain, unknown, count, level, parameters)
+        for count, metric in searches(domain, parameters)
+        for edges in _search(domain, unknown, count, metric, parameters.search_known)
     ]
     sources, targets, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
     voxels, nodes = number_nodes(unknown, np.stack([sources, targets]))
@@ -61,18 +69,17 @@ def build(domain: SolveDomain, parameters: KnnSettings) -> LinearSystem:
 
 
 def _search(
-    domain: SolveDomain, unknown: Voxels, count: int, level: float, parameters: KnnSettings
+    domain: SolveDomain, unknown: Voxels, count: int, metric: FeatureMetric, search_known: bool
 ) -> Iterator[Edges]:
     """Find the edges of one level: those of unknown voxels, then those of known ones to them.
 
     Edges between known voxels decide nothing (Eq. 15 holds both ends fixed) and are not built.
     """
-    everywhere = np.ones(domain.shape, bool)
-    metric = FeatureMetric(parameters.intensity_weight, level * domain.voxel_pitch)
-    found = nearest_neighbours(domain.intensity, everywhere, unknown, count, metric)
+    found = domain.search.nearest(domain.intensity, unknown, count, metric)
     weights = affinity(domain.intensity, unknown, found, metric)
     yield np.repeat(unknown, found.shape[1]), found.ravel(), weights.ravel()
-    if parameters.search_known:
+    if search_known:
+        everywhere = np.ones(domain.shape, bool)
         known = np.flatnonzero(~domain.unknown)
         found = nearest_neighbours(domain.intensity, everywhere, known, count, metric)
         row, column = np.nonzero(domain.unknown.ravel()[found])

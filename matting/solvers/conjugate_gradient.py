@@ -27,7 +27,7 @@ from threadpoolctl import ThreadpoolController
 
 from matting.jit import kernel
 from matting.parameters import SolverSettings
-from matting.solvers.coarse_correction import CoarseBasis, CoarseCorrection, factor
+from matting.solvers.coarse_correction import FINE_WEIGHT, CoarseBasis, CoarseCorrection, factor
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
@@ -185,7 +185,7 @@ class SumOperator:
             for multiply_part, weight, nodes in terms:
                 # A part that has all nodes numbers them as the sum does: nothing to gather.
                 if len(nodes) == len(p):
-                    total += weight * multiply_part(p)
+                    _add_scaled(total, weight, multiply_part(p))
                 else:
                     total[nodes] += weight * multiply_part(p[nodes])
             return total
@@ -284,7 +284,13 @@ def _with_penalty(operator: Operator, penalty: Floats) -> Callable[[Floats], Flo
     multiply = operator.multiplier()
     if not penalty.any():
         return multiply
-    return lambda p: multiply(p) + penalty[:, None] * p
+
+    def multiply_with_penalty(p: Floats) -> Floats:
+        product = multiply(p)
+        _add_penalty(product, penalty, p)
+        return product
+
+    return multiply_with_penalty
 
 
 def _coarse_correction(
@@ -379,7 +385,7 @@ def conjugate_gradients(
     broken = np.zeros(len(rhs_norm), bool)
     # A voxel without any link has a zero row; its preconditioner is 0, so that it stays where it
     # is.
-    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    inverse = np.divide(FINE_WEIGHT, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
     direction = _precondition(residual, inverse, coarse)
     rho = _dots(residual, direction)
     while active.any() and iterations.max() < max_iterations:
@@ -415,7 +421,8 @@ def conjugate_gradients(
 
 def _precondition(residual: Floats, inverse: Floats, coarse: CoarseCorrection | None) -> Floats:
     """Return z of the residual."""
-    z: Floats = inverse[:, None] * residual
+    z = np.empty_like(residual)
+    _scale_rows(inverse, residual, z)
     if coarse is not None:
         coarse.add_to(z, residual)
     return z
@@ -423,6 +430,30 @@ def _precondition(residual: Floats, inverse: Floats, coarse: CoarseCorrection | 
 
 # The kernels below visit voxel by voxel and within it column by column: (n, columns) arrays are
 # read in order once, and each column is summed in raster order, whatever the number of columns.
+
+
+@kernel
+def _add_scaled(total: Floats, weight: float, part: Floats) -> None:
+    """Add weight times a part to a total, both of one shape, in place."""
+    for n in range(total.shape[0]):
+        for column in range(total.shape[1]):
+            total[n, column] += weight * part[n, column]
+
+
+@kernel
+def _add_penalty(product: Floats, penalty: Floats, p: Floats) -> None:
+    """Add P p to a product, in place."""
+    for n in range(p.shape[0]):
+        for column in range(p.shape[1]):
+            product[n, column] += penalty[n] * p[n, column]
+
+
+@kernel
+def _scale_rows(inverse: Floats, residual: Floats, z: Floats) -> None:
+    """Write the first term of the preconditioner, each row of r times the weighted inverse."""
+    for n in range(residual.shape[0]):
+        for column in range(residual.shape[1]):
+            z[n, column] = inverse[n] * residual[n, column]
 
 
 @kernel

@@ -18,6 +18,7 @@ from matting.solvers.coarse_correction import CoarseBasis
 
 Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
+Indices = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +127,92 @@ def laplacian(nodes: int, sources: Voxels, targets: Voxels, weights: Floats) -> 
     Returns:
         (nodes, nodes), scipy.sparse.csr_matrix of float64, symmetric, rows summing to zero.
     """
-    linked = weights > 0
-    low = np.minimum(sources, targets)[linked]
-    high = np.maximum(sources, targets)[linked]
-    keys = low * nodes + high
-    order = np.argsort(keys, kind="stable")
-    first = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    strongest = np.maximum.reduceat(weights[linked][order], first) if len(first) else np.empty(0)
-    low = low[order][first]
-    high = high[order][first]
-    degree = np.bincount(low, strongest, nodes) + np.bincount(high, strongest, nodes)
-    diagonal = np.arange(nodes)
-    return sparse.csr_matrix(
-        (
-            np.concatenate([-strongest, -strongest, degree]),
-            (np.concatenate([low, high, diagonal]), np.concatenate([high, low, diagonal])),
-        ),
-        shape=(nodes, nodes),
-    )
+    starts, columns, values = _sort_edges(nodes, sources, targets, weights)
+    indptr = np.zeros(nodes + 1, np.int32)
+    indices = np.empty(len(columns) + nodes, np.int32)
+    data = np.empty(len(columns) + nodes)
+    _merge_edges(starts, columns, values, indptr, indices, data)
+    size = indptr[-1]
+    return sparse.csr_matrix((data[:size], indices[:size], indptr), shape=(nodes, nodes))
+
+
+@kernel
+def _sort_edges(
+    nodes: int, sources: Voxels, targets: Voxels, weights: Floats
+) -> tuple[Voxels, Indices, Floats]:
+    """Return each node's edges, those named from either end, by ascending node at the other end.
+
+    Two stable counting sorts: the edges are dealt out to the nodes at both ends; then, node by
+    node, to those at the other ends, which thereby receive them in ascending order.
+
+    Returns:
+        Where each node's edges begin, (nodes + 1,); the node at their other end; their weights.
+    """
+    starts = np.zeros(nodes + 1, np.int64)
+    for n in range(len(weights)):
+        if weights[n] > 0:
+            starts[sources[n] + 1] += 1
+            starts[targets[n] + 1] += 1
+    for n in range(nodes):
+        starts[n + 1] += starts[n]
+    dealt = np.empty(starts[-1], np.int32)
+    dealt_weights = np.empty(starts[-1])
+    filled = starts[:-1].copy()
+    for n in range(len(weights)):
+        if weights[n] > 0:
+            for one, other in ((sources[n], targets[n]), (targets[n], sources[n])):
+                dealt[filled[one]] = other
+                dealt_weights[filled[one]] = weights[n]
+                filled[one] += 1
+    others = np.empty_like(dealt)
+    values = np.empty_like(dealt_weights)
+    filled[:] = starts[:-1]
+    for node in range(nodes):
+        for n in range(starts[node], starts[node + 1]):
+            at = filled[dealt[n]]
+            filled[dealt[n]] += 1
+            others[at] = node
+            values[at] = dealt_weights[n]
+    return starts, others, values
+
+
+@kernel
+def _merge_edges(
+    starts: Voxels,
+    columns: Indices,
+    values: Floats,
+    indptr: Indices,
+    indices: Indices,
+    data: Floats,
+) -> None:
+    """Write the Laplacian row by row: of equal edges the heaviest, and the degree in its place.
+
+    The degree is summed in the order of columns.
+    """
+    size = 0
+    for row in range(len(indptr) - 1):
+        degree = 0.0
+        diagonal = -1
+        first = size
+        for n in range(starts[row], starts[row + 1]):
+            if size > first and indices[size - 1] == columns[n]:
+                data[size - 1] = min(data[size - 1], -values[n])
+                continue
+            if diagonal < 0 and columns[n] > row:
+                diagonal = size
+                size += 1
+            indices[size] = columns[n]
+            data[size] = -values[n]
+            size += 1
+        if diagonal < 0:
+            diagonal = size
+            size += 1
+        indices[diagonal] = row
+        data[diagonal] = 0.0
+        for n in range(first, size):
+            degree -= data[n]
+        data[diagonal] = degree
+        indptr[row + 1] = size
 
 
 def count_disconnected(matrix: Any, unknown: int) -> int:
@@ -153,8 +222,10 @@ def count_disconnected(matrix: Any, unknown: int) -> int:
         matrix: (nodes, nodes), scipy.sparse matrix whose entries are the links.
         unknown: Number of unknown nodes, which come first.
     """
-    _, label = csgraph.connected_components(matrix, directed=False)
-    return int((~np.isin(label[:unknown], label[unknown:])).sum())
+    parts, label = csgraph.connected_components(matrix, directed=False)
+    anchored = np.zeros(parts, bool)
+    anchored[label[unknown:]] = True
+    return int((~anchored[label[:unknown]]).sum())
 
 
 def multiply(matrix: Any, p: Floats) -> Floats:

@@ -32,8 +32,8 @@ def ramp_data_term(
     ramp_strength: float,
     rim_strength: float,
     rim_mm: float,
-) -> DataTerm:
-    """Return both terms as one.
+) -> DataTerm | None:
+    """Return both terms as one, or None if both strengths are 0.
 
     Args:
         domain: The voxels to solve.
@@ -45,6 +45,8 @@ def ramp_data_term(
     Returns:
         The term on the unknown voxels.
     """
+    if ramp_strength == 0 and rim_strength == 0:
+        return None
     ramp, rim = ramp_and_rim(domain, rim_mm)
     foreground = np.flatnonzero(domain.foreground)
     target = ramp[:, None] * known_values(foreground).mean(axis=0)

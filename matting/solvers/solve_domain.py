@@ -4,7 +4,7 @@ Solving costs time and memory in proportion to the unknown voxels and their surr
 the size of the patch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from matting.errors import InputError
 from matting.geometry.box import Box, box_around
 from matting.geometry.grid import Shape, Vector
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from matting.solvers.knn_search import SharedSearch
 
 WINDOW_REACH = 2
 """Voxels from an unknown voxel to the far side of a window that holds it: nothing nearer may be cut
@@ -44,6 +45,8 @@ class SolveDomain:
     """Voxel spacing along (z, y, x)."""
     position_scale_mm: float
     """Length that counts as 1 in the position feature."""
+    search: SharedSearch = field(default_factory=SharedSearch, compare=False)
+    """Nearest neighbours of the unknown voxels among all voxels."""
 
     @property
     def shape(self) -> Shape:

@@ -25,9 +25,10 @@ How it is computed
 
 Both passes are sums over the 27 voxels of a window, taken for every window. Neighbouring windows
 share most of their voxels, so each sum is split: first the nine rows of a window are added at every
-position along x (`_add_nine_rows`), then three neighbouring positions (`_add_three`). Each nine-row
-sum serves three windows, and memory is read in order. Windows and nodes are therefore visited in
-runs of consecutive voxels along x.
+position along x, then three neighbouring positions (`_add_windows`). Each nine-row sum serves three
+windows, and memory is read in order. Windows and nodes are therefore visited in runs of consecutive
+voxels along x. All numbers of a voxel, up to three for each column of p, lie side by side, so that
+one loop adds up all of them.
 
 The order of additions is fixed by these loops and does not depend on the size of the box or the
 number of threads. Products are the same to the last bit wherever they are computed.
@@ -51,8 +52,6 @@ Floats = NDArray[np.float64]
 Voxels = NDArray[np.int64]
 WINDOW_SIZE = 27
 """Voxels of a window."""
-ROWS_PER_COLUMN = 3
-"""Volumes of a workspace for one column of p: p, I p and J p, or two slopes and the level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,8 @@ class Windows:
     """(nodes,): the same voxels as flat indices in the solve domain."""
     unknown: int
     """Number of unknown nodes."""
+    used_channels: int
+    """2, or 1 if J is 0 everywhere."""
 
     @property
     def unknown_channels(self) -> Floats:
@@ -88,7 +89,7 @@ class Windows:
 
         Without J if it is 0 everywhere.
         """
-        return self.channels[: 1 + int(self.channels[1].any()), self.nodes[: self.unknown]]
+        return self.channels[: self.used_channels, self.nodes[: self.unknown]]
 
 
 def find_touching_windows(domain: SolveDomain, mean_reach_mm: float = 0.0) -> Windows:
@@ -175,15 +176,18 @@ class WindowLaplacian:
         Use one for each thread. Allocating the workspace once a solve, not once a product, saves
         clearing it.
         """
-        workspace = _new_workspace(self.windows)
+        workspaces: dict[int, _Workspace] = {}
 
         def multiply(p: Floats) -> Floats:
             # The kernels take one column or two at once, so that what they read of I and J serves
             # both.
-            parts = [
-                _multiply(self, np.ascontiguousarray(p[:, first : first + 2]), workspace)
-                for first in range(0, p.shape[1], 2)
-            ]
+            parts = []
+            for first in range(0, p.shape[1], 2):
+                part = np.ascontiguousarray(p[:, first : first + 2])
+                columns = part.shape[1]
+                if columns not in workspaces:
+                    workspaces[columns] = _new_workspace(self.windows, columns)
+                parts.append(_multiply(self, part, workspaces[columns]))
             return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
         return multiply
@@ -216,26 +220,27 @@ class WindowLaplacian:
 
 @dataclass(frozen=True, slots=True)
 class _Workspace:
-    """Volumes between the two passes of a product; room for two columns of p."""
+    """Volumes between the two passes of a product; the numbers of a voxel lie side by side."""
 
     scattered: Floats
-    """(6, voxels of the box): p, I p and J p of each column; 0 wherever there is no leading node.
+    """(voxels of the box, parts, columns): p, I p and J p; 0 wherever there is no leading node.
 
     Every product writes the same voxels, so the zeros stay and need no clearing.
     """
     models: Floats
-    """(6, margin + voxels of the box + margin): slopes and level of each column at the window's
+    """(margin + voxels of the box + margin, parts, columns): level and slopes at the window's
     centre, else 0.
 
     The margins are as long as the largest window offset, so that no reading needs a bounds check.
     """
 
 
-def _new_workspace(windows: Windows) -> _Workspace:
+def _new_workspace(windows: Windows, columns: int) -> _Workspace:
     voxels = windows.channels.shape[1]
     margin = int(windows.offsets[-1])
-    scattered = np.zeros((2 * ROWS_PER_COLUMN, voxels))
-    models = np.zeros((2 * ROWS_PER_COLUMN, voxels + 2 * margin))
+    parts = 1 + windows.used_channels
+    scattered = np.zeros((voxels, parts, columns))
+    models = np.zeros((voxels + 2 * margin, parts, columns))
     return _Workspace(scattered, models)
 
 
@@ -245,14 +250,33 @@ def _multiply(operator: WindowLaplacian, p: Floats, workspace: _Workspace) -> Fl
     nodes = windows.nodes[: operator.size]
     # The offset of the middle voxel of each of the nine rows of a window.
     rows = windows.offsets[1::3]
-    used = ROWS_PER_COLUMN * p.shape[1]
-    scattered = workspace.scattered[:used]
-    models = workspace.models[:used]
     out = np.empty_like(p)
-    _scatter(p, nodes, windows.channels, scattered)
-    _fit_windows(scattered, windows.centres, windows.runs, windows.mean, operator.fit, rows, models)
+    # The lengths of tuples are known when a kernel is compiled, and its short loops are unrolled.
+    columns = (0,) * p.shape[1]
+    used = windows.channels[: windows.used_channels]
+    channels = tuple(used)
+    _scatter(p, nodes, channels, columns, workspace.scattered)
+    _fit_windows(
+        workspace.scattered.ravel(),
+        windows.centres,
+        windows.runs,
+        windows.mean,
+        operator.fit,
+        rows,
+        channels,
+        columns,
+        workspace.models,
+    )
     _sum_misfits(
-        p, nodes, operator.node_runs, windows.channels, operator.coverage, rows, models, out
+        p,
+        nodes,
+        operator.node_runs,
+        channels,
+        columns,
+        operator.coverage,
+        rows,
+        workspace.models.ravel(),
+        out,
     )
     return out
 
@@ -365,6 +389,7 @@ def _windows(domain: SolveDomain, box: Box, centres: Voxels, mean_reach_mm: floa
         nodes,
         voxels.astype(np.int64),
         int(unknown.sum()),
+        1 + int(channels[1].any()),
     )
 
 
@@ -475,51 +500,57 @@ def _sum_diagonal(
             coverage[voxel] += weights[w]
 
 
+# In the kernels below `channels` is a tuple with I, or I and J where J is not 0, and `columns` a
+# tuple of one or two zeros, of which only the length counts.
+
+
 @kernel
-def _scatter(p: Floats, nodes: Voxels, channels: Floats, scattered: Floats) -> None:
+def _scatter(
+    p: Floats,
+    nodes: Voxels,
+    channels: tuple[Floats, ...],
+    columns: tuple[int, ...],
+    scattered: Floats,
+) -> None:
     """Put p, I p and J p of each column at the places of their nodes in the box."""
-    for column in range(p.shape[1]):
-        plain = scattered[3 * column]
-        times_intensity = scattered[3 * column + 1]
-        times_detail = scattered[3 * column + 2]
-        for n in range(len(nodes)):
-            voxel = nodes[n]
-            value = p[n, column]
-            plain[voxel] = value
-            times_intensity[voxel] = channels[0, voxel] * value
-            times_detail[voxel] = channels[1, voxel] * value
+    for n in range(len(nodes)):
+        voxel = nodes[n]
+        for column in range(len(columns)):
+            scattered[voxel, 0, column] = p[n, column]
+            scattered[voxel, 1, column] = channels[0][voxel] * p[n, column]
+            if len(channels) == 2:
+                scattered[voxel, 2, column] = channels[-1][voxel] * p[n, column]
 
 
 @kernel
-def _add_nine_rows(values: Floats, first: int, rows: Voxels, out: Floats, count: int) -> None:
-    """Add the nine rows of windows along a run: `count` + 2 positions from one before `first`.
+def _add_windows(
+    values: Floats, first: int, rows: Voxels, width: int, count: int, nine: Floats, sums: Floats
+) -> None:
+    """Add up the windows along a run of `count` positions, `width` numbers each.
 
-    The indices are unsigned. With signed ones numba checks each for a negative value (Python's
+    First the nine rows, from one position before the run to one after it; then three neighbouring
+    positions. The numbers of all positions are one stretch of memory, so both loops are long. The
+    indices are unsigned. With signed ones numba checks each for a negative value (Python's
     indexing from the end), and that branch keeps the loop from being vectorised.
     """
-    start = np.uint64(first - 1 + rows[0])
-    r1 = np.uint64(rows[1] - rows[0])
-    r2 = np.uint64(rows[2] - rows[0])
-    r3 = np.uint64(rows[3] - rows[0])
-    r4 = np.uint64(rows[4] - rows[0])
-    r5 = np.uint64(rows[5] - rows[0])
-    r6 = np.uint64(rows[6] - rows[0])
-    r7 = np.uint64(rows[7] - rows[0])
-    r8 = np.uint64(rows[8] - rows[0])
-    for k in range(np.uint64(count + 2)):
+    start = np.uint64((first - 1 + rows[0]) * width)
+    r1 = np.uint64((rows[1] - rows[0]) * width)
+    r2 = np.uint64((rows[2] - rows[0]) * width)
+    r3 = np.uint64((rows[3] - rows[0]) * width)
+    r4 = np.uint64((rows[4] - rows[0]) * width)
+    r5 = np.uint64((rows[5] - rows[0]) * width)
+    r6 = np.uint64((rows[6] - rows[0]) * width)
+    r7 = np.uint64((rows[7] - rows[0]) * width)
+    r8 = np.uint64((rows[8] - rows[0]) * width)
+    for k in range(np.uint64((count + 2) * width)):
         n = start + k
         top = values[n] + values[n + r1] + values[n + r2]
         middle = values[n + r3] + values[n + r4] + values[n + r5]
-        out[k] = top + middle + (values[n + r6] + values[n + r7] + values[n + r8])
-
-
-@kernel
-def _add_three(values: Floats, count: int) -> None:
-    """Replace each of `count` values by its sum with the next two, which are not replaced yet."""
-    one = np.uint64(1)
-    two = np.uint64(2)
-    for k in range(np.uint64(count)):
-        values[k] += values[k + one] + values[k + two]
+        nine[k] = top + middle + (values[n + r6] + values[n + r7] + values[n + r8])
+    one = np.uint64(width)
+    two = np.uint64(2 * width)
+    for k in range(np.uint64(count * width)):
+        sums[k] = nine[k] + (nine[k + one] + nine[k + two])
 
 
 @kernel
@@ -530,81 +561,43 @@ def _fit_windows(
     mean: Floats,
     fit: Floats,
     rows: Voxels,
+    channels: tuple[Floats, ...],
+    columns: tuple[int, ...],
     models: Floats,
 ) -> None:
-    """Compute slopes and level of every window, Eq. (2), run by run.
+    """Compute level and slopes of every window, Eq. (2), run by run.
 
-    A run is short enough for its three sums to stay in the processor's cache until `_fit_run` reads
-    them.
-    """
-    sums = np.empty((3, len(centres) + 2))
-    for run in range(len(runs) - 1):
-        first = runs[run]
-        count = runs[run + 1] - runs[run]
-        for column in range(0, len(scattered), 3):
-            for part in range(3):
-                _add_nine_rows(scattered[column + part], centres[first], rows, sums[part], count)
-                _add_three(sums[part], count)
-            # rows[8] + 1 is the largest window offset, the length of the margin in front of the
-            # box.
-            place = rows[8] + 1 + centres[first]
-            _fit_run(
-                sums[0],
-                sums[1],
-                sums[2],
-                first,
-                count,
-                mean,
-                fit,
-                models[column],
-                models[column + 1],
-                models[column + 2],
-                place,
-            )
-
-
-@kernel
-def _fit_run(
-    sum_p: Floats,
-    sum_ip: Floats,
-    sum_jp: Floats,
-    first: int,
-    count: int,
-    mean: Floats,
-    fit: Floats,
-    slopes0: Floats,
-    slopes1: Floats,
-    levels: Floats,
-    place: int,
-) -> None:
-    """Compute (slopes, level) = M X^T p along a run, Eq. (2).
+    A run is short enough for its sums to stay in the processor's cache until they are read.
 
     X^T p follows from the plain sums: sum (I - m) p = sum I p - m sum p. The level stored is that
     at I = J = 0, not at the window's mean: the second pass can then add up slopes and levels of
     different windows before it multiplies by the voxel's own channels.
     """
-    mean0 = mean[0]
-    mean1 = mean[1]
-    m00, m01, m02, m11, m12, m22 = fit[0], fit[1], fit[2], fit[3], fit[4], fit[5]
-    start = np.uint64(first)
-    shift = np.uint64(place)
-    for k in range(np.uint64(count)):
-        w = start + k
-        at = shift + k
-        total = sum_p[k]
-        moment0 = sum_ip[k] - mean0[w] * total
-        moment1 = sum_jp[k] - mean1[w] * total
-        slope0 = m00[w] * moment0 + m01[w] * moment1 + m02[w] * total
-        slope1 = m01[w] * moment0 + m11[w] * moment1 + m12[w] * total
-        slopes0[at] = slope0
-        slopes1[at] = slope1
-        levels[at] = (
-            m02[w] * moment0
-            + m12[w] * moment1
-            + m22[w] * total
-            - slope0 * mean0[w]
-            - slope1 * mean1[w]
-        )
+    width = (1 + len(channels)) * len(columns)
+    nine = np.empty(width * (len(centres) + 2))
+    sums = np.empty((len(centres), 1 + len(channels), len(columns)))
+    # rows[8] + 1 is the largest window offset, the length of the margin in front of the box.
+    margin = rows[8] + 1
+    for run in range(len(runs) - 1):
+        first = runs[run]
+        count = runs[run + 1] - first
+        _add_windows(scattered, centres[first], rows, width, count, nine, sums.ravel())
+        for k in range(count):
+            w = first + k
+            at = margin + centres[first] + k
+            for column in range(len(columns)):
+                total = sums[k, 0, column]
+                moment0 = sums[k, 1, column] - mean[0, w] * total
+                slope0 = fit[0, w] * moment0 + fit[2, w] * total
+                level = fit[2, w] * moment0 + fit[5, w] * total
+                if len(channels) == 2:
+                    moment1 = sums[k, 2, column] - mean[1, w] * total
+                    slope0 += fit[1, w] * moment1
+                    slope1 = fit[1, w] * moment0 + fit[3, w] * moment1 + fit[4, w] * total
+                    level += fit[4, w] * moment1 - slope1 * mean[1, w]
+                    models[at, 2, column] = slope1
+                models[at, 0, column] = level - slope0 * mean[0, w]
+                models[at, 1, column] = slope0
 
 
 @kernel
@@ -612,7 +605,8 @@ def _sum_misfits(
     p: Floats,
     nodes: Voxels,
     runs: Voxels,
-    channels: Floats,
+    channels: tuple[Floats, ...],
+    columns: tuple[int, ...],
     coverage: Floats,
     rows: Voxels,
     models: Floats,
@@ -623,23 +617,19 @@ def _sum_misfits(
     Window sums wrap around at the end of an image row. What they meet there is the border of the
     box, where no window is centred and the models are 0.
     """
-    sums = np.empty((3, len(nodes) + 2))
-    slope0 = sums[0]
-    slope1 = sums[1]
-    level = sums[2]
-    intensity = channels[0]
-    detail = channels[1]
+    width = (1 + len(channels)) * len(columns)
+    nine = np.empty(width * (len(nodes) + 2))
+    sums = np.empty((len(nodes), 1 + len(channels), len(columns)))
     for run in range(len(runs) - 1):
         first = runs[run]
-        count = runs[run + 1] - runs[run]
-        start = np.uint64(first)
-        voxel = np.uint64(nodes[first])
-        for column in range(p.shape[1]):
-            for part in range(3):
-                model = models[3 * column + part]
-                _add_nine_rows(model, rows[8] + 1 + nodes[first], rows, sums[part], count)
-                _add_three(sums[part], count)
-            for k in range(np.uint64(count)):
-                n = start + k
-                fitted = slope0[k] * intensity[voxel + k] + slope1[k] * detail[voxel + k] + level[k]
+        count = runs[run + 1] - first
+        place = rows[8] + 1 + nodes[first]
+        _add_windows(models, place, rows, width, count, nine, sums.ravel())
+        for k in range(count):
+            n = first + k
+            voxel = nodes[first] + k
+            for column in range(len(columns)):
+                fitted = sums[k, 0, column] + sums[k, 1, column] * channels[0][voxel]
+                if len(channels) == 2:
+                    fitted += sums[k, 2, column] * channels[-1][voxel]
                 out[n, column] = coverage[n] * p[n, column] - fitted

@@ -111,7 +111,7 @@ def test_answers_come_in_the_order_asked_for_and_fit_the_volume() -> None:
         assert solution.alpha.dtype == np.float64
         assert solution.converged
         assert 0 < solution.iterations <= SolverSettings().max_iterations
-        assert 0.0 < solution.residual <= 1e-7
+        assert 0.0 < solution.residual <= SolverSettings().tolerance
 
 
 @pytest.mark.parametrize("method", METHODS)

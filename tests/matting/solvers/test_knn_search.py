@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matting.solvers.knn_search import FeatureMetric, affinity, nearest_neighbours
+from matting.solvers import knn_search
+from matting.solvers.knn_search import (
+    FeatureMetric,
+    SharedSearch,
+    affinity,
+    nearest_neighbours,
+)
 from tests import references
 from tests.references import Scene, random_scene
 
@@ -135,3 +141,45 @@ def test_affinity_is_one_minus_the_mean_of_four_differences(position_weight: flo
         for j, voxel in enumerate(row):
             expected = references.affinity(scene, queries[i], voxel, 1.5, position_weight)
             assert measured[i, j] == pytest.approx(expected)
+
+
+def test_a_shared_search_gives_each_method_what_it_would_find_alone() -> None:
+    scene = random_scene(42)
+    queries = np.flatnonzero(scene.unknown)
+    everywhere = np.ones(scene.intensity.shape, bool)
+    metric = FeatureMetric(1.0, scene.voxel_pitch)
+    shared = SharedSearch()
+    shared.announce(3, metric)
+    shared.announce(8, metric)
+    for count in (3, 8, 5):
+        assert np.array_equal(
+            shared.nearest(scene.intensity, queries, count, metric),
+            nearest_neighbours(scene.intensity, everywhere, queries, count, metric),
+        )
+
+
+def test_a_shared_search_is_done_once_and_forgotten_after_its_last_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = random_scene(42)
+    queries = np.flatnonzero(scene.unknown)
+    metric = FeatureMetric(1.0, scene.voxel_pitch)
+    counts = []
+
+    def counted(
+        intensity: np.ndarray,
+        candidates: np.ndarray,
+        queries: np.ndarray,
+        neighbours: int,
+        metric: FeatureMetric,
+    ) -> np.ndarray:
+        counts.append(neighbours)
+        return nearest_neighbours(intensity, candidates, queries, neighbours, metric)
+
+    monkeypatch.setattr(knn_search, "nearest_neighbours", counted)
+    shared = SharedSearch()
+    shared.announce(3, metric)
+    shared.announce(8, metric)
+    for count in (3, 8, 3):
+        shared.nearest(scene.intensity, queries, count, metric)
+    assert counts == [8, 3]

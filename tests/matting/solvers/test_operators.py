@@ -193,6 +193,25 @@ def test_an_edge_named_from_both_ends_keeps_the_larger_weight() -> None:
     assert matrix.toarray().tolist() == [[0.7, -0.7, 0.0], [-0.7, 1.2, -0.5], [0.0, -0.5, 0.5]]
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, edges=st.integers(0, 60))
+def test_a_graph_is_the_larger_of_its_directed_edges(seed: int, edges: int) -> None:
+    rng = np.random.default_rng(seed)
+    nodes = 8
+    sources = rng.integers(0, nodes, edges)
+    targets = (sources + rng.integers(1, nodes, edges)) % nodes
+    weights = np.round(rng.random(edges), 1)
+    largest = np.zeros((nodes, nodes))
+    np.maximum.at(largest, (sources, targets), weights)
+    symmetric = np.maximum(largest, largest.T)
+    matrix = laplacian(nodes, sources, targets, weights)
+    np.testing.assert_allclose(
+        matrix.toarray(), np.diag(symmetric.sum(axis=1)) - symmetric, atol=1e-12
+    )
+    assert matrix.has_canonical_format
+    assert matrix.nnz == nodes + np.count_nonzero(symmetric)
+
+
 def test_a_graph_without_edges_is_zero() -> None:
     matrix = laplacian(2, np.array([0]), np.array([1]), np.array([0.0]))
     assert not matrix.toarray().any()

@@ -95,3 +95,14 @@ def test_curved_intensities_keep_their_ends_and_order_and_lift_what_is_faint() -
         assert (result >= intensity).all()
     np.testing.assert_allclose(tone_curve(intensity, 0.0), intensity, atol=1e-15)
     assert tone_curve(np.array([0.25]), 1.0)[0] == pytest.approx(0.4)
+
+
+def test_without_strength_there_is_no_term() -> None:
+    domain = domain_of(ball((2.0, 5.0)))
+
+    def known(voxels: np.ndarray) -> np.ndarray:
+        return np.ones((len(voxels), 1))
+
+    assert ramp_data_term(domain, known, 0.0, 0.0, 1.5) is None
+    assert ramp_data_term(domain, known, 0.0, 1.0, 1.5) is not None
+    assert ramp_data_term(domain, known, 1.0, 0.0, 1.5) is not None
