@@ -13,12 +13,13 @@ SCRIPTS = (
     "reading",
     "publishing",
     "synthetic_errors",
-    "search",
+    "truth",
     "fan_out",
     "review",
     "steps",
     "page",
     "errors_page",
+    "truth_page",
 )
 
 

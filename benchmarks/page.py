@@ -37,7 +37,6 @@ def main() -> None:
         convergence,
         margin,
         memory,
-        search,
         reading,
         publishing,
         fan_out,
@@ -151,7 +150,7 @@ is for closed form per solved voxel.
 
 Mean error against the known matte of {len(report["stand_ins"])} synthetic nodules that were not used
 to choose defaults, over the unknown voxels of the slices that PyMatting solves (its defaults, ours).
-Defaults were chosen on the two sets under *How the defaults were chosen*. Four earlier sets of values
+Four earlier sets of values
 were also measured on these nodules, two of which were less than a fifth better, so the nodules are
 not entirely unseen. A ratio below 1 means that PyMatting is better; the last column is the median of
 the ratios of single nodules:
@@ -247,28 +246,6 @@ def whole_nodules(rows: list[dict[str, object]]) -> str:
 prediction of `halosign plan` for a nodule of that size; {"no" if held else "some"} nodule exceeds it.
 
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
-"""
-
-
-def search(report: dict[str, object]) -> str:
-    sets = report["sets"]
-    parts = []
-    for method, rows in report["rows"].items():
-        header = ("", *next(iter(rows.values())))
-        parts.append(
-            f"### {method}\n\n{markdown(header, [(name, *row.values()) for name, row in rows.items()])}"
-        )
-    tables = "\n\n".join(parts)
-    return f"""## How the defaults were chosen
-
-`python -m benchmarks.search`: each base method's parameters varied one at a time around the defaults, on
-{len(sets["development"])} synthetic nodules for development and {len(sets["confirmation"])} others, with
-other noise, for confirmation. Mean absolute error over the unknown region, averaged over solid, part-solid and ground-glass: `alpha`
-of the plain form against the known matte, `density` of the + form against the known matte times the lesion's own
-radiodensity target. A default follows the development set only if the confirmation set agrees and the base methods remain
-distinct.
-
-{tables}
 """
 
 

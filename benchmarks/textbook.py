@@ -40,9 +40,7 @@ from matting.solvers.solve_domain import to_intensity
 from tasks.memory import peak_bytes
 
 PENALTY = 100.0
-PAPER = ClosedFormSettings(
-    epsilon=1e-7, mean_reach_mm=0.0, trusted_variance=None, ramp_strength=0.0, rim_strength=0.0
-)
+PAPER = ClosedFormSettings()
 SIDES = ("ours", "ours, pulled", "textbook")
 ROW = 125
 """Entries a row: voxels that share a window lie within 2 of each other along each axis."""

@@ -24,12 +24,14 @@ from matting.solvers.conjugate_gradient import (
     solve_system,
 )
 from matting.solvers.foreground_target import foreground_target
+from matting.solvers.reader_prior import reader_prior, with_prior
 from matting.solvers.solve_domain import SolveDomain, solve_domain_around
 from matting.volume_input import (
     check_methods,
     check_parameters,
     check_reach,
     check_scale,
+    read_readers,
     read_spacing,
     read_trimap,
     read_volume,
@@ -40,13 +42,9 @@ METHODS = ("cf", "knn", "lb", "if", "cf+", "knn+", "lb+", "if+")
 NOTHING_TO_SOLVE = (Status.CONVERGED, 0, 0.0, 0.0)
 """Status, iterations, residual and clipped amount where nothing is unknown."""
 _BUILDERS: dict[str, Callable[[SolveDomain, Parameters, KnownValues], LinearSystem]] = {
-    "cf": lambda domain, parameters, known_values: closed_form.build(
-        domain, parameters.closed_form, known_values
-    ),
+    "cf": lambda domain, parameters, _: closed_form.build(domain, parameters.closed_form),
     "knn": lambda domain, parameters, _: knn.build(domain, parameters.knn),
-    "lb": lambda domain, parameters, known_values: learning_based.build(
-        domain, parameters.learning_based, known_values
-    ),
+    "lb": lambda domain, parameters, _: learning_based.build(domain, parameters.learning_based),
     "if": lambda domain, parameters, known_values: information_flow.build(
         domain, parameters.information_flow, known_values
     ),
@@ -60,6 +58,7 @@ def estimate_alphas(
     spacing_mm: float | Sequence[float],
     methods: Iterable[str] = METHODS,
     parameters: Parameters | None = None,
+    readers: ArrayLike | None = None,
 ) -> dict[str, Solution]:
     """Estimate the mattes of one volume by several methods.
 
@@ -70,6 +69,8 @@ def estimate_alphas(
         spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
         methods: Names from METHODS, at least one; one named twice is answered once.
         parameters: All settings; the paper form if None.
+        readers: (readers, z, y, x), what each reader marked, as truth values or 0 and 1. Only the
+            readers' prior of the improved form uses them; it is left out if None.
 
     Returns:
         For each method, in the order asked for, its matte with status and numbers. A method that
@@ -79,7 +80,8 @@ def estimate_alphas(
     Raises:
         InputError: Shapes differ, a value is not finite, masked, no real number or not in HU, a
             label or method is unknown, a spacing is not positive or hardly in mm, foreground or
-            background is missing, or an argument is of another type.
+            background is missing, a reader marked nothing or not a mask, or an argument is of
+            another type.
     """
     names_asked = check_methods(methods, METHODS)
     settings = check_parameters(parameters)
@@ -88,12 +90,14 @@ def estimate_alphas(
     spacing = read_spacing(spacing_mm)
     check_reach(_mean_reach_mm(settings), spacing, volume.shape)
     check_scale(volume, settings.solver.intensity_range_hu)
-    return _estimate(volume, labels, spacing, names_asked, settings)
+    masks = None if readers is None else read_readers(readers, volume.shape)
+    return _estimate(volume, labels, masks, spacing, names_asked, settings)
 
 
 def _estimate(
     volume_hu: NDArray[np.floating],
     trimap: NDArray[np.uint8],
+    readers: NDArray[np.bool_] | None,
     spacing_mm: Vector,
     methods: tuple[str, ...],
     parameters: Parameters,
@@ -114,6 +118,11 @@ def _estimate(
         range_hu=parameters.solver.intensity_range_hu,
         intensity_curve=parameters.solver.intensity_curve,
     )
+    prior = None
+    if readers is not None and parameters.prior.used:
+        prior = reader_prior(
+            volume_hu, trimap, readers, spacing_mm=spacing_mm, settings=parameters.prior
+        )
     families = dict.fromkeys(name.removesuffix("+") for name in methods)
     _announce_searches(domain, families, parameters)
     solved: dict[str, Solution] = {}
@@ -132,7 +141,7 @@ def _estimate(
             hu = volume_hu[domain.box][np.unravel_index(voxels, domain.shape)]
             return np.stack([_foreground_values(name, hu, parameters) for name in names], axis=-1)
 
-        columns = _solve_family(family, domain, basis, parameters, known, as_foreground)
+        columns = _solve_family(family, domain, basis, parameters, known, as_foreground, prior)
         for name, inner, column in zip(names, within, columns, strict=True):
             alpha = _known_outside(domain, name, volume_hu, trimap, parameters)
             inner.ravel()[column.voxels] = column.values
@@ -150,6 +159,7 @@ def solve(
     *,
     spacing_mm: float | Sequence[float],
     parameters: Parameters | None = None,
+    readers: ArrayLike | None = None,
 ) -> Solution:
     """Estimate the matte of one volume by one method.
 
@@ -159,6 +169,7 @@ def solve(
         trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND.
         spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
         parameters: All settings; the paper form if None.
+        readers: (readers, z, y, x), what each reader marked; see `estimate_alphas`.
 
     Returns:
         The matte with status and numbers.
@@ -167,7 +178,12 @@ def solve(
         InputError: As `estimate_alphas`.
     """
     return estimate_alphas(
-        volume_hu, trimap, spacing_mm=spacing_mm, methods=(method,), parameters=parameters
+        volume_hu,
+        trimap,
+        spacing_mm=spacing_mm,
+        methods=(method,),
+        parameters=parameters,
+        readers=readers,
     )[method]
 
 
@@ -191,6 +207,7 @@ def _solve_family(
     parameters: Parameters,
     known: NDArray[np.float64],
     as_foreground: KnownValues,
+    prior: NDArray[np.float64] | None,
 ) -> list[RhsSolution]:
     """Solve the forms of a method.
 
@@ -201,6 +218,7 @@ def _solve_family(
         parameters: All settings.
         known: S, (voxels of the domain, forms).
         as_foreground: S of voxels as known foreground, also of unknown ones, which data terms read.
+        prior: (unknown,), what the readers suggest; None to leave it out.
 
     Returns:
         One answer for each form.
@@ -211,7 +229,20 @@ def _solve_family(
 
     with np.errstate(all="raise", under="ignore"):
         system = _BUILDERS[family](domain, parameters, as_foreground)
+    strength = _prior_strength(family, parameters)
+    if prior is not None and strength:
+        system = with_prior(system, prior, strength, known[domain.foreground.ravel()].mean(axis=0))
     return solve_system(system, known_values, parameters.solver, basis)
+
+
+def _prior_strength(family: str, parameters: Parameters) -> float:
+    prior = parameters.prior
+    return {
+        "cf": prior.closed_form,
+        "knn": prior.knn,
+        "lb": prior.learning_based,
+        "if": prior.information_flow,
+    }[family]
 
 
 def _known_matte(

@@ -184,18 +184,11 @@ class ClosedFormSettings:
     trusted_variance: float | None = None
     """Variance of the intensity at which a window counts half, and above it less; None: all count
     the same."""
-    ramp_strength: float = 0.0
-    """Weight of the ramp of `matting.solvers.ramp`, which depends on position alone; 0: none."""
-    rim_strength: float = 0.0
-    """Weight of target 0 at the unknown band's outer edge, falling to 0 over `rim_mm`; 0: none."""
-    rim_mm: float = 1.5
-    """Width of the band's outer rim, which hardly any reader marked: see `matting.solvers.ramp`."""
 
     def __post_init__(self) -> None:
         """Raise InputError for values out of bounds."""
         _require(self.epsilon > 0, "closed_form.epsilon", self.epsilon, "above 0")
         _require_windows("closed_form.", self.mean_reach_mm, self.trusted_variance)
-        _require_ramp("closed_form.", self.ramp_strength, self.rim_strength, self.rim_mm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +236,6 @@ class LearningBasedSettings:
     """As closed_form.mean_reach_mm; the Gaussian kernel looks at intensity alone."""
     trusted_variance: float | None = None
     """As closed_form.trusted_variance."""
-    ramp_strength: float = 0.0
-    """As closed_form.ramp_strength."""
-    rim_strength: float = 0.0
-    """As closed_form.rim_strength."""
-    rim_mm: float = 1.5
-    """As closed_form.rim_mm."""
     windows: Literal["touching", "centred"] = "centred"
     """Windows that hold an unknown voxel anywhere, or only those centred on one."""
     kernel: Literal["linear", "gaussian"] = "linear"
@@ -260,7 +247,6 @@ class LearningBasedSettings:
         """Raise InputError for values out of bounds."""
         _require(self.ridge > 0, "learning_based.ridge", self.ridge, "above 0")
         _require_windows("learning_based.", self.mean_reach_mm, self.trusted_variance)
-        _require_ramp("learning_based.", self.ramp_strength, self.rim_strength, self.rim_mm)
         _require(
             self.windows in ("touching", "centred"),
             "learning_based.windows",
@@ -304,12 +290,6 @@ class InformationFlowSettings:
     local_strength: float = 1 / 27
     """Weight of the closed-form term, which alone ties every unknown voxel to its surroundings; the
     default divides it by the voxels of a window. Undivided it drowns the other terms."""
-    ramp_strength: float = 0.0
-    """As closed_form.ramp_strength."""
-    rim_strength: float = 0.0
-    """As closed_form.rim_strength."""
-    rim_mm: float = 1.5
-    """As closed_form.rim_mm."""
     edge_trimming: bool = False
     """For the flow from known voxels, unknown voxels near known ones of similar intensity count as
     known (`matting.solvers.trimming.trim_by_edges`)."""
@@ -332,7 +312,6 @@ class InformationFlowSettings:
         _require_windows(
             "information_flow.local_", self.local_mean_reach_mm, self.local_trusted_variance
         )
-        _require_ramp("information_flow.", self.ramp_strength, self.rim_strength, self.rim_mm)
         for name in ("mixture_neighbours", "known_neighbours", "intra_neighbours"):
             _require(
                 getattr(self, name) >= 1,
@@ -350,6 +329,43 @@ class InformationFlowSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorSettings:
+    """The readers' prior of `matting.solvers.reader_prior`; ours, not part of the paper form."""
+
+    width_mm: float = 3.0
+    """Way along the mean distance from the outlines on which the prior rises from 0 to 1."""
+    density_weight: float = 0.375
+    """Share of that way by which the density of lung or of the lesion's core moves it."""
+    closed_form: float = 0.0
+    """Strength in closed form, on the scale of the Laplacian's entries; 0: none."""
+    knn: float = 0.0
+    """Strength in KNN."""
+    learning_based: float = 0.0
+    """Strength in learning based."""
+    information_flow: float = 0.0
+    """Strength in information flow."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for values out of bounds."""
+        width = self.width_mm
+        _require(0 < width < math.inf, "prior.width_mm", width, "a length in mm above 0")
+        for name in (
+            "density_weight",
+            "closed_form",
+            "knn",
+            "learning_based",
+            "information_flow",
+        ):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, f"prior.{name}", value, "0 or more")
+
+    @property
+    def used(self) -> bool:
+        """True if any method has it."""
+        return any((self.closed_form, self.knn, self.learning_based, self.information_flow))
+
+
+@dataclass(frozen=True, slots=True)
 class Parameters:
     """All settings of the eight mattes of a volume and its trimap; the defaults: the paper form."""
 
@@ -359,14 +375,16 @@ class Parameters:
     knn: KnnSettings = field(default_factory=KnnSettings)
     learning_based: LearningBasedSettings = field(default_factory=LearningBasedSettings)
     information_flow: InformationFlowSettings = field(default_factory=InformationFlowSettings)
+    prior: PriorSettings = field(default_factory=PriorSettings)
 
     @staticmethod
     def improved() -> "Parameters":
         """Return the improved form, which adds to the paper's formulas.
 
         It has a tone curve that spreads the intensities of faint rims, a second channel with the
-        difference from a local mean, and less trust in windows of large variance; its lengths do
-        not depend on the size of the box. `IMPROVED_TRIMAP` and `IMPROVED_RESAMPLE` go with it.
+        difference from a local mean, less trust in windows of large variance, and the readers'
+        prior, for which the methods need the readers' masks; its lengths do not depend on the size
+        of the box. `IMPROVED_TRIMAP` and `IMPROVED_RESAMPLE` go with it.
         """
         return _IMPROVED
 
@@ -543,13 +561,6 @@ def _require_windows(prefix: str, mean_reach_mm: float, trusted_variance: float 
     _require(trusted, f"{prefix}trusted_variance", trusted_variance, "finite and above 0, or none")
 
 
-def _require_ramp(prefix: str, ramp_strength: float, rim_strength: float, rim_mm: float) -> None:
-    """Raise InputError for data terms out of bounds."""
-    _require(0 <= ramp_strength < math.inf, f"{prefix}ramp_strength", ramp_strength, "0 or more")
-    _require(0 <= rim_strength < math.inf, f"{prefix}rim_strength", rim_strength, "0 or more")
-    _require(0 < rim_mm < math.inf, f"{prefix}rim_mm", rim_mm, "a length in mm above 0")
-
-
 def _require(holds: bool, name: str, got: object, expected: str) -> None:
     """Raise InputError for a parameter unless a condition holds."""
     if not holds:
@@ -602,6 +613,7 @@ _IMPROVED = Parameters(
         local_trusted_variance=1e-3,
         local_strength=1.0,
     ),
+    prior=PriorSettings(closed_form=0.1, knn=1.0, learning_based=0.1, information_flow=0.3),
 )
 IMPROVED_TRIMAP = TrimapSettings()
 """Trimap of the improved form."""

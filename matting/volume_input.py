@@ -198,6 +198,46 @@ def read_trimap(trimap: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return labels
 
 
+def read_readers(readers: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the readers' masks as truth values.
+
+    Args:
+        readers: (readers, z, y, x), truth values, or numbers that are exactly 0 and 1.
+        shape: Of the volume.
+
+    Returns:
+        The masks, at least one; each has voxels inside and outside.
+
+    Raises:
+        InputError: They are no masks, of another shape, or a reader marked nothing or everything.
+    """
+    given = _read_array("readers' masks", readers, "Say what a reader marked in every voxel.")
+    if given.ndim != 4 or given.shape[1:] != shape or not len(given):
+        raise InputError(
+            "the readers' masks do not fit the volume",
+            got=given.shape,
+            expected=f"(readers, {', '.join(map(str, shape))})",
+            remedy="Stack one mask a reader, on the volume's grid.",
+        )
+    if given.dtype.kind != "b" and not np.isin(given, (0, 1)).all():
+        raise InputError(
+            "the readers' masks hold other values than 0 and 1",
+            got=np.unique(given)[:5].tolist(),
+            expected="truth values, or 0 and 1",
+            remedy="Pass masks > 0, or split a volume of bits into one mask a reader.",
+        )
+    masks: NDArray[np.bool_] = given.astype(bool, copy=False)
+    for reader, mask in enumerate(masks):
+        if mask.all() or not mask.any():
+            raise InputError(
+                "a reader's mask has no outline",
+                got=f"{'everything' if mask.any() else 'nothing'} marked by reader {reader}",
+                expected="voxels inside and outside",
+                remedy="Leave that reader out, or check the mask's file.",
+            )
+    return masks
+
+
 def read_spacing(spacing_mm: float | Sequence[float]) -> Vector:
     """Return voxel spacing as three floats.
 

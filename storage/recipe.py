@@ -26,6 +26,7 @@ from matting.parameters import (
     KnnSettings,
     LearningBasedSettings,
     Parameters,
+    PriorSettings,
     ResampleSettings,
     SolverSettings,
     TrainingSettings,
@@ -134,6 +135,7 @@ class Recipe(BaseModel):
     knn: KnnSettings = KnnSettings()
     learning_based: LearningBasedSettings = LearningBasedSettings()
     information_flow: InformationFlowSettings = InformationFlowSettings()
+    prior: PriorSettings = PriorSettings()
     run: RunSettings = Field(default_factory=RunSettings)
     review: ReviewSettings = Field(default_factory=ReviewSettings)
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
@@ -151,6 +153,7 @@ class Recipe(BaseModel):
             knn=self.knn,
             learning_based=self.learning_based,
             information_flow=self.information_flow,
+            prior=self.prior,
         )
 
     @property

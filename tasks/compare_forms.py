@@ -52,6 +52,7 @@ def errors_of_recipe(case: Case, recipe: Recipe) -> dict[str, float]:
         trimap,
         spacing_mm=spacing_mm,
         parameters=recipe.parameters,
+        readers=readers,
     )
     truth = case.array("known_alpha").astype(np.float64)
     region = case.array("labels/trimap/0") == UNKNOWN

@@ -8,23 +8,16 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from matting.parameters import (
-    ClosedFormSettings,
     InformationFlowSettings,
     KnnSettings,
     LearningBasedSettings,
     Parameters,
+    PriorSettings,
 )
 from matting.solvers.foreground_target import foreground_target
 
 Floats = NDArray[np.float64]
-_IMPROVED = Parameters.improved()
-_PULLS = {"ramp_strength": 0.01, "rim_strength": 0.4}
-EVERY_TERM = replace(
-    _IMPROVED,
-    closed_form=replace(_IMPROVED.closed_form, **_PULLS),
-    learning_based=replace(_IMPROVED.learning_based, **_PULLS),
-    information_flow=replace(_IMPROVED.information_flow, **_PULLS),
-)
+EVERY_TERM = Parameters.improved()
 """Every term of every method is there, so that each parameter matters."""
 
 
@@ -45,6 +38,13 @@ class Scene:
     @property
     def trimap(self) -> NDArray[np.uint8]:
         return np.where(self.unknown, 128, np.where(self.foreground, 255, 0)).astype(np.uint8)
+
+    @property
+    def readers(self) -> NDArray[np.bool_]:
+        """(3, z, y, x): outlines through the band, around all of it, and by intensity."""
+        third = np.indices(self.unknown.shape).sum(axis=0) % 3 == 0
+        within = [self.unknown & third, self.unknown, self.unknown & (self.intensity > 0.5)]
+        return np.stack([self.foreground | extra for extra in within])
 
     @property
     def hu(self) -> Floats:
@@ -312,40 +312,42 @@ def information_flow(
         target[i] = np.clip(mine @ there, 0.0, there.max(axis=0))
     local = closed_form(scene, p.local_epsilon, p.local_mean_reach_mm, p.local_trusted_variance)
     operator = mixing.T @ mixing + p.intra_strength * graph_laplacian(np.maximum(intra, intra.T))
-    geometric, fading = geometric_term(scene, known, p)
-    both = np.maximum(term + geometric, 1e-300)[:, None]
-    target = (term[:, None] * target + geometric[:, None] * fading) / both
-    return operator + p.local_strength * local, term + geometric, target
+    return operator + p.local_strength * local, term, target
 
 
-def ramp_and_rim(scene: Scene, rim_mm: float) -> tuple[Floats, Floats]:
-    """d^2 / (min(d_F, r)^2 + d^2), d = max(0, d_B - r / 2), and max(0, 1 - d_B / r)^2."""
+def reader_prior(scene: Scene, p: PriorSettings) -> Floats:
+    """t of all voxels, from the formula: smooth step of mean signed distance and local density."""
     places = np.argwhere(np.ones(scene.intensity.shape)) * np.array(scene.spacing_mm)
 
     def nearest_mm(mask: NDArray[np.bool_]) -> Floats:
         return cdist(places, places[mask.ravel()]).min(axis=1)
 
-    from_rest, outer = (
-        nearest_mm(scene.background),
-        np.minimum(rim_mm, nearest_mm(scene.foreground)) ** 2,
-    )
-    inner = np.maximum(0.0, from_rest - rim_mm / 2) ** 2
-    ramp = np.where(scene.foreground.ravel(), 1.0, inner / np.maximum(outer + inner, 1e-300))
-    return ramp, np.where(from_rest < rim_mm, (1 - from_rest / rim_mm) ** 2, 0.0)
+    signed = [
+        np.where(mask.ravel(), nearest_mm(~mask), -nearest_mm(mask)) for mask in scene.readers
+    ]
+    hu = scene.hu.ravel()
+    around = scene.background.ravel() & (nearest_mm(scene.unknown) <= 5.0)
+    around = around & (hu != -1000.0) if (around & (hu != -1000.0)).any() else around
+    core, lung = np.median(hu[scene.foreground.ravel()]), np.median(hu[around])
+    density = np.clip((hu - lung) / max(core - lung, 50.0), 0.0, 1.0)
+    step = 0.5 + np.mean(signed, axis=0) / p.width_mm + p.density_weight * (density - 0.5)
+    u = np.clip(step, 0.0, 1.0)
+    return u * u * (3.0 - 2.0 * u)
 
 
-def geometric_term(
+def with_prior(
+    parts: tuple[Floats, Floats, Floats],
     scene: Scene,
     known: Floats,
-    p: ClosedFormSettings | LearningBasedSettings | InformationFlowSettings,
-) -> tuple[Floats, Floats]:
-    """The term and its target of the methods that follow the ramp, for all voxels."""
-    foreground, (ramp, rim) = (
-        known[scene.foreground.ravel()].mean(axis=0),
-        ramp_and_rim(scene, p.rim_mm),
-    )
-    weight = (p.ramp_strength + p.rim_strength * rim) * scene.unknown.ravel()
-    return weight, (p.ramp_strength * ramp / np.maximum(weight, 1e-300))[:, None] * foreground
+    p: PriorSettings,
+    strength: float,
+) -> tuple[Floats, Floats, Floats]:
+    """Add the prior's data term to an operator's own, for all voxels."""
+    operator, term, target = parts
+    weight = strength * scene.unknown.ravel()
+    foreground = known[scene.foreground.ravel()].mean(axis=0)
+    moment = term[:, None] * target + (weight * reader_prior(scene, p))[:, None] * foreground
+    return operator, term + weight, moment / np.maximum(term + weight, 1e-300)[:, None]
 
 
 def solve(
@@ -386,19 +388,24 @@ def solve_weighted(
 
 def system(
     family: str, scene: Scene, known: Floats, parameters: Parameters
-) -> tuple[Floats, Floats | None, Floats | None]:
+) -> tuple[Floats, Floats, Floats]:
     """The dense operator of one method, its term and its target."""
     target = foreground_target(scene.hu.ravel(), parameters.density)
     as_foreground = np.stack([np.ones_like(target), target], axis=1)
     curve = parameters.solver.intensity_curve
-    scene = replace(scene, intensity=(1 + curve) * scene.intensity / (1 + curve * scene.intensity))
+    curved = replace(scene, intensity=(1 + curve) * scene.intensity / (1 + curve * scene.intensity))
+    none = np.zeros(scene.intensity.size), np.zeros_like(known)
+    p, prior = parameters.closed_form, parameters.prior
     if family == "if":
-        return information_flow(scene, parameters.information_flow, known, as_foreground)
-    if family == "cf":
-        p = parameters.closed_form
-        operator = closed_form(scene, p.epsilon, p.mean_reach_mm, p.trusted_variance)
-        return operator, *geometric_term(scene, known, p)
-    if family == "lb":
-        q = parameters.learning_based
-        return learning_based(scene, q), *geometric_term(scene, known, q)
-    return knn(scene, parameters.knn), None, None
+        parts = information_flow(curved, parameters.information_flow, known, as_foreground)
+        strength = prior.information_flow
+    elif family == "cf":
+        parts = closed_form(curved, p.epsilon, p.mean_reach_mm, p.trusted_variance), *none
+        strength = prior.closed_form
+    elif family == "lb":
+        parts = learning_based(curved, parameters.learning_based), *none
+        strength = prior.learning_based
+    else:
+        parts = knn(curved, parameters.knn), *none
+        strength = prior.knn
+    return with_prior(parts, scene, known, prior, strength)

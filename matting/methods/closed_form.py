@@ -15,15 +15,13 @@ Ours      Windows of 3 x 3 x 3 voxels instead of 3 x 3 pixels, and only those th
           voxel: the others couple known voxels, which Eq. 15 holds fixed. A photograph has three
           channels; a CT has one, its intensity, and the second is the mean intensity within
           `mean_reach_mm` minus the voxel's own. Windows in which intensity varies much weights
-          less. Unknown voxels have the data terms of matting/solvers/ramp.py. In the paper form,
-          the default, none of the three is there: mean_reach_mm 0, trusted_variance none,
-          ramp_strength and rim_strength 0. The sum has the form of
-          matting/solvers/window_laplacian.py with M = c_w diag((n V_w + eps Id)^-1, 1 / n).
+          less. In the paper form, the default, neither is there: mean_reach_mm 0, trusted_variance
+          none. The sum has the form of matting/solvers/window_laplacian.py with
+          M = c_w diag((n V_w + eps Id)^-1, 1 / n).
 """
 
 from matting.parameters import ClosedFormSettings
-from matting.solvers.conjugate_gradient import KnownValues, LinearSystem
-from matting.solvers.ramp import ramp_data_term
+from matting.solvers.conjugate_gradient import LinearSystem
 from matting.solvers.solve_domain import SolveDomain
 from matting.solvers.window_laplacian import (
     find_touching_windows,
@@ -33,15 +31,12 @@ from matting.solvers.window_laplacian import (
 )
 
 
-def build(
-    domain: SolveDomain, parameters: ClosedFormSettings, known_values: KnownValues
-) -> LinearSystem:
+def build(domain: SolveDomain, parameters: ClosedFormSettings) -> LinearSystem:
     """Set up closed-form matting on a domain.
 
     Args:
         domain: The voxels to solve and their surroundings.
-        parameters: Ridge, channels, window weights and data terms.
-        known_values: S; the ramp rises to their mean over the foreground.
+        parameters: Ridge, channels and window weights.
 
     Returns:
         The system, its unknown nodes in raster order.
@@ -49,9 +44,4 @@ def build(
     windows = find_touching_windows(domain, parameters.mean_reach_mm)
     weights = window_weights(windows, parameters.trusted_variance)
     operator = window_laplacian(windows, ridge_fit(windows, parameters.epsilon, weights), weights)
-    data_term = ramp_data_term(
-        domain, known_values, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm
-    )
-    return LinearSystem(
-        operator, windows.unknown, data_term=data_term, channels=windows.unknown_channels
-    )
+    return LinearSystem(operator, windows.unknown, channels=windows.unknown_channels)

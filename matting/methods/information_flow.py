@@ -4,7 +4,7 @@ Paper     Y. Aksoy, T. O. Aydin, M. Pollefeys, Designing Effective Inter-Pixel I
           Natural Image Matting, CVPR 2017, doi:10.1109/CVPR.2017.32. Written from the paper's
           formulas alone.
 Minimises a^T L_CM a + intra_strength a^T L_UU a + local_strength a^T L_LOC a
-              + known_strength sum over U of eta_p (a_p - aF_p)^2 + ramp     with a_K = S_K
+              + known_strength sum over U of eta_p (a_p - aF_p)^2 with a_K = S_K
 
 Flows     colour mixture   p in U is rebuilt from its 20 nearest anywhere:
                            L_CM = (Id - W)^T (Id - W), rows of U
@@ -14,7 +14,6 @@ Flows     colour mixture   p in U is rebuilt from its 20 nearest anywhere:
           intra U          L_UU: Laplacian of w = max(0, 1 - mean |f_p - f_q|) with the 5 nearest
                            in U
           local            L_LOC: the closed-form Laplacian (matting/solvers/window_laplacian.py)
-          ramp             the geometric data terms (matting/solvers/ramp.py); ours
 
 Rebuilding weights of least norm that sum to one, with n the neighbours' intensities, m their mean,
 d = n - m and k their number:
@@ -52,7 +51,6 @@ from matting.solvers.conjugate_gradient import (
 )
 from matting.solvers.graph_laplacian import SparseOperator, SquareOperator, laplacian, number_nodes
 from matting.solvers.knn_search import FeatureMetric, affinity, nearest_neighbours
-from matting.solvers.ramp import ramp_data_term
 from matting.solvers.solve_domain import SolveDomain
 from matting.solvers.trimming import KnownRegions, trim_by_edges, trim_by_patches
 from matting.solvers.window_laplacian import (
@@ -83,8 +81,8 @@ def build(
     Args:
         domain: The voxels to solve and their surroundings.
         parameters: Neighbours, weights and ridges of the flows.
-        known_values: S, which the flow from known voxels and the ramp carry; of an unknown voxel,
-            what it would be as known foreground.
+        known_values: S, which the flow from known voxels carries; of an unknown voxel, what it
+            would be as known foreground.
 
     Returns:
         The system, its unknown nodes in raster order.
@@ -98,11 +96,6 @@ def build(
         (parameters.local_strength, _local(windows, parameters)),
     )
     data_term = _from_known(domain, unknown, parameters, known_values)
-    ramp = ramp_data_term(
-        domain, known_values, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm
-    )
-    if ramp is not None:
-        data_term += ramp
     return LinearSystem(
         operator, len(unknown), data_term=data_term, channels=windows.unknown_channels
     )

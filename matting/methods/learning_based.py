@@ -24,9 +24,8 @@ Ours      Windows of 3 x 3 x 3 voxels, all that hold an unknown voxel ("touching
           the form of matting/solvers/window_laplacian.py. (The same without moving to the mean
           loses all digits where a window is flat.) With the same channels and a small ridge it is
           closed-form matting: to second order in r it shrinks no slope. The kernel model has
-          Id - F = r (K + r Id)^-1 and is summed up as a sparse matrix. Unknown voxels have the data
-          terms of matting/solvers/ramp.py. The ridge also acts on the constant part, so a window's
-          rows sum to about (r/27)^2 instead of zero.
+          Id - F = r (K + r Id)^-1 and is summed up as a sparse matrix. The ridge also acts on the
+          constant part, so a window's rows sum to about (r/27)^2 instead of zero.
 """
 
 import numpy as np
@@ -36,9 +35,8 @@ from threadpoolctl import threadpool_limits
 
 from matting.jit import kernel
 from matting.parameters import LearningBasedSettings
-from matting.solvers.conjugate_gradient import KnownValues, LinearSystem
+from matting.solvers.conjugate_gradient import LinearSystem
 from matting.solvers.graph_laplacian import SparseOperator
-from matting.solvers.ramp import ramp_data_term
 from matting.solvers.solve_domain import SolveDomain
 from matting.solvers.window_laplacian import (
     WINDOW_SIZE,
@@ -54,15 +52,12 @@ BATCH = 2000
 """Windows whose 27 x 27 matrices are in memory at once."""
 
 
-def build(
-    domain: SolveDomain, parameters: LearningBasedSettings, known_values: KnownValues
-) -> LinearSystem:
+def build(domain: SolveDomain, parameters: LearningBasedSettings) -> LinearSystem:
     """Set up learning-based matting on a domain.
 
     Args:
         domain: The voxels to solve and their surroundings.
-        parameters: Ridge, channels, windows, kernel and data terms.
-        known_values: S; the ramp rises to their mean over the foreground.
+        parameters: Ridge, channels, windows and kernel.
 
     Returns:
         The system, its unknown nodes in raster order.
@@ -71,18 +66,13 @@ def build(
     find_windows = find_centred_windows if centred else find_touching_windows
     windows = find_windows(domain, parameters.mean_reach_mm)
     weights = window_weights(windows, parameters.trusted_variance)
-    data_term = ramp_data_term(
-        domain, known_values, parameters.ramp_strength, parameters.rim_strength, parameters.rim_mm
-    )
     if parameters.kernel == "gaussian":
         operator = _kernel_laplacian(windows, weights, parameters)
-        return LinearSystem(operator, windows.unknown, data_term=data_term)
+        return LinearSystem(operator, windows.unknown)
     fit = np.empty((6, len(windows.centres)))
     _fit_linear(windows.mean, windows.covariance, parameters.ridge, weights, fit)
     linear = window_laplacian(windows, fit, weights)
-    return LinearSystem(
-        linear, windows.unknown, data_term=data_term, channels=windows.unknown_channels
-    )
+    return LinearSystem(linear, windows.unknown, channels=windows.unknown_channels)
 
 
 @kernel

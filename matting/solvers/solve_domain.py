@@ -5,11 +5,9 @@ the size of the patch.
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from matting.errors import InputError
 from matting.geometry.box import Box, box_around
@@ -20,8 +18,6 @@ from matting.solvers.knn_search import SharedSearch
 WINDOW_REACH = 2
 """Voxels from an unknown voxel to the far side of a window that holds it: nothing nearer may be cut
 away."""
-ONE_VOXEL = (1, 1, 1)
-"""Margin around the unknown voxels: the known voxels nearest to them lie within it."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +59,6 @@ class SolveDomain:
     def voxel_pitch(self) -> NDArray[np.float64]:
         """Difference of the position feature between neighbouring voxels along (z, y, x)."""
         return np.asarray(self.spacing_mm, np.float64) / self.position_scale_mm
-
-    @cached_property
-    def known_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Distances in mm to the nearest known foreground and background, (unknown,) each.
-
-        Computed once for all methods.
-        """
-        box = box_around(self.unknown, ONE_VOXEL)
-        if not (self.foreground[box].any() and self.background[box].any()):
-            box = (slice(None),) * 3
-        unknown = self.unknown[box]
-        foreground, background = (
-            ndimage.distance_transform_edt(~known[box], self.spacing_mm)[unknown]
-            for known in (self.foreground, self.background)
-        )
-        return foreground, background
 
 
 def solve_domain_around(

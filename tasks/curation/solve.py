@@ -30,6 +30,7 @@ def estimate_mattes(context: NoduleContext, patch: Patch, trimap: Trimap) -> dic
             spacing_mm=patch.grid.spacing_mm,
             methods=METHODS,
             parameters=context.recipe.parameters,
+            readers=patch.readers,
         )
         context.reports = {name: _report(solution) for name, solution in solutions.items()}
         if not any(solution.converged for solution in solutions.values()):

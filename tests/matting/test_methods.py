@@ -16,6 +16,7 @@ from matting.parameters import (
     InformationFlowSettings,
     KnnSettings,
     LearningBasedSettings,
+    PriorSettings,
     SolverSettings,
 )
 from matting.solvers.foreground_target import foreground_target
@@ -35,10 +36,14 @@ VARIANTS = {
         ),
         Parameters(
             solver=STRICT,
-            closed_form=ClosedFormSettings(ramp_strength=2.0, rim_strength=0.7, rim_mm=2.0),
+            closed_form=ClosedFormSettings(mean_reach_mm=2.0),
+            prior=PriorSettings(width_mm=2.5, density_weight=0.8, closed_form=0.7),
         ),
     ],
-    "knn": [Parameters(solver=STRICT, knn=KnnSettings((3, 2, 4), (2.0, 0.3, 0.05), 1.7))],
+    "knn": [
+        Parameters(solver=STRICT, knn=KnnSettings((3, 2, 4), (2.0, 0.3, 0.05), 1.7)),
+        Parameters(solver=STRICT, prior=PriorSettings(width_mm=1.0, knn=2.0)),
+    ],
     "lb": [
         Parameters(
             solver=STRICT,
@@ -51,8 +56,8 @@ VARIANTS = {
                 windows="touching",
                 kernel="gaussian",
                 kernel_width=0.3,
-                ramp_strength=0.3,
             ),
+            prior=PriorSettings(learning_based=0.3),
         ),
         Parameters(
             solver=STRICT,
@@ -76,9 +81,7 @@ VARIANTS = {
                 0.3,
             ),
         ),
-        Parameters(
-            solver=STRICT, information_flow=InformationFlowSettings(ramp_strength=0.3, rim_mm=4.0)
-        ),
+        Parameters(solver=STRICT, prior=PriorSettings(information_flow=0.2)),
     ],
 }
 
@@ -111,6 +114,7 @@ def agrees(family: str, scene: Scene, parameters: Parameters) -> None:
         spacing_mm=scene.spacing_mm,
         methods=(family, family + "+"),
         parameters=parameters,
+        readers=scene.readers,
     )
     for method, alpha in expected(family, scene, parameters).items():
         assert solved[method].status is Status.CONVERGED
@@ -137,7 +141,14 @@ def test_the_paper_form_measures_position_over_the_longest_side_of_the_box(
     whole = replace(PAPER, solver=replace(STRICT, position_scale_mm=None))
     measured = replace(PAPER, solver=replace(STRICT, position_scale_mm=side_mm))
     over_the_box, over_its_side = (
-        solve(family, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
+        solve(
+            family,
+            scene.hu,
+            scene.trimap,
+            spacing_mm=scene.spacing_mm,
+            parameters=parameters,
+            readers=scene.readers,
+        )
         for parameters in (whole, measured)
     )
     assert np.array_equal(over_the_box.alpha, over_its_side.alpha)
@@ -159,16 +170,14 @@ def paper_form(scene: Scene, **information_flow: Any) -> Parameters:
     """The literature's values: no term of ours, position over the longest side of the box."""
     return Parameters(
         solver=replace(STRICT, intensity_curve=0.0, position_scale_mm=scene.longest_side_mm),
-        closed_form=ClosedFormSettings(1e-7, 0.0, None, 0.0, 0.0),
+        closed_form=ClosedFormSettings(1e-7, 0.0, None),
         knn=KnnSettings((10, 2), (1.0, 0.01), 1.0, search_known=True),
-        learning_based=LearningBasedSettings(1e-7, 0.0, None, 0.0, 0.0, windows="centred"),
+        learning_based=LearningBasedSettings(1e-7, 0.0, None, windows="centred"),
         information_flow=InformationFlowSettings(
             intra_strength=0.01,
             local_epsilon=1e-6,
             local_mean_reach_mm=0.0,
             local_trusted_variance=None,
-            ramp_strength=0.0,
-            rim_strength=0.0,
             **information_flow,
         ),
     )
@@ -232,7 +241,14 @@ def test_each_trimming_moves_the_matte_and_leaves_readers_marks_alone(trimming: 
     assert any((region & scene.unknown).any() for region in found)
     assert not (found[0] & found[1]).any()
     before, after = (
-        solve("if+", scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters)
+        solve(
+            "if+",
+            scene.hu,
+            scene.trimap,
+            spacing_mm=scene.spacing_mm,
+            parameters=parameters,
+            readers=scene.readers,
+        )
         for parameters in (paper_form(scene), paper_form(scene, **{trimming: True}))
     )
     laws.keeps_known(
@@ -252,7 +268,12 @@ def test_constraint_weight_equals_eq_18(family: str, weight: float) -> None:
 def test_a_growing_constraint_weight_tends_to_exact_elimination(method: str) -> None:
     scene = random_scene(6)
     exact = solve(
-        method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=PARAMETERS
+        method,
+        scene.hu,
+        scene.trimap,
+        spacing_mm=scene.spacing_mm,
+        parameters=PARAMETERS,
+        readers=scene.readers,
     ).alpha
     gaps = []
     for weight in (1e2, 1e4, 1e6):
@@ -260,7 +281,12 @@ def test_a_growing_constraint_weight_tends_to_exact_elimination(method: str) -> 
             PARAMETERS, solver=replace(PARAMETERS.solver, constraint_weight=weight)
         )
         weighted = solve(
-            method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+            method,
+            scene.hu,
+            scene.trimap,
+            spacing_mm=scene.spacing_mm,
+            parameters=parameters,
+            readers=scene.readers,
         )
         gaps.append(np.abs(weighted.alpha - exact).max())
     assert gaps[0] > gaps[1] > gaps[2]
@@ -286,7 +312,11 @@ def test_flips_and_transposes_commute(method: str, seed: int) -> None:
 def test_known_voxels_come_out_exactly_and_the_rest_within_range(seed: int) -> None:
     scene = random_scene(seed)
     solved = estimate_alphas(
-        scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=PARAMETERS
+        scene.hu,
+        scene.trimap,
+        spacing_mm=scene.spacing_mm,
+        parameters=PARAMETERS,
+        readers=scene.readers,
     )
     dense = foreground_target(scene.hu[scene.foreground], DensitySettings())
     for method, solution in solved.items():
@@ -316,11 +346,9 @@ def test_the_unit_of_length_does_not_matter(method: str) -> None:
             parameters=replace(
                 PARAMETERS,
                 solver=replace(STRICT, position_scale_mm=unit * 6.0),
-                closed_form=ClosedFormSettings(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
-                learning_based=LearningBasedSettings(mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1),
-                information_flow=InformationFlowSettings(
-                    local_mean_reach_mm=unit * 2.0, rim_mm=unit * 1.1
-                ),
+                closed_form=ClosedFormSettings(mean_reach_mm=unit * 2.0),
+                learning_based=LearningBasedSettings(mean_reach_mm=unit * 2.0),
+                information_flow=InformationFlowSettings(local_mean_reach_mm=unit * 2.0),
             ),
         ).alpha
         for unit in (1.0, 2.0)
@@ -392,7 +420,12 @@ def test_on_a_flat_image_closed_form_averages_over_shared_windows() -> None:
             learning_based=LearningBasedSettings(windows="touching"),
         )
         alpha = solve(
-            method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+            method,
+            scene.hu,
+            scene.trimap,
+            spacing_mm=scene.spacing_mm,
+            parameters=parameters,
+            readers=scene.readers,
         ).alpha.ravel()
         average = shared @ alpha / np.maximum(shared.sum(axis=1), 1.0)
         np.testing.assert_allclose(alpha[unknown], average[unknown], atol=1e-5)
@@ -407,7 +440,12 @@ def test_on_a_flat_image_known_voxels_say_nothing_to_information_flow() -> None:
         )
         alphas.append(
             solve(
-                "if", scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+                "if",
+                scene.hu,
+                scene.trimap,
+                spacing_mm=scene.spacing_mm,
+                parameters=parameters,
+                readers=scene.readers,
             ).alpha
         )
     assert min(scene.foreground.sum(), scene.background.sum()) >= 7, (
@@ -420,8 +458,8 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
     scene = random_scene(14)
     parameters = replace(
         PARAMETERS,
-        closed_form=ClosedFormSettings(1e-7, 2.0, 0.01, 0.1, 0.5),
-        learning_based=LearningBasedSettings(1e-7, 2.0, 0.01, 0.1, 0.5, windows="touching"),
+        closed_form=ClosedFormSettings(1e-7, 2.0, 0.01),
+        learning_based=LearningBasedSettings(1e-7, 2.0, 0.01, windows="touching"),
     )
     both = estimate_alphas(
         scene.hu,
@@ -435,15 +473,18 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
 
 MOVES = {
     "cf": [
+        ("prior", replace(PARAMETERS.prior, closed_form=0.0)),
+        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
+        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
         ("closed_form", replace(PARAMETERS.closed_form, epsilon=1.0)),
         ("closed_form", replace(PARAMETERS.closed_form, mean_reach_mm=0.0)),
         ("closed_form", replace(PARAMETERS.closed_form, trusted_variance=None)),
-        ("closed_form", replace(PARAMETERS.closed_form, ramp_strength=0.5)),
-        ("closed_form", replace(PARAMETERS.closed_form, rim_strength=3.0)),
-        ("closed_form", replace(PARAMETERS.closed_form, rim_mm=4.0)),
         ("solver", replace(PARAMETERS.solver, intensity_curve=0.0)),
     ],
     "knn": [
+        ("prior", replace(PARAMETERS.prior, knn=0.0)),
+        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
+        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
         ("solver", replace(PARAMETERS.solver, position_scale_mm=1.0)),
         ("knn", replace(PARAMETERS.knn, neighbours=(4, 2))),
         ("knn", replace(PARAMETERS.knn, position_weights=(3.0, 0.01))),
@@ -451,17 +492,20 @@ MOVES = {
         ("knn", replace(PARAMETERS.knn, search_known=True)),
     ],
     "lb": [
+        ("prior", replace(PARAMETERS.prior, learning_based=0.0)),
+        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
+        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
         ("learning_based", replace(PARAMETERS.learning_based, ridge=0.5)),
         ("learning_based", replace(PARAMETERS.learning_based, mean_reach_mm=1.0)),
         ("learning_based", replace(PARAMETERS.learning_based, trusted_variance=None)),
-        ("learning_based", replace(PARAMETERS.learning_based, ramp_strength=0.5)),
-        ("learning_based", replace(PARAMETERS.learning_based, rim_strength=3.0)),
-        ("learning_based", replace(PARAMETERS.learning_based, rim_mm=4.0)),
         ("solver", replace(PARAMETERS.solver, intensity_curve=0.0)),
         ("learning_based", replace(PARAMETERS.learning_based, windows="centred")),
         ("learning_based", replace(PARAMETERS.learning_based, kernel="gaussian")),
     ],
     "if": [
+        ("prior", replace(PARAMETERS.prior, information_flow=0.0)),
+        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
+        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
         ("information_flow", replace(PARAMETERS.information_flow, mixture_neighbours=8)),
         ("information_flow", replace(PARAMETERS.information_flow, mixture_position_weight=5.0)),
         ("information_flow", replace(PARAMETERS.information_flow, mixture_ridge=0.5)),
@@ -475,9 +519,6 @@ MOVES = {
         ("information_flow", replace(PARAMETERS.information_flow, local_mean_reach_mm=1.0)),
         ("information_flow", replace(PARAMETERS.information_flow, local_trusted_variance=None)),
         ("information_flow", replace(PARAMETERS.information_flow, local_strength=0.1)),
-        ("information_flow", replace(PARAMETERS.information_flow, ramp_strength=0.5)),
-        ("information_flow", replace(PARAMETERS.information_flow, rim_strength=3.0)),
-        ("information_flow", replace(PARAMETERS.information_flow, rim_mm=4.0)),
     ],
     "cf+": [
         ("density", DensitySettings(level_hu=-400.0)),
@@ -497,7 +538,12 @@ def test_turning_a_parameter_turns_the_matte(method: str, turn: int) -> None:
     section, value = MOVES[method][turn]
     before, after = (
         solve(
-            method, scene.hu, scene.trimap, spacing_mm=scene.spacing_mm, parameters=parameters
+            method,
+            scene.hu,
+            scene.trimap,
+            spacing_mm=scene.spacing_mm,
+            parameters=parameters,
+            readers=scene.readers,
         ).alpha
         for parameters in (PARAMETERS, replace(PARAMETERS, **{section: value}))
     )

@@ -15,6 +15,7 @@ from matting.parameters import (
     KnnSettings,
     LearningBasedSettings,
     Parameters,
+    PriorSettings,
     ResampleSettings,
     SolverSettings,
     TrimapSettings,
@@ -34,18 +35,12 @@ CASES = [
     (DensitySettings, "high_hu", [149.0], [150.0, None]),
     (SolverSettings, "intensity_curve", [-0.1, math.inf], [0.0, 3.0]),
     (ClosedFormSettings, "epsilon", [0.0], [1e-12]),
-    (ClosedFormSettings, "ramp_strength", [-1e-9, math.inf], [0.0]),
-    (ClosedFormSettings, "rim_strength", [-0.1, math.inf], [0.0]),
-    (ClosedFormSettings, "rim_mm", [0.0, math.inf], [1e-3]),
     (ClosedFormSettings, "mean_reach_mm", [-1.0, math.inf], [0.0]),
     (ClosedFormSettings, "trusted_variance", [0.0, math.inf], [None, 1e-9]),
     (KnnSettings, "neighbours", [(10,), (0, 2)], [(1, 1)]),
     (KnnSettings, "position_weights", [(1.0,), (1.0, 0.0)], [(1.0, 1e-3)]),
     (KnnSettings, "intensity_weight", [0.0], [1e-3]),
     (LearningBasedSettings, "ridge", [0.0], [1e-9]),
-    (LearningBasedSettings, "ramp_strength", [-1e-9], [0.0]),
-    (LearningBasedSettings, "rim_strength", [math.inf], [0.0]),
-    (LearningBasedSettings, "rim_mm", [0.0], [1e-3]),
     (LearningBasedSettings, "mean_reach_mm", [-1.0], [0.0]),
     (LearningBasedSettings, "trusted_variance", [0.0], [None]),
     (LearningBasedSettings, "windows", ["all"], ["touching"]),
@@ -64,9 +59,12 @@ CASES = [
     (InformationFlowSettings, "local_mean_reach_mm", [-1.0], [0.0]),
     (InformationFlowSettings, "local_trusted_variance", [0.0], [None]),
     (InformationFlowSettings, "local_strength", [0.0], [1e-9]),
-    (InformationFlowSettings, "ramp_strength", [-1e-9], [0.0]),
-    (InformationFlowSettings, "rim_strength", [-0.1], [0.0]),
-    (InformationFlowSettings, "rim_mm", [0.0], [1e-3]),
+    (PriorSettings, "width_mm", [0.0, math.inf], [1e-3]),
+    (PriorSettings, "density_weight", [-0.1, math.inf], [0.0]),
+    (PriorSettings, "closed_form", [-1e-9], [0.0]),
+    (PriorSettings, "knn", [-1e-9], [0.0]),
+    (PriorSettings, "learning_based", [math.inf], [0.0]),
+    (PriorSettings, "information_flow", [math.nan], [0.0]),
 ]
 
 
@@ -99,6 +97,7 @@ def test_every_field_of_the_solvers_sections_is_bounded_or_free_on_purpose() -> 
         KnnSettings,
         LearningBasedSettings,
         InformationFlowSettings,
+        PriorSettings,
     )
     every = {(section, name) for section in sections for name in section.__dataclass_fields__}
     assert every == {(section, name) for section, name, _, _ in CASES} | free
@@ -145,8 +144,7 @@ def test_another_trimap_or_grid_makes_a_form_custom(
 def test_the_paper_form_has_no_term_that_the_paper_has_not() -> None:
     parameters = Parameters()
     assert parameters.solver.intensity_curve == 0.0
-    for section in (parameters.closed_form, parameters.learning_based, parameters.information_flow):
-        assert section.ramp_strength == section.rim_strength == 0.0
+    assert not parameters.prior.used
     windows = (parameters.closed_form, parameters.learning_based)
     assert all(one.mean_reach_mm == 0 and one.trusted_variance is None for one in windows)
     assert parameters.information_flow.local_mean_reach_mm == 0.0

@@ -55,10 +55,10 @@ def system_of(
     known_values = known_values_of(domain)
     kernel = replace(parameters.learning_based, kernel="gaussian")
     builders = {
-        "cf": lambda: closed_form.build(domain, parameters.closed_form, known_values),
+        "cf": lambda: closed_form.build(domain, parameters.closed_form),
         "knn": lambda: knn.build(domain, parameters.knn),
-        "lb": lambda: learning_based.build(domain, parameters.learning_based, known_values),
-        "lb kernel": lambda: learning_based.build(domain, kernel, known_values),
+        "lb": lambda: learning_based.build(domain, parameters.learning_based),
+        "lb kernel": lambda: learning_based.build(domain, kernel),
         "if": lambda: information_flow.build(domain, parameters.information_flow, known_values),
     }
     return builders[method]()
@@ -90,11 +90,7 @@ def test_rows_sum_to_zero(method: str, seed: int) -> None:
 @given(seed=seeds, ridge=st.sampled_from([1e-6, 1e-3, 1e-1]))
 def test_rows_of_learning_based_sum_to_what_its_ridge_leaves(seed: int, ridge: float) -> None:
     domain = domain_of(seed)
-    matrix = laws.dense(
-        learning_based.build(
-            domain, LearningBasedSettings(ridge=ridge), known_values_of(domain)
-        ).operator
-    )
+    matrix = laws.dense(learning_based.build(domain, LearningBasedSettings(ridge=ridge)).operator)
     # Id - F of a constant is at most r / 27 in a window; a voxel is in 27 windows at most
     laws.rows_sum_to_zero(matrix, within=27 * 4 * ridge / 27)
     assert np.abs(matrix.sum(axis=1)).max() > 0
@@ -182,7 +178,7 @@ def test_each_window_of_closed_form_adds_twenty_six() -> None:
     domain = domain_of(23)
     windows = find_touching_windows(domain)
     strict = ClosedFormSettings(epsilon=1e-12)
-    operator = closed_form.build(domain, strict, known_values_of(domain)).operator
+    operator = closed_form.build(domain, strict).operator
     assert operator.diagonal.sum() == pytest.approx(25.0 * len(windows.centres), abs=1e-6)
 
 
