@@ -32,6 +32,7 @@ BANDS = ((1_000, 10_000), (10_000, 30_000), (30_000, 100_000), (100_000, 1_000_0
 def main() -> None:
     writers = (
         cost,
+        against,
         peers,
         textbook,
         convergence,
@@ -115,6 +116,29 @@ def cost_by_size(rows: list[dict[str, dict[str, float]]]) -> list[tuple[str, int
         if costs:
             bands.append((f"{first:,} to {last:,}", len(costs), statistics.median(costs)))
     return bands
+
+
+def against(report: dict[str, object]) -> str:
+    nodules = len(report["nodules"]) // len(report["forms"])
+    titles = {
+        "older": "With the older version's defaults",
+        "paper": "With the papers' values",
+    }
+    header = ("", "then", "now", "ratio", "median ratio")
+    tables = "\n\n".join(
+        f"{titles[form]}, microseconds per unknown voxel:\n\n"
+        + markdown(header, [(stage, *figures.values()) for stage, figures in stages.items()])
+        for form, stages in report["forms"].items()
+    )
+    return f"""## Against an older version
+
+`python -m benchmarks.against`: all eight of {nodules} nodules with the code of commit
+{report["older"]} and with today's, in turns on one thread, with the same parameters but each with its
+own default tolerance. The ratio is that of the sums over all nodules; `median ratio` is the median
+over nodules.
+
+{tables}
+"""
 
 
 def peers(report: dict[str, object]) -> str:

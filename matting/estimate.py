@@ -127,25 +127,20 @@ def _estimate(
     _announce_searches(domain, families, parameters)
     solved: dict[str, Solution] = {}
     basis = coarse_basis(domain.unknown, domain.intensity)
+    known_of = _known_within(domain, methods, volume_hu, trimap, parameters)
+    all_within = np.count_nonzero(trimap == FOREGROUND) == np.count_nonzero(domain.foreground)
     for family in families:
         names = [name for name in (family, family + "+") if name in methods]
-        within = [
-            _known_matte(name, volume_hu[domain.box], trimap[domain.box], parameters)
-            for name in names
-        ]
-        known = np.stack(within, axis=-1).reshape(-1, len(names))
-
-        def as_foreground(
-            voxels: NDArray[np.int64], names: list[str] = names
-        ) -> NDArray[np.float64]:
-            hu = volume_hu[domain.box][np.unravel_index(voxels, domain.shape)]
-            return np.stack([_foreground_values(name, hu, parameters) for name in names], axis=-1)
-
+        known = np.stack([known_of[name.endswith("+")] for name in names], axis=-1)
+        as_foreground = _as_foreground(domain, names, volume_hu, parameters)
         columns = _solve_family(family, domain, basis, parameters, known, as_foreground, prior)
-        for name, inner, column in zip(names, within, columns, strict=True):
-            alpha = _known_outside(domain, name, volume_hu, trimap, parameters)
-            inner.ravel()[column.voxels] = column.values
-            alpha[domain.box] = inner
+        for name, column in zip(names, columns, strict=True):
+            if all_within:
+                alpha = _known_values_only(domain, known_of[name.endswith("+")], trimap.shape)
+            else:
+                alpha = _known_matte(name, volume_hu, trimap, parameters)
+            place = np.unravel_index(column.voxels, domain.shape)
+            alpha[domain.box][place] = column.values
             solved[name] = Solution(
                 alpha, column.status, column.iterations, column.residual, column.clipped
             )
@@ -262,20 +257,46 @@ def _foreground_values(
     return foreground_target(hu, parameters.density) if method.endswith("+") else np.ones(hu.shape)
 
 
-def _known_outside(
+def _as_foreground(
     domain: SolveDomain,
-    method: str,
+    names: Sequence[str],
+    volume_hu: NDArray[np.floating],
+    parameters: Parameters,
+) -> KnownValues:
+    """Return a function that gives S of voxels of the domain as if they were known foreground."""
+
+    def as_foreground(voxels: NDArray[np.int64]) -> NDArray[np.float64]:
+        hu = volume_hu[domain.box][np.unravel_index(voxels, domain.shape)]
+        return np.stack([_foreground_values(name, hu, parameters) for name in names], axis=-1)
+
+    return as_foreground
+
+
+def _known_within(
+    domain: SolveDomain,
+    methods: Sequence[str],
     volume_hu: NDArray[np.floating],
     trimap: NDArray[np.uint8],
     parameters: Parameters,
-) -> NDArray[np.float64]:
-    """Return S on the whole patch if there is foreground outside the domain, else zeros.
+) -> dict[bool, NDArray[np.float64]]:
+    """Return S on the voxels of the domain, flat, for the plain and the optimised forms in use."""
+    within = (volume_hu[domain.box], trimap[domain.box], parameters)
+    return {
+        form == "+": _known_matte(form, *within).ravel()
+        for form in {"+" if method.endswith("+") else "" for method in methods}
+    }
 
-    Zeros take no memory until they are written.
+
+def _known_values_only(
+    domain: SolveDomain, known: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Return S on the whole patch where all foreground lies within the domain.
+
+    Zeros take no memory until they are written, so only foreground is written.
     """
-    if np.count_nonzero(trimap == FOREGROUND) > np.count_nonzero(domain.foreground):
-        return _known_matte(method, volume_hu, trimap, parameters)
-    return np.zeros(trimap.shape)
+    alpha = np.zeros(shape)
+    alpha[domain.box][domain.foreground] = known[domain.foreground.ravel()]
+    return alpha
 
 
 def _mean_reach_mm(parameters: Parameters) -> float:

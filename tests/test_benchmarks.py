@@ -122,3 +122,50 @@ def test_the_page_judges_errors_by_their_share_of_the_peers() -> None:
     assert "- lb: ours 10% higher, target 20% lower: missed." in text
     assert "target 20:\n  met." in text
     assert "0.99 times ours, target at least 1: missed." in text
+
+
+def test_a_stage_is_timed_without_the_stages_that_it_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import stages
+
+    clock, now = stages.Clock(), [0.0]
+    monkeypatch.setattr(stages.time, "process_time", lambda: now[0])
+
+    def take(seconds: float) -> None:
+        now[0] += seconds
+
+    search = clock.timed("neighbour search", take)
+
+    def build() -> None:
+        take(1.0)
+        search(4.0)
+        search(2.0)
+
+    clock.timed("operators", build)()
+    assert clock.seconds["operators"] == 1.0
+    assert clock.seconds["neighbour search"] == 6.0
+
+
+def test_the_stages_of_this_version_are_all_found() -> None:
+    from importlib import import_module
+
+    from benchmarks.stages import STAGES
+
+    for names in STAGES.values():
+        module, name = names[-1].rsplit(".", 1)
+        assert callable(getattr(import_module(module), name))
+
+
+def test_ratios_are_those_of_the_sums_and_the_median_of_each() -> None:
+    from benchmarks.against import summary
+
+    def row(unknown: int, then: float, now: float) -> dict[str, object]:
+        return {
+            "unknown": unknown,
+            "then": {"all eight": then, "converged": 8},
+            "now": {"all eight": now, "converged": 8},
+        }
+
+    rows = [row(100, 1.0, 0.5), row(100, 1.0, 0.6), row(800, 8.0, 5.6)]
+    assert summary(rows) == {
+        "all eight": {"then": 10_000.0, "now": 6_700.0, "ratio": 0.67, "median ratio": 0.6}
+    }

@@ -240,7 +240,7 @@ def sum_windows(
         centres: (windows,), flat index in the box of each window's centre.
         offsets: (27,), flat index of each voxel of a window minus that of its centre.
         nodes: (unknown,), flat index in the box of each unknown voxel.
-        channels: (2, voxels of the box).
+        channels: (1 or 2, voxels of the box): I, and J unless it is 0 everywhere.
         mean: (2, windows), the channels' means.
         fit: (6, windows), M_00, M_01, M_02, M_11, M_12, M_22.
 
@@ -257,11 +257,11 @@ def sum_windows(
     _sum_windows(
         basis.block_index,
         basis.block_of,
-        basis.functions,
+        tuple(basis.functions[1:]),
+        tuple(channels),
         centres,
         offsets,
         node_of,
-        channels,
         mean,
         fit,
         neighbour,
@@ -287,11 +287,11 @@ def sum_windows(
 def _sum_windows(
     block_index: Voxels,
     block_of: Voxels,
-    functions: Floats,
+    slopes: tuple[Floats, ...],
+    channels: tuple[Floats, ...],
     centres: Voxels,
     offsets: Voxels,
     node_of: Voxels,
-    channels: Floats,
     mean: Floats,
     fit: Floats,
     neighbour: Voxels,
@@ -300,77 +300,109 @@ def _sum_windows(
     """Add up x^T M x' for every pair of blocks (x, x' rows of X^T B) that share a window.
 
     Window by window, because a window's X^T B has at most 8 blocks and stays in registers and
-    cache: 27 voxels are read once for all pairs of blocks.
+    cache: 27 voxels are read once for all pairs of blocks. The columns of X are in the order 1, I,
+    J here.
     """
     blocks = np.empty(8, np.int64)
-    x = np.empty((8, len(functions), 3))
-    mx = np.empty((8, len(functions), 3))
+    x = np.empty((8, 1 + len(slopes), 1 + len(channels)))
+    mx = np.empty_like(x)
     for w in range(len(centres)):
         count = _restrict_window(
-            centres[w],
-            offsets,
-            node_of,
-            block_of,
-            functions,
-            channels,
-            mean[0, w],
-            mean[1, w],
-            blocks,
-            x,
+            centres[w], w, offsets, node_of, block_of, slopes, channels, mean, blocks, x
         )
-        for n in range(count):
-            for f in range(len(functions)):
-                a = x[n, f, 0]
-                b = x[n, f, 1]
-                c = x[n, f, 2]
-                mx[n, f, 0] = fit[0, w] * a + fit[1, w] * b + fit[2, w] * c
-                mx[n, f, 1] = fit[1, w] * a + fit[3, w] * b + fit[4, w] * c
-                mx[n, f, 2] = fit[2, w] * a + fit[4, w] * b + fit[5, w] * c
+        _apply_fit(fit, w, count, slopes, channels, x, mx)
         for n in range(count):
             for m in range(n, count):
                 direction = _direction(block_index, blocks[n], blocks[m])
                 # Each pair is stored once, with the block that comes first in raster order.
                 first, second = (n, m) if direction >= 0 else (m, n)
-                neighbour[blocks[first], abs(direction)] = blocks[second]
-                _add_products(x[first], mx[second], sums[blocks[first], abs(direction)])
+                block = blocks[first]
+                neighbour[block, abs(direction)] = blocks[second]
+                for f in range(1 + len(slopes)):
+                    for g in range(1 + len(slopes)):
+                        total = x[first, f, 0] * mx[second, g, 0]
+                        for part in range(1, 1 + len(channels)):
+                            total += x[first, f, part] * mx[second, g, part]
+                        sums[block, abs(direction), f, g] += total
 
 
 @kernel
 def _restrict_window(
     centre: int,
+    w: int,
     offsets: Voxels,
     node_of: Voxels,
     block_of: Voxels,
-    functions: Floats,
-    channels: Floats,
-    mean0: float,
-    mean1: float,
+    slopes: tuple[Floats, ...],
+    channels: tuple[Floats, ...],
+    mean: Floats,
     blocks: Voxels,
     x: Floats,
 ) -> int:
     """Find the blocks that a window reaches and X^T B of each; return their number."""
     count = 0
+    n = 0
     for offset in offsets:
         voxel = centre + offset
         node = node_of[voxel]
         if node < 0:
             continue
-        # At most 8 blocks: a linear search is faster than any table.
-        n = 0
-        while n < count and blocks[n] != block_of[node]:
-            n += 1
-        if n == count:
-            blocks[n] = block_of[node]
-            x[n] = 0.0
-            count += 1
-        a = channels[0, voxel] - mean0
-        b = channels[1, voxel] - mean1
-        for f in range(len(functions)):
-            value = functions[f, node]
-            x[n, f, 0] += a * value
-            x[n, f, 1] += b * value
-            x[n, f, 2] += value
+        # At most 8 blocks, mostly that of the voxel before: faster to search than any table.
+        block = block_of[node]
+        if count == 0 or blocks[n] != block:
+            n = 0
+            while n < count and blocks[n] != block:
+                n += 1
+            if n == count:
+                blocks[n] = block
+                x[n, :, :] = 0.0
+                count += 1
+        _add_voxel(x, n, 0, 1.0, w, voxel, channels, mean)
+        _add_voxel(x, n, 1, slopes[0][node], w, voxel, channels, mean)
+        if len(slopes) == 2:
+            _add_voxel(x, n, 2, slopes[-1][node], w, voxel, channels, mean)
     return count
+
+
+@kernel(inlined=True)
+def _add_voxel(
+    x: Floats,
+    n: int,
+    f: int,
+    value: float,
+    w: int,
+    voxel: int,
+    channels: tuple[Floats, ...],
+    mean: Floats,
+) -> None:
+    """Add a voxel's row of X times the value there of a function of block n."""
+    x[n, f, 0] += value
+    x[n, f, 1] += (channels[0][voxel] - mean[0, w]) * value
+    if len(channels) == 2:
+        x[n, f, 2] += (channels[-1][voxel] - mean[1, w]) * value
+
+
+@kernel
+def _apply_fit(
+    fit: Floats,
+    w: int,
+    count: int,
+    slopes: tuple[Floats, ...],
+    channels: tuple[Floats, ...],
+    x: Floats,
+    mx: Floats,
+) -> None:
+    """Write M times X^T B of each block of a window."""
+    for n in range(count):
+        for f in range(1 + len(slopes)):
+            c, a = x[n, f, 0], x[n, f, 1]
+            mx[n, f, 0] = fit[5, w] * c + fit[2, w] * a
+            mx[n, f, 1] = fit[2, w] * c + fit[0, w] * a
+            if len(channels) == 2:
+                b = x[n, f, 2]
+                mx[n, f, 0] += fit[4, w] * b
+                mx[n, f, 1] += fit[1, w] * b
+                mx[n, f, 2] = fit[4, w] * c + fit[1, w] * a + fit[3, w] * b
 
 
 @kernel
@@ -384,10 +416,3 @@ def _direction(block_index: Voxels, one: int, other: int) -> int:
     for axis in range(3):
         direction = 3 * direction + block_index[other, axis] - block_index[one, axis]
     return direction
-
-
-@kernel
-def _add_products(x: Floats, mx: Floats, sums: Floats) -> None:
-    for f in range(x.shape[0]):
-        for g in range(mx.shape[0]):
-            sums[f, g] += x[f, 0] * mx[g, 0] + x[f, 1] * mx[g, 1] + x[f, 2] * mx[g, 2]

@@ -204,7 +204,7 @@ class WindowLaplacian:
             windows.centres,
             windows.offsets,
             windows.nodes[:size],
-            windows.channels,
+            windows.channels[: windows.used_channels],
             windows.mean,
             self.fit,
         )
