@@ -95,7 +95,7 @@ class SolverSettings:
     position_scale_mm: float | None = None
     """Length that counts as 1 in the position feature; None: the longest side of the box that is
     searched, as the position over the image in KNN matting."""
-    tolerance: float = 3e-7
+    tolerance: float = 1e-6
     """Relative residual at which conjugate gradients stop; alpha is then within 2^-16, the step in
     which it is stored, of a solve to 1e-10: at every unknown voxel of 40 real nodules."""
     max_iterations: int = 2000
@@ -332,9 +332,9 @@ class InformationFlowSettings:
 class PriorSettings:
     """The readers' prior of `matting.solvers.reader_prior`; ours, not part of the paper form."""
 
-    width_mm: float = 3.0
+    width_mm: float = 3.5
     """Way along the mean distance from the outlines on which the prior rises from 0 to 1."""
-    density_weight: float = 0.375
+    density_weight: float = 0.45
     """Share of that way by which the density of lung or of the lesion's core moves it."""
     closed_form: float = 0.0
     """Strength in closed form, on the scale of the Laplacian's entries; 0: none."""
@@ -600,7 +600,7 @@ def form_of(
 # The improved form: all its values are here.
 
 _IMPROVED = Parameters(
-    solver=SolverSettings(intensity_curve=1.0, position_scale_mm=34.0),
+    solver=SolverSettings(intensity_curve=1.0, position_scale_mm=34.0, tolerance=3e-7),
     closed_form=ClosedFormSettings(epsilon=6e-3, mean_reach_mm=1.5, trusted_variance=1e-4),
     knn=KnnSettings(position_weights=(3.0, 1.0)),
     learning_based=LearningBasedSettings(
@@ -613,7 +613,7 @@ _IMPROVED = Parameters(
         local_trusted_variance=1e-3,
         local_strength=1.0,
     ),
-    prior=PriorSettings(closed_form=0.1, knn=1.0, learning_based=0.1, information_flow=0.3),
+    prior=PriorSettings(closed_form=0.05, knn=1.0, learning_based=0.05, information_flow=0.3),
 )
 IMPROVED_TRIMAP = TrimapSettings()
 """Trimap of the improved form."""
