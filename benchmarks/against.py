@@ -5,9 +5,9 @@
 
 Both sides solve the same real nodules of all sizes with the same parameters, but each with its own
 default tolerance, one thread each, in two processes that take turns: nodule by nodule, form by
-form, the least of three runs. Forms: `older`, the older checkout's defaults; `paper`, the papers'
-values. A ratio is seconds now over seconds then, summed over all nodules. Without an older checkout
-nothing is measured.
+form, the least of three runs. Forms: `older`, the older checkout's defaults without the ramp and
+rim terms that it had; `paper`, the papers' values. A ratio is seconds now over seconds then, summed
+over all nodules. Without an older checkout nothing is measured.
 """
 
 import argparse
@@ -29,10 +29,11 @@ from matting.geometry.box import box_around
 VARIABLE = "HALOSIGN_OLDER"
 HERE = Path(__file__).parents[1]
 NO_RAMP = {"ramp_strength": 0.0, "rim_strength": 0.0}
+"""Settings that only the older side knows."""
 ONE_CHANNEL = {"mean_reach_mm": 0.0, "trusted_variance": None}
 PAPER = {
-    "closed_form": {"epsilon": 1e-7, **ONE_CHANNEL, **NO_RAMP},
-    "learning_based": {"ridge": 1e-7, "windows": "centred", **ONE_CHANNEL, **NO_RAMP},
+    "closed_form": {"epsilon": 1e-7, **ONE_CHANNEL},
+    "learning_based": {"ridge": 1e-7, "windows": "centred", **ONE_CHANNEL},
     "knn": {"position_weights": (1.0, 0.01)},
     "information_flow": {
         "local_epsilon": 1e-6,
@@ -40,7 +41,6 @@ PAPER = {
         "local_trusted_variance": None,
         "local_strength": 1 / 27,
         "intra_strength": 0.01,
-        **NO_RAMP,
     },
 }
 
@@ -83,7 +83,7 @@ def main() -> None:
         print(f"{VARIABLE} names no older checkout: nothing to compare")
         return
     then, now = Side(arguments.older.resolve()), Side(HERE)
-    defaults = {name: dict(fields) for name, fields in then.defaults.items()}
+    defaults = {name: without_ramp(fields) for name, fields in then.defaults.items()}
     del defaults["solver"]["tolerance"]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -128,13 +128,27 @@ def paper_form(nodule: Ready) -> dict[str, dict[str, object]]:
     return PAPER | {"solver": {"intensity_curve": 0.0, "position_scale_mm": float(max(sides))}}
 
 
+def without_ramp(fields: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if not name.startswith(("ramp", "rim"))}
+
+
+def with_no_ramp(
+    parameters: dict[str, dict[str, object]], defaults: dict[str, dict[str, object]]
+) -> dict[str, dict[str, object]]:
+    """Return parameters with the ramp and rim of the sections that have them switched off."""
+    return {
+        section: fields | (NO_RAMP if "ramp_strength" in defaults[section] else {})
+        for section, fields in parameters.items()
+    }
+
+
 def compare(
     then: Side, now: Side, nodule: Path, parameters: dict[str, dict[str, object]], repeats: int
 ) -> dict[str, dict[str, float]]:
     """Return the least seconds of each stage on both sides, which take turns."""
     answers: dict[str, list[dict[str, object]]] = {"then": [], "now": []}
     for _ in range(repeats):
-        answers["then"].append(then.solve(nodule, parameters))
+        answers["then"].append(then.solve(nodule, with_no_ramp(parameters, then.defaults)))
         answers["now"].append(now.solve(nodule, parameters))
     return {
         side: {
