@@ -184,10 +184,16 @@ def picked(
 
 
 def summary(kind: str, rows: Sequence[Row]) -> dict[str, object]:
-    """Return means, differences from the paper's closed form with intervals, and size classes."""
-    baseline = "paper cf" if "paper cf" in rows[0].errors else next(iter(rows[0].errors))
+    """Return means, differences from the paper's closed form with intervals, and size classes.
+
+    Over the nodules for which every row has a matte; the others are counted as unconverged.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.errors))
+    everyone = [row for row in rows if len(row.errors) == len(names)]
+    unconverged = len(rows) - len(everyone)
+    rows = everyone
+    baseline = "paper cf" if "paper cf" in names else names[0]
     lesions = list(rows[0].errors[baseline])
-    names = [name for name in rows[0].errors if all(name in row.errors for row in rows)]
     table = {
         name: {lesion: compared(rows, name, baseline, lesion) for lesion in lesions}
         for name in names
@@ -198,6 +204,7 @@ def summary(kind: str, rows: Sequence[Row]) -> dict[str, object]:
         "nodules": len({row.nodule for row in rows}),
         "patients": len({row.patient for row in rows}),
         "solves": len(rows),
+        "unconverged": unconverged,
         "rows": table,
         "classes": by_class(rows, names),
     }
@@ -270,15 +277,14 @@ def regrets(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     table = {}
     for form in rows[0].picks:
         four = [f"{form} {name}+" for name in PLAIN]
-        usable = [row for row in rows if all(name in row.errors for name in four)]
         constants = {
-            name: float(np.mean([row.errors[name][lesion] for row in usable])) for name in four
+            name: float(np.mean([row.errors[name][lesion] for row in rows])) for name in four
         }
         table[form] = {
-            "pick for density": _mean_of_picks(usable, form, "density", lesion),
-            "ranking all eight": _mean_of_picks(usable, form, "all eight", lesion),
+            "pick for density": _mean_of_picks(rows, form, "density", lesion),
+            "ranking all eight": _mean_of_picks(rows, form, "all eight", lesion),
             "best of four": float(
-                np.mean([min(row.errors[name][lesion] for name in four) for row in usable])
+                np.mean([min(row.errors[name][lesion] for name in four) for row in rows])
             ),
             "best constant": min(constants.values()),
         } | constants
@@ -318,7 +324,10 @@ def measure_public(
 
 def as_text(report: Mapping[str, object]) -> str:
     lesions = list(next(iter(report["rows"].values())))
-    lines = [f"{report['nodules']} nodules, {report['solves']} solves, {report['measure']}"]
+    lines = [
+        f"{report['nodules']} nodules, {report['solves']} solves, {report['measure']}, "
+        f"{report['unconverged']} left out: a matte did not converge"
+    ]
     for name, cells in report["rows"].items():
         parts = [
             f"{cells[lesion]['error']:.4f} {cells[lesion]['percent']:+6.1f} % "

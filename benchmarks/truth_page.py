@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import PICTURES, RESULTS
+from matting import METHODS
 from storage.cases.case import ALGORITHM_VERSION
 
 PAGE = PICTURES.parent / "truth.md"
@@ -64,6 +65,8 @@ def page(report: Mapping[str, Any]) -> str:
 def section(key: str, found: Mapping[str, Any]) -> str:
     kind, patients, _ = key.split(", ")
     lesions = list(next(iter(found["rows"].values())))
+    if not any(name.endswith("+") for name in found["rows"]):
+        lesions = [lesion for lesion in lesions if lesion != "density"]
     synthetic = " (synthetic data)" if kind == "synthetic" else ""
     lines = [
         f"## {kind}, {patients}: {found['nodules']} nodules of {found['patients']} patients{synthetic}",
@@ -74,14 +77,25 @@ def section(key: str, found: Mapping[str, Any]) -> str:
         "|---" * (len(lesions) + 1) + "|",
     ]
     for name, cells in found["rows"].items():
-        lines.append(f"| {name} | {' | '.join(cell(cells[lesion]) for lesion in lesions)} |")
+        errors = [cell(cells[lesion]) if answers(name, lesion) else "" for lesion in lesions]
+        lines.append(f"| {name} | {' | '.join(errors)} |")
     for rival, cells in found.get("against", {}).items():
-        parts = [f"{lesion} {difference(cells[lesion])}" for lesion in lesions]
+        parts = [
+            f"{lesion} {difference(cells[lesion])}" for lesion in lesions if lesion != "density"
+        ]
         lines += ["", f"*improved cf* against *{rival}*: {'; '.join(parts)}."]
+    if found["unconverged"]:
+        lines += ["", f"Left out, because a matte did not converge: {found['unconverged']} solves."]
     lines += ["", *classes(found["classes"], lesions[0])]
     if found.get("regret"):
         lines += ["", *regret(found["regret"])]
     return "\n".join([*lines, ""])
+
+
+def answers(name: str, lesion: str) -> bool:
+    """Return whether a row estimates what a truth is: + forms density, plain forms the rest."""
+    method = name.split()[-1]
+    return method not in METHODS or method.endswith("+") == (lesion == "density")
 
 
 def cell(figures: Mapping[str, Any]) -> str:
