@@ -249,7 +249,9 @@ def interval(ours: Array, theirs: Array, patients: Array) -> tuple[float, float]
 def by_class(rows: Sequence[Row], names: Sequence[str]) -> dict[str, object]:
     """Return mean errors by size and by slice distance."""
     sizes = {
-        f"{low:g} to {high:g} mm": [row for row in rows if low <= row.diameter_mm < high]
+        (f"{low:g} to {high:g} mm" if high < np.inf else f"{low:g} mm and more"): [
+            row for row in rows if low <= row.diameter_mm < high
+        ]
         for low, high in pairwise(SIZES_MM)
     }
     thick = [row for row in rows if row.slice_mm >= THICK_MM]

@@ -271,8 +271,9 @@ def show_release(manifest: Manifest) -> None:
         title=f"{manifest.version}, published {manifest.published_at} by {manifest.publisher}"
         f"{note}; {manifest.form_name}{question}"
     )
+    # Nodules and digests are copied into other commands: a narrow terminal folds the rest.
     for column in ("nodule", "split", "matte", "form", "reviewer", "digest"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column in ("nodule", "digest"), overflow="fold")
     for member in manifest.members.values():
         table.add_row(
             member.nodule_id,

@@ -38,7 +38,7 @@ def curated(halosign, scheduler, dicom):
 def released(halosign, curated):
     assert (
         halosign("review", "auto", "--store", curated.url).stdout
-        == "1 verdicts added automatically\n"
+        == "1 verdicts added automatically; question: density\n"
     )
     done = halosign("release", "publish", "0.1.0", "--store", curated.url, USER="ann")
     assert done.returncode == 0, done.stderr

@@ -418,6 +418,7 @@ def test_on_a_flat_image_closed_form_averages_over_shared_windows() -> None:
             PARAMETERS,
             closed_form=ClosedFormSettings(),
             learning_based=LearningBasedSettings(windows="touching"),
+            prior=PriorSettings(),
         )
         alpha = solve(
             method,
