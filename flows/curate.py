@@ -15,7 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.result import CurationResult
-from flows.engine.run_log import begin_run, create_run_artifacts, end_run
+from flows.engine.run_log import begin_run, create_run_artifacts, end_run, keep_alive
 from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
@@ -63,7 +63,8 @@ def curate(
     outcomes: tuple[Outcome, ...] = ()
     aborted = ""
     if plan.to_compute:
-        outcomes, aborted = run_nodules(curate_nodule, plan.to_compute, job, cluster)
+        with keep_alive(job, run):
+            outcomes, aborted = run_nodules(curate_nodule, plan.to_compute, job, cluster)
     result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), aborted)
     end_run(job, run, result)
     create_run_artifacts(job, result)

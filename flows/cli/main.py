@@ -203,38 +203,18 @@ def why(
     show_why(open_store(store), nodule, job)
 
 
-@app.command(
-    help="List (or, with --delete, remove) unreferenced cases and incomplete files left by "
-    "interrupted runs.",
-    epilog="Example: halosign gc --store ./store",
-)
-def gc(
-    store: StoreOption,
-    delete: Annotated[
-        bool,
-        typer.Option("--delete", help="Remove them; without this option they are only counted."),
-    ] = False,
-) -> None:
-    """List or remove what nothing refers to."""
-    from flows.cli.printing import show_garbage
-    from storage.maintenance.gc import find_garbage, remove_garbage
-    from storage.store import open_store
-
-    opened = open_store(store)
-    garbage = find_garbage(opened)
-    if delete:
-        remove_garbage(opened, garbage)
-    show_garbage(garbage, delete)
-
-
 @store_commands.command("check", epilog="Example: halosign store check --store ./store")
 def store_check(store: StoreOption) -> None:
-    """Verify every file of every finished case against its SHA-256; print how to repair damage."""
+    """Verify every file of every finished case, and the records of releases, and say what repairs.
+
+    Files are compared with their SHA-256; `halosign release verify` does so for one release.
+    """
     from rich.console import Console
     from rich.progress import track
 
     from flows.engine.console import console
     from storage.maintenance.verify import list_nodules, verify_nodules
+    from storage.releases.faults import find_release_faults
     from storage.store import open_store
 
     opened = open_store(store)
@@ -247,7 +227,41 @@ def store_check(store: StoreOption) -> None:
     for complaint in complaints:
         console.print(str(complaint), markup=False)
     console.print(f"{len(nodules)} nodules verified, {len(damaged)} damaged")
-    raise typer.Exit(1 if complaints else 0)
+    faults = find_release_faults(opened)
+    for fault in faults:
+        console.print(f"release {fault}", markup=False)
+    raise typer.Exit(1 if complaints or faults else 0)
+
+
+@store_commands.command(
+    "gc",
+    help="List (or, with --delete, remove) cases that nothing refers to and files that interrupted "
+    "runs left incomplete. Keeps what is younger than --grace and whatever a curation may write.",
+    epilog="Example: halosign store gc --store ./store --delete",
+)
+def store_gc(
+    store: StoreOption,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Remove them; without this option they are only counted."),
+    ] = False,
+    grace: Annotated[
+        str,
+        typer.Option(help="Keep what was written within this time, e.g. 90m, 24h or 7d."),
+    ] = "24h",
+) -> None:
+    """List or remove what nothing refers to."""
+    from flows.cli.options import parse_duration
+    from flows.cli.printing import show_garbage
+    from storage.maintenance.gc import find_garbage, remove_garbage
+    from storage.store import open_store
+
+    kept_for = parse_duration(grace)
+    opened = open_store(store)
+    garbage = find_garbage(opened, kept_for)
+    if delete:
+        garbage = remove_garbage(opened, garbage, kept_for)
+    show_garbage(garbage, kept_for, delete)
 
 
 @release.command("publish", epilog="Example: halosign release publish 0.1.0 --store ./store")

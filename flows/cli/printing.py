@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from flows.cli.options import write_duration
 from flows.engine.console import console
 from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
@@ -15,7 +17,14 @@ from qc.studies.agreement import Estimate
 from storage.cases.outcomes import find_outcome
 from storage.maintenance.gc import Garbage
 from storage.records import JsonObject, Line, Manifest, Outcome, Run, to_json
-from storage.releases.release import Release, find_withdrawal, read_manifests
+from storage.releases.faults import find_release_faults
+from storage.releases.release import (
+    Release,
+    find_withdrawal,
+    is_published,
+    list_versions,
+    version_order,
+)
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
 from storage.results.scores import scores_url
@@ -222,29 +231,66 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
     )
 
 
-def show_garbage(garbage: Garbage, deleted: bool) -> None:
-    """Print how much a store holds that nothing refers to."""
+def show_garbage(garbage: Garbage, grace: timedelta, deleted: bool) -> None:
+    """Print what a store holds that nothing refers to, and what of it is kept and why.
+
+    Args:
+        garbage: As it was found, or removed.
+        grace: What was written within this time is kept.
+        deleted: Whether it was removed.
+    """
     verb = "removed" if deleted else "found (--delete removes them)"
     console.print(
-        f"{verb}: {len(garbage.unfinished)} files of incomplete cases, "
-        f"{len(garbage.orphans)} files of unreferenced cases, "
-        f"{len(garbage.fragments)} incomplete files of interrupted writes"
+        f"{verb}: {len(garbage.unfinished)} incomplete cases, {len(garbage.orphans)} unreferenced "
+        f"cases, {garbage.size_bytes / 1e6:,.1f} MB; {len(garbage.fragments)} incomplete files of "
+        "interrupted writes",
+        markup=False,
     )
+    if garbage.young:
+        console.print(
+            f"kept: {len(garbage.young)} cases that no record refers to and that were written "
+            f"within {write_duration(grace)} (--grace)"
+        )
+    for run in garbage.open_runs:
+        console.print(
+            f"kept: all cases, because a curation may be writing: started {run.started} on "
+            f"{run.host}, process {run.process}. Run this command again when it has ended.",
+            style="yellow",
+            markup=False,
+        )
+    if garbage.uncertain:
+        console.print(
+            f"kept: {len(garbage.uncertain)} cases to which a lost record may refer. "
+            "`halosign curate` writes missing outcomes; restore other records from a backup.",
+            style="yellow",
+            markup=False,
+        )
+    for complaint in garbage.lost:
+        console.print(complaint, style="yellow", markup=False)
 
 
 def show_releases(store: Store) -> None:
-    """Print the published versions, and which of them were withdrawn."""
-    for manifest in read_manifests(store):
-        note = " (synthetic data)" if manifest.synthetic else ""
-        nodules = len(manifest.members)
-        line = (
-            f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}  "
-            f"{manifest.form_name}"
-        )
-        withdrawal = find_withdrawal(store, manifest.version)
-        if withdrawal:
-            line += f"  withdrawn: {withdrawal.reason}"
-        console.print(line, markup=False)
+    """Print the versions, which of them were withdrawn, and whose records are lost or damaged."""
+    faults = {fault.version: fault for fault in find_release_faults(store)}
+    damaged = {fault.version for fault in faults.values() if not fault.is_lost}
+    for version in sorted({*list_versions(store), *faults}, key=version_order):
+        if version not in damaged and is_published(store, version):
+            _print_release(store, Release.open(store, version).manifest)
+        if version in faults:
+            console.print(str(faults[version]), style="yellow", markup=False)
+
+
+def _print_release(store: Store, manifest: Manifest) -> None:
+    note = " (synthetic data)" if manifest.synthetic else ""
+    nodules = len(manifest.members)
+    line = (
+        f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}  "
+        f"{manifest.form_name}"
+    )
+    withdrawal = find_withdrawal(store, manifest.version)
+    if withdrawal:
+        line += f"  withdrawn: {withdrawal.reason}"
+    console.print(line, markup=False)
 
 
 def warn_if_withdrawn(store: Store, version: str) -> None:

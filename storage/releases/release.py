@@ -20,7 +20,7 @@ from pathlib import Path
 from matting.errors import InputError
 from storage.cases.case import verify_files
 from storage.errors import AlreadyExistsError, CorruptionError, NotFoundError
-from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES, manifest_key
+from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES, claim_key, manifest_key
 from storage.recipe import ReleaseSettings
 from storage.records import (
     Claim,
@@ -262,7 +262,7 @@ def publish_release(store: Store, version: str, draft: Draft, *, publisher: str)
     # of them succeeds.
     claim = Claim(publisher, _sha256(data), uuid.uuid4().hex)
     try:
-        store.create(f"{prefix}/claim.json", encode(claim))
+        store.create(claim_key(version), encode(claim))
     except AlreadyExistsError:
         raise _used(store, version) from None
     for name, content in sorted(draft.own_files.items()):
@@ -295,7 +295,7 @@ def verify_release(store: Store, version: str) -> list[str]:
     check_version(version)
     prefix = f"{RELEASES}/{version}"
     try:
-        claim = read_record(store, f"{prefix}/claim.json", Claim)
+        claim = read_record(store, claim_key(version), Claim)
         data = store.get(manifest_key(version))
     except (NotFoundError, CorruptionError) as error:
         return [str(error)]
@@ -317,10 +317,15 @@ def withdraw_release(store: Store, version: str, reason: str, *, by: str) -> Wit
         reason: Why, in a sentence.
         by: Name of the person who withdraws it.
 
+    A version whose publication was begun and has no manifest can be withdrawn too: it was
+    interrupted, or its manifest is lost.
+
     Raises:
-        InputError: The version was never published or is withdrawn already, or no reason is given.
+        InputError: The version was never claimed or is withdrawn already, or no reason is given.
     """
-    Release.open(store, version)
+    check_version(version)
+    if not store.exists(claim_key(version)):
+        Release.open(store, version)
     if not reason.strip():
         raise InputError(
             "a withdrawal needs a reason",

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.metadata import version
 
 from matting.errors import InputError
-from storage.cases.case import ALGORITHM_VERSION
+from storage.cases.case import ALGORITHM_VERSION, is_done
 from storage.cases.outcomes import find_outcome, write_outcome
 from storage.errors import StoreError, UnavailableError
 from storage.recipe import Recipe
@@ -75,6 +75,8 @@ class NoduleContext:
     reason: str = ""
     transient: bool = False
     """True where the failure may disappear on a retry."""
+    finished: Outcome | None = None
+    """The last outcome that was done, once this one is written and is not."""
 
     @property
     def store(self) -> Store:
@@ -125,6 +127,7 @@ class NoduleContext:
             patch_voxels=self.patch_voxels,
             versions=_versions(),
             form=self.recipe.form,
+            finished=self.finished,
         )
 
 
@@ -189,12 +192,26 @@ def _restore_statistics(context: NoduleContext) -> None:
 
 def _write_outcome(context: NoduleContext) -> None:
     try:
-        write_outcome(context.store, context.outcome)
+        context.finished = write_outcome(context.store, context.outcome).finished
+        if context.state == "done" and not _is_kept(context):
+            context.state, context.transient = "failed", True
+            context.reason = (
+                "its case was removed while its outcome was written. Run `halosign curate` again."
+            )
+            context.finished = write_outcome(context.store, context.outcome).finished
     except StoreError as error:
         # The store cannot be told, so only the outcome returned to the client says so.
         context.state = "failed"
         context.reason = f"{type(error).__name__}: {error}"
         context.transient = isinstance(error, UnavailableError)
+
+
+def _is_kept(context: NoduleContext) -> bool:
+    """Return whether the finished case is there, now that its outcome refers to it.
+
+    Until then it could have been garbage; see `storage.maintenance.gc`.
+    """
+    return context.digest is None or is_done(context.store, context.nodule.id, context.digest)
 
 
 @lru_cache(maxsize=8)
