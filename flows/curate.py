@@ -21,7 +21,7 @@ from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob, nodule_context
 from tasks.curation.inventory import take_inventory
-from tasks.curation.plan import Plan, make_plan, record_exclusions
+from tasks.curation.plan import Plan, make_plan, record_exclusions, record_reachability
 from tasks.curation.preprocess import crop, draw_trimap, read_scan, resample
 from tasks.curation.solve import estimate_mattes, score_candidates
 from tasks.curation.write import write_zarr
@@ -73,8 +73,12 @@ def curate(
 
 @task(name="plan nodules", cache_policy=NO_CACHE)
 def plan_nodules(job: CurationJob, patients: frozenset[str] | None) -> Plan:
-    """Decide which nodules to compute, and record those that the recipe excludes."""
+    """Decide which nodules to compute, and record those that are excluded or without their source.
+
+    Raises SourceUnreachableError before anything is recorded where the source is away.
+    """
     store = open_store(job.store_url, create=True)
     plan = make_plan(store, job, take_inventory(job, patients))
     record_exclusions(store, plan.exclusions)
+    record_reachability(store, plan)
     return plan

@@ -327,6 +327,8 @@ class Outcome:
     excluded the nodule."""
     finished: Annotated["Outcome | None", _UNLESS_NONE] = None
     """The last outcome that was done, where this one is not; `write_outcome` fills it in."""
+    unreachable_since: Annotated[str | None, _UNLESS_NONE] = None
+    """UTC, ISO 8601: since when a run found the source of a finished case away."""
 
     @property
     def brief(self) -> "Outcome":
@@ -336,6 +338,12 @@ class Outcome:
         """
         finished = self.finished.brief if self.finished else None
         return replace(self, inputs={}, versions={}, finished=finished)
+
+    @property
+    def note(self) -> str:
+        """What people should know of a finished case; empty where there is nothing."""
+        since = self.unreachable_since
+        return f"source not reachable since {since}" if since else ""
 
     @property
     def last_done(self) -> "Outcome | None":

@@ -1,7 +1,7 @@
 """The command line: `halosign`.
 
-Exit codes: 0 success, 1 some nodules have invalid input or failed (all others are stored), 2 wrong
-usage or invalid input.
+Exit codes: 0 success, 1 some nodules have invalid input or failed (all others are stored) or the
+source is away (nothing is touched), 2 wrong usage or invalid input.
 """
 
 import json
@@ -19,6 +19,7 @@ from flows.cli.options import StoreOption
 from flows.cli.review import review
 from matting.errors import InputError
 from storage.errors import StoreError
+from storage.sources.errors import SourceUnreachableError
 
 # Commands import what they need when they run, so that `halosign --help` is fast.
 if TYPE_CHECKING:
@@ -274,19 +275,20 @@ def release_publish(
     ] = "unknown",
 ) -> None:
     """Publish the cases with a verdict as an immutable version, if they pass all checks."""
-    from flows.cli.printing import warn_of_other_question
+    from flows.cli.printing import warn_of_other_question, warn_of_unreachable
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
     from storage.recipe import load_recipe
     from storage.store import open_store
 
-    open_store(store)
+    opened = open_store(store)
     with prefect_server():
         manifest = publish(store, version, load_recipe(recipe), publisher).manifest
     nodules = len(manifest.members)
     files = len(manifest.case_files)
     typer.echo(f"published {version}: {nodules} nodules, {files} files; {manifest.form_name}")
     warn_of_other_question(manifest)
+    warn_of_unreachable(opened, manifest)
 
 
 @release.command("list", epilog="Example: halosign release list --store ./store")
@@ -426,7 +428,8 @@ network.register(app)
 def main() -> NoReturn:
     """Run the command line.
 
-    An error in usage or input ends with exit code 2 and one message, without a traceback.
+    An error in usage or input ends with exit code 2 and one message, without a traceback; a
+    source that is away with exit code 1, since the same command works when it is back.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     # The terminal shows our own progress and summary; the engine's chatter stays one setting away.
@@ -435,7 +438,7 @@ def main() -> NoReturn:
         app()
     except (InputError, StoreError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, SourceUnreachableError) else 2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.secho(

@@ -14,7 +14,7 @@ from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
 from matting.targets import target_of
 from qc.studies.agreement import Estimate
-from storage.cases.outcomes import find_outcome
+from storage.cases.outcomes import find_outcome, read_outcomes
 from storage.maintenance.gc import Garbage
 from storage.records import JsonObject, Line, Manifest, Outcome, Run, to_json
 from storage.releases.faults import find_release_faults
@@ -87,12 +87,24 @@ def show_result(result: CurationResult) -> None:
             if o.state != "done"
         ],
     )
+    kept = result.plan.kept_without_source
+    _print_nodules(
+        "kept, and not checked",
+        [
+            *((one.nodule.id, _state_of(one.previous), one.reason) for one in kept),
+            *((one.nodule_id, "done", one.note) for one in result.outcomes if one.note),
+        ],
+    )
     _print_nodules(
         "excluded",
         [(exclusion.nodule_id, "", exclusion.reason) for exclusion in result.plan.exclusions],
     )
     if result.aborted:
         console.print(result.aborted, style="yellow", markup=False)
+
+
+def _state_of(outcome: Outcome | None) -> str:
+    return STATE_LABELS[outcome.state] if outcome else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,11 @@ class StoreStatus:
     def unfit(self) -> list[Outcome]:
         """Outcomes of nodules that were refused or failed."""
         return [outcome for outcome in self.included if outcome.state != "done"]
+
+    @property
+    def unreachable(self) -> list[Outcome]:
+        """Outcomes of finished nodules whose source is away."""
+        return [outcome for outcome in self.included if outcome.unreachable_since]
 
     @property
     def excluded(self) -> list[Outcome]:
@@ -153,6 +170,9 @@ def status_json(status: StoreStatus) -> JsonObject:
             {"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason}
             for o in status.unfit
         ],
+        "unreachable": [
+            {"nodule": o.nodule_id, "since": o.unreachable_since} for o in status.unreachable
+        ],
         "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in status.excluded],
         "last_run": {**to_json(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
     }
@@ -173,6 +193,9 @@ def show_status(status: StoreStatus) -> None:
     _print_nodules(
         "invalid input or failed",
         [(o.nodule_id, f"{STATE_LABELS[o.state]} at {o.stage}", o.reason) for o in status.unfit],
+    )
+    _print_nodules(
+        "source not reachable", [(o.nodule_id, "done", o.note) for o in status.unreachable]
     )
     _print_nodules("excluded", [(o.nodule_id, "", o.reason) for o in status.excluded])
 
@@ -206,6 +229,10 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
         console.print(
             f"{nodule_id}: {state} at {previous.stage} {previous.reason}".rstrip(), markup=False
         )
+        if previous.note:
+            console.print(previous.note)
+        if previous.finished:
+            console.print(f"last finished case: {previous.finished.digest}")
         console.print(f"case: {previous.digest or 'none'}")
         if previous.state == "done":
             console.print(f"mattes: {previous.form_name}")
@@ -343,6 +370,23 @@ def warn_of_other_question(manifest: Manifest) -> None:
         console.print(
             f"{len(others)} of {len(manifest.members)} mattes, chosen by reviewers, do not answer "
             f"the question of this release, {manifest.target}: {', '.join(others[:5])}{more}",
+            style="yellow",
+            markup=False,
+        )
+
+
+def warn_of_unreachable(store: Store, manifest: Manifest) -> None:
+    """Print which released nodules have a source that is not reachable, if any."""
+    notes = [
+        f"{outcome.nodule_id}: {outcome.note}"
+        for outcome in read_outcomes(store)
+        if outcome.note and outcome.nodule_id in manifest.members
+    ]
+    if notes:
+        more = f"; and {len(notes) - 5} more" if len(notes) > 5 else ""
+        console.print(
+            f"{len(notes)} nodules are released without their source at hand: "
+            f"{'; '.join(notes[:5])}{more}",
             style="yellow",
             markup=False,
         )

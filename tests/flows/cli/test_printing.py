@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer import BadParameter
@@ -154,6 +155,7 @@ def test_the_state_of_a_store_for_programs():
             {"nodule": "n3", "state": "refused", "stage": "trimap", "reason": REFUSED.reason},
             {"nodule": "n4", "state": "failed", "stage": "solve", "reason": "MemoryError"},
         ],
+        "unreachable": [],
         "excluded": [{"nodule": "n5", "reason": "1 reader, 4 required"}],
         "last_run": {
             "source": "scans", "recipe": "paper", "to_compute": 3, "kept": 1, "left_out": 1,
@@ -217,8 +219,10 @@ def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
 
     inventory = Inventory((Nodule("n1", "P1", {}), Nodule("n2", "P2", {})), (EXCLUSION,))
     monkeypatch.setattr("flows.cli.printing.take_inventory", lambda *_: inventory)
+    reachable = SimpleNamespace(find_unreachable=lambda _: "")
+    monkeypatch.setattr("tasks.curation.plan.open_source", lambda _: reachable)
     for nodule in ("n5", "n2"):
-        show_why(store, nodule, object())
+        show_why(store, nodule, SimpleNamespace(source=None))
     assert printed(capsys) == [
         "n5: not in this store",
         "would be excluded: 1 reader, 4 required",
