@@ -336,19 +336,32 @@ def release_verify(
 
 @release.command(
     "withdraw",
-    epilog="Example: halosign release withdraw 0.1.0 --store ./store --reason mislabelled",
+    epilog="Example: halosign release withdraw 0.1.0 --store ./store --reason mislabelled --by ann",
 )
 def release_withdraw(
     version: Annotated[str, typer.Argument(help="Published version.")],
     store: StoreOption,
     reason: Annotated[str, typer.Option(help="Why it must not be used; stored permanently.")],
-    by: Annotated[str, typer.Option(help="Name of who withdraws it.", envvar="USER")] = "unknown",
+    by: Annotated[
+        str,
+        typer.Option(help="Who withdraws it; required where $USER is not set.", envvar="USER"),
+    ] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask; required without a terminal.")
+    ] = False,
 ) -> None:
-    """Mark a release as withdrawn. Its files are kept, and its version is never reused."""
-    from storage.releases.release import withdraw_release
+    """Mark a release as withdrawn, after asking: it cannot be undone.
+
+    Its files are kept, and its version is never reused.
+    """
+    from storage.releases.release import check_withdrawal, withdraw_release
     from storage.store import open_store
 
-    typer.echo(str(withdraw_release(open_store(store), version, reason, by=by)))
+    opened = open_store(store)
+    check_withdrawal(opened, version, reason, by=by)
+    if not yes:
+        _confirm(f"withdraw {version} of {opened.url} as {by}, because: {reason}")
+    typer.echo(str(withdraw_release(opened, version, reason, by=by)))
 
 
 @release.command("diff", epilog="Example: halosign release diff 0.1.0 0.2.0 --store ./store")
@@ -452,6 +465,18 @@ def main() -> NoReturn:
 
 def _interrupt(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _confirm(action: str) -> None:
+    """Ask before something that cannot be undone; ends the command unless the answer is yes."""
+    if not sys.stdin.isatty():
+        raise InputError(
+            "a command that cannot be undone needs a confirmation",
+            got="no terminal to ask at",
+            expected="an answer, or --yes",
+            remedy="Run it in a terminal, or add --yes.",
+        )
+    typer.confirm(f"This cannot be undone: {action}. Go on?", abort=True)
 
 
 def _names(text: str | None) -> frozenset[str] | None:
