@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from storage.cases.runs import find_open_runs
+from storage.errors import NotFoundError, StoreError
 from storage.layout import CASES, done_key
 from storage.maintenance.references import (
     NoduleReferences,
@@ -188,17 +189,28 @@ def _sort(
 
 def _remove_case(store: Store, case: CaseFiles, grace: timedelta) -> bool:
     """Remove a case if it is still garbage; returns whether it was."""
-    mark = done_key(case.nodule_id, case.digest)
-    if not _is_garbage(store, case, grace):
+    if not _is_garbage(store, case, grace) or (case.is_finished and not _unmark(store, case)):
         return False
-    if case.is_finished:
-        data = store.get(mark)
-        store.delete([mark])
-        if _is_referred_to(store, case):
-            store.create(mark, data)
-            return False
     store.delete([file.key for file in case.files])
     return True
+
+
+def _unmark(store: Store, case: CaseFiles) -> bool:
+    """Remove the mark of a case, unless a record refers to it meanwhile or cannot be read."""
+    mark = done_key(case.nodule_id, case.digest)
+    try:
+        data = store.get(mark)
+    except NotFoundError:  # somebody else collects garbage too
+        return False
+    store.delete([mark])
+    try:
+        is_needed = _is_referred_to(store, case)
+    except StoreError:
+        store.create(mark, data)
+        raise
+    if is_needed:
+        store.create(mark, data)
+    return not is_needed
 
 
 def _is_garbage(store: Store, case: CaseFiles, grace: timedelta) -> bool:

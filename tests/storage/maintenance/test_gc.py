@@ -195,6 +195,41 @@ def test_what_refers_to_a_case_at_the_moment_of_removal_keeps_it(old, name, monk
     assert old.exists(f"cases/n1/{A}.done")
 
 
+@pytest.mark.parametrize("name", ["outcome", "verdict"])
+def test_a_record_that_is_damaged_at_the_moment_of_removal_gives_the_mark_back(
+    old, name, monkeypatch
+):
+    found = find_garbage(old)
+    before = contents(old)
+    delete = Store.delete
+    key, data = DAMAGE[name]
+
+    def delete_then_damage(store, keys):
+        delete(store, keys)
+        monkeypatch.setattr(Store, "delete", delete)
+        store.put(key, data)
+
+    monkeypatch.setattr(Store, "delete", delete_then_damage)
+    with pytest.raises(CorruptionError):
+        remove_garbage(old, found)
+    assert {**contents(old), key: None} == {**before, key: None}
+
+
+def test_two_may_collect_at_once(old, monkeypatch):
+    found = find_garbage(old)
+    get = Store.get
+
+    def get_after_the_other(store, key):
+        if key == f"cases/n1/{A}.done":
+            monkeypatch.setattr(Store, "get", get)
+            remove_garbage(store, found)
+        return get(store, key)
+
+    monkeypatch.setattr(Store, "get", get_after_the_other)
+    assert remove_garbage(old, found).orphans == ()
+    assert kept(old) == "b"
+
+
 def test_an_incomplete_case_is_removed_unless_a_finished_one_lost_its_mark(old):
     put_case(old, "n1", C, finished=False)
     old.delete([f"cases/n1/{B}.done"])
