@@ -15,13 +15,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.result import CurationResult
-from flows.engine.run_log import begin_run, create_run_artifacts, end_run
+from flows.engine.run_log import begin_run, create_run_artifacts, end_run, keep_alive
 from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
 from tasks.curation.context import CurationJob, nodule_context
 from tasks.curation.inventory import take_inventory
-from tasks.curation.plan import Plan, make_plan, record_exclusions
+from tasks.curation.plan import Plan, make_plan, record_exclusions, record_reachability
 from tasks.curation.preprocess import crop, draw_trimap, read_scan, resample
 from tasks.curation.solve import estimate_mattes, score_candidates
 from tasks.curation.write import write_zarr
@@ -63,7 +63,8 @@ def curate(
     outcomes: tuple[Outcome, ...] = ()
     aborted = ""
     if plan.to_compute:
-        outcomes, aborted = run_nodules(curate_nodule, plan.to_compute, job, cluster)
+        with keep_alive(job, run):
+            outcomes, aborted = run_nodules(curate_nodule, plan.to_compute, job, cluster)
     result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), aborted)
     end_run(job, run, result)
     create_run_artifacts(job, result)
@@ -72,8 +73,12 @@ def curate(
 
 @task(name="plan nodules", cache_policy=NO_CACHE)
 def plan_nodules(job: CurationJob, patients: frozenset[str] | None) -> Plan:
-    """Decide which nodules to compute, and record those that the recipe excludes."""
+    """Decide which nodules to compute, and record those that are excluded or without their source.
+
+    Raises SourceUnreachableError before anything is recorded where the source is away.
+    """
     store = open_store(job.store_url, create=True)
     plan = make_plan(store, job, take_inventory(job, patients))
     record_exclusions(store, plan.exclusions)
+    record_reachability(store, plan)
     return plan

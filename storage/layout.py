@@ -1,6 +1,7 @@
 """The layout of a store: every path, array, data type and chunk. Read this first.
 
     store.json                            marks a store
+    clock                                 empty; written by `store gc` to learn the time
     cases/<nodule>/<digest>/              Zarr v3 group, readable as OME-Zarr 0.5; never changed
         image            int16   (z, y, x)     HU
         alpha            float32 (8, z, y, x)  eight mattes in 0..1; NaN where a method gave none
@@ -99,6 +100,11 @@ def study_verdicts_prefix(study: str) -> str:
 def manifest_key(version: str) -> str:
     """Return the key of a release's manifest."""
     return f"{RELEASES}/{version}/{MANIFEST}"
+
+
+def claim_key(version: str) -> str:
+    """Return the key of the claim that reserved a release's version."""
+    return f"{RELEASES}/{version}/claim.json"
 
 
 def round_alpha(alpha: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -325,6 +325,10 @@ class Outcome:
     form: Annotated[Form | None, _UNLESS_NONE] = None
     """Of the mattes that were to be computed; None in the first edition and where a selection
     excluded the nodule."""
+    finished: Annotated["Outcome | None", _UNLESS_NONE] = None
+    """The last outcome that was done, where this one is not; `write_outcome` fills it in."""
+    unreachable_since: Annotated[str | None, _UNLESS_NONE] = None
+    """UTC, ISO 8601: since when a run found the source of a finished case away."""
 
     @property
     def brief(self) -> "Outcome":
@@ -332,7 +336,19 @@ class Outcome:
 
         A client holds one for each nodule of a run.
         """
-        return replace(self, inputs={}, versions={})
+        finished = self.finished.brief if self.finished else None
+        return replace(self, inputs={}, versions={}, finished=finished)
+
+    @property
+    def note(self) -> str:
+        """What people should know of a finished case; empty where there is nothing."""
+        since = self.unreachable_since
+        return f"source not reachable since {since}" if since else ""
+
+    @property
+    def last_done(self) -> "Outcome | None":
+        """This outcome where it is done, else the last one that was; None where none ever was."""
+        return self if self.state == "done" else self.finished
 
     @property
     def form_name(self) -> str:
@@ -359,7 +375,7 @@ class Run:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the record of a run"
-    remedy: ClassVar[str] = "Remove it; only `halosign status` reads it."
+    remedy: ClassVar[str] = "Remove it, once no curation is running."
 
     source: str
     recipe: str
@@ -367,7 +383,8 @@ class Run:
     kept: int
     excluded: Annotated[int, Field(alias="left_out")]
     ending: Ending = "none"
-    """`none` while the run continues, and for good where it was killed."""
+    """`none` while the run continues, and for good where it was killed; a run that continues writes
+    its record again every minute."""
     states: dict[str, int] = field(default_factory=dict)
     """Nodules by what this run did with them: computed, found stored, refused, failed."""
     wall_s: float = 0.0

@@ -9,7 +9,8 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
 STORE_MARKER = "store.json"
+CLOCK = "clock"
+"""An empty file that garbage collection writes to learn the store's time."""
 LAYOUT_VERSION = 1
 """Raised whenever a store written before can no longer be read as it is."""
 
@@ -45,6 +48,16 @@ RETRIES: "RetryConfig" = {
 
 _NOT_WRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
 """EPERM, EACCES, ENOSPC, EROFS and EDQUOT, which the local store reports only in its message."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What a listing tells of one key."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
+    """When it was written, by the store's clock."""
 
 
 class Store:
@@ -136,6 +149,30 @@ class Store:
             found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
         return {Path(str(entry["path"])).name: _etag(entry) for entry in found}
 
+    def entries(self, prefix: str) -> Iterator[StoredFile]:
+        """List every key below a prefix with its size and time, in no particular order."""
+        with _translated(self.url, prefix):
+            for batch in obstore.list(self.objects, prefix or None):
+                yield from map(_stored_file, batch)
+
+    def files(self, prefix: str) -> list[StoredFile]:
+        """List the files directly below a prefix with their size and time."""
+        with _translated(self.url, prefix):
+            found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
+        return [_stored_file(entry) for entry in found]
+
+    def clock(self) -> datetime:
+        """Return the store's own time, by writing a file and asking when it was written.
+
+        It is this machine's time where nothing can be written, for example on a full disk.
+        """
+        try:
+            self.put(CLOCK, b"")
+        except WriteError:
+            return datetime.now(UTC)
+        with _translated(self.url, CLOCK):
+            return _stored_file(obstore.head(self.objects, CLOCK)).modified
+
     def delete(self, keys: list[str]) -> None:
         """Remove keys; one that does not exist is ignored."""
         for key in keys:
@@ -201,6 +238,10 @@ def store_exists(url: str) -> bool:
     except InputError:
         return False
     return True
+
+
+def _stored_file(entry: Any) -> StoredFile:
+    return StoredFile(str(entry["path"]), int(entry["size"]), entry["last_modified"])
 
 
 def _etag(entry: Any) -> str:

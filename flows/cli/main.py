@@ -1,7 +1,7 @@
 """The command line: `halosign`.
 
-Exit codes: 0 success, 1 some nodules have invalid input or failed (all others are stored), 2 wrong
-usage or invalid input.
+Exit codes: 0 success, 1 some nodules have invalid input or failed (all others are stored) or the
+source is away (nothing is touched), 2 wrong usage or invalid input.
 """
 
 import json
@@ -19,6 +19,7 @@ from flows.cli.options import StoreOption
 from flows.cli.review import review
 from matting.errors import InputError
 from storage.errors import StoreError
+from storage.sources.errors import SourceUnreachableError
 
 # Commands import what they need when they run, so that `halosign --help` is fast.
 if TYPE_CHECKING:
@@ -203,38 +204,18 @@ def why(
     show_why(open_store(store), nodule, job)
 
 
-@app.command(
-    help="List (or, with --delete, remove) unreferenced cases and incomplete files left by "
-    "interrupted runs.",
-    epilog="Example: halosign gc --store ./store",
-)
-def gc(
-    store: StoreOption,
-    delete: Annotated[
-        bool,
-        typer.Option("--delete", help="Remove them; without this option they are only counted."),
-    ] = False,
-) -> None:
-    """List or remove what nothing refers to."""
-    from flows.cli.printing import show_garbage
-    from storage.maintenance.gc import find_garbage, remove_garbage
-    from storage.store import open_store
-
-    opened = open_store(store)
-    garbage = find_garbage(opened)
-    if delete:
-        remove_garbage(opened, garbage)
-    show_garbage(garbage, delete)
-
-
 @store_commands.command("check", epilog="Example: halosign store check --store ./store")
 def store_check(store: StoreOption) -> None:
-    """Verify every file of every finished case against its SHA-256; print how to repair damage."""
+    """Verify every file of every finished case, and the records of releases, and say what repairs.
+
+    Files are compared with their SHA-256; `halosign release verify` does so for one release.
+    """
     from rich.console import Console
     from rich.progress import track
 
     from flows.engine.console import console
     from storage.maintenance.verify import list_nodules, verify_nodules
+    from storage.releases.faults import find_release_faults
     from storage.store import open_store
 
     opened = open_store(store)
@@ -247,7 +228,41 @@ def store_check(store: StoreOption) -> None:
     for complaint in complaints:
         console.print(str(complaint), markup=False)
     console.print(f"{len(nodules)} nodules verified, {len(damaged)} damaged")
-    raise typer.Exit(1 if complaints else 0)
+    faults = find_release_faults(opened)
+    for fault in faults:
+        console.print(f"release {fault}", markup=False)
+    raise typer.Exit(1 if complaints or faults else 0)
+
+
+@store_commands.command(
+    "gc",
+    help="List (or, with --delete, remove) cases that nothing refers to and files that interrupted "
+    "runs left incomplete. Keeps what is younger than --grace and whatever a curation may write.",
+    epilog="Example: halosign store gc --store ./store --delete",
+)
+def store_gc(
+    store: StoreOption,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Remove them; without this option they are only counted."),
+    ] = False,
+    grace: Annotated[
+        str,
+        typer.Option(help="Keep what was written within this time, e.g. 90m, 24h or 7d."),
+    ] = "24h",
+) -> None:
+    """List or remove what nothing refers to."""
+    from flows.cli.options import parse_duration
+    from flows.cli.printing import show_garbage
+    from storage.maintenance.gc import find_garbage, remove_garbage
+    from storage.store import open_store
+
+    kept_for = parse_duration(grace)
+    opened = open_store(store)
+    garbage = find_garbage(opened, kept_for)
+    if delete:
+        garbage = remove_garbage(opened, garbage, kept_for)
+    show_garbage(garbage, kept_for, delete)
 
 
 @release.command("publish", epilog="Example: halosign release publish 0.1.0 --store ./store")
@@ -260,19 +275,20 @@ def release_publish(
     ] = "unknown",
 ) -> None:
     """Publish the cases with a verdict as an immutable version, if they pass all checks."""
-    from flows.cli.printing import warn_of_other_question
+    from flows.cli.printing import warn_of_other_question, warn_of_unreachable
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
     from storage.recipe import load_recipe
     from storage.store import open_store
 
-    open_store(store)
+    opened = open_store(store)
     with prefect_server():
         manifest = publish(store, version, load_recipe(recipe), publisher).manifest
     nodules = len(manifest.members)
     files = len(manifest.case_files)
     typer.echo(f"published {version}: {nodules} nodules, {files} files; {manifest.form_name}")
     warn_of_other_question(manifest)
+    warn_of_unreachable(opened, manifest)
 
 
 @release.command("list", epilog="Example: halosign release list --store ./store")
@@ -320,19 +336,32 @@ def release_verify(
 
 @release.command(
     "withdraw",
-    epilog="Example: halosign release withdraw 0.1.0 --store ./store --reason mislabelled",
+    epilog="Example: halosign release withdraw 0.1.0 --store ./store --reason mislabelled --by ann",
 )
 def release_withdraw(
     version: Annotated[str, typer.Argument(help="Published version.")],
     store: StoreOption,
     reason: Annotated[str, typer.Option(help="Why it must not be used; stored permanently.")],
-    by: Annotated[str, typer.Option(help="Name of who withdraws it.", envvar="USER")] = "unknown",
+    by: Annotated[
+        str,
+        typer.Option(help="Who withdraws it; required where $USER is not set.", envvar="USER"),
+    ] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask; required without a terminal.")
+    ] = False,
 ) -> None:
-    """Mark a release as withdrawn. Its files are kept, and its version is never reused."""
-    from storage.releases.release import withdraw_release
+    """Mark a release as withdrawn, after asking: it cannot be undone.
+
+    Its files are kept, and its version is never reused.
+    """
+    from storage.releases.release import check_withdrawal, withdraw_release
     from storage.store import open_store
 
-    typer.echo(str(withdraw_release(open_store(store), version, reason, by=by)))
+    opened = open_store(store)
+    check_withdrawal(opened, version, reason, by=by)
+    if not yes:
+        _confirm(f"withdraw {version} of {opened.url} as {by}, because: {reason}")
+    typer.echo(str(withdraw_release(opened, version, reason, by=by)))
 
 
 @release.command("diff", epilog="Example: halosign release diff 0.1.0 0.2.0 --store ./store")
@@ -412,7 +441,8 @@ network.register(app)
 def main() -> NoReturn:
     """Run the command line.
 
-    An error in usage or input ends with exit code 2 and one message, without a traceback.
+    An error in usage or input ends with exit code 2 and one message, without a traceback; a
+    source that is away with exit code 1, since the same command works when it is back.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     # The terminal shows our own progress and summary; the engine's chatter stays one setting away.
@@ -421,7 +451,7 @@ def main() -> NoReturn:
         app()
     except (InputError, StoreError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, SourceUnreachableError) else 2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.secho(
@@ -435,6 +465,18 @@ def main() -> NoReturn:
 
 def _interrupt(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _confirm(action: str) -> None:
+    """Ask before something that cannot be undone; ends the command unless the answer is yes."""
+    if not sys.stdin.isatty():
+        raise InputError(
+            "a command that cannot be undone needs a confirmation",
+            got="no terminal to ask at",
+            expected="an answer, or --yes",
+            remedy="Run it in a terminal, or add --yes.",
+        )
+    typer.confirm(f"This cannot be undone: {action}. Go on?", abort=True)
 
 
 def _names(text: str | None) -> frozenset[str] | None:

@@ -3,19 +3,28 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from flows.cli.options import write_duration
 from flows.engine.console import console
 from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
 from matting.targets import target_of
 from qc.studies.agreement import Estimate
-from storage.cases.outcomes import find_outcome
+from storage.cases.outcomes import find_outcome, read_outcomes
 from storage.maintenance.gc import Garbage
 from storage.records import JsonObject, Line, Manifest, Outcome, Run, to_json
-from storage.releases.release import Release, find_withdrawal, read_manifests
+from storage.releases.faults import find_release_faults
+from storage.releases.release import (
+    Release,
+    find_withdrawal,
+    is_published,
+    list_versions,
+    version_order,
+)
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
 from storage.results.scores import scores_url
@@ -78,12 +87,24 @@ def show_result(result: CurationResult) -> None:
             if o.state != "done"
         ],
     )
+    kept = result.plan.kept_without_source
+    _print_nodules(
+        "kept, and not checked",
+        [
+            *((one.nodule.id, _state_of(one.previous), one.reason) for one in kept),
+            *((one.nodule_id, "done", one.note) for one in result.outcomes if one.note),
+        ],
+    )
     _print_nodules(
         "excluded",
         [(exclusion.nodule_id, "", exclusion.reason) for exclusion in result.plan.exclusions],
     )
     if result.aborted:
         console.print(result.aborted, style="yellow", markup=False)
+
+
+def _state_of(outcome: Outcome | None) -> str:
+    return STATE_LABELS[outcome.state] if outcome else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +123,11 @@ class StoreStatus:
     def unfit(self) -> list[Outcome]:
         """Outcomes of nodules that were refused or failed."""
         return [outcome for outcome in self.included if outcome.state != "done"]
+
+    @property
+    def unreachable(self) -> list[Outcome]:
+        """Outcomes of finished nodules whose source is away."""
+        return [outcome for outcome in self.included if outcome.unreachable_since]
 
     @property
     def excluded(self) -> list[Outcome]:
@@ -144,6 +170,9 @@ def status_json(status: StoreStatus) -> JsonObject:
             {"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason}
             for o in status.unfit
         ],
+        "unreachable": [
+            {"nodule": o.nodule_id, "since": o.unreachable_since} for o in status.unreachable
+        ],
         "excluded": [{"nodule": o.nodule_id, "reason": o.reason} for o in status.excluded],
         "last_run": {**to_json(run), "nodules_per_hour": run.nodules_per_hour} if run else None,
     }
@@ -164,6 +193,9 @@ def show_status(status: StoreStatus) -> None:
     _print_nodules(
         "invalid input or failed",
         [(o.nodule_id, f"{STATE_LABELS[o.state]} at {o.stage}", o.reason) for o in status.unfit],
+    )
+    _print_nodules(
+        "source not reachable", [(o.nodule_id, "done", o.note) for o in status.unreachable]
     )
     _print_nodules("excluded", [(o.nodule_id, "", o.reason) for o in status.excluded])
 
@@ -197,6 +229,10 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
         console.print(
             f"{nodule_id}: {state} at {previous.stage} {previous.reason}".rstrip(), markup=False
         )
+        if previous.note:
+            console.print(previous.note)
+        if previous.finished:
+            console.print(f"last finished case: {previous.finished.digest}")
         console.print(f"case: {previous.digest or 'none'}")
         if previous.state == "done":
             console.print(f"mattes: {previous.form_name}")
@@ -222,29 +258,66 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
     )
 
 
-def show_garbage(garbage: Garbage, deleted: bool) -> None:
-    """Print how much a store holds that nothing refers to."""
+def show_garbage(garbage: Garbage, grace: timedelta, deleted: bool) -> None:
+    """Print what a store holds that nothing refers to, and what of it is kept and why.
+
+    Args:
+        garbage: As it was found, or removed.
+        grace: What was written within this time is kept.
+        deleted: Whether it was removed.
+    """
     verb = "removed" if deleted else "found (--delete removes them)"
     console.print(
-        f"{verb}: {len(garbage.unfinished)} files of incomplete cases, "
-        f"{len(garbage.orphans)} files of unreferenced cases, "
-        f"{len(garbage.fragments)} incomplete files of interrupted writes"
+        f"{verb}: {len(garbage.unfinished)} incomplete cases, {len(garbage.orphans)} unreferenced "
+        f"cases, {garbage.size_bytes / 1e6:,.1f} MB; {len(garbage.fragments)} incomplete files of "
+        "interrupted writes",
+        markup=False,
     )
+    if garbage.young:
+        console.print(
+            f"kept: {len(garbage.young)} cases that no record refers to and that were written "
+            f"within {write_duration(grace)} (--grace)"
+        )
+    for run in garbage.open_runs:
+        console.print(
+            f"kept: all cases, because a curation may be writing: started {run.started} on "
+            f"{run.host}, process {run.process}. Run this command again when it has ended.",
+            style="yellow",
+            markup=False,
+        )
+    if garbage.uncertain:
+        console.print(
+            f"kept: {len(garbage.uncertain)} cases to which a lost record may refer. "
+            "`halosign curate` writes missing outcomes; restore other records from a backup.",
+            style="yellow",
+            markup=False,
+        )
+    for complaint in garbage.lost:
+        console.print(complaint, style="yellow", markup=False)
 
 
 def show_releases(store: Store) -> None:
-    """Print the published versions, and which of them were withdrawn."""
-    for manifest in read_manifests(store):
-        note = " (synthetic data)" if manifest.synthetic else ""
-        nodules = len(manifest.members)
-        line = (
-            f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}  "
-            f"{manifest.form_name}"
-        )
-        withdrawal = find_withdrawal(store, manifest.version)
-        if withdrawal:
-            line += f"  withdrawn: {withdrawal.reason}"
-        console.print(line, markup=False)
+    """Print the versions, which of them were withdrawn, and whose records are lost or damaged."""
+    faults = {fault.version: fault for fault in find_release_faults(store)}
+    damaged = {fault.version for fault in faults.values() if not fault.is_lost}
+    for version in sorted({*list_versions(store), *faults}, key=version_order):
+        if version not in damaged and is_published(store, version):
+            _print_release(store, Release.open(store, version).manifest)
+        if version in faults:
+            console.print(str(faults[version]), style="yellow", markup=False)
+
+
+def _print_release(store: Store, manifest: Manifest) -> None:
+    note = " (synthetic data)" if manifest.synthetic else ""
+    nodules = len(manifest.members)
+    line = (
+        f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}  "
+        f"{manifest.form_name}"
+    )
+    withdrawal = find_withdrawal(store, manifest.version)
+    if withdrawal:
+        line += f"  withdrawn: {withdrawal.reason}"
+    console.print(line, markup=False)
 
 
 def warn_if_withdrawn(store: Store, version: str) -> None:
@@ -298,6 +371,23 @@ def warn_of_other_question(manifest: Manifest) -> None:
         console.print(
             f"{len(others)} of {len(manifest.members)} mattes, chosen by reviewers, do not answer "
             f"the question of this release, {manifest.target}: {', '.join(others[:5])}{more}",
+            style="yellow",
+            markup=False,
+        )
+
+
+def warn_of_unreachable(store: Store, manifest: Manifest) -> None:
+    """Print which released nodules have a source that is not reachable, if any."""
+    notes = [
+        f"{outcome.nodule_id}: {outcome.note}"
+        for outcome in read_outcomes(store)
+        if outcome.note and outcome.nodule_id in manifest.members
+    ]
+    if notes:
+        more = f"; and {len(notes) - 5} more" if len(notes) > 5 else ""
+        console.print(
+            f"{len(notes)} nodules are released without their source at hand: "
+            f"{'; '.join(notes[:5])}{more}",
             style="yellow",
             markup=False,
         )

@@ -28,6 +28,8 @@ from storage.cases.outcomes import write_outcome
 from storage.errors import StoreError
 from storage.records import Outcome
 from storage.sources.base import Nodule
+from storage.sources.errors import SourceUnreachableError
+from storage.sources.registry import check_reachable
 from storage.store import open_store
 from tasks.curation.context import CurationJob
 
@@ -251,11 +253,22 @@ def run_batch(executor: BatchExecutor, nodules: tuple[Nodule, ...]) -> None:
         for outcome in outcomes:
             progress.check_failure_budget()
             progress.add(outcome)
+            _check_source(executor.job, outcome)
     transient = [nodule.id for nodule in nodules if _is_pending(progress.outcomes[nodule.id])]
     if transient:
         raise TransientFailures(
             f"{len(transient)} nodules failed for transient reasons, the first is {transient[0]}"
         )
+
+
+def _check_source(job: CurationJob, outcome: Outcome) -> None:
+    """Raise RunAborted where a nodule ended because the source went away."""
+    if outcome.stage != "scan" and not outcome.unreachable_since:
+        return
+    try:
+        check_reachable(job.source)
+    except SourceUnreachableError as error:
+        raise RunAborted(f"run aborted: {error}") from error
 
 
 def _run_batches(executor: BatchExecutor, batches: list[tuple[Nodule, ...]]) -> str:

@@ -20,10 +20,6 @@ from flows.engine.logs import is_json_logging, logger
 from flows.engine.result import STATE_LABELS
 from storage.records import Outcome
 
-MIN_NODULES_FOR_BUDGET = 10
-"""The failure budget is checked once this many nodules have an outcome; a share of fewer means
-little."""
-
 
 class RunAborted(Exception):
     """A run stopped before its last nodule; the message says why and what to do."""
@@ -109,10 +105,11 @@ class ProgressTracker:
             self._update_bar(text)
 
     def check_failure_budget(self) -> None:
-        """Raise FailureBudgetExceeded where too many nodules have invalid input or failed."""
-        if len(self.outcomes) < MIN_NODULES_FOR_BUDGET:
-            return
-        if self._unfit > self.budget * self.total:
+        """Raise FailureBudgetExceeded where too many nodules have invalid input or failed.
+
+        A single nodule is never too many: then a small run could not go on without it.
+        """
+        if self._unfit > max(1, self.budget * self.total):
             raise FailureBudgetExceeded(
                 f"run aborted: {self._unfit} of {len(self.outcomes)} nodules have invalid input or "
                 f"failed, more than {self.budget:.0%} of {self.total} (run.failure_budget). "

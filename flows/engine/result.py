@@ -29,9 +29,16 @@ class CurationResult:
 
     @property
     def is_clean(self) -> bool:
-        """True where the run was not aborted and every nodule that was not excluded is done."""
-        outcomes = (*self.outcomes, *self.plan.unchanged)
-        return not self.aborted and all(outcome.state == "done" for outcome in outcomes)
+        """True where the run was not aborted and every nodule that was not excluded is done.
+
+        A nodule that is done but whose source is away is not clean: nobody could check it.
+        """
+        return (
+            not self.aborted
+            and not self.plan.kept_without_source
+            and all(one.state == "done" and not one.unreachable_since for one in self.outcomes)
+            and all(one.state == "done" for one in self.plan.unchanged)
+        )
 
     @property
     def states(self) -> dict[str, int]:

@@ -1,5 +1,8 @@
 """Reports of a run: its record in the store, the log, and the artifacts in Prefect."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from prefect import task
@@ -8,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.engine.logs import logger
 from flows.engine.result import STATE_LABELS, CurationResult
-from storage.cases.runs import write_run
+from storage.cases.runs import BEAT_S, write_run
 from storage.errors import StoreError
 from storage.records import Ending, Run
 from storage.store import open_store
@@ -32,6 +35,27 @@ def begin_run(job: CurationJob, plan: Plan) -> Run:
     )
     write_run(open_store(job.store_url), run)
     return run
+
+
+@contextmanager
+def keep_alive(job: CurationJob, run: Run) -> Iterator[None]:
+    """Write the record of a run again every `BEAT_S`, which shows that the run continues."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_S):
+            try:
+                write_run(open_store(job.store_url), run)
+            except StoreError:
+                logger.warning("cannot write the record of this run", exc_info=True)
+
+    thread = threading.Thread(target=beat, name="run record", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def end_run(job: CurationJob, run: Run, result: CurationResult) -> None:

@@ -76,6 +76,7 @@ class Catalogue:
         self._outcomes = OutcomeCache(store)
         self._by_key: dict[Key, CatalogueEntry] = {}
         self._finished: list[Key] = []
+        self._notes: dict[str, str] = {}
         self._to_read = deque[Key]()
         self._readers: list[Thread] = []
         self._listed_at = -MAX_AGE_S
@@ -112,6 +113,10 @@ class Catalogue:
             return None
         return self.case(nodule_id, outcome.digest)
 
+    def note(self, nodule_id: str) -> str:
+        """Return what people should know of a nodule's source, as it was listed last."""
+        return self._notes.get(nodule_id, "")
+
     def case(self, nodule_id: str, digest: str) -> CatalogueEntry | None:
         """Return one case, the nodule's latest or not; None if it is not readable."""
         key = nodule_id, digest
@@ -124,9 +129,11 @@ class Catalogue:
         return self._by_key[key]
 
     def _list_finished(self) -> list[Key]:
+        outcomes = self._outcomes.outcomes()
+        self._notes = {outcome.nodule_id: outcome.note for outcome in outcomes if outcome.note}
         return [
             (outcome.nodule_id, outcome.digest)
-            for outcome in self._outcomes.outcomes()
+            for outcome in outcomes
             if outcome.state == "done" and outcome.digest
         ]
 

@@ -77,10 +77,17 @@ class Row:
         return "automatic" if self.consensus.verdict.automatic else "decided"
 
 
-def make_row(entry: CatalogueEntry, consensus: Consensus, reviewer: str) -> Row:
-    """Build a row from a nodule's verdicts, as its reviewer sees them."""
+def make_row(entry: CatalogueEntry, consensus: Consensus, reviewer: str, note: str = "") -> Row:
+    """Build a row from a nodule's verdicts, as its reviewer sees them.
+
+    Args:
+        entry: The case.
+        consensus: Of the verdicts on it.
+        reviewer: Who looks at it.
+        note: What else to know of it, e.g. that its source is not reachable.
+    """
     mine = consensus.verdict_of(reviewer)
-    warnings = tuple(_warnings(entry, consensus))
+    warnings = (*_warnings(entry, consensus), *([note] if note else []))
     return Row(entry, consensus, mine.choice if mine else None, warnings)
 
 

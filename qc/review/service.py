@@ -77,7 +77,7 @@ class ReviewService:
         mine = consensus.verdict_of(reviewer)
         others = tuple(one for one in consensus.verdicts if one.reviewer != reviewer)
         # The list may be a few seconds old while a reviewer works through it; this row is not.
-        row = make_row(entry, consensus, reviewer)
+        row = make_row(entry, consensus, reviewer, self.catalogue.note(nodule_id))
         rows = [row, *self._other_rows(reviewer, nodule_id)]
         before, after = neighbours(rows, query, nodule_id)
         order = self._order(reviewer, entry, is_blind)
@@ -165,7 +165,8 @@ class ReviewService:
         rows = []
         for nodule_id, entry in self.catalogue.entries(max_age_s=max_age_s).items():
             consensus = find_consensus(verdicts.get(nodule_id, []), entry.digest, self._settings)
-            rows.append(make_row(entry, consensus, reviewer))
+            note = self.catalogue.note(nodule_id)
+            rows.append(make_row(entry, consensus, reviewer, note))
         return rows
 
     def _other_rows(self, reviewer: str, nodule_id: str) -> list[Row]:

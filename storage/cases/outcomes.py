@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 from storage.errors import CorruptionError, NotFoundError
-from storage.layout import OUTCOMES, outcome_key
+from storage.layout import CASES, OUTCOMES, outcome_key
 from storage.records import Outcome, encode, read_record
 from storage.store import Store
 
@@ -15,9 +16,40 @@ _THREADS = 32
 _BATCH = 1024
 
 
-def write_outcome(store: Store, outcome: Outcome) -> None:
-    """Store the latest outcome of a nodule, replacing the one before."""
-    store.put(outcome_key(outcome.nodule_id), encode(outcome))
+def write_outcome(store: Store, outcome: Outcome) -> Outcome:
+    """Store the latest outcome of a nodule, replacing the one before.
+
+    One that is not done keeps the last one that was, so that no failure forgets a finished case.
+
+    Returns:
+        The outcome as it is stored.
+    """
+    key = outcome_key(outcome.nodule_id)
+    if outcome.state == "done":
+        store.put(key, encode(outcome))
+        return outcome
+    previous = find_outcome(store, outcome.nodule_id)
+    known = previous.last_done if previous else None
+    outcome = replace(outcome, finished=known)
+    store.put(key, encode(outcome))
+    if known is None:
+        # Listed after the write: then a case that another run finishes at the same time is either
+        # found here, or its outcome replaces this one. It also finds what a damaged record named.
+        outcome = replace(outcome, finished=_find_stored(store, outcome))
+        if outcome.finished:
+            store.put(key, encode(outcome))
+    return outcome
+
+
+def _find_stored(store: Store, outcome: Outcome) -> Outcome | None:
+    """Return an outcome for the case of a nodule that was finished last; None without a case."""
+    prefix = f"{CASES}/{outcome.nodule_id}"
+    marks = [entry for entry in store.files(prefix) if entry.key.endswith(".done")]
+    if not marks:
+        return None
+    newest = max(marks, key=lambda entry: (entry.modified, entry.key))
+    digest = newest.key.rpartition("/")[2].removesuffix(".done")
+    return Outcome(outcome.nodule_id, outcome.patient_id, "done", "write", digest=digest)
 
 
 def find_outcome(store: Store, nodule_id: str) -> Outcome | None:

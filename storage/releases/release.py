@@ -20,7 +20,7 @@ from pathlib import Path
 from matting.errors import InputError
 from storage.cases.case import verify_files
 from storage.errors import AlreadyExistsError, CorruptionError, NotFoundError
-from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES, manifest_key
+from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES, claim_key, manifest_key
 from storage.recipe import ReleaseSettings
 from storage.records import (
     Claim,
@@ -262,7 +262,7 @@ def publish_release(store: Store, version: str, draft: Draft, *, publisher: str)
     # of them succeeds.
     claim = Claim(publisher, _sha256(data), uuid.uuid4().hex)
     try:
-        store.create(f"{prefix}/claim.json", encode(claim))
+        store.create(claim_key(version), encode(claim))
     except AlreadyExistsError:
         raise _used(store, version) from None
     for name, content in sorted(draft.own_files.items()):
@@ -295,7 +295,7 @@ def verify_release(store: Store, version: str) -> list[str]:
     check_version(version)
     prefix = f"{RELEASES}/{version}"
     try:
-        claim = read_record(store, f"{prefix}/claim.json", Claim)
+        claim = read_record(store, claim_key(version), Claim)
         data = store.get(manifest_key(version))
     except (NotFoundError, CorruptionError) as error:
         return [str(error)]
@@ -311,6 +311,9 @@ def verify_release(store: Store, version: str) -> list[str]:
 def withdraw_release(store: Store, version: str, reason: str, *, by: str) -> Withdrawal:
     """Mark a release as no longer to be used; its files stay for those who must reproduce old work.
 
+    A version whose publication was begun and has no manifest can be withdrawn too: it was
+    interrupted, or its manifest is lost.
+
     Args:
         store: Where the release is.
         version: Of the release.
@@ -318,28 +321,54 @@ def withdraw_release(store: Store, version: str, reason: str, *, by: str) -> Wit
         by: Name of the person who withdraws it.
 
     Raises:
-        InputError: The version was never published or is withdrawn already, or no reason is given.
+        InputError: See `check_withdrawal`.
     """
-    Release.open(store, version)
-    if not reason.strip():
-        raise InputError(
-            "a withdrawal needs a reason",
-            got="none",
-            expected="a sentence",
-            remedy="Give it with --reason TEXT.",
-        )
+    check_withdrawal(store, version, reason, by=by)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    withdrawal = Withdrawal(version, reason.strip(), by, now)
+    withdrawal = Withdrawal(version, reason.strip(), by.strip(), now)
     try:
         store.create(f"{RELEASES}/{version}/{WITHDRAWN}", encode(withdrawal))
     except AlreadyExistsError:
-        raise InputError(
-            "a release is withdrawn only once",
-            got=find_withdrawal(store, version),
-            expected="a release in use",
-            remedy="Nothing is left to do.",
-        ) from None
+        raise _withdrawn_already(find_withdrawal(store, version)) from None
     return withdrawal
+
+
+def check_withdrawal(store: Store, version: str, reason: str, *, by: str) -> None:
+    """Check whether a release can be withdrawn; changes nothing.
+
+    Args:
+        store: Where the release is.
+        version: Of the release.
+        reason: Why, in a sentence.
+        by: Name of the person who withdraws it.
+
+    Raises:
+        InputError: The version was never claimed or is withdrawn already, or no reason or no name
+            is given.
+    """
+    check_version(version)
+    if not store.exists(claim_key(version)):
+        Release.open(store, version)
+    for what, text, remedy in (
+        ("reason", reason, "Give it with --reason TEXT."),
+        ("name", by, "No user is known here: give it with --by NAME."),
+    ):
+        if not text.strip():
+            raise InputError(
+                f"a withdrawal needs a {what}", got="none", expected="some text", remedy=remedy
+            )
+    known = find_withdrawal(store, version)
+    if known:
+        raise _withdrawn_already(known)
+
+
+def _withdrawn_already(known: Withdrawal | None) -> InputError:
+    return InputError(
+        "a release is withdrawn only once",
+        got=known,
+        expected="a release in use",
+        remedy="Nothing is left to do.",
+    )
 
 
 def find_withdrawal(store: Store, version: str) -> Withdrawal | None:

@@ -5,8 +5,10 @@ Two sources keep this promise: `storage.sources.lidc` (LIDC-IDRI as DICOM) and
 voxels are read where they are worked on.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from matting.errors import InputError
@@ -42,6 +44,8 @@ class Inventory:
 
     nodules: tuple[Nodule, ...]
     exclusions: tuple[Exclusion, ...]
+    absent: tuple[Nodule, ...] = ()
+    """Nodules that the source knows of without having any file of them now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,31 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
-        """Read one nodule; raises InputError where its inputs are not fit to be worked on."""
+    def find_unreachable(self, nodule: Nodule) -> str:
+        """Return which file of a nodule cannot be opened now, and why; empty where all can."""
         ...
+
+    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+        """Read one nodule.
+
+        Raises SourceUnreachableError where its inputs are not there, InputError where they are not
+        fit to be worked on.
+        """
+        ...
+
+
+def first_unreachable(paths: Iterable[Path]) -> str:
+    """Return the first file or folder that cannot be opened, and why; empty where all can."""
+    for path in paths:
+        try:
+            if path.is_dir():
+                with os.scandir(path):
+                    continue
+            with path.open("rb"):
+                continue
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+    return ""
 
 
 def check_patients(

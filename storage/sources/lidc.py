@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.patch import Patch
 from storage.records import LidcFacts
-from storage.sources.base import JSON, Exclusion, Inventory, Nodule, Reading, check_patients
+from storage.sources.base import (
+    JSON,
+    Exclusion,
+    Inventory,
+    Nodule,
+    Reading,
+    check_patients,
+    first_unreachable,
+)
 from storage.sources.cache import cache_get, cache_set
 from storage.sources.dicom_series import (
     POSITION_TOLERANCE_MM,
@@ -30,6 +38,7 @@ from storage.sources.dicom_series import (
     listing,
 )
 from storage.sources.dicom_volume import SliceStack, read_slice_stack
+from storage.sources.errors import SourceUnreachableError
 from storage.sources.image_io import place_alpha, read_volume
 from storage.sources.lidc_annotations import (
     FRAME_PIXELS,
@@ -78,9 +87,11 @@ class LidcSource:
             for patient in _chosen(self.root, patients)
             for row in _list_patient(self.root, patient, readers)
         ]
-        nodules = sorted(row for row in found if isinstance(row, Nodule))
+        listed = sorted(row for row in found if isinstance(row, Nodule))
+        nodules = [nodule for nodule in listed if nodule.details["folders"]]
+        absent = [nodule for nodule in listed if not nodule.details["folders"]]
         exclusions = sorted(row for row in found if isinstance(row, Exclusion))
-        return Inventory(tuple(nodules), tuple(exclusions))
+        return Inventory(tuple(nodules), tuple(exclusions), tuple(absent))
 
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Return a fingerprint of the series' files, the known alpha's and the annotations' ids.
@@ -103,12 +114,24 @@ class LidcSource:
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
+    def find_unreachable(self, nodule: Nodule) -> str:
+        """Return which folder or slice of a nodule cannot be opened now; empty where all can."""
+        folders = [self.root / str(folder) for folder in _list(nodule, "folders")]
+        try:
+            files = [folder / name for folder in folders for name, _, _ in listing(folder)]
+        except OSError as error:
+            return f"{error.filename}: {error.strerror}"
+        if not files:
+            return f"{', '.join(map(str, folders)) or self.root}: no files"
+        return first_unreachable(files)
+
     def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
         """Read the slices around one nodule and its readers' masks.
 
         Raises:
-            InputError: Where slices are missing or unfit, a reader's mask is empty, or the CT is
-                not the annotated one.
+            SourceUnreachableError: Where slices are missing.
+            InputError: Where slices are unfit, a reader's mask is empty, or the CT is not the
+                annotated one.
         """
         annotations = find_annotations([int(str(i)) for i in _list(nodule, "annotations")])
         marks = draw_masks(annotations)
@@ -171,6 +194,7 @@ def _list_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule | E
         if series is None:
             reason = f"no slices of series {scan.series_instance_uid} below {patient}"
             yield Exclusion(f"{patient}-scan{scan.id:04d}", patient, reason)
+            yield from _list_absent(scan, readers)
         else:
             yield from _list_scan(root, scan, series, readers)
     for uid in sorted(found):
@@ -199,6 +223,18 @@ def _list_scan(root: Path, scan: Any, series: Series, readers: int) -> Iterator[
                 patient,
                 {"annotations": [*ids], "series": series.uid, "folders": [*folders]},
             )
+
+
+def _list_absent(scan: Any, readers: int) -> Iterator[Nodule]:
+    """Yield the nodules of a scan without slices, which may have been curated before."""
+    for ids in _clusters(scan):
+        if len(ids) == readers:
+            details: dict[str, JSON] = {
+                "annotations": [*ids],
+                "series": scan.series_instance_uid,
+                "folders": [],
+            }
+            yield Nodule(f"{scan.patient_id}-a{min(ids):04d}", scan.patient_id, details)
 
 
 def _reason(annotations: int, readers: int) -> str | None:
@@ -234,7 +270,7 @@ def _series(root: Path, nodule: Nodule) -> Series:
     folders = [root / str(folder) for folder in _list(nodule, "folders")]
     series = find_series(folder for folder in folders if folder.is_dir()).get(uid)
     if series is None:
-        raise InputError(
+        raise SourceUnreachableError(
             "the series is gone",
             got=f"no slice of {uid}",
             expected=f"its slices in {', '.join(map(str, folders))}",
@@ -265,7 +301,7 @@ def _refuse_missing(
     below, above = series_z[series_z < missing[0]], series_z[series_z > missing[0]]
     gap = f", a gap of {above.min() - below.max():.3f} mm" if below.size and above.size else ""
     positions = ", ".join(f"{z:.3f}" for z in missing[:5]) + (" ..." if len(missing) > 5 else "")
-    raise InputError(
+    raise SourceUnreachableError(
         "slices are missing",
         got=f"none at z = {positions} mm{gap}",
         expected=f"the {len(wanted)} slices from z = {wanted[0]:.3f} to {wanted[-1]:.3f} mm",

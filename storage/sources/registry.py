@@ -1,12 +1,13 @@
 """From a source's description, which travels, to the source itself, which stays on its worker."""
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from matting.errors import InputError
 from storage.sources.base import Source
+from storage.sources.errors import SourceUnreachableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +19,39 @@ class SourceSpec:
     """Folder of LIDC-IDRI patients, or a CSV table."""
 
 
-@lru_cache(maxsize=8)
 def open_source(spec: SourceSpec) -> Source:
-    """Open a source, once per process; raises InputError where there is none."""
-    if not Path(spec.location).exists():
-        raise InputError(
-            "there is no such source",
-            got=spec.location,
+    """Open a source, once per process; raises SourceUnreachableError where it is away now."""
+    check_reachable(spec)
+    return _open_once(spec)
+
+
+def check_reachable(spec: SourceSpec) -> None:
+    """Raise SourceUnreachableError where the folder or the table of a source is away.
+
+    An empty folder counts as away: it is what an unmounted share leaves behind.
+    """
+    path = Path(spec.location)
+    try:
+        if spec.kind == "lidc":
+            with os.scandir(path) as entries:
+                got = "" if any(entries) else f"{path}: an empty folder"
+        else:
+            with path.open("rb"):
+                got = ""
+    except OSError as error:
+        got = f"{path}: {error.strerror}"
+    if got:
+        raise SourceUnreachableError(
+            "the source is not reachable",
+            got=got,
             expected="a folder of LIDC-IDRI patients, or a CSV table",
-            remedy="Check the path given as --dicom or --files.",
+            remedy="Check the path given as --dicom or --files, the mount and the permissions, "
+            "then run the same command again; what is stored was not touched.",
         )
+
+
+@lru_cache(maxsize=8)
+def _open_once(spec: SourceSpec) -> Source:
     # Each source brings its own libraries; a worker loads only those of the one it reads.
     if spec.kind == "lidc":
         from storage.sources.lidc import LidcSource

@@ -23,7 +23,14 @@ from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
 from storage.layout import is_nodule_id
 from storage.records import TableFacts, to_json
-from storage.sources.base import Exclusion, Inventory, Nodule, Reading, check_patients
+from storage.sources.base import (
+    Exclusion,
+    Inventory,
+    Nodule,
+    Reading,
+    check_patients,
+    first_unreachable,
+)
 from storage.sources.image_io import place_alpha, read_volume, without_padding
 from storage.sources.masks import READERS_AT_MOST, read_masks
 
@@ -72,6 +79,13 @@ class FilesSource:
             files.append([path.name, there.st_size, there.st_mtime_ns] if there else [path.name])
         facts = [nodule.id, dict(nodule.details), padding_slices, files]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def find_unreachable(self, nodule: Nodule) -> str:
+        """Return which file of a nodule cannot be opened now; empty where all can."""
+        try:
+            return first_unreachable(_files(self.table, _row_of(nodule)))
+        except OSError as error:
+            return f"{error.filename}: {error.strerror}"
 
     def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
         """Read the slices around one nodule and its readers' masks.

@@ -4,12 +4,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 
 from matting.errors import InputError
-from storage.cases.case import ALGORITHM_VERSION
+from storage.cases.case import ALGORITHM_VERSION, is_done
 from storage.cases.outcomes import find_outcome, write_outcome
 from storage.errors import StoreError, UnavailableError
 from storage.recipe import Recipe
@@ -23,7 +24,8 @@ from storage.records import (
     TableFacts,
 )
 from storage.sources.base import Nodule, Source
-from storage.sources.registry import SourceSpec, open_source
+from storage.sources.errors import SourceUnreachableError
+from storage.sources.registry import SourceSpec, check_reachable, open_source
 from storage.store import Store, open_store
 
 logger = logging.getLogger("halosign")
@@ -75,6 +77,10 @@ class NoduleContext:
     reason: str = ""
     transient: bool = False
     """True where the failure may disappear on a retry."""
+    finished: Outcome | None = None
+    """The last outcome that was done, once this one is written and is not."""
+    retained: Outcome | None = None
+    """The outcome that stays, because the source is away and the nodule was done before."""
 
     @property
     def store(self) -> Store:
@@ -108,7 +114,7 @@ class NoduleContext:
     @property
     def outcome(self) -> Outcome:
         """The outcome as it is returned to the client and written to the store."""
-        return Outcome(
+        return self.retained or Outcome(
             nodule_id=self.nodule.id,
             patient_id=self.nodule.patient_id,
             state=self.state,
@@ -125,6 +131,7 @@ class NoduleContext:
             patch_voxels=self.patch_voxels,
             versions=_versions(),
             form=self.recipe.form,
+            finished=self.finished,
         )
 
 
@@ -133,7 +140,8 @@ def nodule_context(nodule: Nodule, job: CurationJob) -> Iterator[NoduleContext]:
     """Turn whatever happens to one nodule into an outcome in the store.
 
     Invalid input (InputError) becomes `refused` and any other exception `failed`; neither is
-    raised, so that no nodule affects another.
+    raised, so that no nodule affects another. Where the source is away, a nodule that was done
+    stays done, and where all of the source is away, nothing is written.
 
     Args:
         nodule: The nodule to curate.
@@ -148,19 +156,91 @@ def nodule_context(nodule: Nodule, job: CurationJob) -> Iterator[NoduleContext]:
         context.state = "done"
         if context.already_stored:
             _restore_statistics(context)
-    except InputError as error:
+    except Exception as error:
+        _explain(context, error)
+        unreachable = _find_unreachable(context, error)
+        if unreachable and _stands(context, error, unreachable):
+            return
+    _write_outcome(context)
+
+
+def _explain(context: NoduleContext, error: Exception) -> None:
+    """Set state and reason from what was raised."""
+    if isinstance(error, InputError):
         context.state = "refused"
         context.reason = str(error)
-    except Exception as error:
-        logger.exception(
-            "nodule %s failed at stage %s",
-            nodule.id,
-            context.stage,
-            extra={"nodule": nodule.id, "stage": context.stage},
-        )
-        context.reason = f"{type(error).__name__}: {error}"
-        context.transient = isinstance(error, UnavailableError | ConnectionError | TimeoutError)
-    _write_outcome(context)
+        return
+    logger.error(
+        "nodule %s failed at stage %s",
+        context.nodule.id,
+        context.stage,
+        exc_info=error,
+        extra={"nodule": context.nodule.id, "stage": context.stage},
+    )
+    context.reason = f"{type(error).__name__}: {error}"
+    context.transient = isinstance(error, UnavailableError | ConnectionError | TimeoutError)
+
+
+def _find_unreachable(context: NoduleContext, error: Exception) -> str:
+    """Return what of the source is away, in words; empty where another reason stopped the nodule.
+
+    Libraries raise anything for a file that vanishes while they read, so the files are asked.
+    """
+    if isinstance(error, SourceUnreachableError):
+        return str(error)
+    if context.stage != "scan":
+        return ""
+    try:
+        return context.source.find_unreachable(context.nodule) or _failed_to_read(error)
+    except SourceUnreachableError as away:
+        return str(away)
+
+
+def _failed_to_read(error: BaseException | None) -> str:
+    """Return the system's error that another one came from, in words; empty where there is none."""
+    while error is not None:
+        # The store's errors are not the source's, and one without a number is about the content.
+        if isinstance(error, OSError) and not isinstance(error, StoreError) and error.errno:
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _is_source_away(context: NoduleContext) -> bool:
+    try:
+        check_reachable(context.job.source)
+    except SourceUnreachableError:
+        return context.stage == "scan"
+    return False
+
+
+def _stands(context: NoduleContext, error: Exception, unreachable: str) -> bool:
+    """Return whether the store keeps what it says of a nodule whose source is away.
+
+    It does where the nodule was done before, with a note, and where all of the source is away.
+    """
+    is_source_away = _is_source_away(context)
+    if not isinstance(error, InputError):
+        context.reason = f"source not reachable: {unreachable}"
+    if is_source_away or not isinstance(error, SourceUnreachableError):
+        # Mounts and permissions come back without a trace in the fingerprint, so it is tried again.
+        context.state = "failed"
+    try:
+        previous = find_outcome(context.store, context.nodule.id)
+        if previous is None or previous.state != "done":
+            return is_source_away
+        context.retained = note_unreachable(previous)
+        if not is_source_away:
+            write_outcome(context.store, context.retained)
+    except StoreError as failure:
+        _fail(context, failure)
+    return True
+
+
+def note_unreachable(outcome: Outcome) -> Outcome:
+    """Return a done outcome with the time since which its source is away; now for a new absence."""
+    since = outcome.unreachable_since or datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(outcome, computed=False, unreachable_since=since)
 
 
 def input_fingerprint(nodule: Nodule, job: CurationJob) -> JsonObject:
@@ -189,12 +269,30 @@ def _restore_statistics(context: NoduleContext) -> None:
 
 def _write_outcome(context: NoduleContext) -> None:
     try:
-        write_outcome(context.store, context.outcome)
+        context.finished = write_outcome(context.store, context.outcome).finished
+        if context.state == "done" and not _is_kept(context):
+            context.state, context.transient = "failed", True
+            context.reason = (
+                "its case was removed while its outcome was written. Run `halosign curate` again."
+            )
+            context.finished = write_outcome(context.store, context.outcome).finished
     except StoreError as error:
         # The store cannot be told, so only the outcome returned to the client says so.
-        context.state = "failed"
-        context.reason = f"{type(error).__name__}: {error}"
-        context.transient = isinstance(error, UnavailableError)
+        _fail(context, error)
+
+
+def _fail(context: NoduleContext, error: StoreError) -> None:
+    context.state, context.retained = "failed", None
+    context.reason = f"{type(error).__name__}: {error}"
+    context.transient = isinstance(error, UnavailableError)
+
+
+def _is_kept(context: NoduleContext) -> bool:
+    """Return whether the finished case is there, now that its outcome refers to it.
+
+    Until then it could have been garbage; see `storage.maintenance.gc`.
+    """
+    return context.digest is None or is_done(context.store, context.nodule.id, context.digest)
 
 
 @lru_cache(maxsize=8)

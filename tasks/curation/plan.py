@@ -8,8 +8,10 @@ from storage.cases.case import ALGORITHM_VERSION, is_done
 from storage.cases.outcomes import find_outcome, map_concurrently, write_outcome
 from storage.records import SELECTION, Outcome
 from storage.sources.base import Exclusion, Inventory, Nodule
+from storage.sources.errors import SourceUnreachableError
+from storage.sources.registry import open_source
 from storage.store import Store
-from tasks.curation.context import CurationJob, input_fingerprint
+from tasks.curation.context import CurationJob, input_fingerprint, note_unreachable
 
 TYPICAL_SECONDS = 3.0
 TYPICAL_BYTES = 2_500_000
@@ -36,6 +38,8 @@ class PlannedAction:
     reason: str
     previous: Outcome | None
     """Its latest outcome in the store, without inputs and versions."""
+    unreachable: str = ""
+    """Which of its files is away, where it was to be computed; empty where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,11 @@ class Plan:
         return tuple(action.nodule for action in self.actions if action.compute)
 
     @property
+    def kept_without_source(self) -> tuple[PlannedAction, ...]:
+        """The nodules that were finished before and whose source is away now."""
+        return tuple(action for action in self.actions if action.unreachable and not action.compute)
+
+    @property
     def unchanged(self) -> tuple[Outcome, ...]:
         """The latest outcomes of the nodules that are not computed again."""
         return tuple(
@@ -77,6 +86,9 @@ def make_plan(store: Store | None, job: CurationJob, inventory: Inventory) -> Pl
 
     Returns:
         One action per nodule, in the order of the inventory, with the estimates.
+
+    Raises:
+        SourceUnreachableError: The files of every nodule are away.
     """
 
     def plan_one(nodule: Nodule) -> PlannedAction:
@@ -85,6 +97,8 @@ def make_plan(store: Store | None, job: CurationJob, inventory: Inventory) -> Pl
         return replace(action, previous=previous.brief) if previous else action
 
     actions = tuple(map_concurrently(plan_one, inventory.nodules))
+    actions += _plan_absent(store, inventory)
+    _check_reachable(job, actions, inventory)
     known = [action.previous for action in actions if action.previous]
     finished = [outcome for outcome in known if outcome.stored_bytes]
     seconds: float = TYPICAL_SECONDS
@@ -127,6 +141,8 @@ def plan_nodule(
 ) -> PlannedAction:
     """Decide whether to compute one nodule.
 
+    One that was finished before is not computed while its source is away.
+
     Args:
         store: Asked whether the case of a nodule that is done still exists.
         job: The source and the recipe.
@@ -136,12 +152,29 @@ def plan_nodule(
     Returns:
         The decision with its reason.
     """
+    action = _plan_reachable(store, job, nodule, previous)
+    if not action.compute:
+        return action
+    unreachable = action.unreachable or open_source(job.source).find_unreachable(nodule)
+    if unreachable and previous and previous.last_done:
+        return _keep(nodule, previous, unreachable)
+    return replace(action, unreachable=unreachable)
+
+
+def _plan_reachable(
+    store: Store | None, job: CurationJob, nodule: Nodule, previous: Outcome | None
+) -> PlannedAction:
+    """Decide as though every file could be opened."""
     if store is None or previous is None:
         return PlannedAction(nodule, True, "new: not in this store", previous)
     if previous.state == "failed":
         reason = f"failed at stage {previous.stage} in an earlier run: {previous.reason}"
         return PlannedAction(nodule, True, reason, previous)
-    changes = list(_changes(previous.inputs, input_fingerprint(nodule, job)))
+    try:
+        changes = list(_changes(previous.inputs, input_fingerprint(nodule, job)))
+    except OSError as error:
+        unreachable = f"{error.filename}: {error.strerror}"
+        return PlannedAction(nodule, True, "its files cannot be listed", previous, unreachable)
     if changes:
         return PlannedAction(nodule, True, "; ".join(changes), previous)
     if previous.state == "refused":
@@ -152,13 +185,74 @@ def plan_nodule(
     return PlannedAction(nodule, False, "up to date: same source, recipe and algorithm", previous)
 
 
+def _keep(nodule: Nodule, previous: Outcome, unreachable: str) -> PlannedAction:
+    reason = f"{note_unreachable(previous).note}: {unreachable}"
+    return PlannedAction(nodule, False, reason, previous, unreachable)
+
+
+def _plan_absent(store: Store | None, inventory: Inventory) -> tuple[PlannedAction, ...]:
+    """Keep the nodules that were finished before and of which the source has no file now."""
+    if store is None:
+        return ()
+    found = zip(
+        inventory.absent,
+        map_concurrently(lambda nodule: find_outcome(store, nodule.id), inventory.absent),
+        strict=True,
+    )
+    return tuple(
+        _keep(nodule, previous.brief, "the source has no file of it")
+        for nodule, previous in found
+        if previous and previous.last_done
+    )
+
+
+def _check_reachable(
+    job: CurationJob, actions: tuple[PlannedAction, ...], inventory: Inventory
+) -> None:
+    """Raise SourceUnreachableError where no nodule has its files: then the source is away."""
+    away = [action for action in actions if action.unreachable]
+    if len(away) < len(actions) or not (away or inventory.absent):
+        return
+    count = len(inventory.nodules) + len(inventory.absent)
+    first = f"{away[0].nodule.id}: {away[0].unreachable}" if away else inventory.absent[0].id
+    raise SourceUnreachableError(
+        "no nodule of the source is reachable",
+        got=f"{count} nodules of {job.source.location} without their files, the first is {first}",
+        expected="files that can be opened",
+        remedy="Check the mount, the permissions and the paths, then run the same command again; "
+        "what is stored was not touched.",
+    )
+
+
+def record_reachability(store: Store, plan: Plan) -> None:
+    """Note in the outcomes of finished nodules since when their source is away, or that it is back.
+
+    Args:
+        store: Where the outcomes are.
+        plan: What was found.
+    """
+    for action in plan.actions:
+        known = bool(action.previous and action.previous.unreachable_since)
+        if known == bool(action.unreachable) or action.compute:
+            continue
+        outcome = find_outcome(store, action.nodule.id)
+        if outcome and outcome.state == "done":
+            noted = note_unreachable(outcome)
+            write_outcome(store, noted if action.unreachable else _reached(outcome))
+
+
+def _reached(outcome: Outcome) -> Outcome:
+    return replace(outcome, unreachable_since=None)
+
+
 def record_exclusions(store: Store, exclusions: tuple[Exclusion, ...]) -> None:
     """Write an outcome for each excluded nodule, where the store does not have it yet."""
     for exclusion in exclusions:
         outcome = Outcome(
             exclusion.nodule_id, exclusion.patient_id, "refused", SELECTION, exclusion.reason
         )
-        if find_outcome(store, exclusion.nodule_id) != outcome:
+        known = find_outcome(store, exclusion.nodule_id)
+        if known is None or replace(known, finished=None) != outcome:
             write_outcome(store, outcome)
 
 

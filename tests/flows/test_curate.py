@@ -158,7 +158,9 @@ def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
 
 
 def job_for(table, store, recipe):
-    return CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
+    # Three of the seven nodules may fail.
+    patient = load_recipe(recipe, run={"failure_budget": 0.5})
+    return CurationJob(SourceSpec("files", str(table)), store.url, patient)
 
 
 @pytest.fixture
@@ -231,6 +233,15 @@ def test_the_budget_counts_what_is_unfit_among_all():
             FailureBudgetExceeded,
             match=r"9 of 12 nodules have invalid input or failed, more than 20% of 40",
         ):
+            progress.check_failure_budget()
+
+
+def test_the_budget_acts_from_the_first_nodules_on_and_spares_a_single_one():
+    with ProgressTracker(total=3, budget=0.2) as progress:
+        progress.add(Outcome("x0", "P", "refused", "trimap"))
+        progress.check_failure_budget()
+        progress.add(Outcome("x1", "P", "refused", "trimap"))
+        with pytest.raises(FailureBudgetExceeded, match=r"2 of 2 nodules .* than 20% of 3"):
             progress.check_failure_budget()
 
 

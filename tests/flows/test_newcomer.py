@@ -46,7 +46,16 @@ def path(halosign, tmp_path_factory):
         "release", "reproduce", "0.1.0", "--store", url, "--files", table, "--workers", 1
     )
     said["withdraw"] = halosign(
-        "release", "withdraw", "0.1.0", "--store", url, "--reason", "too narrow a band"
+        "release",
+        "withdraw",
+        "0.1.0",
+        "--store",
+        url,
+        "--reason",
+        "too narrow a band",
+        "--by",
+        "ann",
+        "--yes",
     )
     for format_ in ("nifti", "zarr", "npz"):
         arguments = ("--store", url, "--format", format_, "--to", folder / format_)

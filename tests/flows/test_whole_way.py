@@ -161,13 +161,13 @@ def test_a_withdrawn_release_says_so_and_a_comparison_has_two_sides(halosign, re
     compared = halosign("release", "diff", "0.1.0", "0.2.0", *store)
     assert compared.stdout == "0.1.0 -> 0.2.0: 0 added, 0 removed, 0 changed, 1 unchanged\n"
     withdrawn = halosign(
-        "release", "withdraw", "0.1.0", "--reason", "wrong readers", *store, USER="bob"
+        "release", "withdraw", "0.1.0", "--reason", "wrong readers", "--yes", *store, USER="bob"
     )
     assert withdrawn.returncode == 0, withdrawn.stderr
     assert "withdrawn: wrong readers" in halosign("release", "list", *store).stdout.splitlines()[0]
     for command in ("show", "verify"):
         assert "by bob: wrong readers" in halosign("release", command, "0.1.0", *store).stdout
-    again = halosign("release", "withdraw", "0.1.0", "--reason", "wrong again", *store)
+    again = halosign("release", "withdraw", "0.1.0", "--reason", "wrong again", "--yes", *store)
     assert (again.returncode, "withdrawn only once" in again.stderr) == (2, True)
     unknown = halosign("release", "diff", "0.1.0", "9.9.9", *store)
     assert (unknown.returncode, "no such release: got 9.9.9" in unknown.stderr) == (2, True)

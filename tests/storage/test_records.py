@@ -111,7 +111,10 @@ EXAMPLES: dict[str, tuple[type, Any]] = {
 
 @cache
 def schema_of(kind: type) -> dict[str, Any]:
-    return records._adapter(kind).json_schema(by_alias=True)
+    schema = records._adapter(kind).json_schema(by_alias=True)
+    # A kind that contains itself is a reference to its definition.
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return schema["$defs"][name] if name else schema
 
 
 def required(kind: type) -> list[str]:

@@ -82,7 +82,6 @@ def test_the_links_in_the_docs_lead_somewhere(page):
             ("curate", "--store", "s", "--dicom", "a", "--files", "b"),
             "exactly one source is required",
         ),
-        (("curate", "--store", "s", "--files", "nowhere.csv"), "there is no such source"),
         (
             (
                 "curate",
@@ -111,6 +110,16 @@ def test_wrong_use_ends_with_2_and_one_clear_paragraph(halosign, arguments, mess
     assert "Traceback" not in done.stderr
     assert not Path("s").exists()
     assert not Path("nowhere").exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "curate"])
+def test_a_source_that_is_away_ends_with_1_and_touches_nothing(halosign, command):
+    done = halosign(command, "--store", "s", "--files", "nowhere.csv")
+    assert done.returncode == 1
+    assert "the source is not reachable: got" in done.stderr
+    assert "nowhere.csv: No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("s").exists()
 
 
 def test_a_scheduler_that_does_not_respond_is_an_error(halosign, table, recipe, tmp_path):

@@ -2,10 +2,14 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer import BadParameter
 
+from flows.cli.options import parse_duration, write_duration
 from flows.cli.printing import (
     StoreStatus,
     _estimate,
@@ -27,12 +31,13 @@ from matting.errors import InputError
 from qc.studies.agreement import Estimate
 from storage.cases.outcomes import Outcome, write_outcome
 from storage.cases.runs import Run
-from storage.maintenance.gc import Garbage
+from storage.maintenance.gc import CaseFiles, Garbage
 from storage.records import Manifest, Member
 from storage.releases.release import Draft, publish_release
 from storage.results.experiments import Averages, write_table
 from storage.results.scores import Line
 from storage.sources.base import Exclusion, Nodule
+from storage.store import StoredFile
 from tasks.curation.plan import Plan, PlannedAction
 from tasks.reproduce import Reproduction
 
@@ -150,6 +155,7 @@ def test_the_state_of_a_store_for_programs():
             {"nodule": "n3", "state": "refused", "stage": "trimap", "reason": REFUSED.reason},
             {"nodule": "n4", "state": "failed", "stage": "solve", "reason": "MemoryError"},
         ],
+        "unreachable": [],
         "excluded": [{"nodule": "n5", "reason": "1 reader, 4 required"}],
         "last_run": {
             "source": "scans", "recipe": "paper", "to_compute": 3, "kept": 1, "left_out": 1,
@@ -213,8 +219,10 @@ def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
 
     inventory = Inventory((Nodule("n1", "P1", {}), Nodule("n2", "P2", {})), (EXCLUSION,))
     monkeypatch.setattr("flows.cli.printing.take_inventory", lambda *_: inventory)
+    reachable = SimpleNamespace(find_unreachable=lambda _: "")
+    monkeypatch.setattr("tasks.curation.plan.open_source", lambda _: reachable)
     for nodule in ("n5", "n2"):
-        show_why(store, nodule, object())
+        show_why(store, nodule, SimpleNamespace(source=None))
     assert printed(capsys) == [
         "n5: not in this store",
         "would be excluded: 1 reader, 4 required",
@@ -229,11 +237,39 @@ def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
     ("deleted", "verb"), [(False, "found (--delete removes them)"), (True, "removed")]
 )
 def test_garbage_is_counted_by_kind(capsys, deleted, verb):
-    show_garbage(Garbage(("a", "b", "c"), ("d", "e"), (Path("f"),)), deleted)
-    assert printed(capsys) == [
-        f"{verb}: 3 files of incomplete cases, 2 files of unreferenced cases, "
+    case = CaseFiles("n1", "d" * 64, (StoredFile("k", 1_500_000, datetime.now(UTC)),))
+    show_garbage(Garbage((case,) * 3, (case,) * 2, (Path("f"),)), timedelta(hours=24), deleted)
+    assert " ".join(printed(capsys)) == (
+        f"{verb}: 3 incomplete cases, 2 unreferenced cases, 7.5 MB; "
         "1 incomplete files of interrupted writes"
-    ]
+    )
+
+
+def test_what_is_kept_is_named_with_the_reason(capsys):
+    case = CaseFiles("n1", "d" * 64, (StoredFile("k", 1, datetime.now(UTC)),))
+    run = Run("/dicom", "paper", 1, 0, 0, started="2026-01-01T00:00:00", host="node", process=7)
+    garbage = Garbage(young=(case,), uncertain=(case,), open_runs=(run,), lost=("0.1.0: lost.",))
+    show_garbage(garbage, timedelta(minutes=90), deleted=True)
+    text = " ".join(printed(capsys))
+    assert "1 cases that no record refers to and that were written within 90m (--grace)" in text
+    assert "a curation may be writing: started 2026-01-01T00:00:00 on node, process 7" in text
+    assert "1 cases to which a lost record may refer" in text
+    assert "0.1.0: lost." in text
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [("90m", timedelta(minutes=90)), ("24h", timedelta(days=1)), ("7d", timedelta(days=7))],
+)
+def test_a_duration_is_read_and_written(text, duration):
+    assert parse_duration(text) == duration
+    assert parse_duration(write_duration(duration)) == duration
+
+
+@pytest.mark.parametrize("text", ["", "24", "-1h", "1.5h", "h", "1w", "9999999d"])
+def test_any_other_duration_is_refused(text):
+    with pytest.raises(BadParameter, match="expected minutes, hours or days"):
+        parse_duration(text)
 
 
 def test_a_reproduction_names_what_differs(capsys):

@@ -1,13 +1,15 @@
 import json
 import threading
+from datetime import timedelta
 
 import pytest
 
 from matting.errors import InputError
 from storage.cases.case import read_case_files, write_case
+from storage.cases.outcomes import write_outcome
 from storage.errors import StoreError
-from storage.maintenance.gc import find_garbage, remove_garbage
-from storage.records import Member
+from storage.maintenance.gc import Garbage, find_garbage, remove_garbage
+from storage.records import Member, Outcome
 from storage.releases.release import (
     Draft,
     Release,
@@ -132,18 +134,20 @@ def test_verify_names_every_file_with_a_flipped_byte(store, draft):
 
 def test_garbage_is_what_neither_outcome_nor_release_needs(store, draft):
     publish_release(store, "0.1.0", draft, publisher="ann")
+    write_outcome(store, Outcome("P-1", "P", "done", "write", digest="d" * 64))
     write_case(store, new_case(digest="e" * 64))
     write_case(store, new_case(digest="f" * 64))
     store.delete([f"cases/P-1/{'f' * 64}.done"])
     (half := store.url + f"/cases/P-1/{'f' * 64}/zarr.json#7")
     with open(half, "wb") as file:
         file.write(b"half")
-    garbage = find_garbage(store)
-    assert {key.split("/")[2][:1] for key in garbage.orphans} == {"e"}
-    assert {key.split("/")[2][:1] for key in garbage.unfinished} == {"f"}
+    assert {case.digest[0] for case in find_garbage(store).young} == {"e", "f"}
+    garbage = find_garbage(store, timedelta())
+    assert {case.digest[0] for case in garbage.orphans} == {"e"}
+    assert {case.digest[0] for case in garbage.unfinished} == {"f"}
     assert [str(path) for path in garbage.fragments] == [half]
-    remove_garbage(store, garbage)
-    assert find_garbage(store) == type(garbage)((), (), ())
+    assert remove_garbage(store, garbage, timedelta()) == garbage
+    assert find_garbage(store, timedelta()) == Garbage()
     assert verify_release(store, "0.1.0") == []
 
 

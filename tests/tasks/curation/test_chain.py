@@ -118,12 +118,12 @@ def test_a_failure_is_recorded_with_whether_it_may_pass(job, store, monkeypatch,
     assert find_outcome(store, "n1") == outcome
 
 
-def test_a_source_that_disappears_is_an_outcome_too(job, store):
+def test_a_source_that_disappears_is_a_failure_that_the_store_does_not_hear_of(job, store):
     nodule = nodules(job)["n1"]
     outcome = curate_nodule(nodule, replace(job, source=SourceSpec("files", "nowhere.csv")))
-    assert (outcome.state, outcome.stage) == ("refused", "scan")
+    assert (outcome.state, outcome.stage) == ("failed", "scan")
     assert "nowhere.csv" in outcome.reason
-    assert find_outcome(store, "n1") == outcome
+    assert find_outcome(store, "n1") is None
 
 
 def test_a_store_that_takes_no_outcome_costs_no_crash(job, monkeypatch):

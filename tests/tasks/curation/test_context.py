@@ -10,6 +10,7 @@ from matting.errors import InputError
 from storage.cases.case import ALGORITHM_VERSION
 from storage.cases.outcomes import Outcome, find_outcome, write_outcome
 from storage.errors import UnavailableError, WriteError
+from storage.layout import done_key
 from tasks.curation.context import NoduleContext, input_fingerprint, nodule_context
 from tasks.curation.inventory import take_inventory
 
@@ -40,7 +41,12 @@ def test_a_stage_is_timed_even_where_it_fails(job, nodule, clock):
     assert context.seconds == {"crop": 1.2346, "solve": 2.0}
 
 
+def mark(store, digest):
+    store.put(done_key("n1", digest), b"{}")
+
+
 def test_a_nodule_that_ends_well_is_done_and_computed(job, nodule, store):
+    mark(store, "ab" * 32)
     with nodule_context(nodule, job) as context:
         context.stage = "write"
         context.digest = "ab" * 32
@@ -112,6 +118,7 @@ def test_statistics_are_those_of_the_run_that_computed_the_case(
     write_outcome(
         store, Outcome("n1", "P-n1", "done", "write", digest=previous_digest, **STATISTICS)
     )
+    mark(store, "ab" * 32)
     with nodule_context(nodule, job) as context:
         context.digest, context.already_stored = "ab" * 32, already_stored
     outcome = context.outcome
@@ -125,6 +132,28 @@ def test_a_case_that_was_stored_without_an_outcome_has_no_statistics(job, nodule
     with nodule_context(nodule, job) as context:
         context.already_stored = True
     assert (context.outcome.state, context.outcome.seconds) == ("done", {})
+
+
+def test_a_case_that_is_removed_before_its_outcome_is_written_is_tried_again(job, nodule, store):
+    mark(store, "ab" * 32)
+    with nodule_context(nodule, job) as context:
+        context.digest, context.already_stored = "ab" * 32, True
+        store.delete([done_key("n1", "ab" * 32)])
+    assert (context.outcome.state, context.outcome.transient) == ("failed", True)
+    assert "its case was removed while its outcome was written" in context.outcome.reason
+    assert find_outcome(store, "n1") == context.outcome
+
+
+def test_no_failure_forgets_the_last_finished_case(job, nodule, store):
+    mark(store, "ab" * 32)
+    with nodule_context(nodule, job) as context:
+        context.digest = "ab" * 32
+    done = context.outcome
+    for error in (InputError("bad", got="a", expected="b", remedy="C."), MemoryError("much")):
+        with nodule_context(nodule, job) as context:
+            raise error
+        assert find_outcome(store, "n1") == context.outcome
+        assert context.outcome.finished == context.outcome.last_done == done
 
 
 @pytest.mark.parametrize(
