@@ -8,11 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
 from benchmarks.measure import PICTURES, RESULTS
-from matting import METHODS
+from benchmarks.nodules import make_ready, native_patch, simulated
+from benchmarks.pictures import WINDOW_HU, middle_slice
+from benchmarks.truths import known_alpha
+from matting import METHODS, Parameters, solve
 from storage.cases.case import ALGORITHM_VERSION
 
 PAGE = PICTURES.parent / "truth.md"
+DRAWN = ("LIDC-IDRI-0276-a2087", "LIDC-IDRI-0375-a2693", "LIDC-IDRI-0394-a2820")
 INTRODUCTION = """# Truths that do not come from the trimap
 
 The error of a matte on a real nodule cannot be measured directly: nobody knows the true matte. A simulation has one,
@@ -35,6 +42,11 @@ a hash: parameters were chosen on *choose*, and *confirm* was only looked at aft
 Trivial rows need no solver. *local HU*: HU from the surrounding lung to the core, within 0.75 mm of the readers' union.
 *readers' prior alone*: the data term's target of the [improved form](methods/reader-prior.md) as a matte of its own.
 """
+PICTURE = """![Three synthetic nodules: CT with readers, paper form, improved form, known alpha](pictures/truth.png)
+
+*Closed form on three synthetic nodules (solid, part-solid, ground-glass), a slice through the middle of the core: simulated CT with the four readers'
+outlines, paper form, improved form, known alpha.*
+"""
 RULE = """## The rule
 
 A change to the improved form is admitted if, compared pairwise, it lowers the error on at least two truths of
@@ -45,8 +57,44 @@ only where its reading of the paper was wrong. `python -m benchmarks.truth` meas
 
 def main() -> None:
     report = json.loads((RESULTS / "truth.json").read_text())
+    draw()
     PAGE.write_text(page(report))
     print(f"wrote {Path('docs', PAGE.name)}")
+
+
+def draw() -> None:
+    """Draw both forms of three synthetic nodules beside CT, readers and known alpha."""
+    mpl.use("Agg")
+    figure, axes = plt.subplots(len(DRAWN), 4, figsize=(8, 2 * len(DRAWN)), layout="constrained")
+    for row, nodule_id in zip(axes, DRAWN, strict=True):
+        slab, placed, spacing_mm = simulated(nodule_id, seed=1)
+        nodule = make_ready(nodule_id, native_patch(slab, placed, spacing_mm))
+        place = middle_slice(nodule)
+        panels = {"CT and readers": nodule.image_hu} | {
+            name: solve(
+                "cf",
+                nodule.image_hu,
+                nodule.labels,
+                spacing_mm=nodule.spacing_mm,
+                parameters=parameters,
+                readers=nodule.patch.readers,
+            ).alpha
+            for name, parameters in (
+                ("paper form", Parameters()),
+                ("improved form", Parameters.improved()),
+            )
+        }
+        panels["known alpha"] = known_alpha(nodule.patch)
+        for axis, (name, values) in zip(row, panels.items(), strict=True):
+            low, high = WINDOW_HU if name == "CT and readers" else (0, 1)
+            axis.imshow(values[place], cmap="gray", vmin=low, vmax=high)
+            axis.set_title(name, fontsize=8)
+            axis.set_axis_off()
+        for mask in nodule.patch.readers:
+            if mask[place].any():
+                row[0].contour(mask[place], [0.5], linewidths=0.6)
+    figure.savefig(PICTURES / "truth.png", dpi=90)
+    plt.close(figure)
 
 
 def page(report: Mapping[str, Any]) -> str:
@@ -57,9 +105,22 @@ def page(report: Mapping[str, Any]) -> str:
     ]
     version = report["algorithm"]
     now = "" if version == ALGORITHM_VERSION else f", not with the current {ALGORITHM_VERSION}"
-    return "\n".join(
-        [INTRODUCTION, f"Measured with algorithm version {version}{now}.\n", *sections, RULE]
-    )
+    measured = f"Measured with algorithm version {version}{now}.\n"
+    return "\n".join([INTRODUCTION, measured, *overview(report), PICTURE, *sections, RULE])
+
+
+def overview(report: Mapping[str, Any]) -> list[str]:
+    """Set the improved form's closed form against three rows, truth by truth, in a table."""
+    rivals = ("paper cf", "local HU", "readers' mean, blurred")
+    lines = [f"| *improved cf* against | {' | '.join(rivals)} |", "|---|---|---|---|"]
+    for key, found in report.items():
+        if key in ("algorithm", "public") or not key.endswith(", cf"):
+            continue
+        lesion = next(iter(found["rows"]["improved cf"]))
+        against = {"paper cf": found["rows"]["improved cf"]} | found["against"]
+        cells = [difference(against[rival][lesion]) for rival in rivals]
+        lines.append(f"| {key.removesuffix(', cf')} (*{lesion}*) | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def section(key: str, found: Mapping[str, Any]) -> str:
