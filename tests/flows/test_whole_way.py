@@ -167,7 +167,9 @@ def test_a_withdrawn_release_says_so_and_a_comparison_has_two_sides(halosign, re
     assert "withdrawn: wrong readers" in halosign("release", "list", *store).stdout.splitlines()[0]
     for command in ("show", "verify"):
         assert "by bob: wrong readers" in halosign("release", command, "0.1.0", *store).stdout
-    again = halosign("release", "withdraw", "0.1.0", "--reason", "wrong again", "--yes", *store)
+    again = halosign(
+        "release", "withdraw", "0.1.0", "--reason", "wrong again", "--yes", *store, USER="bob"
+    )
     assert (again.returncode, "withdrawn only once" in again.stderr) == (2, True)
     unknown = halosign("release", "diff", "0.1.0", "9.9.9", *store)
     assert (unknown.returncode, "no such release: got 9.9.9" in unknown.stderr) == (2, True)
