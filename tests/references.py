@@ -126,14 +126,12 @@ def learning_based(scene: Scene, parameters: LearningBasedSettings) -> Floats:
     channel_values = channels(scene, parameters.mean_reach_mm)
     intensity, unknown = scene.intensity.ravel(), scene.unknown.ravel()
     total = np.zeros((intensity.size, intensity.size))
+    centred = {
+        tuple(nearest_window(scene.intensity.shape, voxel)) for voxel in np.flatnonzero(unknown)
+    }
     for window in windows(scene.intensity.shape):
-        if parameters.windows == "touching":
-            included = unknown[window].any()
-        else:
-            included = any(
-                window == nearest_window(scene.intensity.shape, voxel)
-                for voxel in np.flatnonzero(unknown)
-            )
+        touching = parameters.windows == "touching"
+        included = unknown[window].any() if touching else tuple(window) in centred
         if included:
             values = intensity[window]
             if parameters.kernel == "linear":

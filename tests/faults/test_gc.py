@@ -96,7 +96,7 @@ GRACE_S = 1.0
 """Longer than the writing of one small case."""
 
 
-@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
 def test_workers_without_a_run_keep_what_they_find_again(seconds, scene, store):
     """Two recipes by turns: the cases of the one are garbage until the other's turn is over."""
     recipe = load_recipe(scene.recipe)
