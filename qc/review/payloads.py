@@ -69,7 +69,7 @@ def pack_ct(case: Case) -> bytes:
     image = case.array("image")
     image = np.where(case.array("validity") > 0, image, UNMEASURED_HU).astype("<i2")
     header = {"spacing_mm": list(case.grid.spacing_mm), "unmeasured": UNMEASURED_HU}
-    return gzip.compress(_pack(header, {"ct": image[flips]}), _GZIP_LEVEL)
+    return gzip.compress(_pack(header, {"ct": image[flips]}), _GZIP_LEVEL, mtime=0)
 
 
 def read_overlays(case: Case) -> Overlays:
@@ -117,7 +117,7 @@ def pack_overlays(
         }
     places = {"start": overlays.start, "middle": overlays.middle, "extent": overlays.extent}
     header = {**places, "readers": len(overlays.readers) if with_marks else 0}
-    return gzip.compress(_pack(header, arrays), _GZIP_LEVEL)
+    return gzip.compress(_pack(header, arrays), _GZIP_LEVEL, mtime=0)
 
 
 class CasePayloads:

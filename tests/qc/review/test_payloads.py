@@ -133,3 +133,12 @@ def test_the_most_recently_used_cases_are_kept(store, monkeypatch):
         packed = payloads.ct(nodule, digests[nodule])
         assert packed == pack_ct(read_case(store, nodule, digests[nodule]))
     assert read == ["P-1-a1", "P-2-a2", "P-3-a3", "P-2-a2"]
+
+
+def test_the_bytes_do_not_depend_on_the_time(store, monkeypatch):
+    digest = add_nodule(store, "P-1-a1")
+    packed = []
+    for now in (1e9, 2e9):
+        monkeypatch.setattr("gzip.time.time", lambda now=now: now)
+        packed.append(pack_ct(read_case(store, "P-1-a1", digest)))
+    assert packed[0] == packed[1]
