@@ -83,8 +83,13 @@ class Ready:
         return int(self.unknown.sum())
 
 
+def prepared(native: Patch, crop: CropSettings | None = None) -> Patch:
+    """Return a patch after crop and resampling, with the chain's own defaults."""
+    return resample_patch(crop_to_nodule(native, crop or CropSettings()), ResampleSettings())
+
+
 def make_ready(nodule_id: str, native: Patch) -> Ready:
-    patch = resample_patch(crop_to_nodule(native, CropSettings()), ResampleSettings())
+    patch = prepared(native)
     trimap = build_trimap(
         patch.readers, patch.valid, spacing_mm=patch.grid.spacing_mm, parameters=TrimapSettings()
     )
@@ -108,10 +113,15 @@ def _volume_mm3(row: dict[str, str]) -> float:
 
 
 def read_real(folder: Path, nodule_id: str) -> Ready:
+    return make_ready(nodule_id, read_native(folder, nodule_id))
+
+
+def read_native(folder: Path, nodule_id: str) -> Patch:
+    """Read a real nodule at its native spacing."""
     image = read_volume(folder / "nodules" / f"{nodule_id}.image.nii.gz", "the CT")
     masks = read_masks([folder / "nodules" / f"{nodule_id}.readers.nii.gz"], image.grid, READERS)
     image_hu, valid = without_padding(image.values.astype(np.float32))
-    return make_ready(nodule_id, Patch(image.grid, image_hu, valid, masks))
+    return Patch(image.grid, image_hu, valid, masks)
 
 
 def spread(ids: Sequence[str], count: int) -> list[str]:
@@ -193,9 +203,7 @@ def native_patch(slab: SyntheticSlab, placed: PlacedLesion, spacing_mm: Vector) 
 def pure_lesion_hu(native: Patch, placed: PlacedLesion) -> Array:
     """Return the pure lesion's radiodensity on the lattice that its nodule is solved on."""
     pure = replace(native, image_hu=placed.lesion.foreground_hu)
-    return resample_patch(crop_to_nodule(pure, CropSettings()), ResampleSettings()).image_hu.astype(
-        np.float64
-    )
+    return prepared(pure).image_hu.astype(np.float64)
 
 
 def case_facts(nodule_id: str, digest: str, grid: Grid, methods: Sequence[str]) -> CaseFacts:

@@ -35,11 +35,11 @@ from matting.measures.candidates import candidate_metrics
 from matting.parameters import Parameters
 from matting.solvers.reader_prior import reader_prior
 from matting.solvers.solve_domain import to_intensity
-from matting.targets import rank
+from matting.targets import rank, target_of
 from storage.recipe import Recipe, load_recipe
 
 FORMS = ("paper", "improved")
-PLAIN = tuple(name for name in METHODS if not name.endswith("+"))
+PLAIN = tuple(name for name in METHODS if target_of(name) == "opacity")
 DRAWS = 2000
 """Draws of patients for an interval."""
 SEED = 20221011

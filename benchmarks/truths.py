@@ -25,17 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.nodules import READERS, STAND_INS, native_patch, simulated
+from benchmarks.nodules import STAND_INS, native_patch, prepared, read_native, simulated
 from matting.errors import InputError
-from matting.geometry.crop import crop_to_nodule
 from matting.geometry.grid import Grid, Vector
 from matting.geometry.patch import Patch
-from matting.geometry.resample import resample_patch
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
-from matting.parameters import CropSettings, DensitySettings, ResampleSettings
+from matting.parameters import CropSettings, DensitySettings
 from matting.solvers.foreground_target import foreground_target
-from storage.sources.image_io import read_volume, without_padding
-from storage.sources.masks import read_masks
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -113,14 +109,6 @@ def _real(kind: str, folder: Path, row: dict[str, str]) -> Iterator[Truth]:
     made = _left_out(native) if kind == "left-out reader" else _coarsened(kind, native, medians)
     for patch, slice_mm, alphas in made:
         yield Truth(row["voi"], row["patient"], patch, slice_mm, float(row["mean_diam_mm"]), alphas)
-
-
-def read_native(folder: Path, nodule_id: str) -> Patch:
-    """Read a real nodule at its native spacing."""
-    image = read_volume(folder / "nodules" / f"{nodule_id}.image.nii.gz", "the CT")
-    masks = read_masks([folder / "nodules" / f"{nodule_id}.readers.nii.gz"], image.grid, READERS)
-    image_hu, valid = without_padding(image.values.astype(np.float32))
-    return Patch(image.grid, image_hu, valid, masks)
 
 
 def core_and_lung(native: Patch) -> tuple[float, float] | None:
@@ -202,8 +190,7 @@ def _left_out(native: Patch) -> Iterator[tuple[Patch, float, dict[str, Array]]]:
 def _chain(native: Patch) -> Patch:
     # A window no wider than the piece of CT: beyond it there is only padding.
     side = min(CropSettings().in_plane_voxels, max(native.grid.shape[1:]))
-    cropped = crop_to_nodule(native, CropSettings(in_plane_voxels=side))
-    return resample_patch(cropped, ResampleSettings())
+    return prepared(native, CropSettings(in_plane_voxels=side))
 
 
 def known_alpha(patch: Patch) -> Array:
@@ -218,7 +205,7 @@ def _synthetic(count: int) -> Iterator[Truth]:
     for name in sorted(names)[:count]:
         slab, placed, spacing_mm = simulated(f"LIDC-IDRI-{name}", seed=1)
         native = native_patch(slab, placed, spacing_mm)
-        patch = resample_patch(crop_to_nodule(native, CropSettings()), ResampleSettings())
+        patch = prepared(native)
         voxel_mm3 = float(np.prod(patch.grid.spacing_mm))
         volume_mm3 = float(patch.readers.any(axis=0).sum()) * voxel_mm3
         yield Truth(
