@@ -26,6 +26,7 @@ from matting.solvers.conjugate_gradient import (
 from matting.solvers.foreground_target import foreground_target
 from matting.solvers.reader_prior import reader_prior, with_prior
 from matting.solvers.solve_domain import SolveDomain, solve_domain_around
+from matting.targets import Target, family_of, target_of
 from matting.volume_input import (
     check_methods,
     check_parameters,
@@ -123,7 +124,7 @@ def _estimate(
         prior = reader_prior(
             volume_hu, trimap, readers, spacing_mm=spacing_mm, settings=parameters.prior
         )
-    families = dict.fromkeys(name.removesuffix("+") for name in methods)
+    families = dict.fromkeys(family_of(name) for name in methods)
     _announce_searches(domain, families, parameters)
     solved: dict[str, Solution] = {}
     basis = coarse_basis(domain.unknown, domain.intensity)
@@ -131,12 +132,12 @@ def _estimate(
     all_within = np.count_nonzero(trimap == FOREGROUND) == np.count_nonzero(domain.foreground)
     for family in families:
         names = [name for name in (family, family + "+") if name in methods]
-        known = np.stack([known_of[name.endswith("+")] for name in names], axis=-1)
+        known = np.stack([known_of[target_of(name)] for name in names], axis=-1)
         as_foreground = _as_foreground(domain, names, volume_hu, parameters)
         columns = _solve_family(family, domain, basis, parameters, known, as_foreground, prior)
         for name, column in zip(names, columns, strict=True):
             if all_within:
-                alpha = _known_values_only(domain, known_of[name.endswith("+")], trimap.shape)
+                alpha = _known_values_only(domain, known_of[target_of(name)], trimap.shape)
             else:
                 alpha = _known_matte(name, volume_hu, trimap, parameters)
             place = np.unravel_index(column.voxels, domain.shape)
@@ -254,7 +255,8 @@ def _foreground_values(
     method: str, hu: NDArray[np.floating], parameters: Parameters
 ) -> NDArray[np.float64]:
     """Return S of known foreground: 1, or the radiodensity target in the optimised forms."""
-    return foreground_target(hu, parameters.density) if method.endswith("+") else np.ones(hu.shape)
+    dense = target_of(method) == "density"
+    return foreground_target(hu, parameters.density) if dense else np.ones(hu.shape)
 
 
 def _as_foreground(
@@ -278,13 +280,11 @@ def _known_within(
     volume_hu: NDArray[np.floating],
     trimap: NDArray[np.uint8],
     parameters: Parameters,
-) -> dict[bool, NDArray[np.float64]]:
-    """Return S on the voxels of the domain, flat, for the plain and the optimised forms in use."""
+) -> dict[Target, NDArray[np.float64]]:
+    """Return S on the voxels of the domain, flat, for each question that the methods answer."""
     within = (volume_hu[domain.box], trimap[domain.box], parameters)
-    return {
-        form == "+": _known_matte(form, *within).ravel()
-        for form in {"+" if method.endswith("+") else "" for method in methods}
-    }
+    one_of = {target_of(method): method for method in methods}
+    return {target: _known_matte(method, *within).ravel() for target, method in one_of.items()}
 
 
 def _known_values_only(

@@ -17,6 +17,7 @@ from flows.engine.console import console
 from flows.engine.prefect_server import prefect_server
 from flows.publish import publish
 from matting import METHODS
+from matting.targets import Target
 from qc.report.build import write_report
 from qc.report.errors import form_table
 from qc.report.page import FormTable, ReleaseFacts, RunSummary, TrainingFacts
@@ -88,7 +89,8 @@ def run_demo(out: Path, workers: int) -> int:
     members = Release.open(store, VERSION).members
     training = _training(store, network)
     report = out / "report.html"
-    _write_report(store, report, run, members, training, forms, verified=not complaints)
+    target = job.recipe.review.target
+    _write_report(store, report, run, members, training, forms, target, verified=not complaints)
     _print_next_steps(out, min(members), complaints)
     return 0 if result.is_clean and not complaints else 1
 
@@ -109,6 +111,7 @@ def _write_report(
     members: Mapping[str, Member],
     training: TrainingFacts,
     forms: FormTable | None,
+    target: Target,
     *,
     verified: bool,
 ) -> None:
@@ -125,7 +128,7 @@ def _write_report(
         release=release,
         training=training,
         forms=forms,
-        target=load_recipe("demo").review.target,
+        target=target,
     )
 
 

@@ -367,12 +367,9 @@ def warn_of_other_question(manifest: Manifest) -> None:
         if manifest.target and target_of(member.method) != manifest.target
     ]
     if others:
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        console.print(
+        _warn(
             f"{len(others)} of {len(manifest.members)} mattes, chosen by reviewers, do not answer "
-            f"the question of this release, {manifest.target}: {', '.join(others[:5])}{more}",
-            style="yellow",
-            markup=False,
+            f"the question of this release, {manifest.target}: {_first_few(others, ', ', ' ')}"
         )
 
 
@@ -384,13 +381,19 @@ def warn_of_unreachable(store: Store, manifest: Manifest) -> None:
         if outcome.note and outcome.nodule_id in manifest.members
     ]
     if notes:
-        more = f"; and {len(notes) - 5} more" if len(notes) > 5 else ""
-        console.print(
+        _warn(
             f"{len(notes)} nodules are released without their source at hand: "
-            f"{'; '.join(notes[:5])}{more}",
-            style="yellow",
-            markup=False,
+            f"{_first_few(notes, '; ', '; ')}"
         )
+
+
+def _warn(text: str) -> None:
+    console.print(text, style="yellow", markup=False)
+
+
+def _first_few(items: Sequence[str], separator: str, before_and: str) -> str:
+    more = f"{before_and}and {len(items) - 5} more" if len(items) > 5 else ""
+    return separator.join(items[:5]) + more
 
 
 def show_agreement(page: "AgreementPage") -> None:

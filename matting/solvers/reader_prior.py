@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from matting.geometry.box import Box, box_around
+from matting.geometry.box import box_around
 from matting.geometry.grid import Vector
 from matting.geometry.patch import AIR_HU
 from matting.geometry.resample import signed_distance_mm
@@ -114,7 +114,9 @@ def _surrounding_hu(
     spacing_mm: Vector,
 ) -> float:
     """Return the median HU of the known background around the band."""
-    box = _box_with_margin(unknown, spacing_mm)
+    # Spacing is at least 0.001 mm, and a box never leaves the volume.
+    z, y, x = (int(LUNG_MM / spacing) + 1 for spacing in spacing_mm)
+    box = box_around(unknown, (z, y, x))
     near = ndimage.distance_transform_edt(~unknown[box], spacing_mm) <= LUNG_MM
     hu = volume_hu[box]
     around = near & (trimap[box] == BACKGROUND)
@@ -122,12 +124,3 @@ def _surrounding_hu(
     measured = around & (hu != AIR_HU)
     chosen = hu[measured if measured.any() else around]
     return float(np.median(chosen)) if chosen.size else AIR_HU
-
-
-def _box_with_margin(unknown: NDArray[np.bool_], spacing_mm: Vector) -> Box:
-    z, y, x = (
-        # No further than the volume, however fine the spacing.
-        min(int(LUNG_MM / spacing) + 1, side)
-        for spacing, side in zip(spacing_mm, unknown.shape, strict=True)
-    )
-    return box_around(unknown, (z, y, x))

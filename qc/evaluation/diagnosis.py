@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from matting.targets import target_of
 from storage.results.diagnoses import DiagnosisRow
 
 BACKBONES = {"densenet121": "DenseNet-121", "resnet34": "ResNet-34", "resnet50": "ResNet-50"}
@@ -127,7 +128,7 @@ def _kind(name: str) -> str:
         return "readers' masks"
     if name == "GT":
         return "released matte"
-    return "optimised mattes" if name.endswith("+") else "plain mattes"
+    return "optimised mattes" if target_of(name) == "density" else "plain mattes"
 
 
 def _label(name: str) -> str:

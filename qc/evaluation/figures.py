@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from matting.targets import family_of
 from qc.figures.drawing import (
     INK,
     PLANES,
@@ -154,7 +155,7 @@ def draw_outputs(outputs: Sequence[NoduleOutputs]) -> Figure:
 
 def name_in_paper(method: str) -> str:
     """Return a method's name as the paper prints it."""
-    plain = method.removesuffix("+")
+    plain = family_of(method)
     return NAMES_IN_PAPER.get(plain, plain) + ("+" if method.endswith("+") else "")
 
 

@@ -472,20 +472,22 @@ def test_learning_based_with_all_windows_and_a_tiny_ridge_is_closed_form() -> No
     np.testing.assert_allclose(both["cf"].alpha, both["lb"].alpha, atol=1e-4)
 
 
+def prior_moves(strength: str) -> list[tuple[str, PriorSettings]]:
+    prior = PARAMETERS.prior
+    changes = ({strength: 0.0}, {"width_mm": 9.0}, {"density_weight": 2.0})
+    return [("prior", replace(prior, **change)) for change in changes]
+
+
 MOVES = {
     "cf": [
-        ("prior", replace(PARAMETERS.prior, closed_form=0.0)),
-        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
-        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
+        *prior_moves("closed_form"),
         ("closed_form", replace(PARAMETERS.closed_form, epsilon=1.0)),
         ("closed_form", replace(PARAMETERS.closed_form, mean_reach_mm=0.0)),
         ("closed_form", replace(PARAMETERS.closed_form, trusted_variance=None)),
         ("solver", replace(PARAMETERS.solver, intensity_curve=0.0)),
     ],
     "knn": [
-        ("prior", replace(PARAMETERS.prior, knn=0.0)),
-        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
-        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
+        *prior_moves("knn"),
         ("solver", replace(PARAMETERS.solver, position_scale_mm=1.0)),
         ("knn", replace(PARAMETERS.knn, neighbours=(4, 2))),
         ("knn", replace(PARAMETERS.knn, position_weights=(3.0, 0.01))),
@@ -493,9 +495,7 @@ MOVES = {
         ("knn", replace(PARAMETERS.knn, search_known=True)),
     ],
     "lb": [
-        ("prior", replace(PARAMETERS.prior, learning_based=0.0)),
-        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
-        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
+        *prior_moves("learning_based"),
         ("learning_based", replace(PARAMETERS.learning_based, ridge=0.5)),
         ("learning_based", replace(PARAMETERS.learning_based, mean_reach_mm=1.0)),
         ("learning_based", replace(PARAMETERS.learning_based, trusted_variance=None)),
@@ -504,9 +504,7 @@ MOVES = {
         ("learning_based", replace(PARAMETERS.learning_based, kernel="gaussian")),
     ],
     "if": [
-        ("prior", replace(PARAMETERS.prior, information_flow=0.0)),
-        ("prior", replace(PARAMETERS.prior, width_mm=9.0)),
-        ("prior", replace(PARAMETERS.prior, density_weight=2.0)),
+        *prior_moves("information_flow"),
         ("information_flow", replace(PARAMETERS.information_flow, mixture_neighbours=8)),
         ("information_flow", replace(PARAMETERS.information_flow, mixture_position_weight=5.0)),
         ("information_flow", replace(PARAMETERS.information_flow, mixture_ridge=0.5)),
