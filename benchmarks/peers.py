@@ -1,6 +1,6 @@
 """Beside PyMatting, the library of 2D matting, slice by slice on the same resampled nodules.
 
-    python -m benchmarks.peers [--nodules 10] [--synthetic nodules 12]
+    python -m benchmarks.peers [--nodules 10] [--synthetic 12]
 
 PyMatting gets each axial slice twice: `whole`, and `cut` to the box that our methods look at (10 mm
 around the unknown voxels). Its own defaults, its own estimate_alpha_*; slices without foreground or
@@ -46,7 +46,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nodules", type=int, default=10)
-    parser.add_argument("--synthetic nodules", type=int, default=12)
+    parser.add_argument("--synthetic", type=int, default=12)
     arguments = parser.parse_args()
     one_thread()
     estimators = peer_estimators()
@@ -63,7 +63,7 @@ def main() -> None:
         {key: round(value, 2) for key, value in summary.items()},
         end="\n\n",
     )
-    unseen = stand_ins(arguments.stand_ins, UNSEEN_SEED, UNSEEN_STAND_INS)
+    unseen = stand_ins(arguments.synthetic, UNSEEN_SEED, UNSEEN_STAND_INS)
     errors = [truth_errors(nodule, estimators) for nodule in unseen]
     means = mean_errors(errors)
     header = ("truth error", "3D", "2D", "2D / 3D", "median of each")

@@ -1,3 +1,6 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -169,3 +172,25 @@ def test_ratios_are_those_of_the_sums_and_the_median_of_each() -> None:
     assert summary(rows) == {
         "all eight": {"then": 10_000.0, "now": 6_700.0, "ratio": 0.67, "median ratio": 0.6}
     }
+
+
+@pytest.mark.parametrize(
+    "script", sorted(Path("benchmarks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_a_script_reads_only_the_options_that_it_defines(script: Path) -> None:
+    """No type checker sees the attributes of an argparse namespace."""
+    tree = ast.parse(script.read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = [
+        node.args[0].value
+        for node in calls
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument"
+    ]
+    defined = {str(name).removeprefix("--").replace("-", "_") for name in names}
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value) in {"arguments", "given", "parser.parse_args()"}
+    }
+    assert read == defined
