@@ -187,10 +187,15 @@ def test_a_script_reads_only_the_options_that_it_defines(script: Path) -> None:
         if isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument"
     ]
     defined = {str(name).removeprefix("--").replace("-", "_") for name in names}
+    parsed = "parser.parse_args()"
+    given = {
+        ast.unparse(node.targets[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) == parsed
+    }
     read = {
         node.attr
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and ast.unparse(node.value) in {"arguments", "given", "parser.parse_args()"}
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in given | {parsed}
     }
     assert read == defined
