@@ -124,6 +124,7 @@ def create_training_artifacts(job: TrainingJob, digest: str, lines: list[Line]) 
     )
     text = (
         f"**{job.variant}** trained on release **{job.release.version}** of "
-        f"`{job.release.store.url}`: checkpoint `{digest}`"
+        f"`{job.release.store.url}`: checkpoint `{digest}`. Mattes: "
+        f"{job.release.manifest.form_name}."
     )
     create_markdown_artifact(markdown=text, key="training", description="Trained network")

@@ -623,6 +623,10 @@ class CheckpointConfig:
     release: str
     synthetic: Annotated[bool, Field(alias="stand_in")]
     """True where any scan that it was trained on is simulated."""
+    matte_form: Annotated[str | None, _UNLESS_NONE] = None
+    """What the forms of the mattes that it learned are called; None in the first edition."""
+    target: Annotated[Target | None, _UNLESS_NONE] = None
+    """The question that the release asked; None in the first edition."""
     partition: int = 0
     nodules: int
     epochs: tuple[JsonObject, ...]
@@ -634,6 +638,11 @@ class CheckpointConfig:
     threads: tuple[int, ...] = ()
     digest: str = ""
     weights_sha256: str = ""
+
+    @property
+    def learned(self) -> str:
+        """Which mattes it learned: their form, and the question that they answer."""
+        return f"{self.matte_form or FIRST_EDITION}, {self.target or 'no question asked'}"
 
     @property
     def training(self) -> TrainingSettings:

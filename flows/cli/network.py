@@ -50,7 +50,7 @@ def train(
     from flows.cli.printing import show_scores
     from flows.engine.prefect_server import prefect_server
     from flows.train import TEST_SPLIT, make_training_job, train
-    from storage.results.checkpoints import checkpoint_prefix
+    from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
     from storage.results.scores import METHOD_SCORES, read_lines
     from storage.store import open_store
     from tasks.learning.train import training_id_of
@@ -62,7 +62,9 @@ def train(
     opened = open_store(store)
     lines = read_lines(opened, release, TEST_SPLIT, METHOD_SCORES, digest)
     show_scores(opened, release, TEST_SPLIT, lines)
-    typer.echo(f"checkpoint: {opened.url}/{checkpoint_prefix(digest)}")
+    checkpoint = f"{opened.url}/{checkpoint_prefix(digest)}"
+    typer.echo(f"learned: {read_checkpoint(checkpoint).config.learned}")
+    typer.echo(f"checkpoint: {checkpoint}")
 
 
 def evaluate(

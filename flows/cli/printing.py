@@ -12,6 +12,7 @@ from flows.cli.options import write_duration
 from flows.engine.console import console
 from flows.engine.result import STATE_LABELS, CurationResult
 from matting.errors import InputError
+from matting.parameters import FORM_NAMES
 from matting.targets import target_of
 from qc.studies.agreement import Estimate
 from storage.cases.outcomes import find_outcome, read_outcomes
@@ -54,7 +55,8 @@ def show_plan(plan: Plan) -> None:
     to_compute = len(plan.to_compute)
     unchanged = len(plan.actions) - to_compute
     console.print(
-        f"{to_compute} nodules to compute, {unchanged} unchanged, {_excluded(plan.exclusions)}",
+        f"{to_compute} nodules to compute, {unchanged} unchanged, {_excluded(plan.exclusions)}; "
+        f"{FORM_NAMES[plan.form]}",
         markup=False,
     )
     _print_reasons("reason", Counter(action.reason for action in plan.actions))
@@ -75,7 +77,7 @@ def show_result(result: CurationResult) -> None:
     counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
     console.print(
         f"{counts}; {len(result.plan.unchanged)} unchanged, "
-        f"{_excluded(result.plan.exclusions)}; {result.wall_s} s",
+        f"{_excluded(result.plan.exclusions)}; {FORM_NAMES[result.plan.form]}; {result.wall_s} s",
         markup=False,
     )
     outcomes = (*result.outcomes, *result.plan.unchanged)

@@ -62,6 +62,8 @@ class TrainingFacts:
     """Its label."""
     nodules: int
     """Number of training nodules."""
+    mattes: str
+    """Which mattes it learned: form and question."""
     epochs: int
     """Number of epochs."""
     seconds: float

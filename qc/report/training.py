@@ -158,6 +158,7 @@ def training_facts(
     return TrainingFacts(
         network=checkpoint.label,
         nodules=config.nodules,
+        mattes=config.learned,
         epochs=len(config.epochs),
         seconds=sum(row["seconds"] for row in config.epochs),
         device=config.device,

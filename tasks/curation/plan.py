@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from matting.parameters import Form
 from storage.cases.case import ALGORITHM_VERSION, is_done
 from storage.cases.outcomes import find_outcome, map_concurrently, write_outcome
 from storage.records import SELECTION, Outcome
@@ -51,6 +52,8 @@ class Plan:
     expected_seconds: float
     """On one worker."""
     expected_bytes: float
+    form: Form
+    """Of the mattes that the recipe asks for."""
     finished_nodules: int
     """Number of finished nodules that the estimates are medians of; 0 where typical values are
     used."""
@@ -112,6 +115,7 @@ def make_plan(store: Store | None, job: CurationJob, inventory: Inventory) -> Pl
         inventory.exclusions,
         expected_seconds=len(to_compute) * seconds,
         expected_bytes=len(to_compute) * size,
+        form=job.recipe.form,
         finished_nodules=len(finished),
         expected_peak_bytes=max((_peak_bytes(a.previous) for a in to_compute), default=0.0),
     )

@@ -162,6 +162,7 @@ def _about(checkpoint: Checkpoint, image: Path, box: Box) -> dict[str, object]:
         "network": checkpoint.label,
         "checkpoint": checkpoint.digest,
         "trained_on_release": checkpoint.config.release,
+        "trained_on_mattes": checkpoint.config.learned,
         "trained_on_stand_in": checkpoint.config.synthetic,
         "note": "Research software. Not for diagnosis or treatment.",
     }

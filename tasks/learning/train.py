@@ -404,6 +404,8 @@ def _config(
         spacing_mm=manifest.recipe["resample"]["spacing_mm"],
         release=reader.version,
         synthetic=manifest.synthetic,
+        matte_form=manifest.form_name,
+        target=manifest.target,
         partition=job.partition,
         nodules=trainer.nodules,
         epochs=tuple(callbacks.rows),

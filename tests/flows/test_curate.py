@@ -41,8 +41,8 @@ def test_a_run_stores_what_is_well_and_names_what_is_not(undisturbed):
     done, store = undisturbed
     assert done.returncode == 1, done.stderr
     assert (
-        "6 computed, 0 up to date, 1 invalid input, 0 failed; 0 unchanged, 0 excluded"
-        in done.stdout
+        "6 computed, 0 up to date, 1 invalid input, 0 failed; 0 unchanged, 0 excluded; "
+        "paper form" in done.stdout
     )
     assert "n7  invalid input at trimap  the readers share no voxel" in done.stdout
     outcomes = {outcome.nodule_id: outcome.state for outcome in read_outcomes(store)}

@@ -58,7 +58,7 @@ def action(outcome: Outcome, compute: bool, reason: str) -> PlannedAction:
 def plan(
     *actions: PlannedAction, exclusions: tuple[Exclusion, ...] = (EXCLUSION,), finished: int = 2
 ) -> Plan:
-    return Plan(actions, exclusions, 12.4, 3_260_000, finished, 1_310_000_000.0)
+    return Plan(actions, exclusions, 12.4, 3_260_000, "paper", finished, 1_310_000_000.0)
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_plan_counts_nodules_by_reason(capsys):
         )
     )
     assert printed(capsys) == [
-        "2 nodules to compute, 1 unchanged, 1 excluded (1 reader, 4 required)",
+        "2 nodules to compute, 1 unchanged, 1 excluded (1 reader, 4 required); paper form",
         "      2  reason: new",
         "      1  reason: up to date",
         "      1  excluded: 1 reader, 4 required",
@@ -86,7 +86,7 @@ def test_a_plan_counts_nodules_by_reason(capsys):
 def test_a_plan_without_work_needs_no_memory_and_without_history_is_typical(capsys):
     show_plan(plan(action(DONE, False, "up to date"), exclusions=(), finished=0))
     assert printed(capsys) == [
-        "0 nodules to compute, 1 unchanged, 0 excluded",
+        "0 nodules to compute, 1 unchanged, 0 excluded; paper form",
         "      1  reason: up to date",
         "expected: 12 s on one worker, 3.3 MB (estimated from typical nodules)",
     ]
@@ -98,7 +98,7 @@ def test_a_result_lists_every_nodule_that_is_not_done(capsys):
     show_result(result)
     assert printed(capsys) == [
         "1 computed, 0 up to date, 0 invalid input, 1 failed; 2 unchanged, "
-        "1 excluded (1 reader, 4 required); 7.5 s",
+        "1 excluded (1 reader, 4 required); paper form; 7.5 s",
         "invalid input or failed:",
         "  n4  failed at solve  MemoryError",
         "  n3  invalid input at trimap  no shared voxel [empty]",
@@ -126,7 +126,7 @@ def test_a_run_is_clean_if_every_nodule_is_done(outcomes, unchanged, aborted, is
 def test_exclusions_of_several_reasons_are_only_counted(capsys):
     others = (EXCLUSION, Exclusion("n6", "P6", "2 readers, 4 required"))
     show_plan(plan(exclusions=others))
-    assert printed(capsys)[0] == "0 nodules to compute, 0 unchanged, 2 excluded"
+    assert printed(capsys)[0] == "0 nodules to compute, 0 unchanged, 2 excluded; paper form"
 
 
 def test_the_state_of_a_store_for_programs():

@@ -1,7 +1,6 @@
 """Predicting a part of a CT: which voxels, and back on the CT's own voxels."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,15 +10,17 @@ import torch
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.learned.network import MattingNetwork, NetworkOutput
+from storage.results.checkpoints import Checkpoint
 from storage.sources.ct import CtVolume
 from tasks.learning import predict
 from tasks.learning.predict import PixelBox, predict_box, predict_file
+from tests.cases import checkpoint_config
 
 GRID = Grid((20, 40, 44), (2.0, 1.0, 0.8), (-30.0, 12.0, 99.0))
-CONFIG = SimpleNamespace(
-    spacing_mm=1.0, intensity_range_hu=(-1000.0, 400.0), release="0.1.0", synthetic=True
+CONFIG = checkpoint_config(
+    spacing_mm=1.0, synthetic=True, matte_form="improved form", target="density", digest="d1"
 )
-CHECKPOINT = SimpleNamespace(config=CONFIG, label="3dmm-mg", digest="d1")
+CHECKPOINT = Checkpoint({}, CONFIG)
 
 
 class Repeats(MattingNetwork):
@@ -125,3 +126,4 @@ def test_the_files_have_the_ct_s_grid_and_0_outside_the_box(ct, tmp_path, monkey
     assert about["last_voxel_zyx"] == [15, 30, 31]
     assert (about["checkpoint"], about["network"], about["image"]) == ("d1", "3dmm-mg", "ct.nii.gz")
     assert about["trained_on_stand_in"] is True
+    assert about["trained_on_mattes"] == "improved form, density"
