@@ -32,6 +32,7 @@ from matting import METHODS, Solution, estimate_alphas
 from matting.errors import InputError
 from matting.geometry.trimap import FOREGROUND, UNKNOWN, Trimap, build_trimap
 from matting.measures.candidates import candidate_metrics
+from matting.measures.probability import relative_difference
 from matting.parameters import Parameters
 from matting.solvers.reader_prior import reader_prior
 from matting.solvers.solve_domain import to_intensity
@@ -40,8 +41,6 @@ from storage.recipe import Recipe, load_recipe
 
 FORMS = ("paper", "improved")
 PLAIN = tuple(name for name in METHODS if target_of(name) == "opacity")
-DRAWS = 2000
-"""Draws of patients for an interval."""
 SEED = 20221011
 SIZES_MM = (0.0, 10.0, 20.0, np.inf)
 """Edges of the size classes, mean diameter."""
@@ -230,22 +229,10 @@ def compared(rows: Sequence[Row], name: str, baseline: str, lesion: str) -> dict
             [row.patient for row in rows],
         )
     )
-    low, high = interval(ours, theirs, patients)
-    return {
-        "error": round(float(ours.mean()), 4),
-        "percent": round(100 * (float(ours.mean() / theirs.mean()) - 1), 1),
-        "interval": [round(100 * low, 1), round(100 * high, 1)],
-    }
-
-
-def interval(ours: Array, theirs: Array, patients: Array) -> tuple[float, float]:
-    """Return the 95 % interval of the relative difference of means, drawing patients."""
-    _, owner = np.unique(patients, return_inverse=True)
-    sums = np.stack([np.bincount(owner, values) for values in (ours, theirs)])
-    drawn = np.random.default_rng(SEED).integers(0, sums.shape[1], (DRAWS, sums.shape[1]))
-    first, second = sums[:, drawn].sum(axis=2)
-    low, high = np.quantile(first / second - 1, (0.025, 0.975))
-    return float(low), float(high)
+    percent, low, high = (
+        round(100 * share, 1) for share in relative_difference(ours, theirs, patients, seed=SEED)
+    )
+    return {"error": round(float(ours.mean()), 4), "percent": percent, "interval": [low, high]}
 
 
 def by_class(rows: Sequence[Row], names: Sequence[str]) -> dict[str, object]:

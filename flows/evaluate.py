@@ -18,7 +18,7 @@ from rich.progress import Progress as Bar
 
 from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.console import console
-from flows.score import measure_methods, score_missing
+from flows.score import measure_methods, score_missing, score_nodules
 from flows.train import fit
 from matting.errors import InputError
 from qc.evaluation.build import render
@@ -35,10 +35,14 @@ from storage.recipe import Recipe
 from storage.releases.release import Release, open_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.results.experiments import write_facts, write_report, write_table
+from storage.results.left_out import write_left_out_table
 from storage.results.scores import ALL
 from tasks.experiments.cost import measure_cost
 from tasks.experiments.diagnosis import DiagnosisProgress, diagnose
 from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
+from tasks.experiments.feature_diagnosis import diagnose_by_features
+from tasks.experiments.left_out import nodules_to_measure, score_left_out
+from tasks.experiments.left_out_table import tabulate_left_out
 from tasks.experiments.networks import (
     equivalent_network,
     find_networks,
@@ -51,7 +55,7 @@ from tasks.experiments.summary import best_network, differences, experiment_fact
 from tasks.experiments.summary import tabulate as tables_of
 from tasks.scoring.network import predict_nodules
 
-PARTS = ("tables", "diagnosis", "figures")
+PARTS = ("readers", "tables", "diagnosis", "figures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,9 @@ def evaluate(job: EvaluationJob) -> str:
     seconds: dict[str, float] = {}
     missing: dict[str, str] = {}
     release = open_release(job.store_url, job.version)
+    if "readers" in job.parts:
+        with _timed(seconds, "left-out readers"):
+            measure_left_out(job, release)
     if "tables" in job.parts:
         with _timed(seconds, "methods"):
             measure_methods(release, ALL, job.cluster)
@@ -87,7 +94,7 @@ def evaluate(job: EvaluationJob) -> str:
             measure_networks(job, release)
         with _timed(seconds, "costs"):
             measure_costs(job, release)
-    if "diagnosis" in job.parts and job.train:
+    if "diagnosis" in job.parts:
         with _timed(seconds, "diagnosis"):
             missing |= diagnose_nodules(job, release)
     tabulate(job, release, seconds)
@@ -98,6 +105,14 @@ def evaluate(job: EvaluationJob) -> str:
     place = report(job, release, drawn, network, missing)
     create_report_artifact(job, place)
     return place
+
+
+@task(name="measure left-out readers", cache_policy=NO_CACHE)
+def measure_left_out(job: EvaluationJob, release: Release) -> None:
+    """Compare mattes and masks made without a reader with that reader, nodule by nodule."""
+    score_nodules(
+        score_left_out, release, nodules_to_measure(release), job.cluster, "leaving readers out"
+    )
 
 
 def train_networks(job: EvaluationJob, release: Release) -> None:
@@ -142,7 +157,10 @@ def measure_costs(job: EvaluationJob, release: Release) -> None:
 
 @task(name="diagnose", cache_policy=NO_CACHE)
 def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
-    """Train classifiers on each input of Figure 6; return by part why that is impossible."""
+    """Train classifiers on each input of Figure 6; return by part why that is impossible.
+
+    Those on features take minutes; networks are trained only if the job asks for it.
+    """
     columns = (
         TextColumn("{task.fields[what]}"),
         BarColumn(),
@@ -156,7 +174,9 @@ def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
             bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
 
         try:
-            diagnose(release, job.recipe.diagnosis, device=job.device, after=after)
+            diagnose_by_features(release, job.recipe.diagnosis, after)
+            if job.train:
+                diagnose(release, job.recipe.diagnosis, device=job.device, after=after)
         except InputError as error:
             # The data may be unsuitable for this experiment only.
             return {"diagnosis": str(error)}
@@ -187,6 +207,7 @@ def tabulate(job: EvaluationJob, release: Release, seconds: dict[str, float]) ->
     name = job.recipe.name
     for number, rows in tables_of(release, job.recipe).items():
         write_table(store, job.version, name, number, rows)
+    write_left_out_table(store, job.version, name, tabulate_left_out(release))
     facts = experiment_facts(release, job.recipe, job.device, seconds)
     write_facts(store, job.version, name, facts)
 
@@ -201,7 +222,7 @@ def report(
 ) -> str:
     """Render the report from the stored results, and return the place where it is written."""
     recipe = job.recipe
-    rows = stored_rows(release, recipe.diagnosis)
+    rows, differences_6 = stored_rows(release, recipe.diagnosis)
     untrained = not_trained(release, recipe)
     unfinished = {"diagnosis": runs_to_do(rows, recipe.diagnosis)}
     if untrained:
@@ -211,6 +232,7 @@ def report(
         release,
         recipe.name,
         diagnosis=rows,
+        diagnosis_differences=differences_6,
         drawn=drawn,
         network=network,
         missing=missing,

@@ -3,7 +3,8 @@
 The scores of each nodule are stored under their own key, so nothing is scored twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from distributed import as_completed
@@ -91,7 +92,8 @@ def measure_methods(release: Release, side: str, cluster: Cluster = LOCAL) -> li
     done = list_scored_nodules(store, version, METHOD_SCORES)
     missing = [nodule for nodule in nodules if nodule not in done]
     if missing:
-        _score_methods(release, missing, _prior(reader), cluster)
+        score = partial(score_methods, prior=_prior(reader))
+        score_nodules(score, release, missing, cluster, "scoring methods")
     scores = read_nodule_scores(store, version, METHOD_SCORES, nodules)
     synthetic = release.manifest.synthetic
     return list(write_scores(store, version, side, METHOD_SCORES, scores, synthetic=synthetic))
@@ -103,20 +105,31 @@ def _prior(reader: ReleaseReader) -> float:
         return trimap_prior(reader, lambda _: progress.advance(bar))
 
 
-def _score_methods(release: Release, nodules: list[str], prior: float, cluster: Cluster) -> None:
-    """Score nodules on the cluster; a small number is scored in this process."""
+def score_nodules(
+    score: Callable[[Release, str], object],
+    release: Release,
+    nodules: Sequence[str],
+    cluster: Cluster,
+    title: str,
+) -> None:
+    """Score nodules on a cluster, which stores their scores; a few are scored in this process.
+
+    Args:
+        score: Called with the release and a nodule.
+        release: The release.
+        nodules: Ids of the nodules.
+        cluster: Where nodules are scored, if there are many.
+        title: Of the progress bar.
+    """
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("scoring methods", total=len(nodules))
+        bar = progress.add_task(title, total=len(nodules))
         if len(nodules) < MIN_NODULES_FOR_CLUSTER:
             for nodule in nodules:
-                score_methods(release, nodule, prior)
+                score(release, nodule)
                 progress.advance(bar)
             return
         with dask_client(cluster) as client:
-            futures = [
-                client.submit(score_methods, release, nodule, prior, pure=False)
-                for nodule in nodules
-            ]
+            futures = [client.submit(score, release, nodule, pure=False) for nodule in nodules]
             for future in as_completed(futures):
                 future.result()
                 progress.advance(bar)

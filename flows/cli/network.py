@@ -83,7 +83,7 @@ def evaluate(
     ] = None,
     parts: Annotated[
         str, typer.Option(help="Parts to run, comma-separated.")
-    ] = "tables,diagnosis,figures",
+    ] = "readers,tables,diagnosis,figures",
     train: Annotated[
         bool,
         typer.Option(

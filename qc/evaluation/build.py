@@ -5,6 +5,7 @@ links to the files beside it, which hold every number on the page.
 """
 
 import hashlib
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,18 +18,23 @@ from qc.figures.drawing import png
 from qc.figures.templating import render_template, replace_file
 from storage.records import Cost
 from storage.results.csv_rows import to_csv
+from storage.results.diagnoses import DiagnosisDifference
 from storage.results.experiments import Averages
+from storage.results.left_out import LeftOutRow
 
 REPORT = "report.html"
 FILES = {
+    "left_out": "left-out.csv",
     "table_1": "table-1.csv",
     "table_2": "table-2.csv",
     "table_3": "table-3.csv",
     "diagnosis": "figure-6.csv",
+    "diagnosis_differences": "figure-6-differences.csv",
     "study": "figure-3.csv",
 }
 """Names of the CSVs, by the field of the page that they hold."""
 NAMES = {
+    "left_out": "masks or mattes",
     "table_1": "Table 1",
     "table_2": "Table 2",
     "table_3": "Table 3",
@@ -42,11 +48,12 @@ NAMES = {
 }
 """Titles of the page's parts. Figure 9 is derived from Tables 2 and 3."""
 REASONS = {
+    "left_out": "no reader was left out. Run halosign evaluate --parts readers.",
     "table_1": "the methods were not scored. Run halosign evaluate.",
     "table_2": "no network was trained on this release. Run halosign evaluate --train.",
     "table_3": "costs were not measured. Run halosign evaluate.",
     "figure_9": "it needs a network in Table 2 and its cost in Table 3.",
-    "diagnosis": "no classifier was trained. Run halosign evaluate --train.",
+    "diagnosis": "no classifier was trained. Run halosign evaluate.",
     "readers": "not drawn. Run halosign evaluate --parts figures.",
     "methods": "not drawn. Run halosign evaluate --parts figures.",
     "network": "no network was trained on this release, or its outputs were not drawn.",
@@ -71,6 +78,12 @@ def render(page: EvaluationPage) -> dict[str, bytes]:
         paper={"nodules": NODULES, "patients": PATIENTS},
         tradeoff=tradeoff,
         tables=SimpleNamespace(
+            left_out=[
+                (group, list(members))
+                for group, members in groupby(
+                    enumerate(page.left_out, start=2), lambda numbered: numbered[1].group
+                )
+            ],
             one=table_1(page.table_1),
             two=table_2(page.table_2),
             three=table_3(page.table_3),
@@ -103,14 +116,21 @@ def _missing(page: EvaluationPage, tradeoff: Picture | None) -> dict[str, str]:
 
 def _files(page: EvaluationPage, tradeoff: Picture | None) -> dict[str, bytes]:
     files = {
+        FILES["left_out"]: to_csv(LeftOutRow, page.left_out) if page.left_out else b"",
         FILES["table_1"]: to_csv(Averages, page.table_1) if page.table_1 else b"",
         FILES["table_2"]: to_csv(Averages, page.table_2) if page.table_2 else b"",
         FILES["table_3"]: to_csv(Cost, page.table_3) if page.table_3 else b"",
         FILES["diagnosis"]: diagnosis_csv(page.diagnosis) if page.diagnosis else b"",
+        FILES["diagnosis_differences"]: (
+            to_csv(DiagnosisDifference, page.diagnosis_differences)
+            if page.diagnosis_differences
+            else b""
+        ),
         FILES["study"]: page.study.shares_csv if page.study else b"",
     }
     pictures = (
         *page.readers,
+        page.left_out_figure,
         page.methods,
         page.network,
         page.diagnosis_figure,

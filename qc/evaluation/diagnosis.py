@@ -11,8 +11,15 @@ from matplotlib.lines import Line2D
 from matting.targets import target_of
 from storage.results.diagnoses import DiagnosisRow
 
-BACKBONES = {"densenet121": "DenseNet-121", "resnet34": "ResNet-34", "resnet50": "ResNet-50"}
-_BASELINES = ("HU linear",)
+BACKBONES = {
+    "logistic": "Features, logistic regression",
+    "boosting": "Features, gradient boosting",
+    "densenet121": "DenseNet-121",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+}
+_VOLUME = "Volume"
+_BASELINES = ("HU linear", "Mean x HU", "Union x HU")
 _MASKS = ("Mean", "Rand", "Overlap", "Union")
 _GREY, _BLUE, _SKY, _GREEN, _ORANGE = "#666666", "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 """From the palette of Okabe and Ito, safe for colour-blind readers; the markers differ too."""
@@ -41,7 +48,7 @@ def draw_diagnosis(
         A PNG.
     """
     backbones = list(dict.fromkeys(row.backbone for row in rows if row.backbone in BACKBONES))
-    volume = next((row for row in rows if row.backbone not in BACKBONES), None)
+    volume = next((row for row in rows if row.input == _VOLUME), None)
     figure = Figure(
         (4.2 + 3.0 * max(len(backbones) - 1, 0) + 1.6, 5.4), dpi=150, layout="constrained"
     )
@@ -132,7 +139,7 @@ def _kind(name: str) -> str:
 
 
 def _label(name: str) -> str:
-    return {"GT": "GT (released)", "HU linear": "HU linear (ours)"}.get(name, name)
+    return "GT (released)" if name == "GT" else f"{name} (ours)" if name in _BASELINES else name
 
 
 def _size(rows: Sequence[DiagnosisRow]) -> str:

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qc.evaluation.diagnosis import draw_diagnosis
+from qc.evaluation.left_out import draw_left_out
 from qc.evaluation.page import DataFacts, EvaluationPage, Picture, Setting
 from qc.evaluation.pictures import ReleasePictures, find_study
 from storage.errors import NotFoundError
 from storage.records import ExperimentFacts
 from storage.releases.release import Release
-from storage.results.diagnoses import DiagnosisRow
+from storage.results.diagnoses import DiagnosisDifference, DiagnosisRow
 from storage.results.experiments import facts_key, read_costs, read_facts, read_table
+from storage.results.left_out import read_left_out_table
 
 FACTS = "facts.json"
 
@@ -20,6 +22,7 @@ def gather_page(
     recipe: str,
     *,
     diagnosis: Sequence[DiagnosisRow] = (),
+    diagnosis_differences: Sequence[DiagnosisDifference] = (),
     drawn: ReleasePictures | None = None,
     network: Picture | None = None,
     missing: Mapping[str, str] | None = None,
@@ -32,6 +35,7 @@ def gather_page(
         release: The release; its store holds the experiments.
         recipe: Name of the recipe of the experiments.
         diagnosis: The rows of Figure 6.
+        diagnosis_differences: Differences between the families of its inputs.
         drawn: Figures 1 and 7 and the videos.
         network: Figure 8.
         missing: Why a part is missing, by its name, where that is known.
@@ -46,6 +50,7 @@ def gather_page(
     facts = read_facts(store, version, recipe)
     settings = tuple(Setting(*row) for row in facts.differences)
     synthetic = facts.synthetic
+    left_out = _rows(read_left_out_table, store, version, recipe)
     kind = "synthetic CT" if synthetic else "real CT"
     return EvaluationPage(
         title=f"The paper's experiments on release {version} ({kind})",
@@ -62,10 +67,13 @@ def gather_page(
         reduced=bool(settings),
         settings=settings,
         provenance=_provenance(facts, recipe),
+        left_out=left_out,
+        left_out_figure=draw_left_out(left_out, synthetic=bool(synthetic)),
         table_1=_rows(read_table, store, version, recipe, 1),
         table_2=_rows(read_table, store, version, recipe, 2),
         table_3=_rows(read_costs, store, version, recipe),
         diagnosis=tuple(diagnosis),
+        diagnosis_differences=tuple(diagnosis_differences),
         diagnosis_figure=_diagnosis_figure(diagnosis, bool(synthetic)),
         readers=drawn.readers if drawn else (),
         methods=drawn.methods if drawn else None,

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from storage.records import Cost
 from storage.results.checkpoints import network_label
-from storage.results.diagnoses import DiagnosisRow
+from storage.results.diagnoses import DiagnosisDifference, DiagnosisRow
 from storage.results.experiments import Averages
+from storage.results.left_out import LeftOutRow
 
 
 class NetworkName(NamedTuple):
@@ -140,6 +141,10 @@ class EvaluationPage:
     """Where our choices differ from the paper's."""
     provenance: tuple[tuple[str, str], ...]
     """Digests, versions, devices: name and value."""
+    left_out: tuple[LeftOutRow, ...] = ()
+    """Mattes and masks against the mask of a reader who was left out."""
+    left_out_figure: Picture | None = None
+    """The same."""
     table_1: tuple[Averages, ...] = ()
     """Mattes against the released (and the known) ones."""
     table_2: tuple[Averages, ...] = ()
@@ -148,6 +153,8 @@ class EvaluationPage:
     """What they cost."""
     diagnosis: tuple[DiagnosisRow, ...] = ()
     """Rows of Figure 6: one per run and one for the mean over seeds."""
+    diagnosis_differences: tuple[DiagnosisDifference, ...] = ()
+    """Between the families of its inputs, by classifier on features."""
     diagnosis_figure: Picture | None = None
     """Figure 6."""
     readers: tuple[Picture, ...] = ()

@@ -74,6 +74,23 @@ class DiagnosisRow:
     malignant: int
 
 
+@dataclass(frozen=True, slots=True)
+class DiagnosisDifference:
+    """Difference of areas between two families of inputs, for one classifier."""
+
+    backbone: str
+    """The classifier, e.g. ``boosting + volume``."""
+    first: str
+    """A family of inputs, over which areas are averaged."""
+    second: str
+    """The family whose area is subtracted."""
+    difference: float
+    low: float
+    high: float
+    """Ends of the 95 % interval, paired and by patient."""
+    nodules: int
+
+
 def diagnosis_id(content_key: JsonObject) -> str:
     """Return the id of a diagnosis: the hash of all that determines its runs."""
     return hashlib.sha256(canonical_json(content_key)).hexdigest()[:16]
@@ -84,28 +101,31 @@ def diagnosis_prefix(version: str, name: str) -> str:
     return f"{EXPERIMENTS}/{version}/diagnosis/{name}"
 
 
-def malignancy_ratings(facts: CaseFacts) -> tuple[float, ...]:
-    """Return each reader's rating of malignancy, 1..5; empty where there are none.
+def reader_ratings(facts: CaseFacts, name: str) -> tuple[float, ...]:
+    """Return each reader's rating of a nodule, 1..5; empty where there are none.
 
-    LIDC's annotations have them; a table of files may, as a column `malignancy` such as ``5 4 4
-    3``.
+    LIDC's annotations have them; a table of files may, as a column such as ``5 4 4 3``.
+
+    Args:
+        facts: Of the nodule's case.
+        name: What was rated: ``malignancy``, ``texture``.
 
     Raises:
         InputError: There are values that are not ratings.
     """
     if isinstance(facts.source, TableFacts):
-        column = facts.source.columns.get("malignancy", "")
+        column = facts.source.columns.get(name, "")
         given = [*column.replace(",", " ").replace(";", " ").split()]
     else:
-        values = [rating.get("malignancy") for rating in facts.ratings]
+        values = [rating.get(name) for rating in facts.ratings]
         given = [str(value) for value in values if value is not None]
     ratings = tuple(_number(text) for text in given)
     if not all(1 <= rating <= 5 for rating in ratings):
         raise InputError(
-            "invalid malignancy",
+            f"invalid {name}",
             got=" ".join(given),
             expected="ratings from 1 to 5",
-            remedy="Correct the table's column `malignancy` and curate again.",
+            remedy=f"Correct the table's column `{name}` and curate again.",
         )
     return ratings
 
@@ -208,7 +228,7 @@ def _cubes_key(prefix: str, name: str) -> str:
 
 
 def _run_key(prefix: str, backbone: str, name: str, seed: int) -> str:
-    return f"{prefix}/{backbone}/{_slug(name)}-{seed}.csv"
+    return f"{prefix}/{_slug(backbone)}/{_slug(name)}-{seed}.csv"
 
 
 def _slug(name: str) -> str:

@@ -33,15 +33,14 @@ from storage.results.diagnoses import (
     diagnosis_prefix,
     find_rated_nodules,
     find_run_scores,
-    malignancy_ratings,
     read_cubes,
+    reader_ratings,
     write_inputs,
     write_run_scores,
 )
-from storage.store import Store
 from tasks.learning.train import intensity_range
 
-DIAGNOSIS_VERSION = 1
+DIAGNOSIS_VERSION = 2
 """Increased whenever the same settings give other scores than before."""
 INDETERMINATE_RATING = 3.0
 """Mean rating that is neither benign nor malignant."""
@@ -49,8 +48,10 @@ MASKS = ("Mean", "Rand", "Overlap", "Union")
 RELEASED = "GT"
 HU_LINEAR = "HU linear"
 VOLUME = "Volume"
-INPUTS = ("Image", *MASKS, *(method.upper() for method in METHODS), RELEASED, HU_LINEAR)
-"""Named as in the paper, plus the trivial matte."""
+MASKED_HU = ("Mean x HU", "Union x HU")
+"""Density without a matte: the image within the readers' masks."""
+INPUTS = ("Image", *MASKS, *(method.upper() for method in METHODS), RELEASED, HU_LINEAR, *MASKED_HU)
+"""Named as in the paper, plus the trivial matte and the controls."""
 NO_BACKBONE = "none"
 _RAND_STREAM = 2
 """Stream of random numbers that chooses a reader, part of the seed."""
@@ -89,12 +90,10 @@ def diagnose(
         InputError: The release has no ratings or too few nodules of a kind, or the device does not
             exist.
     """
-    reader = ReleaseReader(release)
     store = release.store
     place = pick_device(device)
     set_num_threads()
-    prefix = diagnosis_prefix(release.version, diagnosis_id_of(release, settings))
-    nodules = find_rated_nodules(store, prefix) or _prepare(reader, store, prefix, settings, after)
+    prefix, nodules = prepare(release, settings, after)
     malignant = np.array([nodule.malignant for nodule in nodules])
     folds = {
         s: fold_patients([n.patient for n in nodules], malignant, settings.folds, s)
@@ -207,14 +206,28 @@ def _row(
     )
 
 
-def _prepare(
-    reader: ReleaseReader,
-    store: Store,
-    prefix: str,
-    settings: DiagnosisSettings,
-    after: Callable[[DiagnosisProgress], None],
-) -> tuple[RatedNodule, ...]:
-    """Read every rated nodule and store its inputs, so that a restart reads no case again."""
+def prepare(
+    release: Release, settings: DiagnosisSettings, after: Callable[[DiagnosisProgress], None]
+) -> tuple[str, tuple[RatedNodule, ...]]:
+    """Read every rated nodule and store its inputs, so that a restart reads no case again.
+
+    Args:
+        release: A published release.
+        settings: Side and spacing of the cubes.
+        after: Called after every nodule read.
+
+    Returns:
+        Prefix of the diagnosis in the store, and the nodules in the order of the stored cubes.
+
+    Raises:
+        InputError: The release has no ratings or too few nodules of a kind.
+    """
+    store = release.store
+    prefix = diagnosis_prefix(release.version, diagnosis_id_of(release, settings))
+    known = find_rated_nodules(store, prefix)
+    if known:
+        return prefix, known
+    reader = ReleaseReader(release)
     rated = _rated(reader)
     nodules: list[RatedNodule] = []
     cubes: dict[str, list[Cubes]] = {name: [] for name in INPUTS}
@@ -231,7 +244,7 @@ def _prepare(
         after(DiagnosisProgress(nodule_id, place + 1, len(rated)))
     _check_kinds(reader, nodules)
     write_inputs(store, prefix, nodules, ((name, np.stack(cubes.pop(name))) for name in INPUTS))
-    return tuple(nodules)
+    return prefix, tuple(nodules)
 
 
 def nodule_inputs(
@@ -263,15 +276,19 @@ def nodule_inputs(
     chosen = np.random.default_rng(
         [_RAND_STREAM, *hashlib.sha256(nodule_id.encode()).digest()]
     ).integers(len(readers))
+    scaled = np.clip((image_hu - low) / (high - low), 0, 1)
+    mean = readers.mean(axis=0)
     volumes = {
-        "Image": np.clip((image_hu - low) / (high - low), 0, 1),
-        "Mean": readers.mean(axis=0),
+        "Image": scaled,
+        "Mean": mean,
         "Rand": readers[chosen],
         "Overlap": readers.all(axis=0),
         "Union": union,
         **mattes,
         RELEASED: mattes[reader.member(nodule_id).method.upper()],
         HU_LINEAR: hu_linear(image_hu),
+        "Mean x HU": mean * scaled,
+        "Union x HU": union * scaled,
     }
     z, y, x = (
         (side.start + side.stop - 1) / 2 for side in box_around(np.asarray(union), (0, 0, 0))
@@ -291,7 +308,8 @@ def _volume_mm3(reader: ReleaseReader, nodule_id: str) -> float:
 def _rated(reader: ReleaseReader) -> dict[str, float]:
     """Return the mean rating of each nodule that is rated benign or malignant."""
     ratings = {
-        nodule_id: malignancy_ratings(reader.facts(nodule_id)) for nodule_id in reader.nodules()
+        nodule_id: reader_ratings(reader.facts(nodule_id), "malignancy")
+        for nodule_id in reader.nodules()
     }
     means = {nodule_id: float(np.mean(given)) for nodule_id, given in ratings.items() if given}
     if not means:

@@ -34,8 +34,9 @@ from storage.records import Cost, Member, Verdict
 from storage.releases.release import Draft, Release, publish_release
 from storage.releases.statistics import nodule_statistics, statistics_files
 from storage.results.csv_rows import from_csv
-from storage.results.diagnoses import DiagnosisRow
+from storage.results.diagnoses import DiagnosisDifference, DiagnosisRow
 from storage.results.experiments import Averages, write_facts, write_table
+from storage.results.left_out import LeftOutRow
 from storage.reviews.studies import create_study, plan_study
 from storage.reviews.verdicts import record_verdict
 from tests.cases import experiment_facts
@@ -145,7 +146,17 @@ WHOLE = replace(
         DiagnosisRow("densenet121", "Image", None, 0.7234, 0.6251, 0.8151, 398, 201),
         DiagnosisRow("none", "volume", None, 0.8567, 0.8011, 0.9022, 398, 201),
     ),
+    diagnosis_differences=(
+        DiagnosisDifference("boosting", "optimised", "masks", 0.0331, 0.0192, 0.0488, 398),
+        DiagnosisDifference("boosting", "plain", "masks", 0.0051, -0.0102, 0.0204, 398),
+    ),
     diagnosis_figure=picture("figure-6"),
+    left_out=(
+        LeftOutRow("all", "improved cf", 526, 347, 0.08123, 0.2671, 0.0312, -0.0571, -0.07, -0.043),
+        LeftOutRow("all", "readers' mean", 526, 347, 0.09821, 0.4012, 0.0613, 0.105, 0.09, 0.121),
+        LeftOutRow("solid", "paper cf", 400, 300, 0.08765, 0.2891, 0.0423, -0.012, -0.03, 0.004),
+    ),
+    left_out_figure=picture("left-out"),
     readers=(picture("figure-1-a"), picture("figure-1-b")),
     methods=picture("figure-7"),
     network=picture("figure-8"),
@@ -163,6 +174,18 @@ def whole_files() -> dict[str, bytes]:
 def text_of(page: EvaluationPage) -> str:
     files = whole_files() if page is WHOLE else render(page)
     return " ".join(Outline(files["report.html"].decode()).text.split())
+
+
+def test_differences_and_left_out_readers_are_on_the_page_with_their_lines():
+    text = text_of(WHOLE)
+    assert "boosting optimised \N{MINUS SIGN} masks +0.033 +0.019 to +0.049 2" in text
+    assert "boosting plain \N{MINUS SIGN} masks +0.005 -0.010 to +0.020 3" in text
+    assert "improved cf 0.0812 -5.7 -7.0 to -4.3 0.267 0.031 2" in text
+    assert "paper cf 0.0877 -1.2 -3.0 to +0.4 0.289 0.042 4" in text
+    html = whole_files()["report.html"].decode()
+    assert "<b>+0.033</b>" in html
+    assert "<b>+0.005</b>" not in html
+    assert "<summary>solid: 400 nodules</summary>" in html
 
 
 def as_printed(value: float, digits: int) -> str:
@@ -209,8 +232,9 @@ def test_a_line_of_the_page_names_the_csvs_line():
     files = whole_files()
     html = files["report.html"].decode()
     lines = files["table-1.csv"].decode().splitlines()
+    first = html[html.index('id="table-1"') :]
     rows = re.findall(
-        r'class="id">(?:<i>)?([^<]+).*?<a href="table-1.csv">(\d+)</a>', html, re.DOTALL
+        r'class="id">(?:<i>)?([^<]+).*?<a href="table-1.csv">(\d+)</a>', first, re.DOTALL
     )
     assert len(rows) == len(WHOLE.table_1)
     for matte, line in rows:
@@ -242,7 +266,8 @@ def test_the_papers_numbers_stand_beside_ours_where_it_prints_them():
 
 def test_the_smallest_is_marked_and_who_loses_to_a_trivial_matte_too():
     html = whole_files()["report.html"].decode()
-    first = html[html.index('id="table-1"') : html.index("<details>")]
+    first = html[html.index('id="table-1"') :]
+    first = first[: first.index("<details>")]
     rows = {
         re.search(r'class="id">(?:<i>)?([^<]+)', row)[1]: row for row in first.split("<tr>")[3:]
     }
@@ -316,7 +341,7 @@ def test_the_page_loads_nothing_and_every_file_that_it_links_lies_beside():
 def test_the_page_can_be_heard_and_walked():
     outline = Outline(whole_files()["report.html"].decode())
     images = [attributes for tag, attributes in outline.tags if tag == "img"]
-    assert len(images) == 3 + 1 + 1 + 1 + 1 + 2 * 2
+    assert len(images) == 3 + 1 + 1 + 1 + 1 + 1 + 2 * 2
     assert all(image["alt"] for image in images)
     names = [tag for tag, _ in outline.tags]
     assert names.count("caption") == names.count("table")

@@ -13,8 +13,8 @@ from storage.results.diagnoses import (
     diagnosis_prefix,
     find_rated_nodules,
     find_run_scores,
-    malignancy_ratings,
     read_cubes,
+    reader_ratings,
     write_inputs,
     write_run_scores,
 )
@@ -84,13 +84,13 @@ def test_damaged_cubes_are_named(store, bad):
     ],
 )
 def test_ratings_of_both_sources_are_read(source, ratings):
-    assert malignancy_ratings(case_facts(source=source)) == ratings
+    assert reader_ratings(case_facts(source=source), "malignancy") == ratings
 
 
 @pytest.mark.parametrize("cell", ["high", "0 2 3", "6"])
 def test_values_that_are_no_ratings_are_refused(cell):
     with pytest.raises(InputError, match="invalid malignancy: got"):
-        malignancy_ratings(case_facts(source=TableFacts({"malignancy": cell})))
+        reader_ratings(case_facts(source=TableFacts({"malignancy": cell})), "malignancy")
 
 
 def test_the_id_depends_on_the_content_alone():

@@ -18,8 +18,8 @@ from storage.releases.release import open_release, publish_release
 from storage.results.diagnoses import (
     diagnosis_prefix,
     find_rated_nodules,
-    malignancy_ratings,
     read_cubes,
+    reader_ratings,
 )
 from storage.sources.registry import SourceSpec
 from tasks.auto_select import pick_automatically
@@ -102,14 +102,14 @@ def lidc(*annotations):
 def test_ratings_of_both_sources_are_found(source, ratings):
     annotations = source.annotations if isinstance(source, LidcFacts) else ()
     facts = SimpleNamespace(source=source, ratings=annotations)
-    assert malignancy_ratings(facts) == ratings
+    assert reader_ratings(facts, "malignancy") == ratings
 
 
 @pytest.mark.parametrize("cell", ["high", "0 2 3", "6"])
 def test_ratings_that_are_none_are_refused(cell):
     facts = SimpleNamespace(source=TableFacts({"malignancy": cell}), ratings=())
     with pytest.raises(InputError, match="invalid malignancy"):
-        malignancy_ratings(facts)
+        reader_ratings(facts, "malignancy")
 
 
 def test_every_input_on_the_same_nodules_and_no_run_twice(released, store, trainings):
