@@ -28,7 +28,7 @@ from benchmarks.measure import save, table
 from benchmarks.nodules import Ready, case_facts, nodules
 from matting import METHODS, estimate_alphas
 from qc.review.auth import COOKIE, csrf_token
-from qc.review.routes import CSRF_HEADER
+from qc.review.sign_in import CSRF_HEADER
 from storage.cases.case import NewCase, write_case
 from storage.cases.outcomes import write_outcome
 from storage.records import Outcome
