@@ -103,9 +103,10 @@ class Attacker:
 
 
 @pytest.fixture
-def attacker(enter, reviewed) -> Iterator[Attacker]:
+def attacker(enter, reviewed, record_property) -> Iterator[Attacker]:
     one = Attacker(enter("ann"), reviewed)
     yield one
+    record_property("tried", one.count)
     assert one.state() == one.before
     assert one.answered_by_page > 0
 
