@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from typing import IO
 
 import httpx
 import psutil
@@ -28,7 +29,7 @@ from benchmarks.measure import save, table
 from benchmarks.nodules import Ready, case_facts, nodules
 from matting import METHODS, estimate_alphas
 from qc.review.auth import COOKIE, csrf_token
-from qc.review.routes import CSRF_HEADER
+from qc.review.sign_in import CSRF_HEADER
 from storage.cases.case import NewCase, write_case
 from storage.cases.outcomes import write_outcome
 from storage.records import Outcome
@@ -125,7 +126,7 @@ def fill(store: Store, ready: Ready) -> int:
 class Served:
     """The page in a process of its own, as a user starts it."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *options: str, log: IO[bytes] | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -140,8 +141,9 @@ class Served:
             folder,
             "--port",
             str(port),
+            *options,
         ]
-        self._process = subprocess.Popen(command)
+        self._process = subprocess.Popen(command, stderr=log)
 
     def __enter__(self) -> "Served":
         while self._process.poll() is None:
@@ -151,6 +153,11 @@ class Served:
             except httpx.TransportError:
                 time.sleep(0.1)
         raise RuntimeError("the page did not come up")
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident memory of the server."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

@@ -6,10 +6,13 @@ from matting.targets import FORMS_OF, Target
 from storage.cases.case import read_case
 from storage.cases.outcomes import read_outcomes
 from storage.records import Verdict
-from storage.reviews.verdicts import effective_verdicts, read_verdicts, record_verdict
+from storage.reviews.verdicts import (
+    AUTOMATIC_REVIEWER,
+    effective_verdicts,
+    read_verdicts,
+    record_verdict,
+)
 from storage.store import Store
-
-REVIEWER = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def _pick(store: Store, nodule_id: str, digest: str, target: Target) -> Verdict 
         digest,
         "choose",
         ranking[0],
-        REVIEWER,
+        AUTOMATIC_REVIEWER,
         True,
         note=f"first of the {FORMS_OF[target]}, which estimate {target}, by the candidate figures",
     )

@@ -158,6 +158,54 @@ def test_the_stages_of_this_version_are_all_found() -> None:
         assert callable(getattr(import_module(module), name))
 
 
+def test_attacks_are_counted_and_what_broke_is_named() -> None:
+    from benchmarks.attack import Count, count, page, survived_percent
+
+    report = """<testsuites><testsuite>
+    <testcase classname="tests.a" name="test_many"><properties><property name="tried" value="98"/>
+    </properties></testcase>
+    <testcase classname="tests.a" name="test_one"/>
+    <testcase classname="tests.a" name="test_lost"><failure/></testcase>
+    <testcase classname="tests.a" name="test_elsewhere"><skipped/></testcase>
+    </testsuite></testsuites>"""
+    counted = count(report)
+    assert counted == Count(100, 1, ("tests.a::test_lost",), 1)
+    assert survived_percent({"a": counted}) == 99.0
+    text = page({"a": counted, "b": Count(100, 0)})
+    assert "not survived: tests.a::test_lost" in text
+    assert "99.50 % survived" in text
+
+
+def test_every_area_of_attacks_names_tests_that_exist() -> None:
+    from benchmarks.attack import AREAS, ROOT
+
+    assert [
+        place for places in AREAS.values() for place in places if not (ROOT / place).exists()
+    ] == []
+
+
+def test_promises_of_the_review_server_that_do_not_hold_are_named() -> None:
+    from benchmarks.attack_review import broken_promises
+
+    good = {
+        "phases": {"quiet": {"p95_ms": 10.0, "memory_mb": 300.0}},
+        "wrong_token_answers": {403: 3, 429: 9},
+        "hostile_answers": {404: 1},
+        "files_changed": 0,
+        "tracebacks": 0,
+        "log_bytes": 10,
+    }
+    assert broken_promises(good) == []
+    slow = {"phases": {**good["phases"], "loud": {"p95_ms": 300.0, "memory_mb": 333.0}}}
+    assert broken_promises({**good, **slow}) == ["loud: p95 300 ms", "memory grew by 33 MB"]
+    bad = {"hostile_answers": {200: 1, 404: 9}, "files_changed": 1, "log_bytes": 10**6}
+    assert broken_promises({**good, **bad}) == [
+        "1000000 bytes of log",
+        "1 files_changed",
+        "answers [200] to what must be refused",
+    ]
+
+
 def test_ratios_are_those_of_the_sums_and_the_median_of_each() -> None:
     from benchmarks.against import summary
 

@@ -1,9 +1,10 @@
 """The commands of the review: `halosign review`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli.options import StoreOption
 
@@ -13,6 +14,23 @@ study = typer.Typer(
     help="Run a blinded study in which raters compare mattes with readers' masks.",
 )
 review.add_typer(study, name="study")
+
+
+class TokenGroup(TyperGroup):
+    """`review token NAME` is short for `review token create NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Take what begins with no command for the arguments of `create`."""
+        is_command = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if is_command else ["create", *args])
+
+
+token = typer.Typer(
+    cls=TokenGroup,
+    no_args_is_help=True,
+    help="Create and revoke the tokens by which reviewers sign in.",
+)
+review.add_typer(token, name="token")
 
 RecipeOption = Annotated[
     str | None,
@@ -60,17 +78,40 @@ def serve(
     )
 
 
-@review.command("token", epilog="Example: halosign review token ann --tokens ./reviewers.txt")
-def token(
+@token.command(
+    "create",
+    epilog="Example: halosign review token ann --tokens ./reviewers.txt (`create` may be left out)",
+)
+def token_create(
     name: Annotated[str, typer.Argument(help="Name of the reviewer.")],
     tokens: Annotated[
         Path, typer.Option(help="File to add the SHA-256 of the token to; created if missing.")
     ],
+    role: Annotated[
+        Literal["curator", "reviewer", "rater"],
+        typer.Option(
+            help="What is shown: everything, the queue and the studies, or the studies only."
+        ),
+    ] = "reviewer",
 ) -> None:
     """Create a token for a reviewer. It is printed once and not stored."""
-    from qc.review.auth import add_token
+    from qc.review.reviewers import Role, add_reviewer
 
-    typer.echo(add_token(tokens, name))
+    typer.echo(add_reviewer(tokens, name, Role(role)))
+
+
+@token.command(
+    "revoke", epilog="Example: halosign review token revoke ann --tokens ./reviewers.txt"
+)
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="Name of the reviewer.")],
+    tokens: Annotated[Path, typer.Option(help="File that holds the SHA-256 of the tokens.")],
+) -> None:
+    """Remove a reviewer's token; a running page ends the reviewer's sessions at once."""
+    from qc.review.reviewers import revoke_reviewer
+
+    revoke_reviewer(tokens, name)
+    typer.echo(f"{name} has no token any more and is signed out. Verdicts that were given stay.")
 
 
 @review.command("auto", epilog="Example: halosign review auto --store ./store")

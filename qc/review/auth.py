@@ -1,60 +1,87 @@
 """Sign-in: by name on the reviewer's own machine, by name and token on any other.
 
-The session is one cookie that the browser sends to this page only: the name, and the token or,
-without tokens, a random number. The server keeps no sessions, so it may be restarted at any time.
-The token against cross-site request forgery is derived from that cookie, which no other site can
-read.
+The session is one cookie that the browser sends to this page only. With tokens it holds the name,
+the time, a random number and their signature, whose key is the stored SHA-256 of the token: so it
+is not the token, and ends when the reviewer's line leaves the reviewers' file. Without tokens it is
+the name and a random number. The server keeps no sessions, so it may be restarted at any time and
+several may serve one store. The token against cross-site request forgery is derived from that
+cookie, which no other site can read.
 """
 
 import hashlib
 import hmac
 import re
 import secrets
-import stat
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from matting.errors import InputError
+from qc.review.reviewers import TOKEN_BYTES, ReviewersFile, Role, is_reviewer_name, sha256
 
 COOKIE = "halosign_session"
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""Names of reviewers, nodules, digests and studies: safe in a path, and of limited length."""
-TOKEN_BYTES = 32
+SESSION_S = 30 * 86_400
+"""A session ends after this time, whatever the browser keeps."""
 
-_NAME = re.compile(NAME_PATTERN)
 _SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
-_HASH = re.compile(r"[0-9a-f]{64}")
+_SIGNED = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{32,128})\.([0-9a-f]{64})")
+_NOBODY = "0" * 64
+"""Stands for the hash of an unknown name, so that it takes the same time as a wrong token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is signed in."""
+
+    name: str
+    role: Role
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
     """Checks who may sign in, and whose a session is."""
 
-    token_hashes: Mapping[str, str] | None
-    """SHA-256 of each reviewer's token, by name; None if a name is enough."""
+    reviewers: ReviewersFile | None
+    """The reviewers and their tokens; None if a name is enough, and everybody is a curator."""
+    clock: Callable[[], float] = time.time
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether a name alone is not enough."""
+        return self.reviewers is not None
 
     def sign_in(self, name: str, token: str) -> str | None:
         """Return a new session for a reviewer; None if the name or token is not accepted."""
-        secret = secrets.token_urlsafe(TOKEN_BYTES) if self.token_hashes is None else token
-        session = f"{name}~{secret}"
-        return session if self.reviewer(session) else None
-
-    def reviewer(self, session: str | None) -> str | None:
-        """Return the reviewer whose session it is; None if it is not valid."""
-        name, _, secret = (session or "").partition("~")
-        if not is_name(name) or not _SECRET.fullmatch(secret):
+        if not is_reviewer_name(name):
             return None
-        if self.token_hashes is None:
-            return name
-        # An unknown name takes the same time as a wrong token.
-        expected = self.token_hashes.get(name, "0" * 64)
-        return name if hmac.compare_digest(_sha256(secret), expected) else None
+        nonce = secrets.token_urlsafe(TOKEN_BYTES)
+        if self.reviewers is None:
+            return f"{name}~{nonce}"
+        if not _SECRET.fullmatch(token):
+            return None
+        known = self.reviewers.find(name)
+        token_hash = known.token_sha256 if known else _NOBODY
+        if not hmac.compare_digest(sha256(token), token_hash):
+            return None
+        signed = f"{int(self.clock())}.{nonce}"
+        return f"{name}~{signed}.{_signature(token_hash, name, signed)}"
 
-
-def is_name(text: str) -> bool:
-    """Return whether a text may name a reviewer, a nodule, a case or a study."""
-    return bool(_NAME.fullmatch(text)) and not text.endswith("\n")
+    def identify(self, session: str | None) -> Identity | None:
+        """Return the reviewer whose session it is; None if it is not valid, or not any more."""
+        name, _, secret = (session or "").partition("~")
+        if not is_reviewer_name(name):
+            return None
+        if self.reviewers is None:
+            return Identity(name, Role.CURATOR) if _SECRET.fullmatch(secret) else None
+        match = _SIGNED.fullmatch(secret)
+        if match is None:
+            return None
+        known = self.reviewers.find(name)
+        token_hash = known.token_sha256 if known else _NOBODY
+        signature = _signature(token_hash, name, f"{match[1]}.{match[2]}")
+        is_fresh = 0 <= self.clock() - int(match[1]) <= SESSION_S
+        if known is None or not hmac.compare_digest(match[3], signature) or not is_fresh:
+            return None
+        return Identity(name, known.role)
 
 
 def csrf_token(session: str) -> str:
@@ -62,80 +89,6 @@ def csrf_token(session: str) -> str:
     return hmac.new(session.encode(), b"halosign: sent by our own page", hashlib.sha256).hexdigest()
 
 
-def read_tokens(path: Path) -> dict[str, str]:
-    """Read the reviewers' file: on each line a name and the SHA-256 of a token.
-
-    Raises:
-        InputError: The file cannot be read, may be read by others, or holds something else.
-    """
-    try:
-        open_to_others = path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _bad(
-            path, error, "a readable file", "Make it with `halosign review token NAME`."
-        ) from error
-    if open_to_others:
-        raise _bad(
-            path,
-            "a file that others on this machine may read",
-            "mode 600",
-            f"Run: chmod 600 {path}",
-        )
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if (
-            len(words) != 2
-            or not is_name(words[0])
-            or not _HASH.fullmatch(words[1])
-            or words[0] in found
-        ):
-            raise _bad(
-                path,
-                f"line {number}",
-                "a new name and a SHA-256 on every line",
-                "Add reviewers with `halosign review token NAME`.",
-            )
-        found[words[0]] = words[1]
-    if not found:
-        raise _bad(
-            path, "no reviewer", "one line for each", "Add one with `halosign review token NAME`."
-        )
-    return found
-
-
-def add_token(path: Path, name: str) -> str:
-    """Add a reviewer to the file; return the token, of which only the SHA-256 is stored."""
-    if not is_name(name):
-        raise _bad(
-            path,
-            repr(name),
-            "a name of letters, digits, dots, dashes and underscores",
-            "Choose another name.",
-        )
-    if path.exists() and path.stat().st_size and name in read_tokens(path):
-        raise _bad(
-            path,
-            f"{name}, who is in it already",
-            "a new name",
-            "Remove that line first to give a new token.",
-        )
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    if not path.exists():
-        path.touch(mode=0o600)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{name} {_sha256(token)}\n")
-    return token
-
-
-def _sha256(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _bad(path: Path, got: object, expected: str, remedy: str) -> InputError:
-    return InputError(
-        f"the reviewers' file {path} cannot be used", got=got, expected=expected, remedy=remedy
-    )
+def _signature(token_hash: str, name: str, signed: str) -> str:
+    message = f"halosign session: {name}~{signed}"
+    return hmac.new(bytes.fromhex(token_hash), message.encode(), hashlib.sha256).hexdigest()

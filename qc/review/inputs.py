@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from matting.targets import Target
-from qc.review.auth import NAME_PATTERN
+from qc.review.reviewers import NAME_PATTERN
 from storage.layout import NODULE_ID
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from matting.targets import Target
 from qc.review.catalogue import CatalogueEntry
 from qc.review.queue import Query, Row
+from qc.review.reviewers import Role
 from qc.studies.agreement import Estimate
 from storage.records import Study, Verdict
 
@@ -26,6 +27,17 @@ class Session:
     name: str
     csrf_token: str
     """Sent back with every change, so that no other site can make one."""
+    role: Role
+
+    @property
+    def sees_queue(self) -> bool:
+        """Whether the queue and its nodules are shown, and not only the studies."""
+        return self.role != Role.RATER
+
+    @property
+    def sees_agreement(self) -> bool:
+        """Whether it is shown where reviewers differ."""
+        return self.role == Role.CURATOR
 
 
 @dataclass(frozen=True, slots=True)

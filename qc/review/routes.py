@@ -1,35 +1,31 @@
 """The HTTP routes of the review page: they check requests and call the services."""
 
-from collections.abc import Callable
 from importlib.resources import files
 from typing import Annotated, Any
-from urllib.parse import parse_qs
 
 from fastapi import Depends, FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from matting.targets import MEANINGS
-from qc.report.nodules import METRIC_LABELS
-from qc.review.auth import COOKIE, NAME_PATTERN, Authenticator, csrf_token, is_name
+from qc.review.auth import Authenticator
 from qc.review.inputs import ConflictError, UnknownItemError, VerdictIn
-from qc.review.pages import DISCARD_REASONS, NodulePage, Session
-from qc.review.queue import SHOW_WORDS, SORT_WORDS, Query
-from qc.review.security import LOCAL_HOSTS, SecurityMiddleware
+from qc.review.pages import NodulePage, Session
+from qc.review.queue import Query
+from qc.review.reviewers import NAME_PATTERN
+from qc.review.security import SecurityMiddleware
 from qc.review.service import ReviewService
+from qc.review.sign_in import Access, add_sign_in, session_reader, sign_in_address
 from qc.review.study_service import StudyService
+from qc.review.templating import Templates
 from storage.errors import StoreError
 from storage.layout import NODULE_ID
 from storage.records import Verdict
 
-CSRF_HEADER = "x-halosign-csrf-token"
 CONTENT_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 IMMUTABLE = "private, max-age=86400, immutable"
 """Caching of the CT: a case never changes."""
-SESSION_S = 30 * 86_400
 
 Id = Annotated[str, Path(pattern=NAME_PATTERN)]
 NoduleId = Annotated[str, Path(pattern=f"^{NODULE_ID}$")]
@@ -48,61 +44,17 @@ def make_app(
             only. Behind a TLS proxy, the browser's Origin header decides.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(SecurityMiddleware, hosts=LOCAL_HOSTS if local else None)
-    templates = _Templates()
+    app.add_middleware(SecurityMiddleware, local=local)
+    templates = Templates()
     studies = StudyService(review.store, review.catalogue, review.payloads)
-    session_of = _session_of(authenticator)
+    access = Access(session_reader(authenticator))
     _add_errors(app, templates)
-    _add_sign_in(app, templates, authenticator, secure)
+    add_sign_in(app, templates, authenticator, secure)
     _add_static(app)
-    _add_pages(app, templates, review, studies, session_of)
-    _add_data(app, templates, review, studies, session_of)
-    _add_verdicts(app, review, studies, session_of)
+    _add_pages(app, templates, review, studies, access)
+    _add_data(app, templates, review, studies, access)
+    _add_verdicts(app, review, studies, access)
     return app
-
-
-class _Templates:
-    """The page's templates; every value is escaped, and a missing value is an error."""
-
-    def __init__(self) -> None:
-        environment = Environment(
-            loader=PackageLoader("qc.review"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.globals.update(
-            metric_labels=METRIC_LABELS,
-            show_words=SHOW_WORDS,
-            sort_words=SORT_WORDS,
-            discard_reasons=DISCARD_REASONS,
-            meanings=MEANINGS,
-            other_target={"density": "opacity", "opacity": "density"},
-        )
-        self._environment = environment
-
-    def text(self, template: str, **values: Any) -> str:
-        return self._environment.get_template(template).render(**values)
-
-    def page(self, template: str, code: int = 200, **values: Any) -> HTMLResponse:
-        return HTMLResponse(self.text(template, **values), code)
-
-
-def _session_of(authenticator: Authenticator) -> Callable[[Request], Session]:
-    """Return the dependency that reads a request's session, or answers 401 or 403."""
-
-    def session_of(request: Request) -> Session:
-        cookie = request.cookies.get(COOKIE, "")
-        name = authenticator.reviewer(cookie)
-        if name is None:
-            raise HTTPException(401, "sign in first")
-        token = csrf_token(cookie)
-        if request.method == "POST" and request.headers.get(CSRF_HEADER) != token:
-            raise HTTPException(403, "changes are accepted from this page only")
-        return Session(name, token)
-
-    return session_of
 
 
 def _query(request: Request) -> Query:
@@ -116,12 +68,12 @@ def _query(request: Request) -> Query:
         ) from error
 
 
-def _add_errors(app: FastAPI, templates: _Templates) -> None:
+def _add_errors(app: FastAPI, templates: Templates) -> None:
     def answer(request: Request, status: int, error: str) -> Response:
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": error}, status)
         if status == 401:
-            return RedirectResponse("/sign-in", 303)
+            return RedirectResponse(sign_in_address(request), 303)
         return templates.page("error.html", status, session=None, status=status, error=error)
 
     @app.exception_handler(HTTPException)
@@ -150,45 +102,6 @@ def _add_errors(app: FastAPI, templates: _Templates) -> None:
         )
 
 
-def _add_sign_in(
-    app: FastAPI, templates: _Templates, authenticator: Authenticator, secure: bool
-) -> None:
-    needs_token = authenticator.token_hashes is not None
-
-    @app.get("/sign-in")
-    def form() -> Response:
-        return templates.page("sign_in.html", session=None, needs_token=needs_token, error="")
-
-    @app.post("/sign-in")
-    async def sign_in(request: Request) -> Response:
-        fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
-        name, token = (fields.get(field, [""])[0].strip() for field in ("name", "token"))
-        cookie = authenticator.sign_in(name, token)
-        if cookie is None:
-            token_too = " and its token" if needs_token else ""
-            error = f"Give a name of letters, digits, dots, dashes and underscores{token_too}."
-            status = 403 if needs_token and is_name(name) else 422
-            return templates.page(
-                "sign_in.html", status, session=None, needs_token=needs_token, error=error
-            )
-        answer = RedirectResponse("/", 303)
-        by_tls = secure or request.headers.get("origin", "").startswith("https://")
-        answer.set_cookie(
-            COOKIE, cookie, max_age=SESSION_S, httponly=True, samesite="strict", secure=by_tls
-        )
-        return answer
-
-    @app.post("/sign-out")
-    def sign_out() -> Response:
-        answer = RedirectResponse("/sign-in", 303)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
-        return answer
-
-    @app.get("/health")
-    def health() -> Response:
-        return JSONResponse({"status": "up"})
-
-
 def _add_static(app: FastAPI) -> None:
     # Read at the start, so that no request can name another file
     folder = files("qc.review") / "static"
@@ -203,29 +116,37 @@ def _add_static(app: FastAPI) -> None:
             raise HTTPException(404, "there is no such page")
         return Response(content, media_type=kind, headers={"cache-control": "private, no-cache"})
 
+    @app.get("/health")
+    def health() -> Response:
+        return JSONResponse({"status": "up"})
+
 
 def _add_pages(
     app: FastAPI,
-    templates: _Templates,
+    templates: Templates,
     review: ReviewService,
     studies: StudyService,
-    session_of: Callable[[Request], Session],
+    access: Access,
 ) -> None:
-    who = Depends(session_of)
+    who = Depends(access.anybody)
+    reviewer = Depends(access.to_queue)
+    curator = Depends(access.to_agreement)
     how = Depends(_query)
 
     @app.get("/")
     def queue(session: Session = who, query: Query = how) -> Response:
+        if not session.sees_queue:
+            return templates.page("studies.html", session=session, studies=studies.names())
         return templates.page("queue.html", session=session, page=review.queue(session.name, query))
 
     @app.get("/agreement")
-    def agreement(session: Session = who) -> Response:
+    def agreement(session: Session = curator) -> Response:
         return templates.page(
             "agreement.html", session=session, page=review.agreement(session.name)
         )
 
     @app.get("/nodule/{nodule_id}")
-    def nodule(nodule_id: NoduleId, session: Session = who, query: Query = how) -> Response:
+    def nodule(nodule_id: NoduleId, session: Session = reviewer, query: Query = how) -> Response:
         page = review.nodule(session.name, nodule_id, query)
         return templates.page(
             "nodule.html", session=session, page=page, data=_view(templates, page)
@@ -247,16 +168,17 @@ def _add_pages(
 
 def _add_data(
     app: FastAPI,
-    templates: _Templates,
+    templates: Templates,
     review: ReviewService,
     studies: StudyService,
-    session_of: Callable[[Request], Session],
+    access: Access,
 ) -> None:
-    who = Depends(session_of)
+    who = Depends(access.anybody)
+    reviewer = Depends(access.to_queue)
     how = Depends(_query)
 
     @app.get("/api/nodule/{nodule_id}")
-    def nodule(nodule_id: NoduleId, session: Session = who, query: Query = how) -> Response:
+    def nodule(nodule_id: NoduleId, session: Session = reviewer, query: Query = how) -> Response:
         return JSONResponse(_view(templates, review.nodule(session.name, nodule_id, query)))
 
     @app.get("/api/study/{name}/{nodule_id}")
@@ -264,12 +186,14 @@ def _add_data(
         return JSONResponse(_view(templates, studies.nodule(session.name, name, nodule_id)))
 
     @app.get("/api/ct/{nodule_id}/{digest}")
-    def ct(nodule_id: NoduleId, digest: Id, _: Session = who) -> Response:
+    def ct(nodule_id: NoduleId, digest: Id, session: Session = who) -> Response:
+        if not session.sees_queue and not studies.shows(nodule_id, digest):
+            raise HTTPException(403, "raters see the studies only")
         return _packed(review.ct(nodule_id, digest), IMMUTABLE)
 
     @app.get("/api/overlays/{nodule_id}/{digest}")
     def overlays(
-        nodule_id: NoduleId, digest: Id, session: Session = who, query: Query = how
+        nodule_id: NoduleId, digest: Id, session: Session = reviewer, query: Query = how
     ) -> Response:
         return _packed(review.overlays(session.name, nodule_id, digest, query), "no-store")
 
@@ -284,12 +208,13 @@ def _add_verdicts(
     app: FastAPI,
     review: ReviewService,
     studies: StudyService,
-    session_of: Callable[[Request], Session],
+    access: Access,
 ) -> None:
-    who = Depends(session_of)
+    who = Depends(access.anybody)
+    reviewer = Depends(access.to_queue)
 
     @app.get("/api/last")
-    def last(session: Session = who) -> Response:
+    def last(session: Session = reviewer) -> Response:
         return _undoable(review.last_verdict(session.name))
 
     @app.get("/api/study-last/{name}")
@@ -300,6 +225,8 @@ def _add_verdicts(
     def record(verdict_in: VerdictIn, request: Request, session: Session = who) -> Response:
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "a verdict is JSON")
+        if not verdict_in.study and not session.sees_queue:
+            raise HTTPException(403, "raters see the studies only")
         service = studies if verdict_in.study else review
         return JSONResponse({"id": service.record(session.name, verdict_in).id}, 201)
 
@@ -322,7 +249,7 @@ def _packed(content: bytes, caching: str) -> Response:
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
-def _view(templates: _Templates, page: NodulePage) -> dict[str, Any]:
+def _view(templates: Templates, page: NodulePage) -> dict[str, Any]:
     """Return what the page's script needs of a nodule, its side panel rendered."""
     entry, study = page.entry, page.study.name if page.study else ""
     overlays = f"/api/study-overlays/{study}" if study else "/api/overlays"

@@ -5,8 +5,8 @@ changes come only from this page's own origin; bodies have a declared and small 
 security policy lets the browser load nothing from elsewhere.
 """
 
+import ipaddress
 import json
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT_BYTES = 16_384
 """More than the longest verdict, its note included."""
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 POLICY = "; ".join(
     (
@@ -42,8 +41,9 @@ HEADERS = {
 class SecurityMiddleware:
     """Refuses requests that this page would not send; adds the headers."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp, *, local: bool) -> None:
+        self._app = app
+        self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with an error."""
@@ -72,8 +72,8 @@ class SecurityMiddleware:
 
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
-            return 421, f"this page answers to {', '.join(self._hosts)} only"
+        if self._local and not is_loopback(_hostname(host)):
+            return 421, "this page answers to loopback addresses and localhost only"
         if method in {"GET", "HEAD"}:
             return None
         if method != "POST":
@@ -88,6 +88,21 @@ class SecurityMiddleware:
         return None
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a loopback address or `localhost`, which no DNS entry changes."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _is_same_origin(headers: Headers, host: str) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None and site != "same-origin":
@@ -95,7 +110,10 @@ def _is_same_origin(headers: Headers, host: str) -> bool:
     origin = headers.get("origin")
     if origin is None:
         return site == "same-origin"
-    return urlsplit(origin).netloc == host != ""
+    try:
+        return urlsplit(origin).netloc == host != ""
+    except ValueError:
+        return False
 
 
 async def _read_body(receive: Receive) -> bytes | None:

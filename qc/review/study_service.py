@@ -13,7 +13,7 @@ from qc.review.payloads import CasePayloads, pack_overlays
 from qc.review.queue import Query
 from qc.review.service import newest_of, store_verdict
 from storage.records import Study, StudyItem, Verdict
-from storage.reviews.studies import raters_of, read_study
+from storage.reviews.studies import list_studies, raters_of, read_study
 from storage.reviews.verdicts import VerdictLog, effective_verdicts
 from storage.store import Store
 
@@ -32,6 +32,16 @@ class StudyService:
         self._catalogue = catalogue
         self._payloads = payloads
         self._logs: dict[str, VerdictLog] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all studies."""
+        return tuple(list_studies(self._store))
+
+    def shows(self, nodule_id: str, digest: str) -> bool:
+        """Return whether any study shows a case."""
+        studies = (self._study(name) for name in self.names())
+        items = (study.item(nodule_id) for study in studies)
+        return any(item is not None and item.digest == digest for item in items)
 
     def overview(self, reviewer: str, name: str) -> StudyPage:
         """Return a study's first page: how far a rater is."""

@@ -20,7 +20,12 @@ from storage.cases.outcomes import find_outcome
 from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
 from storage.records import VERDICT_KINDS, Verdict, to_json
 from storage.reviews.studies import read_study
-from storage.reviews.verdicts import content_id, read_verdicts, record_verdict
+from storage.reviews.verdicts import (
+    content_id,
+    is_automatic_name,
+    read_verdicts,
+    record_verdict,
+)
 from storage.store import Store
 
 COLUMNS = tuple(field.name for field in fields(Verdict))
@@ -154,6 +159,8 @@ def _reason(store: Store, verdict: Verdict) -> str:
         return f"the verdict {verdict.verdict!r} is none of {', '.join(VERDICT_KINDS)}"
     if not all(map(is_safe_name, (verdict.nodule_id, verdict.digest, verdict.reviewer))):
         return "invalid characters in nodule, digest or reviewer"
+    if is_automatic_name(verdict.reviewer) and not verdict.automatic:
+        return f"{verdict.reviewer} is the name of the automatic choice, not of a person"
     if not is_done(store, verdict.nodule_id, verdict.digest):
         return f"the store has no such case ({verdict.digest[:12]})"
     if verdict.verdict != "choose":

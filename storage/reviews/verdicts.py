@@ -21,6 +21,9 @@ from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
 from storage.records import Verdict, encode, read_record
 from storage.store import Store
 
+AUTOMATIC_REVIEWER = "auto"
+"""Who chooses automatically: the name of no person, in upper or lower case."""
+
 _ID = re.compile(r"[0-9a-f]{8}([0-9a-f]{24})?")
 """Records of earlier versions have the short form."""
 _KEY_TIME = "%Y%m%dT%H%M%S.%f"
@@ -96,6 +99,11 @@ def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
     for verdict in sorted(verdicts, key=lambda verdict: (verdict.decided_at, verdict.id)):
         by_id.setdefault(verdict.id, verdict)
     return list(by_id.values())
+
+
+def is_automatic_name(reviewer: str) -> bool:
+    """Return whether a reviewer's name is the one of the automatic choice."""
+    return reviewer.casefold() == AUTOMATIC_REVIEWER
 
 
 def effective_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
@@ -174,6 +182,13 @@ def _check_names(verdict: Verdict) -> None:
                 expected="letters, digits, dots, dashes and underscores",
                 remedy="Choose another name.",
             )
+    if is_automatic_name(verdict.reviewer) and not verdict.automatic:
+        raise InputError(
+            "a person cannot have the name of the automatic choice",
+            got=repr(verdict.reviewer),
+            expected=f"any name but {AUTOMATIC_REVIEWER}",
+            remedy="Choose another name.",
+        )
     for verdict_id in (verdict.id, verdict.undoes):
         if verdict_id and not _ID.fullmatch(verdict_id):
             raise InputError(

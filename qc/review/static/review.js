@@ -59,7 +59,7 @@ function apiAddress(address) {
 function prepare(api) {
   if (!ready.has(api)) {
     const promise = fetch(api).then(async (answer) => {
-      if (answer.status === 401) location.assign("/sign-in");
+      if (answer.status === 401) location.reload(); // leads to the sign-in and back to this page
       if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `error ${answer.status}`);
       const view = await answer.json();
       return { view, volume: await fetchVolume(view) };

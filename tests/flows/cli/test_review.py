@@ -4,7 +4,9 @@ import csv
 import os
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli.main import app
 from storage.cases.outcomes import find_outcome
 from storage.records import Verdict
 from storage.reviews.verdicts import read_verdicts, record_verdict
@@ -102,6 +104,29 @@ def test_the_page_is_not_opened_to_others_without_tokens(halosign, reviewed, tmp
     done = halosign("review", "token", "ann", "--tokens", file)
     assert done.returncode == 2
     assert "ann, who is in it already" in done.stderr
+
+
+@pytest.fixture
+def token_command():
+    """Run `halosign review token` in this process."""
+    return lambda *given: CliRunner().invoke(app, ["review", "token", *map(str, given)])
+
+
+def test_tokens_are_created_with_a_role_and_revoked(token_command, tmp_path):
+    file = tmp_path / "reviewers.txt"
+    for given in (("ann",), ("create", "revoke", "--role", "rater"), ("--role", "curator", "bob")):
+        assert len(token_command(*given, "--tokens", file).output.strip()) == 43
+    roles = [line.split()[::2] for line in file.read_text().splitlines()]
+    assert roles == [["ann", "reviewer"], ["revoke", "rater"], ["bob", "curator"]]
+    done = token_command("revoke", "ann", "--tokens", file)
+    assert done.exit_code == 0
+    assert "ann has no token any more and is signed out" in done.output
+    assert [line.split()[0] for line in file.read_text().splitlines()] == ["revoke", "bob"]
+    assert "no reviewer ann, expected one of: bob, revoke" in str(
+        token_command("revoke", "ann", "--tokens", file).exception
+    )
+    assert "curator" in token_command("eve", "--role", "owner", "--tokens", file).output
+    assert "other than auto" in str(token_command("auto", "--tokens", file).exception)
 
 
 def test_the_automatic_pick_takes_its_question_from_the_recipe(halosign, reviewed, tmp_path):

@@ -14,11 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from qc.review.auth import Authenticator
-from qc.review.routes import CSRF_HEADER, make_app
+from qc.review.connections import ConnectionGate
+from qc.review.reviewers import ReviewersFile
+from qc.review.routes import make_app
+from qc.review.server import make_server, open_listener
 from qc.review.service import ReviewService
+from qc.review.sign_in import CSRF_HEADER
 from storage.cases.outcomes import find_outcome
 from storage.recipe import ReviewSettings
 from storage.store import Store
@@ -37,13 +40,18 @@ def free_port() -> int:
 class InThisProcess:
     """The page on a port, in a thread of this process."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(
+        self,
+        app: Any,
+        gate: ConnectionGate | None = None,
+        certificate: tuple[Path, Path] | tuple[None, None] = (None, None),
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, port=self.port, log_level="warning", lifespan="off")
-        )
-        self._thread = threading.Thread(target=self._server.run)
+        gate = gate or ConnectionGate()
+        self._server = make_server(app, gate, certificate=certificate[0], key=certificate[1])
+        listener = open_listener("127.0.0.1", self.port, gate)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],))
         self._thread.start()
         wait_until(lambda: self._server.started)
 
@@ -101,14 +109,14 @@ def enter(reviewed: Store) -> Iterator[Callable[..., Caller]]:
     callers: list[Caller] = []
 
     def caller(
-        name: str = "ann", *, blind: bool = False, token: str = "", tokens: Any = None
+        name: str = "ann", *, blind: bool = False, token: str = "", tokens: Path | None = None
     ) -> Caller:
         key = (blind, bool(tokens))
         if key not in pages:
             pages[key] = InThisProcess(
                 make_app(
                     ReviewService(reviewed, ReviewSettings(), blind=blind),
-                    Authenticator(tokens),
+                    Authenticator(ReviewersFile.open(tokens) if tokens else None),
                     local=True,
                 )
             )

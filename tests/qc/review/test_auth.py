@@ -1,25 +1,36 @@
 import pytest
 
 from matting.errors import InputError
-from qc.review.auth import Authenticator, add_token, csrf_token, is_name, read_tokens
-from qc.review.server import ServerAddress, open_authenticator
+from qc.review.auth import SESSION_S, Authenticator, csrf_token
+from qc.review.connections import ConnectionGate
+from qc.review.reviewers import ReviewersFile, Role, add_reviewer, revoke_reviewer
+from qc.review.server import ServerAddress, open_authenticator, open_listener
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "reviewers.txt"
 
 
 def test_on_ones_own_machine_a_name_is_enough():
     authenticator = Authenticator(None)
     session = authenticator.sign_in("ann", "")
-    assert authenticator.reviewer(session) == "ann"
+    assert authenticator.identify(session).name == "ann"
+    assert authenticator.identify(session).role == Role.CURATOR
     assert authenticator.sign_in("ann", "") != session
-    for wrong in ("", "../x", "a b", "a" * 65, "ann\n", "~x"):
+    for wrong in ("", "../x", "a b", "a" * 65, "ann\n", "~x", "auto", "Auto"):
         assert authenticator.sign_in(wrong, "") is None
+    assert authenticator.identify("auto~" + "a" * 43) is None
 
 
-def test_elsewhere_only_the_right_token_opens(tmp_path):
-    file = tmp_path / "reviewers.txt"
-    token, other = add_token(file, "ann"), add_token(file, "bob")
+def test_elsewhere_only_the_right_token_opens(file):
+    token = add_reviewer(file, "ann", Role.RATER)
+    other = add_reviewer(file, "bob", Role.REVIEWER)
     assert token not in file.read_text()
-    authenticator = Authenticator(read_tokens(file))
-    assert authenticator.reviewer(authenticator.sign_in("ann", token)) == "ann"
+    authenticator = Authenticator(ReviewersFile.open(file))
+    session = authenticator.sign_in("ann", token)
+    assert authenticator.identify(session).name == "ann"
+    assert authenticator.identify(session).role == Role.RATER
     for name, wrong in (
         ("ann", other),
         ("ann", ""),
@@ -28,8 +39,48 @@ def test_elsewhere_only_the_right_token_opens(tmp_path):
         ("ann", token + "~"),
     ):
         assert authenticator.sign_in(name, wrong) is None
-    assert authenticator.reviewer("ann~" + other) is None
-    assert authenticator.reviewer(None) is None
+    assert authenticator.identify(None) is None
+
+
+def test_a_session_is_not_the_token_and_ends(file):
+    token = add_reviewer(file, "ann", Role.REVIEWER)
+    now = [1_000_000.0]
+    authenticator = Authenticator(ReviewersFile.open(file), clock=lambda: now[0])
+    session = authenticator.sign_in("ann", token)
+    assert token not in session
+    assert authenticator.identify(f"ann~{token}") is None
+    assert session.replace("ann~", "bob~") != session
+    assert authenticator.identify(session.replace("ann~", "bob~")) is None
+    now[0] += SESSION_S
+    assert authenticator.identify(session) is not None
+    now[0] += 1
+    assert authenticator.identify(session) is None
+
+
+def test_a_revoked_token_ends_its_sessions_and_no_other(file):
+    tokens = {name: add_reviewer(file, name, Role.REVIEWER) for name in ("ann", "bob")}
+    authenticator = Authenticator(ReviewersFile.open(file))
+    sessions = {name: authenticator.sign_in(name, token) for name, token in tokens.items()}
+    revoke_reviewer(file, "ann")
+    assert authenticator.identify(sessions["ann"]) is None
+    assert authenticator.sign_in("ann", tokens["ann"]) is None
+    assert authenticator.identify(sessions["bob"]) is not None
+    new = add_reviewer(file, "ann", Role.REVIEWER)
+    assert authenticator.identify(sessions["ann"]) is None
+    assert authenticator.identify(authenticator.sign_in("ann", new)) is not None
+
+
+def test_a_reviewers_file_that_becomes_unusable_lets_nobody_in(file, caplog):
+    token = add_reviewer(file, "ann", Role.REVIEWER)
+    authenticator = Authenticator(ReviewersFile.open(file))
+    session = authenticator.sign_in("ann", token)
+    file.chmod(0o644)
+    assert authenticator.identify(session) is None
+    assert "others on this machine may read" in caplog.text
+    file.chmod(0o600)
+    assert authenticator.identify(session) is not None
+    file.rename(file.with_suffix(".old"))
+    assert authenticator.identify(session) is None
 
 
 def test_the_proof_is_the_sessions_own():
@@ -38,45 +89,11 @@ def test_the_proof_is_the_sessions_own():
     assert csrf_token(one) == csrf_token(one) != csrf_token(two)
 
 
-def test_a_token_is_given_once(tmp_path):
-    file = tmp_path / "reviewers.txt"
-    add_token(file, "ann")
-    with pytest.raises(InputError, match="ann, who is in it already"):
-        add_token(file, "ann")
-    with pytest.raises(InputError, match="a name of letters"):
-        add_token(file, "a/b")
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "message"),
-    [
-        ("ann " + "0" * 64, 0o640, "others on this machine may read"),
-        ("", 0o600, "no reviewer"),
-        ("ann secret", 0o600, "line 1"),
-        ("# us\nann " + "0" * 64 + "\nann " + "1" * 64, 0o600, "line 3"),
-        (None, 0o600, "a readable file"),
-    ],
-)
-def test_a_reviewers_file_that_is_unsafe_or_wrong_is_refused(tmp_path, text, mode, message):
-    file = tmp_path / "reviewers.txt"
-    if text is not None:
-        file.write_text(text)
-        file.chmod(mode)
-    with pytest.raises(InputError, match=message):
-        read_tokens(file)
-
-
-def test_a_comment_and_an_empty_line_do_no_harm(tmp_path):
-    file = tmp_path / "reviewers.txt"
-    add_token(file, "ann")
-    file.write_text("# radiology\n\n" + file.read_text())
-    assert set(read_tokens(file)) == {"ann"}
-
-
 @pytest.mark.parametrize(
     ("host", "local"),
     [
         ("127.0.0.1", True),
+        ("127.0.0.2", True),
         ("localhost", True),
         ("::1", True),
         ("0.0.0.0", False),
@@ -87,7 +104,7 @@ def test_others_need_a_token(host, local):
     place = ServerAddress(host, 8790, None)
     assert place.is_local == local
     if local:
-        assert open_authenticator(place).token_hashes is None
+        assert not open_authenticator(place).needs_token
     else:
         with pytest.raises(InputError, match="every reviewer needs a token"):
             open_authenticator(place)
@@ -98,8 +115,10 @@ def test_a_certificate_needs_its_key(tmp_path):
         open_authenticator(ServerAddress("127.0.0.1", 8790, None, certificate=tmp_path))
 
 
-def test_names_are_what_may_stand_in_a_path():
-    assert all(map(is_name, ("ann", "LIDC-IDRI-0078-a0123", "a.b_c")))
-    assert not any(
-        map(is_name, ("", ".", "..", ".a", "-a", "a/b", "a\\b", "a\0", "a\n", "ä", "a" * 65))
-    )
+def test_an_address_that_cannot_be_used_is_refused_in_words():
+    with open_listener("127.0.0.1", 0, ConnectionGate()) as taken:
+        taken.listen()
+        with pytest.raises(InputError, match="a free port"):
+            open_listener("127.0.0.1", taken.getsockname()[1], ConnectionGate())
+    with pytest.raises(InputError, match="an address of this machine"):
+        open_listener("203.0.113.7", 8790, ConnectionGate())

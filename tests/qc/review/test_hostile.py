@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from qc.review.auth import COOKIE, add_token, read_tokens
-from qc.review.routes import CSRF_HEADER
+from qc.review.auth import COOKIE
+from qc.review.reviewers import Role, add_reviewer, read_reviewers
 from qc.review.security import BODY_LIMIT_BYTES
+from qc.review.sign_in import CSRF_HEADER
+from qc.review.throttle import FREE_FAILURES
 
 PATHS = (
     "..", "../..", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/store.json",
@@ -101,9 +103,10 @@ class Attacker:
 
 
 @pytest.fixture
-def attacker(enter, reviewed) -> Iterator[Attacker]:
+def attacker(enter, reviewed, record_property) -> Iterator[Attacker]:
     one = Attacker(enter("ann"), reviewed)
     yield one
+    record_property("tried", one.count)
     assert one.state() == one.before
     assert one.answered_by_page > 0
 
@@ -167,6 +170,7 @@ def test_changes_come_from_our_own_page_only(attacker):
         "http://127.0.0.1",
         attacker.ann.url + ".evil.example",
         "https://",
+        "http://[::1",
     ):
         assert attacker.verdict(said, origin=origin) == 403
     assert attacker.verdict(said, origin="") == 403
@@ -175,7 +179,7 @@ def test_changes_come_from_our_own_page_only(attacker):
     for token in ("", "0" * 64, attacker.ann.csrf_token[:-1], attacker.ann.csrf_token.upper()):
         assert attacker.verdict(said, **{CSRF_HEADER.replace("-", "_"): token}) == 403
     assert attacker.send("POST", "/sign-out", b"", origin="http://evil.example") == 403
-    for host in ("evil.example", "169.254.169.254", "127.0.0.1.evil.example", ""):
+    for host in ("evil.example", "169.254.169.254", "127.0.0.1.evil.example", "[::1", ""):
         assert attacker.verdict(said, host=host) in {400, 421}
         assert attacker.send("GET", "/", host=host) in {400, 421}
 
@@ -193,11 +197,11 @@ def test_without_a_session_nothing_is_shown(attacker):
         assert attacker.send("GET", "/nodule/P-1-a1", cookie=session) == 303
 
 
-def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path):
+def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path, monkeypatch):
+    monkeypatch.setattr("qc.review.throttle.FIRST_DELAY_S", 59.0)
     file = tmp_path / "reviewers.txt"
-    tokens = {name: add_token(file, name) for name in ("ann", "bob")}
-    hashes = read_tokens(file)
-    ann = enter("ann", token=tokens["ann"], tokens=hashes)
+    tokens = {name: add_reviewer(file, name, Role.REVIEWER) for name in ("ann", "bob")}
+    ann = enter("ann", token=tokens["ann"], tokens=file)
     assert ann.csrf_token
     attacker = Attacker(ann, reviewed)
     wrong = (
@@ -206,13 +210,14 @@ def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path):
         tokens["bob"],
         tokens["ann"][:-1],
         tokens["ann"] + "x",
-        hashes["ann"],
+        read_reviewers(file)["ann"].token_sha256,
         "a" * 200,
     )
-    for token in wrong:
-        assert (
-            attacker.send("POST", "/sign-in", f"name=ann&token={token}".encode(), cookie="") == 403
-        )
+    for number, token in enumerate(wrong, 1):
+        # From the third wrong one on there is a delay, which the others run into.
+        expected = 403 if number <= FREE_FAILURES else 429
+        said = f"name=ann&token={token}".encode()
+        assert attacker.send("POST", "/sign-in", said, cookie="") == expected
         assert attacker.send("GET", "/api/nodule/P-1-a1", cookie=f"{COOKIE}=ann~{token}") == 401
         assert attacker.verdict(ann.verdict(), cookie=f"{COOKIE}=ann~{token}") == 401
     for name in ("eve", "root"):
@@ -222,6 +227,15 @@ def test_a_wrong_token_opens_nothing(enter, reviewed, tmp_path):
             )
             == 403
         )
+    name, _, secret = ann.client.cookies[COOKIE].strip('"').partition("~")
+    time, nonce, signature = secret.split(".")
+    for forged in (
+        f"bob~{secret}",
+        f"{name}~{int(time) + 1}.{nonce}.{signature}",
+        f"{name}~{time}.{nonce[:-1]}A.{signature}",
+        f"{name}~{time}.{nonce}.{'0' * 64}",
+    ):
+        assert attacker.send("GET", "/api/nodule/P-1-a1", cookie=f"{COOKIE}={forged}") == 401
     assert attacker.state() == attacker.before
 
 

@@ -1,25 +1,63 @@
 """The routes: who may ask for what, what is answered, and with which headers."""
 
+import html
 import json
+import re
 
 import httpx
 import pytest
 
-from qc.review.routes import CSRF_HEADER, IMMUTABLE
+from qc.review.routes import IMMUTABLE
+from qc.review.sign_in import CSRF_HEADER
 from storage.cases.outcomes import find_outcome
 from storage.errors import UnavailableError
 from storage.reviews.verdicts import read_verdicts
 from tests.reviewable import add_nodule
 
-PAGES = ("/", "/agreement", "/nodule/P-1-a1", "/study/pilot", "/study/pilot/P-1-a1")
+PAGES = (
+    "/",
+    "/agreement",
+    "/nodule/P-1-a1",
+    "/nodule/P-1-a1?show=all&sort=largest",
+    "/study/pilot",
+    "/study/pilot/P-1-a1",
+)
 DATA = ("/api/nodule/P-1-a1", "/api/last", "/api/study-last/pilot", "/api/ct/P-1-a1/d")
 
 
 @pytest.mark.parametrize("address", PAGES)
 def test_a_page_without_a_session_leads_to_the_sign_in(enter, address):
     url = enter().url
-    answer = httpx.get(f"{url}{address}", trust_env=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        answer = client.get(address)
+        assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in")
+        form = client.get(answer.headers["location"]).text
+        target = html.unescape(re.search('name="next" value="([^"]*)"', form).group(1))
+        said = {"name": "bob", "next": target}
+        answer = client.post("/sign-in", data=said, headers={"origin": url})
+        assert (answer.status_code, answer.headers["location"]) == (303, address)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "/study/../../x\r\nset-cookie: a=b",
+        "/sign-in",
+        "/api/last",
+        "javascript:alert(1)",
+        "/study/<script>",
+    ],
+)
+def test_after_signing_in_nobody_is_sent_elsewhere(enter, target):
+    url = enter().url
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        assert "evil" not in client.get("/sign-in", params={"next": target}).text
+        said = {"name": "bob", "next": target}
+        answer = client.post("/sign-in", data=said, headers={"origin": url})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
 @pytest.mark.parametrize("address", DATA)
@@ -39,7 +77,7 @@ def test_signing_out_ends_the_session(enter):
 
 def test_a_name_that_is_none_is_asked_for_again(enter):
     url = enter().url
-    for name in ("", "a/b", "-x", "n" * 129):
+    for name in ("", "a/b", "-x", "n" * 129, "auto", "AUTO"):
         answer = httpx.post(
             f"{url}/sign-in", data={"name": name}, headers={"origin": url}, trust_env=False
         )

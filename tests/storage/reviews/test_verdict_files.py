@@ -79,6 +79,7 @@ def test_verdicts_on_an_outdated_case_are_told(decided, tmp_path):
         ({"verdict": ""}, "no verdict in row 2"),
         ({"seconds": "long"}, "could not convert"),
         ({"blind": "maybe"}, "'maybe' for blind"),
+        ({"reviewer": "Auto"}, "Auto is the name of the automatic choice, not of a person"),
         ({"extra": "x"}, "unknown columns extra"),
     ],
 )

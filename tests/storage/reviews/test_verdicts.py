@@ -97,3 +97,9 @@ def test_a_damaged_record_is_reported(store):
     store.put("decisions/P-1/20260101T000000.000000-0123abcd.json", b'{"who": "ann"}')
     with pytest.raises(CorruptionError, match="is not a verdict"):
         latest_verdict(store, "P-1")
+
+
+def test_no_person_has_the_name_of_the_automatic_choice(store):
+    with pytest.raises(InputError, match="any name but auto"):
+        record_verdict(store, verdict(reviewer="Auto"))
+    assert record_verdict(store, verdict(reviewer="auto", automatic=True)).reviewer == "auto"

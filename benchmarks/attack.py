@@ -1,0 +1,120 @@
+"""What was tried to break the product and what it survived, by area.
+
+    python -m benchmarks.attack [--only AREA ...]
+
+The attacks are the tests that `AREAS` names, the slow ones included, so that whatever is closed
+stays closed by `make test`; another area is another line. A test counts once, or as often as it
+says by `record_property("tried", n)`; a failed one counts as broken as a whole. The review server
+under load is measured by `benchmarks.attack_review`. Results: benchmarks/results/attack.json.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import attack_review
+from benchmarks.measure import save, table
+
+ROOT = Path(__file__).parents[1]
+WANTED_PERCENT = 99
+AREAS: Mapping[str, tuple[str, ...]] = {
+    "faults of machines and services": ("tests/faults",),
+    "garbage collection": ("tests/storage/maintenance/test_gc.py",),
+    "source away": ("tests/tasks/curation/test_away.py",),
+    "review server: requests": ("tests/qc/review/test_hostile.py", "tests/qc/review/test_roles.py"),
+    "review server: connections": ("tests/qc/review/test_connections.py",),
+    "review server: sign-in": (
+        "tests/qc/review/test_auth.py",
+        "tests/qc/review/test_reviewers.py",
+        "tests/qc/review/test_throttle.py",
+    ),
+}
+LOAD = "review server: load"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How often one area was attacked, and what broke."""
+
+    tried: int
+    broken: int
+    names: tuple[str, ...] = ()
+    """Of the attacks that were not survived."""
+    skipped: int = 0
+    """Tests that this machine cannot run."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=[*AREAS, LOAD], default=[*AREAS, LOAD])
+    chosen = parser.parse_args().only
+    counts = {area: load() if area == LOAD else run(AREAS[area]) for area in chosen}
+    print(page(counts))
+    report = {
+        area: {"tried": one.tried, "broken": one.broken, "names": one.names}
+        for area, one in counts.items()
+    }
+    save("attack", {"areas": report})
+    sys.exit(survived_percent(counts) < WANTED_PERCENT)
+
+
+def run(places: tuple[str, ...]) -> Count:
+    """Run the tests of one area."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow"]
+        # The older format of JUnit, which has properties
+        command += ["-o", "junit_family=xunit1"]
+        subprocess.run([*command, f"--junit-xml={result}", *places], cwd=ROOT)
+        return count(result.read_text())
+
+
+def count(junit_xml: str) -> Count:
+    """Count the attacks of a report of pytest."""
+    tried = broken = skipped = 0
+    names = []
+    for case in ElementTree.fromstring(junit_xml).iter("testcase"):
+        if case.find("skipped") is not None:
+            skipped += 1
+            continue
+        properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+        attacks = int(properties.get("tried") or 1)
+        tried += attacks
+        if case.find("failure") is not None or case.find("error") is not None:
+            broken += attacks
+            names.append(f"{case.get('classname')}::{case.get('name')}")
+    return Count(tried, broken, tuple(names), skipped)
+
+
+def load() -> Count:
+    """Attack the review server; each promise that is broken in a phase counts."""
+    report = attack_review.attack()
+    names = attack_review.broken_promises(report)
+    return Count(attack_review.ATTACKS, len(names), tuple(names))
+
+
+def survived_percent(counts: Mapping[str, Count]) -> float:
+    """Return the share that was survived in all areas."""
+    tried = sum(one.tried for one in counts.values())
+    return 100 - 100 * sum(one.broken for one in counts.values()) / max(tried, 1)
+
+
+def page(counts: Mapping[str, Count]) -> str:
+    """Return the table, and the names of what was not survived."""
+    rows = [(area, one.tried, one.tried - one.broken, one.skipped) for area, one in counts.items()]
+    total = tuple(sum(row[n] for row in rows) for n in (1, 2, 3))
+    lines = [table(("area", "tried", "survived", "not run here"), [*rows, ("all", *total)])]
+    lines += [f"not survived: {name}" for one in counts.values() for name in one.names]
+    lines.append(f"{survived_percent(counts):.2f} % survived, wanted at least {WANTED_PERCENT} %")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
