@@ -37,11 +37,11 @@ class Disk:
         _at_once(_sync_folder, paths)
 
     def rename(self, path: Path, to: Path) -> None:
-        """Give a file another name, replacing what has that name."""
+        """Rename a file, replacing what has that name."""
         path.rename(to)
 
     def link(self, path: Path, to: Path) -> None:
-        """Give a file a second name; raises FileExistsError where something has that name."""
+        """Add a second name to a file; raises FileExistsError where something has that name."""
         to.hardlink_to(path)
 
     def remove(self, path: Path) -> None:
