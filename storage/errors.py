@@ -4,6 +4,7 @@ StoreError
 ├── NotFoundError       (KeyError)         look elsewhere, or make it first
 ├── AlreadyExistsError  (FileExistsError)  somebody else was first; what is there stays
 ├── CorruptionError     (ValueError)       not what was written; restore or recompute it
+├── ReadError           (OSError)          no permission; the user must act
 ├── WriteError          (OSError)          no room or permission; the user must act
 └── UnavailableError    (OSError)          the store did not answer; a retry may help
 """
@@ -33,6 +34,10 @@ class AlreadyExistsError(StoreError, FileExistsError):
 
 class CorruptionError(StoreError, ValueError):
     """The key holds something else than what was written."""
+
+
+class ReadError(StoreError, OSError):
+    """The store may not be read by this user; what it holds is not known."""
 
 
 class WriteError(StoreError, OSError):

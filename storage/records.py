@@ -29,6 +29,8 @@ JsonObject = dict[str, Any]
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _UNLESS_NONE = Field(exclude_if=lambda value: value is None)
 """Marks a field that is left out of the JSON where it is None."""
+_UNLESS_EMPTY = Field(exclude_if=lambda value: not value)
+"""The same for an empty text and 0."""
 _RESTORE = "Restore it from a backup."
 FIRST_EDITION = "first edition"
 """Names mattes made before forms had names, up to algorithm 7: they are neither form."""
@@ -444,10 +446,26 @@ class Verdict:
     """The id of the verdict that is taken back."""
     study: str = ""
     """The study that it belongs to; empty where it counts for the release."""
+    follows: Annotated[str, _UNLESS_EMPTY] = ""
+    """The id of the verdict on the nodule that came before it; empty for the first, and in records
+    of earlier versions."""
+    ordinal: Annotated[int, _UNLESS_EMPTY] = 0
+    """Larger than that of every verdict that was known when it was given; 0 in records of earlier
+    versions, which are in order of time."""
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """What verdicts are sorted by: as they were given, whatever the clock said."""
+        return self.ordinal, self.decided_at, self.id
+
+    @property
+    def content(self) -> "Verdict":
+        """The same without what recording it adds: id, time and place in the order."""
+        return replace(self, id="", decided_at="", follows="", ordinal=0)
 
     def equals_apart_from_id(self, other: "Verdict") -> bool:
-        """Compare two verdicts, leaving id and time aside."""
-        return replace(self, id="", decided_at="") == replace(other, id="", decided_at="")
+        """Compare two verdicts by their content."""
+        return self.content == other.content
 
     @property
     def choice(self) -> str | None:

@@ -1,14 +1,16 @@
 """Bytes by key, in a folder or a bucket.
 
-Two promises are what everything else relies on: `put` is atomic (a key holds all of its bytes or
-does not exist), and `create` writes a key only once.
+Three promises are what everything else relies on: `put` is atomic (a key holds all of its bytes or
+does not exist), `create` writes a key only once, and what either has written outlasts a loss of
+power (`storage.folder` does so for a folder).
 """
 
+import errno
 import itertools
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +22,15 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from matting.errors import InputError
-from storage.errors import AlreadyExistsError, NotFoundError, UnavailableError, WriteError
+from storage.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    ReadError,
+    StoreError,
+    UnavailableError,
+    WriteError,
+)
+from storage.folder import Disk, Folder
 from storage.records import StoreMarker, encode, read_record
 
 if TYPE_CHECKING:
@@ -46,8 +56,13 @@ RETRIES: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=RETRY_S),
 }
 
-_NOT_WRITABLE = re.compile(r"os error (1|13|28|30|122)\)")
-"""EPERM, EACCES, ENOSPC, EROFS and EDQUOT, which the local store reports only in its message."""
+_NO_PERMISSION = {errno.EPERM, errno.EACCES}
+_NOT_WRITABLE = _NO_PERMISSION | {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+_ERROR_NUMBER = re.compile(r"os error (\d+)\)")
+"""The local store reports the system's error only in its message."""
+
+_FORBIDDEN = re.compile(r"status code: 40[13]\b")
+"""What the library says of a list that is forbidden, for which it has no error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +78,19 @@ class StoredFile:
 class Store:
     """Bytes by key; keys are relative paths with forward slashes.
 
-    Every method raises UnavailableError where the store does not answer, and WriteError where it
-    may not be written.
+    Every method raises UnavailableError where the store does not answer, ReadError where it may not
+    be read, and WriteError where it may not be written.
+
+    Args:
+        url: Of the store.
+        objects: What reads, and writes where there is no folder.
+        folder: What writes, where the store is a local folder.
     """
 
-    def __init__(self, url: str, objects: Any) -> None:
+    def __init__(self, url: str, objects: Any, folder: Folder | None = None) -> None:
         self.url = url
         self.objects = objects
+        self._folder = folder
 
     @property
     def link(self) -> str:
@@ -78,37 +99,61 @@ class Store:
 
     def get(self, key: str) -> bytes:
         """Read one key; raises NotFoundError."""
-        with _translated(self.url, key):
+        with _reading(self.url, key):
             return bytes(obstore.get(self.objects, key).bytes())
 
     def put(self, key: str, data: bytes) -> None:
-        """Write one key atomically, replacing what is there."""
-        with _translated(self.url, key):
-            obstore.put(self.objects, key, data)
+        """Write one key atomically and durably, replacing what is there."""
+        self.put_all({key: data})
+
+    def put_all(self, files: Mapping[str, bytes]) -> None:
+        """Write several keys, each atomically; all are durable when it returns."""
+        if self._folder:
+            with _writing(self.url, min(files, default="")):
+                self._folder.write(files)
+            return
+        for key, data in files.items():
+            with _writing(self.url, key):
+                obstore.put(self.objects, key, data)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write one key atomically that must not exist.
+        """Write one key atomically and durably that must not exist.
 
         Raises AlreadyExistsError where it holds other bytes.
         """
         until = time.monotonic() + RETRY_S
         for attempt in itertools.count():
             try:
-                with _translated(self.url, key):
-                    obstore.put(self.objects, key, data, mode="create")
+                self._create_once(key, data)
                 return
-            except AlreadyExistsError:
-                # An earlier attempt may have been written although its answer was lost: then these
-                # are our own bytes.
-                if self.get(key) != data:
-                    raise
-                return
-            except UnavailableError:
+            except AlreadyExistsError as error:
+                try:
+                    stored = self.get(key)
+                except NotFoundError:
+                    # A bucket answers 409 while another writer is at it, who may yet give up.
+                    problem: StoreError = UnavailableError(
+                        f"{self.url}/{key} is being written by another process. Try again.", key=key
+                    )
+                else:
+                    # An earlier attempt may have been written although its answer was lost: then
+                    # these are our own bytes.
+                    if stored != data:
+                        raise error
+                    return
+            except UnavailableError as error:
                 # The library retries all requests except a conditional write whose connection
                 # broke.
-                if time.monotonic() > until:
-                    raise
-                time.sleep(min(0.2 * 2**attempt, 10.0))
+                problem = error
+            if time.monotonic() > until:
+                raise problem
+            time.sleep(min(0.2 * 2**attempt, 10.0))
+
+    def _create_once(self, key: str, data: bytes) -> None:
+        with _writing(self.url, key):
+            if self._folder:
+                self._folder.create(key, data)
+            else:
+                obstore.put(self.objects, key, data, mode="create")
 
     def exists(self, key: str) -> bool:
         """Return whether a key exists."""
@@ -117,7 +162,7 @@ class Store:
     def size(self, key: str) -> int | None:
         """Return the size of a key in bytes, or None where it does not exist."""
         try:
-            with _translated(self.url, key):
+            with _reading(self.url, key):
                 return int(obstore.head(self.objects, key)["size"])
         except NotFoundError:
             return None
@@ -125,39 +170,39 @@ class Store:
     def etag(self, key: str) -> str | None:
         """Return a tag that changes whenever a key is written, or None where it does not exist."""
         try:
-            with _translated(self.url, key):
+            with _reading(self.url, key):
                 return _etag(obstore.head(self.objects, key))
         except NotFoundError:
             return None
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         """List every key below a prefix, sorted within the batches that the store returns."""
-        with _translated(self.url, prefix):
+        with _reading(self.url, prefix):
             for batch in obstore.list(self.objects, prefix or None):
                 yield from sorted(str(entry["path"]) for entry in batch)
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """List the names directly below a prefix: folders, then files, each sorted."""
-        with _translated(self.url, prefix):
+        with _reading(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)
         folders = sorted(Path(path).name for path in found["common_prefixes"])
         return folders, sorted(Path(str(entry["path"])).name for entry in found["objects"])
 
     def etags(self, prefix: str) -> dict[str, str]:
         """Return the tag of each file directly below a prefix, by name; see `etag`."""
-        with _translated(self.url, prefix):
+        with _reading(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
         return {Path(str(entry["path"])).name: _etag(entry) for entry in found}
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
         """List every key below a prefix with its size and time, in no particular order."""
-        with _translated(self.url, prefix):
+        with _reading(self.url, prefix):
             for batch in obstore.list(self.objects, prefix or None):
                 yield from map(_stored_file, batch)
 
     def files(self, prefix: str) -> list[StoredFile]:
         """List the files directly below a prefix with their size and time."""
-        with _translated(self.url, prefix):
+        with _reading(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
         return [_stored_file(entry) for entry in found]
 
@@ -170,24 +215,25 @@ class Store:
             self.put(CLOCK, b"")
         except WriteError:
             return datetime.now(UTC)
-        with _translated(self.url, CLOCK):
+        with _reading(self.url, CLOCK):
             return _stored_file(obstore.head(self.objects, CLOCK)).modified
 
     def delete(self, keys: list[str]) -> None:
-        """Remove keys; one that does not exist is ignored."""
+        """Remove keys, durably; one that does not exist is ignored."""
+        if self._folder:
+            with _writing(self.url, min(keys, default="")):
+                self._folder.remove(keys)
+            return
         for key in keys:
-            try:
-                with _translated(self.url, key):
-                    obstore.delete(self.objects, key)
-            except NotFoundError:
-                continue
+            with _writing(self.url, key), suppress(FileNotFoundError):
+                obstore.delete(self.objects, key)
 
 
 def open_folder(url: str) -> Store:
     """Open any folder or URL for reading; one that does not exist has no keys."""
     local = _local_folder(url)
     if local is None:
-        with _translated(url, ""):
+        with _reading(url, ""):
             return Store(url.rstrip("/"), from_url(url))
     return Store(str(local), LocalStore(local) if local.is_dir() else MemoryStore())
 
@@ -222,11 +268,8 @@ def open_store(url: str, *, create: bool = False) -> Store:
     local = _local_folder(url)
     if local is not None and not create and not local.is_dir():
         raise _no_store(url)
-    with _translated(url, ""):
-        objects = (
-            from_url(url, retry_config=RETRIES) if local is None else LocalStore(local, mkdir=True)
-        )
-    store = Store(str(local) if local is not None else url.rstrip("/"), objects)
+    with _writing(url, ""):
+        store = _open_bucket(url) if local is None else _open_local(local)
     _check_marker(store, create)
     return store
 
@@ -238,6 +281,17 @@ def store_exists(url: str) -> bool:
     except InputError:
         return False
     return True
+
+
+def _open_bucket(url: str) -> Store:
+    return Store(url.rstrip("/"), from_url(url, retry_config=RETRIES))
+
+
+def _open_local(path: Path) -> Store:
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    objects = LocalStore(path, mkdir=True)
+    Disk().sync_folders([folder.parent for folder in missing])
+    return Store(str(path), objects, Folder(path))
 
 
 def _stored_file(entry: Any) -> StoredFile:
@@ -283,30 +337,57 @@ def _local_folder(url: str) -> Path | None:
 
 
 @contextmanager
-def _translated(url: str, key: str) -> Iterator[None]:
-    """Replace the library's exceptions by those of `storage.errors`."""
+def _reading(url: str, key: str) -> Iterator[None]:
+    """Replace the errors of the library and the system by those of `storage.errors`."""
     path = f"{url}/{key}".rstrip("/")
     try:
         yield
     except FileNotFoundError as error:
         raise NotFoundError(f"{path} does not exist.", key=key) from error
-    except KeyExistsError as error:
+    except (BaseError, OSError) as error:
+        if _number(error) in _NO_PERMISSION:
+            raise ReadError(
+                f"{path} cannot be read: {_reason(error)}. Give read permission, on a bucket also "
+                "permission to list: without it, a key that does not exist is forbidden too.",
+                key=key,
+            ) from error
+        raise _unavailable(path, key, error) from error
+
+
+@contextmanager
+def _writing(url: str, key: str) -> Iterator[None]:
+    """Do the same for what writes."""
+    path = f"{url}/{key}".rstrip("/")
+    try:
+        yield
+    except (KeyExistsError, FileExistsError) as error:
         raise AlreadyExistsError(
             f"{path} exists already and is written only once.", key=key
         ) from error
     except (BaseError, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
-        if _is_write_error(error, reason):
+        if _number(error) in _NOT_WRITABLE:
             raise WriteError(
-                f"{path} cannot be written: {reason}. Make room or give write permission, then run "
-                "the same command again; nothing that is stored is lost.",
+                f"{path} cannot be written: {_reason(error)}. Make room or give write permission, "
+                "then run the same command again; nothing that is stored is lost.",
                 key=key,
             ) from error
-        raise UnavailableError(
-            f"{path} cannot be reached: {reason}. Try again.", key=key
-        ) from error
+        raise _unavailable(path, key, error) from error
 
 
-def _is_write_error(error: Exception, reason: str) -> bool:
-    forbidden = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    return forbidden or _NOT_WRITABLE.search(f"{reason})") is not None
+def _unavailable(path: str, key: str, error: Exception) -> UnavailableError:
+    return UnavailableError(f"{path} cannot be reached: {_reason(error)}. Try again.", key=key)
+
+
+def _number(error: Exception) -> int | None:
+    """Return the system's number of an error, also of one that a bucket forbids."""
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return errno.EACCES
+    if _FORBIDDEN.search(str(error)):
+        return errno.EACCES
+    found = _ERROR_NUMBER.search(f"{_reason(error)})")
+    return getattr(error, "errno", None) or (int(found[1]) if found else None)
+
+
+def _reason(error: Exception) -> str:
+    strerror: str | None = getattr(error, "strerror", None)
+    return strerror or str(error).split("\n", 1)[0]

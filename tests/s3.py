@@ -69,7 +69,10 @@ class Proxy:
 
     server_port: int
     mode: str = "pass"
-    """pass; 503: refuses; reset: cuts the connection; lost: does what was asked, then cuts it."""
+    """pass; 403, 503: refuses; reset: cuts the connection; lost: does what was asked, then cuts
+    it."""
+    conflicts: int = 0
+    """So many of the next writes are answered with 409."""
     fail_times: int | None = None
     """So often, then it is well again; None for as long as `mode` says."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -118,12 +121,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         mode = self.proxy.next_mode()
+        if self.command == "PUT" and self.proxy.conflicts:
+            self.proxy.conflicts -= 1
+            mode = "409"
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.proxy.requests.append((self.command, self.path))
         if mode == "reset":
             self.cut()
-        elif mode == "503":
-            self.reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+        elif mode in REFUSALS:
+            self.reply(int(mode), {}, f"<Error><Code>{REFUSALS[mode]}</Code></Error>".encode())
         else:
             status, headers, content = self.pass_on(body)
             if mode == "lost":
@@ -165,6 +171,8 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
 
 
+REFUSALS = {"403": "AccessDenied", "409": "ConditionalRequestConflict", "503": "SlowDown"}
+"""Codes by status."""
 DROPPED = {"connection", "transfer-encoding", "content-length"}
 
 

@@ -18,8 +18,8 @@ from storage.reviews.studies import list_studies
 from storage.reviews.verdicts import (
     VerdictLog,
     effective_verdicts,
+    find_verdicts,
     read_verdicts,
-    record_verdict,
 )
 from storage.store import Store
 
@@ -135,7 +135,7 @@ class ReviewService:
         entry = self._current(verdict_in.nodule)
         blind = self._blind or verdict_in.blind
         order = self._order(reviewer, entry, blind, verdict_in.target)
-        return store_verdict(self.store, reviewer, verdict_in, order)
+        return store_verdict(self._log, reviewer, verdict_in, order)
 
     def last_verdict(self, reviewer: str) -> Verdict | None:
         """Return the reviewer's newest verdict that was not undone: the one an undo would undo."""
@@ -201,12 +201,12 @@ class ReviewService:
 
 
 def store_verdict(
-    store: Store, reviewer: str, verdict_in: VerdictIn, order: OptionOrder
+    log: VerdictLog, reviewer: str, verdict_in: VerdictIn, order: OptionOrder
 ) -> Verdict:
     """Check a verdict against the case it was given on, and store it.
 
     Args:
-        store: Where to.
+        log: Where to.
         reviewer: Whose session it is.
         verdict_in: What the page sent.
         order: The options as this reviewer saw them.
@@ -241,9 +241,9 @@ def store_verdict(
         study=verdict_in.study,
     )
     if verdict.verdict == "undo":
-        _check_undo(store, verdict)
+        _check_undo(log.store, verdict)
     try:
-        return record_verdict(store, verdict)
+        return log.record(verdict)
     except InputError as error:
         raise ConflictError(str(error)) from error
 
@@ -256,12 +256,12 @@ def newest_of(reviewer: str, log: VerdictLog) -> Verdict | None:
         for verdict in effective_verdicts(verdicts)
         if verdict.reviewer == reviewer
     ]
-    return max(mine, key=lambda verdict: verdict.decided_at, default=None)
+    return max(mine, key=lambda verdict: verdict.order, default=None)
 
 
 def _check_undo(store: Store, undo: Verdict) -> None:
     """Raise ConflictError unless the verdict to undo is the reviewer's own and still stands."""
-    stored = read_verdicts(store, undo.nodule_id, undo.study)
+    stored = find_verdicts(store, undo.nodule_id, undo.study).verdicts
     for verdict in effective_verdicts(stored):
         if verdict.id == undo.undoes and verdict.reviewer == undo.reviewer:
             return

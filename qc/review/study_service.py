@@ -116,7 +116,7 @@ class StudyService:
         if verdict_in.verdict == "discard":
             raise UnknownItemError("in a study one of the options is chosen")
         order = self._order(reviewer, entry, item)
-        return store_verdict(self._store, reviewer, verdict_in, order)
+        return store_verdict(self._log(study), reviewer, verdict_in, order)
 
     def last_verdict(self, reviewer: str, name: str) -> Verdict | None:
         """Return the rater's newest verdict that was not undone: the one an undo would undo."""
@@ -146,7 +146,7 @@ class StudyService:
 
     def _may_rate(self, study: Study, reviewer: str) -> bool:
         verdicts = [one for given in self._log(study).by_nodule().values() for one in given]
-        verdicts.sort(key=lambda verdict: verdict.decided_at)
+        verdicts.sort(key=lambda verdict: verdict.order)
         raters = raters_of([verdict.reviewer for verdict in verdicts], study.raters)
         return reviewer in raters or len(raters) < study.raters
 

@@ -77,9 +77,9 @@ def read_study_result(store: Store, name: str) -> StudyResult:
         item.nodule_id: effective_verdicts(read_verdicts(store, item.nodule_id, name))
         for item in study.items
     }
-    in_time = sorted((d for given in said.values() for d in given), key=lambda d: d.decided_at)
+    as_given = sorted((d for given in said.values() for d in given), key=lambda d: d.order)
     raters = tuple(
-        _rater(rater, said) for rater in raters_of([d.reviewer for d in in_time], study.raters)
+        _rater(rater, said) for rater in raters_of([d.reviewer for d in as_given], study.raters)
     )
     patients = {
         item.nodule_id: read_case(store, item.nodule_id, item.digest).facts.patient

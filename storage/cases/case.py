@@ -121,37 +121,74 @@ def case_digest(content_sha256: str, recipe: Recipe) -> str:
 
 
 def is_done(store: Store, nodule_id: str, digest: str) -> bool:
-    """Return whether the store has a complete case."""
+    """Return whether a case has its mark; its files are not looked at."""
     return store.exists(done_key(nodule_id, digest))
+
+
+def find_incomplete(store: Store, nodule_id: str, digest: str) -> str:
+    """Compare the names and sizes of a case's files with its mark, by one listing.
+
+    Returns:
+        What is wrong, in words; empty where the case is complete.
+    """
+    try:
+        files = read_case_files(store, nodule_id, digest)
+    except NotFoundError:
+        return "its case is missing from the store"
+    except CorruptionError as error:
+        return f"the mark of its case is damaged: {error}"
+    sizes = {entry.key: entry.size_bytes for entry in store.entries(case_prefix(nodule_id, digest))}
+    wrong = [key for key, entry in files.items() if sizes.get(key) != entry.size_bytes]
+    if not wrong:
+        return ""
+    return f"its case is incomplete: {len(wrong)} of {len(files)} files, first {wrong[0]}"
 
 
 def write_case(store: Store, case: NewCase) -> int:
     """Store a case and mark it done; repeating it, also by another worker, is harmless.
 
+    A marked case that is incomplete is written again.
+
     Returns:
         How many bytes the case has.
 
     Raises:
-        CorruptionError: Another writer stored other bytes under the same digest.
+        CorruptionError: The case is marked, with other bytes under the same digest.
     """
     nodule_id, digest = case.facts.nodule, case.facts.digest
     staged = _stage(case)
-    if is_done(store, nodule_id, digest):  # another worker was first while this one computed
-        return sum(entry.size_bytes for entry in read_case_files(store, nodule_id, digest).values())
-    prefix = case_prefix(nodule_id, digest)
-    for name, data in sorted(staged.items()):
-        store.put(f"{prefix}/{name}", data)
     files = {name: FileEntry(hashlib.sha256(d).hexdigest(), len(d)) for name, d in staged.items()}
+    size = sum(entry.size_bytes for entry in files.values())
+    if not find_incomplete(store, nodule_id, digest):
+        # Another worker was first while this one computed.
+        return sum(entry.size_bytes for entry in read_case_files(store, nodule_id, digest).values())
+    mark = DoneMark(digest, files)
+    _check_mark(store, nodule_id, mark)
+    prefix = case_prefix(nodule_id, digest)
+    store.put_all({f"{prefix}/{name}": data for name, data in sorted(staged.items())})
     key = done_key(nodule_id, digest)
     try:
-        store.create(key, encode(DoneMark(digest, files)))
-    except AlreadyExistsError as error:
+        store.create(key, encode(mark))
+    except AlreadyExistsError:
+        _check_mark(store, nodule_id, mark)
+        store.put(key, encode(mark))  # it was damaged, or written by an earlier version
+    return size
+
+
+def _check_mark(store: Store, nodule_id: str, mark: DoneMark) -> None:
+    """Raise CorruptionError where a case is marked with other files; a damaged mark is none."""
+    key = done_key(nodule_id, mark.digest)
+    try:
+        known = _read_mark(store, nodule_id, mark.digest)
+    except (NotFoundError, CorruptionError):
+        return
+    if known != mark:
         raise CorruptionError(
             f"{store.url}/{key} lists other bytes than were computed: two workers ran different "
-            "versions of a library. Run `halosign store check`, delete the mark, curate again.",
+            "versions of a library. `halosign store check --repair` sets a damaged case aside; "
+            "then curate again.",
             key=key,
-        ) from error
-    return sum(len(data) for data in staged.values())
+        )
 
 
 def read_case(store: Store, nodule_id: str, digest: str) -> Case:
@@ -217,9 +254,21 @@ def read_case_files(store: Store, nodule_id: str, digest: str) -> dict[str, File
 
     Raises NotFoundError or CorruptionError.
     """
-    mark = read_record(store, done_key(nodule_id, digest), DoneMark)
+    mark = _read_mark(store, nodule_id, digest)
     prefix = case_prefix(nodule_id, digest)
     return {f"{prefix}/{name}": entry for name, entry in sorted(mark.files.items())}
+
+
+def _read_mark(store: Store, nodule_id: str, digest: str) -> DoneMark:
+    key = done_key(nodule_id, digest)
+    mark = read_record(store, key, DoneMark)
+    if mark.digest != digest:
+        raise CorruptionError(
+            f"{store.url}/{key} is the mark of another case: got {mark.digest}, expected {digest}. "
+            f"{DoneMark.remedy}",
+            key=key,
+        )
+    return mark
 
 
 def verify_files(store: Store, files: Mapping[str, FileEntry]) -> list[str]:

@@ -20,7 +20,7 @@ from storage.layout import (
     study_key,
     study_verdicts_prefix,
 )
-from storage.records import CheckpointConfig, Outcome, Study, Verdict, read_record
+from storage.records import CheckpointConfig, Outcome, Study, read_record
 from storage.releases.faults import ReleaseFault, find_release_faults
 from storage.releases.release import Release, list_versions
 from storage.results.checkpoints import CONFIG, checkpoint_prefix
@@ -100,7 +100,6 @@ def read_nodule_references(
     finished = {str(done.digest)} if done else set()
     for study in ("", *shared.studies):
         verdicts = read_verdicts(store, nodule_id, study)
-        _check_nodule(nodule_id, f"{DECISIONS}/{nodule_id}", verdicts)
         finished |= {verdict.digest for verdict in verdicts}
     finished |= shared.digests.get(nodule_id, set())
     marks = {
@@ -143,18 +142,14 @@ def _find_outcome(store: Store, nodule_id: str) -> Outcome | None:
         outcome = read_record(store, key, Outcome)
     except NotFoundError:
         return None
-    _check_nodule(nodule_id, key, [outcome, *([outcome.finished] if outcome.finished else [])])
-    return outcome
-
-
-def _check_nodule(nodule_id: str, key: str, records: Iterable[Outcome | Verdict]) -> None:
-    for record in records:
+    for record in (outcome, outcome.last_done or outcome):
         if record.nodule_id != nodule_id:
             raise CorruptionError(
                 f"{key} is of another nodule: got {record.nodule_id}, expected {nodule_id}. "
-                f"{record.remedy}",
+                f"{Outcome.remedy}",
                 key=key,
             )
+    return outcome
 
 
 def _find_plan(store: Store, name: str) -> Study | None:

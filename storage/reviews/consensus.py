@@ -25,7 +25,7 @@ class Consensus:
     verdict: Verdict | None
     """The verdict that counts; None where there is none yet."""
     verdicts: tuple[Verdict, ...]
-    """Each person's latest verdict on this case, in order of time."""
+    """Each person's latest verdict on this case, as they were given."""
     stale: tuple[Verdict, ...]
     """Latest verdicts of people who reviewed an earlier case of the nodule and not this one."""
     flags: tuple[Verdict, ...]
@@ -45,7 +45,7 @@ def find_consensus(verdicts: Sequence[Verdict], digest: str, rule: ReviewSetting
     """Join the verdicts on a nodule into the one that counts for a case of it.
 
     Args:
-        verdicts: All verdicts on the nodule, in order of time.
+        verdicts: All verdicts on the nodule, in the order in which they were given.
         digest: Of the case.
         rule: How verdicts are joined.
     """

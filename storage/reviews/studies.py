@@ -114,7 +114,7 @@ def raters_of(reviewers: Sequence[str], limit: int) -> tuple[str, ...]:
     """Return who takes part: the first to choose, in that order.
 
     Args:
-        reviewers: Of each verdict, in order of time.
+        reviewers: Of each verdict, in the order in which they were given.
         limit: How many take part.
     """
     return tuple(dict.fromkeys(reviewers))[:limit]

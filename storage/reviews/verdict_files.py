@@ -31,6 +31,7 @@ from storage.store import Store
 COLUMNS = tuple(field.name for field in fields(Verdict))
 _REQUIRED = ("nodule_id", "digest", "verdict", "reviewer")
 _MOST_COMPLAINTS = 5
+_MOST_VERDICTS = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Imported:
 
 
 def read_all_verdicts(store: Store, study: str = "") -> list[Verdict]:
-    """Read every verdict of a store, or of one study, in order of nodule and time."""
+    """Read every verdict of a store, or of one study, by nodule, each's in order."""
     folder = study_verdicts_prefix(study) if study else DECISIONS
     nodules = store.list_dir(folder)[0]
     return [verdict for name in nodules for verdict in read_verdicts(store, name, study)]
@@ -129,6 +130,10 @@ def _value(name: str, value: Any) -> Any:
         if value is None or value == "":
             return None
         return {"seconds": float, "place": int, "method": str}[name](value)
+    if name == "ordinal":
+        if not 0 <= int(value or 0) < _MOST_VERDICTS:
+            raise ValueError(f"{value!r} for {name}, which is a number from 0")
+        return int(value or 0)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{value!r} for {name}, which is text")
     return value or ""

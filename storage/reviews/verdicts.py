@@ -1,24 +1,25 @@
 """Verdicts: which of a nodule's mattes is released, or none. They are only ever added.
 
 A verdict names the digest of the case, so it never applies to another matte than the one that was
-reviewed. Its id is made by the sender: a verdict that is sent twice is recorded once. Taking a
-verdict back is a record too. A study's verdicts are stored apart from those that count for
+reviewed. Its id is made by the sender: a verdict that is sent twice is recorded once. It names the
+verdict that it follows, so that the order in which verdicts were given does not depend on clocks.
+Taking a verdict back is a record too. A study's verdicts are stored apart from those that count for
 releases. `storage.reviews.consensus` joins verdicts.
 """
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Lock
 
 from matting.errors import InputError
-from storage.errors import NotFoundError
+from storage.errors import CorruptionError
 from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
-from storage.records import Verdict, encode, read_record
+from storage.records import Verdict, canonical_json, encode, read_record, to_json
 from storage.store import Store
 
 AUTOMATIC_REVIEWER = "auto"
@@ -31,12 +32,15 @@ _KEY_TIME = "%Y%m%dT%H%M%S.%f"
 _recording = Lock()
 
 
-def record_verdict(store: Store, verdict: Verdict) -> Verdict:
+def record_verdict(store: Store, verdict: Verdict, *, after: int = 0) -> Verdict:
     """Add a verdict; one whose id is stored already is not added again.
 
     Args:
         store: Where to.
-        verdict: Its id and time are filled in where they are empty.
+        verdict: Its id, time and place in the order are filled in where they are empty. Without
+            a time it is given now, after all others; with a time it is from elsewhere, and comes
+            after those that were given by then.
+        after: Largest ordinal of the verdicts on other nodules that were known when it was given.
 
     Returns:
         The verdict as it is stored.
@@ -46,6 +50,7 @@ def record_verdict(store: Store, verdict: Verdict) -> Verdict:
             another verdict.
     """
     _check_names(verdict)
+    is_new = not verdict.decided_at
     time = _parse_time(verdict.decided_at)
     verdict = replace(verdict, decided_at=time.isoformat())
     if not verdict.id:
@@ -54,8 +59,10 @@ def record_verdict(store: Store, verdict: Verdict) -> Verdict:
     # The lock excludes other threads between look-up and write; readers ignore a second record
     # with the same id anyway.
     with _recording:
-        known = _find(store, folder, verdict.id)
+        given = find_verdicts(store, verdict.nodule_id, verdict.study).verdicts
+        known = next((one for one in given if one.id == verdict.id), None)
         if known is None:
+            verdict = _placed(verdict, given, after if is_new else None)
             key = f"{folder}/{time.strftime(_KEY_TIME)}-{verdict.id}.json"
             store.create(key, encode(verdict))
             return verdict
@@ -69,34 +76,74 @@ def record_verdict(store: Store, verdict: Verdict) -> Verdict:
     )
 
 
+def _placed(verdict: Verdict, given: Sequence[Verdict], after: int | None) -> Verdict:
+    """Return a verdict with its place in the order.
+
+    Args:
+        verdict: Not stored yet.
+        given: The verdicts on its nodule, in order.
+        after: See `record_verdict`; None for a verdict from elsewhere.
+    """
+    if after is not None:
+        last = given[-1] if given else None
+        ordinal = 1 + max(after, last.ordinal if last else 0)
+        return replace(verdict, follows=last.id if last else "", ordinal=ordinal)
+    if verdict.ordinal:  # exported with its place
+        is_known = any(one.id == verdict.follows for one in given)
+        return verdict if is_known else replace(verdict, follows="")
+    earlier = [one for one in given if one.decided_at <= verdict.decided_at]
+    if not earlier:
+        return replace(verdict, follows="")
+    return replace(verdict, follows=earlier[-1].id, ordinal=earlier[-1].ordinal)
+
+
 def content_id(verdict: Verdict) -> str:
-    """Return an id that depends on the verdict's content alone."""
-    return hashlib.sha256(encode(verdict)).hexdigest()[:32]
+    """Return an id that depends on what was said, and when, alone."""
+    said = replace(verdict, follows="", ordinal=0)
+    return hashlib.sha256(canonical_json(to_json(said))).hexdigest()[:32]
 
 
-def read_verdicts(store: Store, nodule_id: str, study: str = "") -> list[Verdict]:
-    """Read every verdict on a nodule in order of time, including those on earlier cases of it.
+@dataclass(frozen=True, slots=True)
+class StoredVerdicts:
+    """The verdicts on a nodule, as far as they can be read."""
+
+    verdicts: tuple[Verdict, ...]
+    """In the order in which they were given."""
+    damaged: tuple[CorruptionError, ...]
+    """One for each record that cannot be read."""
+
+
+def find_verdicts(store: Store, nodule_id: str, study: str = "") -> StoredVerdicts:
+    """Read the verdicts on a nodule, including those on earlier cases of it.
 
     Args:
         store: Where from.
         nodule_id: Which nodule.
         study: Name of a study; empty for the verdicts that count for releases.
-
-    Raises:
-        CorruptionError: A record is damaged.
     """
     folder = _folder(nodule_id, study)
-    try:
-        names = store.list_dir(folder)[1]
-    except NotFoundError:
-        return []
-    return in_order(_read(store, f"{folder}/{name}") for name in names if name.endswith(".json"))
+    verdicts, damaged = [], []
+    for name in store.list_dir(folder)[1]:
+        if name.endswith(".json"):
+            try:
+                verdicts.append(_read(store, f"{folder}/{name}"))
+            except CorruptionError as error:
+                damaged.append(error)
+    return StoredVerdicts(tuple(in_order(verdicts)), tuple(damaged))
+
+
+def read_verdicts(store: Store, nodule_id: str, study: str = "") -> list[Verdict]:
+    """Read the verdicts on a nodule like `find_verdicts`; raises CorruptionError."""
+    found = find_verdicts(store, nodule_id, study)
+    if found.damaged:
+        raise found.damaged[0]
+    return list(found.verdicts)
 
 
 def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Sort by time and keep one of each id: one may have been stored by two servers."""
+    """Sort as they were given and keep one of each id: one may have been stored by two servers."""
     by_id: dict[str, Verdict] = {}
-    for verdict in sorted(verdicts, key=lambda verdict: (verdict.decided_at, verdict.id)):
+    for verdict in sorted(verdicts, key=lambda verdict: verdict.order):
         by_id.setdefault(verdict.id, verdict)
     return list(by_id.values())
 
@@ -119,26 +166,48 @@ def effective_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
 class VerdictLog:
     """All verdicts of a store, or of one study, in memory.
 
-    A record never changes, so each is read once.
+    A record never changes, so each is read once; one that is damaged costs only itself.
     """
 
     def __init__(self, store: Store, study: str = "") -> None:
-        self._store = store
+        self.store = store
         self._prefix = study_verdicts_prefix(study) if study else DECISIONS
         self._known: dict[str, Verdict] = {}
+        self._damaged: dict[str, CorruptionError] = {}
+        self._latest: int | None = None
+        """The largest ordinal; None where nothing was read yet."""
         self._lock = Lock()
 
     def refresh(self) -> None:
-        """Read what was added since; raises CorruptionError."""
-        keys = (key for key in self._store.list_prefix(self._prefix) if key.endswith(".json"))
+        """Read what was added since, and again what was damaged."""
+        keys = [key for key in self.store.list_prefix(self._prefix) if key.endswith(".json")]
         new = [key for key in keys if key not in self._known]
         with ThreadPoolExecutor(8) as pool:
-            found = dict(zip(new, pool.map(lambda key: _read(self._store, key), new), strict=True))
+            found = dict(zip(new, pool.map(self._try_to_read, new), strict=True))
         with self._lock:
-            self._known.update(found)
+            self._known |= {key: one for key, one in found.items() if isinstance(one, Verdict)}
+            self._damaged = {
+                key: one for key, one in found.items() if isinstance(one, CorruptionError)
+            }
+            self._latest = max(self._latest or 0, *(one.ordinal for one in self._known.values()), 0)
+
+    @property
+    def damaged(self) -> tuple[CorruptionError, ...]:
+        """One for each record that could not be read."""
+        with self._lock:
+            return tuple(self._damaged.values())
+
+    def record(self, verdict: Verdict) -> Verdict:
+        """Add a verdict that is given now, after all that are known; see `record_verdict`."""
+        if self._latest is None:
+            self.refresh()
+        recorded = record_verdict(self.store, verdict, after=self._latest or 0)
+        with self._lock:
+            self._latest = max(self._latest or 0, recorded.ordinal)
+        return recorded
 
     def by_nodule(self) -> dict[str, list[Verdict]]:
-        """Return the verdicts by nodule, each list in order of time."""
+        """Return the verdicts by nodule, each list in the order in which they were given."""
         with self._lock:
             known = list(self._known.values())
         grouped: dict[str, list[Verdict]] = defaultdict(list)
@@ -146,24 +215,26 @@ class VerdictLog:
             grouped[verdict.nodule_id].append(verdict)
         return {nodule_id: in_order(verdicts) for nodule_id, verdicts in grouped.items()}
 
+    def _try_to_read(self, key: str) -> Verdict | CorruptionError:
+        try:
+            return _read(self.store, key)
+        except CorruptionError as error:
+            return error
+
 
 def _read(store: Store, key: str) -> Verdict:
     verdict = read_record(store, key, Verdict)
+    nodule_id = key.split("/")[-2]
+    if verdict.nodule_id != nodule_id:
+        raise CorruptionError(
+            f"{key} is of another nodule: got {verdict.nodule_id}, expected {nodule_id}. "
+            f"{Verdict.remedy}",
+            key=key,
+        )
     if verdict.id:
         return verdict
     # Records of earlier versions have their id only in their name.
     return replace(verdict, id=key.removesuffix(".json").rpartition("-")[2])
-
-
-def _find(store: Store, folder: str, verdict_id: str) -> Verdict | None:
-    try:
-        names = store.list_dir(folder)[1]
-    except NotFoundError:
-        return None
-    for name in names:
-        if name.endswith(f"-{verdict_id}.json"):
-            return _read(store, f"{folder}/{name}")
-    return None
 
 
 def _folder(nodule_id: str, study: str) -> str:

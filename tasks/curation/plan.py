@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from matting.parameters import Form
-from storage.cases.case import ALGORITHM_VERSION, is_done
+from storage.cases.case import ALGORITHM_VERSION, find_incomplete
 from storage.cases.outcomes import find_outcome, map_concurrently, write_outcome
 from storage.records import SELECTION, Outcome
 from storage.sources.base import Exclusion, Inventory, Nodule
@@ -184,8 +184,9 @@ def _plan_reachable(
     if previous.state == "refused":
         reason = f"invalid input, unchanged since: {previous.reason}"
         return PlannedAction(nodule, False, reason, previous)
-    if not is_done(store, nodule.id, str(previous.digest)):
-        return PlannedAction(nodule, True, "its case is missing from the store", previous)
+    incomplete = find_incomplete(store, nodule.id, str(previous.digest))
+    if incomplete:
+        return PlannedAction(nodule, True, incomplete, previous)
     return PlannedAction(nodule, False, "up to date: same source, recipe and algorithm", previous)
 
 

@@ -4,12 +4,12 @@ from matting.geometry.crop import crop_to_nodule
 from matting.geometry.patch import Patch
 from matting.geometry.resample import resample_patch
 from matting.geometry.trimap import UNKNOWN, Trimap, build_trimap
-from storage.cases.case import case_digest, is_done
+from storage.cases.case import case_digest, find_incomplete
 from tasks.curation.context import NoduleContext, input_fingerprint
 
 
 def read_scan(context: NoduleContext) -> Patch:
-    """Read the slices of a nodule, and check whether the store has the case of that content."""
+    """Read the slices of a nodule, and check whether the store has a whole case of that content."""
     with context.timed_stage("scan"):
         # Before reading: a change in between is noticed by the next run.
         context.inputs = input_fingerprint(context.nodule, context.job)
@@ -19,7 +19,9 @@ def read_scan(context: NoduleContext) -> Patch:
         context.digest = case_digest(reading.content_sha256, context.recipe)
         context.synthetic = reading.synthetic
         context.provenance = reading.provenance
-        context.already_stored = is_done(context.store, context.nodule.id, context.digest)
+        context.already_stored = not find_incomplete(
+            context.store, context.nodule.id, context.digest
+        )
         return reading.patch
 
 

@@ -5,7 +5,13 @@ import uuid
 
 import pytest
 
-from storage.errors import AlreadyExistsError, NotFoundError, UnavailableError
+from storage.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    ReadError,
+    UnavailableError,
+    WriteError,
+)
 from storage.store import open_store, store_exists
 from tests.s3 import BUCKET, Proxy, environment, moto_server
 
@@ -81,6 +87,43 @@ def test_an_answer_that_was_lost_does_not_make_a_stranger_of_the_writer(bucket, 
     with pytest.raises(AlreadyExistsError):
         bucket.create("claim", b"another's")
     assert bucket.get("claim") == b"mine"
+
+
+def test_a_conflict_with_another_writer_is_tried_again_and_read_back(bucket, bucket_proxy):
+    bucket_proxy.conflicts = 2
+    bucket.create("claim", b"mine")
+    assert bucket.get("claim") == b"mine"
+    bucket_proxy.conflicts = 1
+    with pytest.raises(AlreadyExistsError):
+        bucket.create("claim", b"another's")
+    assert bucket.get("claim") == b"mine"
+
+
+def test_a_conflict_that_does_not_end_is_unavailable(bucket, bucket_proxy, monkeypatch):
+    monkeypatch.setattr("storage.store.RETRY_S", 0.3)
+    bucket_proxy.conflicts = 100
+    with pytest.raises(UnavailableError, match=r"claim is being written by another.*Try again"):
+        bucket.create("claim", b"mine")
+    bucket_proxy.conflicts = 0
+    assert bucket.size("claim") is None
+
+
+@pytest.mark.parametrize("action", ["get", "size", "list"])
+def test_a_read_that_is_forbidden_says_so(bucket, bucket_proxy, action):
+    with (
+        bucket_proxy.failing("403"),
+        pytest.raises(ReadError, match=r"before cannot be read: .*403.*Give read permission"),
+    ):
+        ACTIONS[action](bucket)
+
+
+@pytest.mark.parametrize("action", ["create", "put"])
+def test_a_write_that_is_forbidden_says_so(bucket, bucket_proxy, action):
+    with (
+        bucket_proxy.failing("403"),
+        pytest.raises(WriteError, match=r"new cannot be written: .*403.*give write permission"),
+    ):
+        ACTIONS[action](bucket)
 
 
 def test_a_bucket_that_stays_away_is_unavailable_in_the_end(bucket, bucket_proxy, monkeypatch):

@@ -172,7 +172,7 @@ def test_a_store_that_does_not_respond_is_said(enter, monkeypatch):
     def fail(*_args, **_more):
         raise UnavailableError("the store is away")
 
-    monkeypatch.setattr("qc.review.service.record_verdict", fail)
+    monkeypatch.setattr("qc.review.service.VerdictLog.record", fail)
     answer = ann.send_verdict(ann.verdict())
     assert answer.status_code == 503
     assert "nothing was recorded" in answer.json()["error"]

@@ -50,6 +50,24 @@ def test_a_choice_is_recorded_with_all_that_was_known(enter, reviewed):
     assert verdict.decided_at.endswith("+00:00")
 
 
+def test_undo_takes_back_the_one_given_last_although_the_clock_was_set_back(enter, reviewed):
+    ann = enter()
+    ahead = Verdict(
+        "P-2-a2",
+        find_outcome(reviewed, "P-2-a2").digest,
+        "choose",
+        "cf",
+        "ann",
+        False,
+        decided_at="2099-01-01T00:00:00+00:00",
+        ordinal=1,
+    )
+    record_verdict(reviewed, ahead)  # by a clock that was ahead
+    ann.client.get("/")
+    last = ann.send_verdict(ann.verdict()).json()["id"]
+    assert ReviewService(reviewed, ReviewSettings(), blind=False).last_verdict("ann").id == last
+
+
 def test_a_discard_has_its_reason(enter, reviewed):
     ann = enter()
     assert ann.send_verdict(ann.verdict(verdict="discard", reason="artefact")).status_code == 201

@@ -1,3 +1,6 @@
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 import zarr
@@ -9,6 +12,7 @@ from ome_zarr_models.v05.image_label import ImageLabel
 import storage.cases.case
 from storage.cases.case import (
     case_digest,
+    find_incomplete,
     is_done,
     read_case,
     read_case_files,
@@ -16,6 +20,7 @@ from storage.cases.case import (
     write_case,
 )
 from storage.errors import CorruptionError, NotFoundError, WriteError
+from storage.folder import Disk
 from storage.layout import ALPHA_STEP, is_safe_name, round_alpha
 from storage.recipe import Recipe
 from tests.cases import METHODS, new_case
@@ -85,12 +90,13 @@ def test_a_case_that_is_done_is_not_written_again(store, monkeypatch):
 def test_other_bytes_under_one_digest_are_damage(store, monkeypatch):
     case = new_case()
     write_case(store, case)
-    monkeypatch.setattr(
-        storage.cases.case, "is_done", lambda *_: False
-    )  # two workers at the same moment
+    # two workers at the same moment
+    monkeypatch.setattr(storage.cases.case, "find_incomplete", lambda *_: "missing")
+    before = {key: store.get(key) for key in store.list_prefix("cases")}
     other = new_case(alphas=dict.fromkeys(case.alphas))
     with pytest.raises(CorruptionError, match="lists other bytes than were computed"):
         write_case(store, other)
+    assert {key: store.get(key) for key in store.list_prefix("cases")} == before
 
 
 def test_a_case_without_its_mark_is_not_there(store):
@@ -103,23 +109,52 @@ def test_a_case_without_its_mark_is_not_there(store):
 
 
 def test_a_write_that_fails_midway_leaves_no_case_and_can_be_repeated(store, monkeypatch):
-    case, put, calls = new_case(), store.put, []
+    case, write, written = new_case(), Disk.write, []
 
-    def failing(key, data):
-        calls.append(key)
-        if len(calls) == 7:
-            raise WriteError("disk full")
-        put(key, data)
+    def failing(disk, path, data):
+        written.append(path.name)
+        if len(written) == 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(disk, path, data)
 
-    create = store.create
-    monkeypatch.setattr(store, "create", lambda key, data: (calls.append(key), create(key, data)))
-    monkeypatch.setattr(store, "put", failing)
-    with pytest.raises(WriteError):
+    monkeypatch.setattr(Disk, "write", failing)
+    with pytest.raises(WriteError, match=r"cannot be written: No space left on device\. Make room"):
         write_case(store, case)
-    assert not is_done(store, "P-1", case.facts.digest)
+    assert [path for path in Path(store.url, "cases").rglob("*") if path.is_file()] == []
     write_case(store, case)
-    assert calls[-1] == f"cases/P-1/{case.facts.digest}.done"
+    assert written[-1].startswith(f"{case.facts.digest}.done#")
     assert verify_files(store, read_case_files(store, "P-1", case.facts.digest)) == []
+
+
+def cut(store, key):
+    store.put(key, store.get(key)[:-1])
+
+
+def remove(store, key):
+    store.delete([key])
+
+
+def spoil_mark(store, _):
+    store.put(f"cases/P-1/{'d' * 64}.done", b"[]")
+
+
+def foreign_mark(store, _):
+    mark = store.get(f"cases/P-1/{'d' * 64}.done")
+    store.put(f"cases/P-1/{'d' * 64}.done", mark.replace(b"d" * 64, b"e" * 64))
+
+
+@pytest.mark.parametrize("damage", [cut, remove, spoil_mark, foreign_mark])
+def test_a_case_that_is_incomplete_is_noticed_and_written_again(store, damage):
+    write_case(store, new_case())
+    before = {key: store.get(key) for key in store.list_prefix("cases")}
+    assert find_incomplete(store, "P-1", "d" * 64) == ""
+    damage(store, f"cases/P-1/{'d' * 64}/image/c/0/0/0")
+    wrong = find_incomplete(store, "P-1", "d" * 64)
+    assert "the mark of its case is damaged" in wrong or (
+        f"1 of {len(before) - 1} files, first cases/P-1/{'d' * 64}/image/c/0/0/0" in wrong
+    )
+    write_case(store, new_case())
+    assert {key: store.get(key) for key in store.list_prefix("cases")} == before
 
 
 def test_every_kind_of_damage_is_named(store):
