@@ -65,7 +65,10 @@ def estimate_alphas(
 
     Args:
         volume_hu: (z, y, x), radiodensity in HU, finite, at least 3 voxels along each axis; real
-            numbers of any precision, order in memory and byte order. Never modified.
+            numbers of any precision, order in memory and byte order. Never modified. Only values
+            without any below 0 are known not to be HU here, since a crop may have any contrast;
+            `matting.geometry.hounsfield.check_hounsfield` holds a nodule with its surroundings
+            against what chest CT has.
         trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND, as numbers of any type.
         spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
         methods: Names from METHODS, at least one; one named twice is answered once.

@@ -126,6 +126,8 @@ class Recipe(BaseModel):
     name: str = "paper"
     readers: int = Field(4, ge=2)
     """How many readers must have marked a nodule, exactly."""
+    hu_check: bool = True
+    """Refuse CT whose values cannot be HU; False accepts CT that is odd but known."""
     crop: CropSettings = CropSettings()
     resample: ResampleSettings = ResampleSettings()
     trimap: TrimapSettings = TrimapSettings()
@@ -163,7 +165,10 @@ class Recipe(BaseModel):
 
     def content_key(self) -> JsonObject:
         """Return the settings that determine the bytes of a case, as JSON."""
-        return self.model_dump(mode="json", exclude={"name", *OUTSIDE_CONTENT_KEY})
+        content = self.model_dump(mode="json", exclude={"name", *OUTSIDE_CONTENT_KEY})
+        if self.hu_check:  # so that cases of recipes without this setting keep their digests
+            del content["hu_check"]
+        return content
 
 
 def load_recipe(path: str | Path | None = None, **overrides: JsonObject) -> Recipe:

@@ -176,6 +176,8 @@ class LidcFacts:
     slice_thickness_mm: float | None
     annotations: tuple[Rating, ...]
     """Each reader's ratings."""
+    image_set: Annotated[str | None, _UNLESS_NONE] = None
+    """Which of the series' image sets the slices are; None where the series is one set."""
 
 
 @dataclass(frozen=True, slots=True)

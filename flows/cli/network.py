@@ -165,10 +165,13 @@ def predict(
         typer.Option(help="First and last voxel, z,y,x,z,y,x.", show_default="the whole CT"),
     ] = None,
     device: DeviceOption = "auto",
+    hu_check: Annotated[bool, typer.Option(help="Refuse a CT whose values cannot be HU.")] = True,
 ) -> None:
     """Predict the alpha matte of a CT, and the overlap and union of readers' masks."""
     from tasks.learning.predict import PixelBox, predict_file
 
-    files = predict_file(checkpoint, image, PixelBox.parse(point, box), out, device)
+    files = predict_file(
+        checkpoint, image, PixelBox.parse(point, box), out, device, hu_check=hu_check
+    )
     for file in files:
         typer.echo(file)

@@ -61,6 +61,8 @@ def show_plan(plan: Plan) -> None:
     )
     _print_reasons("reason", Counter(action.reason for action in plan.actions))
     _print_reasons("excluded", Counter(exclusion.reason for exclusion in plan.exclusions))
+    for note in plan.notes:
+        console.print(note, markup=False)
     basis = "typical nodules"
     if plan.finished_nodules:
         basis = f"{plan.finished_nodules} finished nodules"
@@ -101,6 +103,8 @@ def show_result(result: CurationResult) -> None:
         "excluded",
         [(exclusion.nodule_id, "", exclusion.reason) for exclusion in result.plan.exclusions],
     )
+    for note in result.plan.notes:
+        console.print(note, markup=False)
     if result.aborted:
         console.print(result.aborted, style="yellow", markup=False)
 

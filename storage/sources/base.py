@@ -46,6 +46,8 @@ class Inventory:
     exclusions: tuple[Exclusion, ...]
     absent: tuple[Nodule, ...] = ()
     """Nodules that the source knows of without having any file of them now."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or left out among the files of a series, for people to check."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.grid import Grid
-from storage.sources.dicom_series import find_series, folders_with_files
+from storage.sources.dicom_file import is_dicom
+from storage.sources.dicom_headers import count_reasons
+from storage.sources.dicom_series import Survey, survey_file, survey_tree
 from storage.sources.dicom_volume import read_slice_stack
 from storage.sources.image_io import read_volume, without_padding
 
@@ -27,24 +29,42 @@ class CtVolume:
 
 
 def read_ct(path: Path) -> CtVolume:
-    """Read a CT from a volume file (NIfTI, NRRD, MHA) or from a folder with one DICOM series.
+    """Read a CT from a volume file (NIfTI, NRRD, MHA), or from DICOM.
+
+    Args:
+        path: A volume file, a multi-frame DICOM file, or a folder with one DICOM series, at any
+            depth.
 
     Raises:
-        InputError: It is not there or cannot be read, or the folder holds another number of series
-            than one.
+        InputError: It is not there or cannot be read, is no CT, or the folder holds another number
+            of series than one.
     """
-    if not path.is_dir():
-        volume = read_volume(path, "the CT")
-        return CtVolume(volume.grid, *without_padding(volume.values.astype(np.float32)))
-    found = find_series(folders_with_files(path))
-    if len(found) != 1:
+    if path.is_dir():
+        return _read_series(survey_tree(path), path)
+    if path.is_file() and is_dicom(path):
+        return _read_series(survey_file(path), path)
+    volume = read_volume(path, "the CT")
+    return CtVolume(volume.grid, *without_padding(volume.values.astype(np.float32)))
+
+
+def _read_series(survey: Survey, path: Path) -> CtVolume:
+    if not survey.series:
         raise InputError(
-            "the folder does not hold one CT series",
-            got=f"{len(found)} series in {path}",
-            expected="one",
-            remedy="Give the folder of the series itself.",
+            "there is no CT",
+            got=f"{path} with {'; '.join(count_reasons(survey.ignored)) or 'no files'}",
+            expected="one CT series",
+            remedy="Give the folder of a CT series in DICOM, or a volume in HU.",
         )
-    series = next(iter(found.values()))
+    if len(survey.series) > 1:
+        titles = sorted(f"{series.folder}: {series.title}" for series in survey.series.values())
+        raise InputError(
+            "the folder holds several CT series",
+            got=f"{len(titles)} in {path}:" + "".join(f"\n  {title}" for title in titles) + "\n",
+            expected="one",
+            remedy="Give the folder of one series; where they share a folder, move the files of "
+            "one to a folder of its own.",
+        )
+    (series,) = survey.series.values()
     slab = read_slice_stack(series, 0, len(series.slices))
     return CtVolume(slab.grid, slab.image_hu, slab.valid)
 

@@ -1,75 +1,25 @@
-"""CT series in folders of DICOM files: headers first, then only the slices that are needed.
+"""CT series: the slices of one image set, ordered along their common normal.
 
-Files are known by their headers; what was found is kept in the user's cache folder and holds as
-long as names, sizes and times of the files do. Slices are ordered by ImagePositionPatient along
-their common normal. Where a position comes twice, the slice with the smaller InstanceNumber stays
-(one without a number loses; then the smaller SOP instance UID, then the path decides). The
-distance of slices comes from their positions, never from SliceThickness: the two differ in a third
-of LIDC-IDRI's scans.
+Slices are ordered by ImagePositionPatient. The distance of slices comes from their positions, never
+from SliceThickness: the two differ in a third of LIDC-IDRI's scans. Where images have one position,
+`storage.sources.image_sets` says which of them belong to the series.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from matting.geometry.grid import Vector
-from storage.sources.base import JSON
-from storage.sources.cache import cache_get, cache_set
+from storage.sources.dicom_headers import SliceHeader, folders_with_files, index_file, index_folder
+from storage.sources.image_sets import choose_images
 
-SYNTHETIC_MANUFACTURER = "Halosign stand-in"
-"""Manufacturer (0008,0070) of every simulated slice."""
-
-POSITION_TOLERANCE_MM = 0.05
-"""Slices closer than this have the same position, and may stray this far from an even lattice.
-
-LIDC-IDRI's positions carry 6 digits and its smallest distance of slices is 0.45 mm.
-"""
-
-_REQUIRED = (
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-)
-_TAGS = [*_REQUIRED, "InstanceNumber", "SliceThickness", "Manufacturer"]
-
-
-@dataclass(frozen=True, slots=True)
-class SliceHeader:
-    """The header of one slice."""
-
-    path: Path
-    sop_uid: str
-    study_uid: str
-    series_uid: str
-    position_lps_mm: Vector
-    """Centre of the first pixel, patient coordinates (x, y, z)."""
-    orientation: tuple[float, ...]
-    """Unit vectors along which columns and rows count up: (x, y, z) of the one, then of the
-    other."""
-    pixel_spacing_mm: tuple[float, ...]
-    """Distance between rows, then between columns."""
-    shape: tuple[int, ...]
-    """Rows, columns."""
-    instance_number: int | None
-    slice_thickness_mm: float | None
-    synthetic: bool
-
-
-_CACHED_FIELDS = {field.name for field in fields(SliceHeader)} - {"path"}
+PARALLEL_COSINE = 0.5
+"""Slices whose normals have a smaller cosine are of another plane than the series, as the
+localizers that some scanners put into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +31,47 @@ class Series:
     normal: Vector
     slices: tuple[SliceHeader, ...]
     duplicates: tuple[SliceHeader, ...]
-    """Slices left out because another one has their position."""
+    """Slices left out because another one has their position and their pixels."""
+    image_set: str
+    """Which of several image sets the slices are; empty where the series is one set."""
+    ambiguous_positions: int
+    """Positions with several different images that nothing tells apart."""
     ignored: Mapping[str, str]
-    """File that is no CT slice, in the series' own folders, and why; named when slices turn out to
-    be missing."""
+    """File that is no slice of the image set, in the series' own folders, and why; named when
+    slices turn out to be missing."""
 
     @property
     def synthetic(self) -> bool:
         """True where any slice is simulated."""
         return any(header.synthetic for header in self.slices)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the first slice."""
+        return self.slices[0].path.parent
+
+    @property
+    def title(self) -> str:
+        """The description, size and UID, for a list to choose from."""
+        described = f"{self.slices[0].description!r}, " if self.slices[0].description else ""
+        return f"{described}{len(self.slices)} slices, {self.uid}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What was chosen or left out among the images of the series, in sentences."""
+        notes = []
+        if self.duplicates:
+            notes.append(
+                f"{len(self.duplicates)} duplicates with equal pixels left out of series {self.uid}"
+            )
+        if self.image_set:
+            notes.append(f"{self.image_set} used of series {self.uid}")
+        if self.ambiguous_positions:
+            notes.append(
+                f"different images at {self.ambiguous_positions} positions of series {self.uid}, "
+                "which is refused"
+            )
+        return notes
 
     def positions_mm(self) -> NDArray[np.float64]:
         """Return the position of each slice along the normal, ascending."""
@@ -114,145 +96,83 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
-    slices: tuple[SliceHeader, ...]
+class Survey:
+    """What lies in some folders."""
+
+    series: Mapping[str, Series]
+    """By SeriesInstanceUID."""
     ignored: Mapping[str, str]
+    """Path of each file that is no CT slice, and why."""
 
 
-def find_series(folders: Iterable[Path]) -> dict[str, Series]:
-    """Return the CT series whose slices lie directly in `folders`, by SeriesInstanceUID."""
+def survey_file(path: Path) -> Survey:
+    """Find the CT series of which one file is a part, without the other files."""
+    index = index_file(path)
+    own: dict[str, list[SliceHeader]] = defaultdict(list)
+    for header in index.slices:
+        own[header.series_uid].append(header)
+    series = {uid: _series(uid, found, {}) for uid, found in own.items()}
+    return Survey(series, {str(path.parent / name): why for name, why in index.ignored.items()})
+
+
+def survey_tree(root: Path) -> Survey:
+    """Find the CT series in a folder and in those below it, and the other files there.
+
+    Raises:
+        OSError: A folder cannot be listed, for another reason than permission.
+    """
+    folders, closed = folders_with_files(root)
+    survey = survey_series(folders)
+    return Survey(survey.series, {**survey.ignored, **closed})
+
+
+def survey_series(folders: Iterable[Path]) -> Survey:
+    """Find the CT series whose slices lie directly in `folders`, and the other files there."""
     slices: dict[str, list[SliceHeader]] = defaultdict(list)
-    ignored: dict[str, dict[str, str]] = defaultdict(dict)
+    own_ignored: dict[str, dict[str, str]] = defaultdict(dict)
+    ignored: dict[str, str] = {}
     for folder in folders:
-        index = _index(folder)
+        index = index_folder(folder)
+        ignored.update({str(folder / name): why for name, why in index.ignored.items()})
         for header in index.slices:
             slices[header.series_uid].append(header)
         for uid in {header.series_uid for header in index.slices}:
-            ignored[uid].update(index.ignored)
-    return {uid: _series(uid, found, ignored[uid]) for uid, found in slices.items()}
+            own_ignored[uid].update(index.ignored)
+    series = {uid: _series(uid, found, own_ignored[uid]) for uid, found in slices.items()}
+    return Survey(series, ignored)
 
 
-def folders_with_files(root: Path) -> list[Path]:
-    """Return `root` and the folders below it that hold files, sorted."""
-    return sorted(Path(path) for path, _, files in os.walk(root) if files)
-
-
-def listing(folder: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time (ns) of each file in a folder, sorted by name.
-
-    Hidden files do not count.
-    """
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
-        return sorted(
-            (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in found
-        )
+def find_series(folders: Iterable[Path]) -> Mapping[str, Series]:
+    """Return the CT series whose slices lie directly in `folders`, by SeriesInstanceUID."""
+    return survey_series(folders).series
 
 
 def _series(uid: str, headers: list[SliceHeader], ignored: Mapping[str, str]) -> Series:
     orientation = Counter(header.orientation for header in headers).most_common(1)[0][0]
-    normal = np.cross(orientation[:3], orientation[3:])
-    normal = normal / (np.linalg.norm(normal) or 1.0) + 0.0  # no negative zeros
-    kept: list[SliceHeader] = []
-    dropped: list[SliceHeader] = []
-    for group in _by_position(headers, normal):
-        first, *others = sorted(group, key=_precedence)
-        kept.append(first)
-        dropped.extend(others)
+    normal = _normal(orientation)
+    cosines = [abs(float(_normal(header.orientation) @ normal)) for header in headers]
+    pairs = list(zip(headers, cosines, strict=True))
+    of_plane = [header for header, cosine in pairs if cosine >= PARALLEL_COSINE]
+    other = {
+        header.path.name: "of another plane than the series"
+        for header, cosine in pairs
+        if cosine < PARALLEL_COSINE
+    }
+    chosen = choose_images(of_plane, normal)
     x, y, z = normal.tolist()
-    return Series(uid, kept[0].study_uid, (x, y, z), tuple(kept), tuple(dropped), ignored)
-
-
-def _by_position(
-    headers: list[SliceHeader], normal: NDArray[np.float64]
-) -> list[list[SliceHeader]]:
-    positions = np.array([header.position_lps_mm for header in headers]) @ normal
-    order = np.argsort(positions, kind="stable")
-    starts = np.flatnonzero(np.diff(positions[order]) > POSITION_TOLERANCE_MM) + 1
-    return [[headers[i] for i in group] for group in np.split(order, starts)]
-
-
-def _precedence(header: SliceHeader) -> tuple[bool, int, str, str]:
-    return (
-        header.instance_number is None,
-        header.instance_number or 0,
-        header.sop_uid,
-        str(header.path),
+    return Series(
+        uid,
+        headers[0].study_uid,
+        (x, y, z),
+        chosen.kept,
+        chosen.duplicates,
+        chosen.name,
+        chosen.ambiguous_positions,
+        {**ignored, **other, **chosen.set_aside},
     )
 
 
-def _index(folder: Path) -> _Folder:
-    """Read the headers of a folder's files; unchanged files come from the cache."""
-    key = str(folder.resolve())
-    known = _known_files(cache_get("headers", key))
-    files = {
-        entry: known.get(entry) or _read_header(folder / entry[0]) for entry in listing(folder)
-    }
-    if files != known:
-        cache_set("headers", key, [[list(entry), header] for entry, header in files.items()])
-    slices = tuple(
-        _slice_header(folder / name, header)
-        for (name, _, _), header in files.items()
-        if isinstance(header, dict)
-    )
-    return _Folder(
-        slices, {name: reason for (name, _, _), reason in files.items() if isinstance(reason, str)}
-    )
-
-
-def _known_files(facts: JSON) -> dict[tuple[str, int, int], dict[str, JSON] | str]:
-    """Return what the cache holds; what this version would not have written counts as unknown."""
-    known: dict[tuple[str, int, int], dict[str, JSON] | str] = {}
-    for item in facts if isinstance(facts, list) else []:
-        match item:
-            case [[str(name), int(size), int(time)], str(reason)]:
-                known[name, size, time] = reason
-            case [[str(name), int(size), int(time)], dict(header)] if (
-                header.keys() == _CACHED_FIELDS
-            ):
-                known[name, size, time] = header
-    return known
-
-
-def _slice_header(path: Path, header: Mapping[str, JSON]) -> SliceHeader:
-    values: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in header.items()
-    }
-    return SliceHeader(path, **values)
-
-
-def _read_header(path: Path) -> dict[str, JSON] | str:
-    """Return the fields of a slice's header, or why the file is no CT slice."""
-    try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        absent = [keyword for keyword in _REQUIRED if dataset.get(keyword) in (None, "")]
-        return f"header without {', '.join(absent)}" if absent else _fields(dataset)
-    except InvalidDicomError:
-        return "not DICOM"
-    except (
-        Exception
-    ) as error:  # a file that ends early or holds nonsense raises whatever pydicom stumbles over
-        return f"unreadable: {error}"
-
-
-def _fields(dataset: Dataset) -> dict[str, JSON]:
-    number, thickness = dataset.get("InstanceNumber"), dataset.get("SliceThickness")
-    return {
-        "sop_uid": str(dataset.SOPInstanceUID).strip(),
-        "study_uid": str(dataset.StudyInstanceUID).strip(),
-        "series_uid": str(dataset.SeriesInstanceUID).strip(),
-        "position_lps_mm": _numbers(dataset, "ImagePositionPatient", 3),
-        "orientation": _numbers(dataset, "ImageOrientationPatient", 6),
-        "pixel_spacing_mm": _numbers(dataset, "PixelSpacing", 2),
-        "shape": [int(dataset.Rows), int(dataset.Columns)],
-        "instance_number": None if number in (None, "") else int(number),
-        "slice_thickness_mm": None if thickness in (None, "") else float(thickness),
-        "synthetic": str(dataset.get("Manufacturer", "")).strip() == SYNTHETIC_MANUFACTURER,
-    }
-
-
-def _numbers(dataset: Dataset, keyword: str, count: int) -> list[JSON]:
-    numbers: list[JSON] = [float(value) for value in dataset[keyword].value]
-    if len(numbers) != count or not np.isfinite(np.array(numbers, np.float64)).all():
-        raise ValueError(f"{keyword} is {numbers}, not {count} numbers")
-    return numbers
+def _normal(orientation: tuple[float, ...]) -> NDArray[np.float64]:
+    normal = np.cross(orientation[:3], orientation[3:])
+    unit: NDArray[np.float64] = normal / (np.linalg.norm(normal) or 1.0) + 0.0  # no negative zeros
+    return unit

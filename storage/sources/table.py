@@ -1,15 +1,17 @@
 """A table of volume files (NIfTI, NRRD, MHA): one CT and its readers' masks per nodule.
 
 The table is a CSV with the columns `nodule`, `patient`, `image`, `readers`, if need be
-`known_alpha` and `n_readers`; any other column is carried along as text. Paths are relative to the
-table. `readers` names either one bit-coded volume (bit r = reader r) or one mask per reader,
-separated by semicolons.
+`known_alpha`, `n_readers`, `hu_slope` and `hu_offset`; any other column is carried along as text.
+Paths are relative to the table. `readers` names either one bit-coded volume (bit r = reader r) or
+one mask per reader, separated by semicolons.
 """
 
 import csv
 import difflib
 import hashlib
 import json
+import math
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +33,15 @@ from storage.sources.base import (
     check_patients,
     first_unreachable,
 )
+from storage.sources.detached import voxel_files
 from storage.sources.image_io import place_alpha, read_volume, without_padding
 from storage.sources.masks import READERS_AT_MOST, read_masks
 
 REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
 OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
-
-_DETACHED = (".mhd", ".nhdr")
-"""Headers whose voxels lie in a second file of the same stem."""
+SCALE_COLUMNS = {"hu_slope": 1.0, "hu_offset": 0.0}
+"""HU = hu_slope * value + hu_offset; with the values that an empty cell stands for. They are kept
+with the case, as they say how its HU were made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class FilesSource:
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Return a fingerprint of the row and of its files' names, sizes and times.
 
-        No file is opened.
+        No file is opened but headers that may name voxels in another file (.mhd, .nhdr).
 
         What is not there has a fingerprint too: `read` refuses it.
         """
@@ -95,8 +98,9 @@ class FilesSource:
                 many as asked for.
         """
         row, folder = _row_of(nodule), self.table.parent
+        _check_distinct(folder, row)
         image = read_volume(folder / row["image"], "the CT")
-        image_hu, valid = without_padding(image.values.astype(np.float32))
+        image_hu, valid = without_padding(_in_hu(image.values, row))
         masks = read_masks(
             [folder / name for name in _names(row["readers"])], image.grid, _known_readers(row)
         )
@@ -109,6 +113,44 @@ class FilesSource:
         patch = Patch(grid, image_hu[depth], valid[depth], masks[:, depth], alpha)
         provenance = _provenance(row)
         return Reading(patch, _digest(patch, provenance), provenance, synthetic=alpha is not None)
+
+
+def _check_distinct(folder: Path, row: Mapping[str, str]) -> None:
+    """Raise InputError where one file is listed for two readers, whatever its spelling."""
+    seen: dict[tuple[object, ...], str] = {}
+    for name in _names(row["readers"]):
+        path = folder / name
+        there = path.stat() if path.exists() else None
+        key = (there.st_dev, there.st_ino) if there else (path.resolve(),)
+        if key in seen:
+            raise InputError(
+                "a reader's file is listed twice",
+                got=f"{seen[key]} and {name}, which are one file",
+                expected="a file of its own for each reader",
+                remedy=f"Correct the readers of {row['nodule']} in the table.",
+            )
+        seen[key] = name
+
+
+def _in_hu(values: NDArray[Any], row: Mapping[str, str]) -> NDArray[np.float32]:
+    scale = []
+    for name, default in SCALE_COLUMNS.items():
+        try:
+            number = float(row.get(name) or default)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or (name == "hu_slope" and number == 0):
+            raise InputError(
+                f"{name} of {row['nodule']} is no number that values can be converted with",
+                got=repr(row[name]),
+                expected="a number, and hu_slope other than 0: HU = hu_slope * value + hu_offset",
+                remedy="Correct the table.",
+            )
+        scale.append(number)
+    slope, offset = scale
+    if (slope, offset) == (1, 0):
+        return values.astype(np.float32)
+    return (values.astype(np.float64) * slope + offset).astype(np.float32)
 
 
 def _check_number(got: int, nodule: Nodule) -> None:
@@ -215,6 +257,24 @@ def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
                 remedy=f"Rename or remove one in {table}.",
             )
         seen[name.casefold()] = name
+    _check_patients_differ(table, rows)
+
+
+def _check_patients_differ(table: Path, rows: list[dict[str, str]]) -> None:
+    """Raise InputError for patients that differ in spelling only: a split would part them."""
+    seen: dict[str, str] = {}
+    for row in rows:
+        name = row["patient"]
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        known = seen.setdefault(plain, name)
+        if known != name:
+            raise InputError(
+                "two patients differ by their spelling only",
+                got=f"{known!r} and {name!r}",
+                expected="one spelling for a patient, or names that differ by more than case, "
+                "spaces and Unicode form",
+                remedy=f"Correct the column patient in {table}.",
+            )
 
 
 def _nodule_or_exclusion(row: dict[str, str], readers: int) -> Nodule | Exclusion:
@@ -262,10 +322,7 @@ def _files(table: Path, row: Mapping[str, str]) -> Iterator[Path]:
     names = [row["image"], *_names(row["readers"]), row.get("known_alpha", "")]
     for path in (table.parent / name for name in names if name):
         yield path
-        if path.suffix in _DETACHED and path.parent.is_dir():
-            yield from sorted(
-                p for p in path.parent.iterdir() if p.name.split(".")[0] == path.stem and p != path
-            )
+        yield from voxel_files(path)
 
 
 def _depth(readers: NDArray[np.bool_], padding_slices: int) -> slice:

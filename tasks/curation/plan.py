@@ -57,6 +57,8 @@ class Plan:
     finished_nodules: int
     """Number of finished nodules that the estimates are medians of; 0 where typical values are
     used."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or left out among the files of the source."""
     expected_peak_bytes: float = 0.0
     """Peak memory of one worker that computes one nodule at a time; 0 where nothing is to be
     computed."""
@@ -117,6 +119,7 @@ def make_plan(store: Store | None, job: CurationJob, inventory: Inventory) -> Pl
         expected_bytes=len(to_compute) * size,
         form=job.recipe.form,
         finished_nodules=len(finished),
+        notes=inventory.notes,
         expected_peak_bytes=max((_peak_bytes(a.previous) for a in to_compute), default=0.0),
     )
 

@@ -1,11 +1,19 @@
 """From the source to the trimap: read, crop, resample, label."""
 
+import numpy as np
+
 from matting.geometry.crop import crop_to_nodule
+from matting.geometry.hounsfield import check_hounsfield
 from matting.geometry.patch import Patch
 from matting.geometry.resample import resample_patch
 from matting.geometry.trimap import UNKNOWN, Trimap, build_trimap
 from storage.cases.case import case_digest, find_incomplete
 from tasks.curation.context import NoduleContext, input_fingerprint
+
+HU_REMEDY = (
+    "Convert it (the columns hu_slope and hu_offset of a table: HU = hu_slope * value + hu_offset),"
+    " or fetch the original CT; where the values are right, set `hu_check: false` in the recipe."
+)
 
 
 def read_scan(context: NoduleContext) -> Patch:
@@ -22,7 +30,12 @@ def read_scan(context: NoduleContext) -> Patch:
         context.already_stored = not find_incomplete(
             context.store, context.nodule.id, context.digest
         )
-        return reading.patch
+        patch = reading.patch
+        if context.recipe.hu_check:
+            check_hounsfield(
+                patch.image_hu, patch.valid, np.any(patch.readers, axis=0), remedy=HU_REMEDY
+            )
+        return patch
 
 
 def crop(context: NoduleContext, scan: Patch) -> Patch:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.box import Box
+from matting.geometry.hounsfield import check_hounsfield
 from matting.geometry.resample import resample_back, resample_image
 from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, predict
@@ -22,6 +23,9 @@ DEFAULT_SIDE_MM = 64.0
 """Side of the box around a point; about that of the crops that the network was trained on."""
 MASK_THRESHOLD = 0.5
 """Probability from which a voxel belongs to a mask."""
+HU_REMEDY = (
+    "Convert it to HU, or give the original CT; where the values are right, use --no-hu-check."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,13 @@ class PixelBox:
 
 
 def predict_file(
-    checkpoint: str, image: Path, place: PixelBox, out: Path, device: str = "auto"
+    checkpoint: str,
+    image: Path,
+    place: PixelBox,
+    out: Path,
+    device: str = "auto",
+    *,
+    hu_check: bool = True,
 ) -> list[Path]:
     """Estimate the matte of a CT in a file or DICOM folder, and write it.
 
@@ -95,16 +105,19 @@ def predict_file(
         place: The part of it to predict.
         out: Folder for the files.
         device: auto, cpu, cuda, cuda:1.
+        hu_check: Refuse a CT whose values cannot be HU.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: The checkpoint or CT cannot be read, the place is not in the CT, the device does
-            not exist, or the files cannot be written.
+        InputError: The checkpoint or CT cannot be read or is not in HU, the place is not in the
+            CT, the device does not exist, or the files cannot be written.
     """
     trained = read_checkpoint(checkpoint)
     ct = read_ct(image)
+    if hu_check:
+        check_hounsfield(ct.image_hu, ct.valid, remedy=HU_REMEDY)
     box = place.within(ct)
     network = load_network(trained, pick_device(device))
     files = []

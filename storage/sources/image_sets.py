@@ -1,0 +1,148 @@
+"""Which images of a series are its slices, where several have one position.
+
+Images with equal pixels are one slice. Images computed from others (DERIVED, SECONDARY, or with a
+SourceImageSequence) never take part beside originals. Where different images remain at one
+position, one attribute must tell whole image sets apart: each set has one image at every position.
+Then the set with the smallest value is the series, and carries its name; else nothing is chosen.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.sources.dicom_headers import SliceHeader
+from storage.sources.dicom_pixels import pixel_key
+
+POSITION_TOLERANCE_MM = 0.05
+"""Slices closer than this have the same position, and may stray this far from an even lattice.
+
+LIDC-IDRI's positions carry 6 digits and its smallest distance of slices is 0.45 mm.
+"""
+
+Attribute = Callable[[SliceHeader], str]
+
+_ATTRIBUTES: Mapping[str, Attribute] = {
+    "AcquisitionNumber": lambda header: header.acquisition,
+    "ImageType": lambda header: header.image_type,
+    "ConvolutionKernel": lambda header: header.kernel,
+    "ImageOrientationPatient": lambda header: _text(header.orientation),
+    "PixelSpacing and size": lambda header: _text(header.pixel_spacing_mm + header.shape),
+    "in-plane position": lambda header: _text(header.position_lps_mm[:2]),
+}
+"""What may tell image sets apart, in the order in which it is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChoice:
+    """The slices of a series."""
+
+    kept: tuple[SliceHeader, ...]
+    """Along the normal; one per position unless `ambiguous_positions`."""
+    duplicates: tuple[SliceHeader, ...]
+    """Copies of slices that are kept."""
+    name: str
+    """Which of several sets they are; empty where there is one."""
+    ambiguous_positions: int
+    """Positions with several different images that nothing tells apart."""
+    set_aside: Mapping[str, str]
+    """Files that are not part of the set, and why."""
+
+
+def choose_images(headers: Sequence[SliceHeader], normal: NDArray[np.float64]) -> ImageChoice:
+    """Choose one image per position.
+
+    Args:
+        headers: All images of a series that lie in parallel planes.
+        normal: Unit vector along which they are ordered.
+    """
+    has_originals = any(header.is_original for header in headers)
+    originals = [header for header in headers if header.is_original == has_originals]
+    set_aside = {
+        header.path.name: "computed from other images (DERIVED or SECONDARY)"
+        for header in headers
+        if header.is_original != has_originals
+    }
+    groups, duplicates = _without_copies(_by_position(originals, normal))
+    ambiguous = sum(len(group) > 1 for group in groups)
+    if not ambiguous:
+        return ImageChoice(_flat(groups), duplicates, "", 0, set_aside)
+    for name, attribute in _ATTRIBUTES.items():
+        values = sorted({attribute(h) for group in groups for h in group}, key=_natural)
+        chosen = _find_whole_set(groups, attribute, values)
+        if chosen is not None:
+            title = f"{name} {chosen or '(none)'}"
+            kept = [h for h in _flat(groups) if attribute(h) == chosen]
+            others = [h for h in _flat(groups) if attribute(h) != chosen]
+            set_aside |= {h.path.name: f"of another image set than {title}" for h in others}
+            among = f"{title} of {', '.join(value or '(none)' for value in values)}"
+            return ImageChoice(tuple(kept), duplicates, among, 0, set_aside)
+    return ImageChoice(_flat(groups), duplicates, "", ambiguous, set_aside)
+
+
+def _find_whole_set(
+    groups: list[list[SliceHeader]], attribute: Attribute, values: Sequence[str]
+) -> str | None:
+    """Return the first value with an image at every position, if none has two at any."""
+    counts = [Counter(attribute(header) for header in group) for group in groups]
+    if any(count > 1 for group in counts for count in group.values()):
+        return None
+    return next((value for value in values if all(value in group for group in counts)), None)
+
+
+def _by_position(
+    headers: Sequence[SliceHeader], normal: NDArray[np.float64]
+) -> list[list[SliceHeader]]:
+    positions = np.array([header.position_lps_mm for header in headers]) @ normal
+    order = np.argsort(positions, kind="stable")
+    starts = np.flatnonzero(np.diff(positions[order]) > POSITION_TOLERANCE_MM) + 1
+    return [
+        sorted((headers[i] for i in group), key=_precedence) for group in np.split(order, starts)
+    ]
+
+
+def _without_copies(
+    groups: list[list[SliceHeader]],
+) -> tuple[list[list[SliceHeader]], tuple[SliceHeader, ...]]:
+    """Keep the first of the images of a group that have equal pixels and geometry."""
+    kept: list[list[SliceHeader]] = []
+    copies: list[SliceHeader] = []
+    for group in groups:
+        distinct: dict[tuple[object, ...], SliceHeader] = {}
+        for header in group:
+            key = () if len(group) == 1 else (pixel_key(header), header.orientation, header.shape)
+            if key in distinct:
+                copies.append(header)
+            distinct.setdefault(key, header)
+        kept.append(list(distinct.values()))
+    return kept, tuple(copies)
+
+
+def _flat(groups: list[list[SliceHeader]]) -> tuple[SliceHeader, ...]:
+    return tuple(header for group in groups for header in group)
+
+
+def _precedence(header: SliceHeader) -> tuple[bool, int, str, str, int]:
+    return (
+        header.instance_number is None,
+        header.instance_number or 0,
+        header.sop_uid,
+        str(header.path),
+        header.frame or 0,
+    )
+
+
+def _natural(text: str) -> tuple[bool, list[tuple[bool, float, str]]]:
+    """Return a key that orders texts by the numbers in them; an empty one comes last."""
+    parts = re.findall(r"-?\d+(?:\.\d+)?|[^\d-]+|-", text)
+    number = re.compile(r"-?\d+(?:\.\d+)?")
+    return not text, [
+        (False, float(part), "") if number.fullmatch(part) else (True, 0.0, part) for part in parts
+    ]
+
+
+def _text(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
