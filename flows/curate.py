@@ -44,7 +44,11 @@ def curate_nodule(nodule: Nodule, job: CurationJob) -> Outcome:
 # Prefect declares the runner's future type invariant, so its own default does not fit either.
 @flow(name="curate", task_runner=ThreadPoolTaskRunner(max_workers=CONCURRENT_BATCHES))  # type: ignore[arg-type]
 def curate(
-    job: CurationJob, patients: frozenset[str] | None = None, cluster: Cluster = LOCAL
+    job: CurationJob,
+    patients: frozenset[str] | None = None,
+    cluster: Cluster = LOCAL,
+    nodules: frozenset[str] | None = None,
+    limit: int | None = None,
 ) -> CurationResult:
     """Bring a store up to date with its source: compute what is missing, keep what is done.
 
@@ -52,13 +56,15 @@ def curate(
         job: The source, the store and the recipe.
         patients: Only the nodules of these; all where None.
         cluster: Where nodules are computed.
+        nodules: Only these; all where None.
+        limit: At most so many nodules, the first by id; all where None.
 
     Returns:
         What was planned and what became of it; failures of single nodules are outcomes, not
         exceptions.
     """
     begin = time.monotonic()
-    plan = plan_nodules(job, patients)
+    plan = plan_nodules(job, patients, nodules, limit)
     run = begin_run(job, plan)
     outcomes: tuple[Outcome, ...] = ()
     aborted = ""
@@ -72,13 +78,18 @@ def curate(
 
 
 @task(name="plan nodules", cache_policy=NO_CACHE)
-def plan_nodules(job: CurationJob, patients: frozenset[str] | None) -> Plan:
+def plan_nodules(
+    job: CurationJob,
+    patients: frozenset[str] | None,
+    nodules: frozenset[str] | None,
+    limit: int | None,
+) -> Plan:
     """Decide which nodules to compute, and record those that are excluded or without their source.
 
     Raises SourceUnreachableError before anything is recorded where the source is away.
     """
     store = open_store(job.store_url, create=True)
-    plan = make_plan(store, job, take_inventory(job, patients))
+    plan = make_plan(store, job, take_inventory(job, patients, nodules, limit))
     record_exclusions(store, plan.exclusions)
     record_reachability(store, plan)
     return plan

@@ -80,7 +80,8 @@ def train(
         device: auto (the GPU, if there is one), cpu, cuda or cuda:1.
         epochs: Number of epochs, in place of the recipe's.
     """
-    return train_network.fn(store, version, variant, auxiliary, recipe, device, epochs)
+    settings = {"training": {"epochs": epochs}} if epochs else {}
+    return train_network.fn(store, version, variant, auxiliary, recipe, device, settings)
 
 
 @flow(name="evaluate")

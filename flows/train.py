@@ -28,7 +28,7 @@ def train(
     auxiliary: bool = True,
     recipe: str | None = None,
     device: str = "auto",
-    epochs: int | None = None,
+    settings: dict[str, Any] | None = None,
     resume: bool = True,
 ) -> str:
     """Train a network on a release and score it on the test split.
@@ -40,13 +40,13 @@ def train(
         auxiliary: Train with the auxiliary masks.
         recipe: YAML file or name of a recipe; its section `training` is used.
         device: Where to train, e.g. auto, cpu or cuda:1.
-        epochs: Number of epochs, in place of the recipe's.
+        settings: By section, values that replace the recipe's.
         resume: Resume an interrupted training.
 
     Returns:
         The digest of the checkpoint.
     """
-    job = make_training_job(store_url, version, variant, auxiliary, recipe, device, epochs)
+    job = make_training_job(store_url, version, variant, auxiliary, recipe, device, settings)
     digest = fit(job, resume)
     lines = measure_methods(job.release, TEST_SPLIT)
     lines = lines + measure_network(job.release, digest, TEST_SPLIT, device)
@@ -61,10 +61,10 @@ def make_training_job(
     auxiliary: bool,
     recipe: str | None,
     device: str,
-    epochs: int | None,
+    settings: dict[str, Any] | None,
 ) -> TrainingJob:
     """Combine the options of a training with the settings of a recipe."""
-    training = load_recipe(recipe, training={"epochs": epochs} if epochs else {}).training
+    training = load_recipe(recipe, **(settings or {})).training
     release = open_release(store_url, version)
     return TrainingJob(release, variant, auxiliary, training, device)
 

@@ -8,6 +8,7 @@ other sections enter the case's digest.
 """
 
 import difflib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -171,13 +172,14 @@ class Recipe(BaseModel):
         return content
 
 
-def load_recipe(path: str | Path | None = None, **overrides: JsonObject) -> Recipe:
+def load_recipe(path: str | Path | None = None, **overrides: Any) -> Recipe:
     """Read a recipe.
 
     Args:
         path: A YAML file, the name of a recipe that comes with Halosign (``paper``,
             ``improved``, ``demo``, ``reduced``), or None for the paper's.
-        **overrides: By section, values that replace the recipe's.
+        **overrides: By section, values that replace the recipe's; of a setting without a section,
+            its value.
 
     Raises:
         InputError: The file does not exist, is not YAML, or has an unknown name or a value out of
@@ -192,13 +194,46 @@ def load_recipe(path: str | Path | None = None, **overrides: JsonObject) -> Reci
     return recipe_from(content, origin, **overrides)
 
 
-def recipe_from(content: object, origin: str, **overrides: JsonObject) -> Recipe:
+def parse_override(texts: Sequence[str]) -> JsonObject:
+    """Parse settings such as ``trimap.dilation_mm=2`` or ``readers=3``; values are YAML.
+
+    Returns:
+        What `load_recipe` takes as overrides.
+
+    Raises:
+        InputError: One is not of that form.
+    """
+    found: JsonObject = {}
+    for text in texts:
+        name, equals, written = text.partition("=")
+        path = name.strip().split(".")
+        try:
+            value = yaml.safe_load(written)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals or not all(path) or len(path) > 2:
+            raise InputError(
+                "a setting cannot be parsed",
+                got=repr(text),
+                expected="section.key=value",
+                remedy="E.g. --set trimap.dilation_mm=2 or --set readers=3; docs/recipes.md has "
+                "all settings.",
+            )
+        if len(path) == 1:
+            found[path[0]] = value
+        else:
+            section = found.setdefault(path[0], {})
+            found[path[0]] = {**(section if isinstance(section, dict) else {}), path[1]: value}
+    return found
+
+
+def recipe_from(content: object, origin: str, **overrides: Any) -> Recipe:
     """Validate a recipe that was read from YAML or JSON.
 
     Args:
         content: What was read.
         origin: Where it was read, for messages.
-        **overrides: By section, values that replace the recipe's.
+        **overrides: As `load_recipe` takes them.
 
     Raises:
         InputError: It has an unknown name or a value out of range.
@@ -212,15 +247,18 @@ def recipe_from(content: object, origin: str, **overrides: JsonObject) -> Recipe
         raise _explain(origin, error) from error
 
 
-def _override(content: JsonObject, overrides: dict[str, JsonObject]) -> JsonObject:
+def _override(content: JsonObject, overrides: JsonObject) -> JsonObject:
     """Replace values section by section.
 
     What is not a section is left for the validation to reject.
     """
     result = dict(content)
     for name, values in overrides.items():
-        section = content.get(name) or {}
-        result[name] = section | values if isinstance(section, dict) else section
+        if isinstance(values, dict):
+            section = content.get(name) or {}
+            result[name] = section | values if isinstance(section, dict) else section
+        else:
+            result[name] = values
     return result
 
 

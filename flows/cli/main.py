@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from flows.cli import network
-from flows.cli.options import StoreOption
+from flows.cli.commands import Commands
+from flows.cli.options import RecipeOption, SetOption, StoreOption, chosen_recipe
 from flows.cli.review import review
 from matting.errors import InputError
 from storage.errors import StoreError
@@ -29,26 +31,19 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """The exit code by which shells report a command that Ctrl-C ended."""
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
+CURATE, REVIEW, RELEASE, NETWORK, OPERATE = "Curate", "Review", "Release", "Network", "Operate"
+"""Titles in the help, in the order in which they are used."""
+
+app = Commands(
     pretty_exceptions_enable=False,
     help="From annotated CT scans to a released, versioned data set of 3D alpha mattes.",
 )
-release = typer.Typer(
-    no_args_is_help=True, help="Publish, verify, compare and export versions of the data set."
-)
-store_commands = typer.Typer(no_args_is_help=True, help="Maintain a store.")
-app.add_typer(store_commands, name="store")
-app.add_typer(review, name="review")
-app.add_typer(release, name="release")
+release = Commands(help="Publish, verify, compare and export versions of the data set.")
+store_commands = Commands(help="Maintain a store.")
+app.add_typer(review, name="review", rich_help_panel=REVIEW)
+app.add_typer(release, name="release", rich_help_panel=RELEASE)
+app.add_typer(store_commands, name="store", rich_help_panel=OPERATE)
 
-RecipeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe", help="YAML file, or `paper`, `improved` or `demo`.", show_default="paper"
-    ),
-]
 DicomOption = Annotated[
     Path | None, typer.Option("--dicom", help="Folder with LIDC-IDRI-xxxx folders of DICOM files.")
 ]
@@ -59,9 +54,15 @@ FilesOption = Annotated[
 PatientsOption = Annotated[
     str | None, typer.Option("--patients", help="Only these patients, comma-separated.")
 ]
+NodulesOption = Annotated[
+    str | None, typer.Option("--nodules", help="Only these nodules, comma-separated.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="At most so many nodules, the first by id.")
+]
 
 
-@app.command(epilog="Example: halosign demo --out ./halosign-demo")
+@app.command(rich_help_panel=CURATE, epilog="Example: halosign demo --out ./halosign-demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for scans, store and report.")] = Path(
         "halosign-demo"
@@ -75,7 +76,8 @@ def demo(
 
 
 @app.command(
-    epilog="Example: halosign synthesize --dicom ./dicom --patients LIDC-IDRI-0078,LIDC-IDRI-0100"
+    rich_help_panel=CURATE,
+    epilog="Example: halosign synthesize --dicom ./dicom --patients LIDC-IDRI-0078,LIDC-IDRI-0100",
 )
 def synthesize(
     dicom: Annotated[Path, typer.Option("--dicom", help="Folder to write to.")],
@@ -96,32 +98,49 @@ def synthesize(
         typer.echo(f"synthetic scan: {series}")
 
 
-@app.command(epilog="Example: halosign plan --dicom ./dicom --store ./store")
+@app.command(
+    rich_help_panel=CURATE, epilog="Example: halosign plan --dicom ./dicom --store ./store"
+)
 def plan(
     store: StoreOption,
     dicom: DicomOption = None,
     files: FilesOption = None,
     recipe: RecipeOption = None,
+    settings: SetOption = None,
     patients: PatientsOption = None,
+    nodules: NodulesOption = None,
+    limit: LimitOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what `curate` would compute and why, with estimates of time, size and memory."""
-    from flows.cli.printing import show_plan
+    from flows.cli.printing import plan_json, show_plan
     from storage.store import open_store, store_exists
     from tasks.curation.inventory import take_inventory
     from tasks.curation.plan import make_plan
 
-    job = _curation_job(store, dicom, files, recipe)
+    job = _curation_job(store, dicom, files, recipe, settings)
     opened = open_store(store) if store_exists(store) else None
-    show_plan(make_plan(opened, job, take_inventory(job, _names(patients))))
+    inventory = take_inventory(job, _names(patients), _names(nodules), limit)
+    made = make_plan(opened, job, inventory)
+    if as_json:
+        typer.echo(json.dumps(plan_json(made), indent=2))
+    else:
+        show_plan(made)
 
 
-@app.command(epilog="Example: halosign curate --dicom ./dicom --store ./store --workers 2")
+@app.command(
+    rich_help_panel=CURATE,
+    epilog="Example: halosign curate --dicom ./dicom --store ./store --workers 2",
+)
 def curate(
     store: StoreOption,
     dicom: DicomOption = None,
     files: FilesOption = None,
     recipe: RecipeOption = None,
+    settings: SetOption = None,
     patients: PatientsOption = None,
+    nodules: NodulesOption = None,
+    limit: LimitOption = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
@@ -155,10 +174,10 @@ def curate(
     selected = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
     if log_format == "json":
         log_json()
-    job = _curation_job(store, dicom, files, recipe)
+    job = _curation_job(store, dicom, files, recipe, settings)
     open_store(store, create=True)
     with prefect_server():
-        result = curate_flow(job, _names(patients), selected)
+        result = curate_flow(job, _names(patients), selected, _names(nodules), limit)
     show_result(result)
     if not result.aborted:
         typer.echo(
@@ -168,39 +187,75 @@ def curate(
     raise typer.Exit(0 if result.is_clean else 1)
 
 
-@app.command(epilog="Example: halosign status --store ./store --json")
+@app.command(rich_help_panel=CURATE, epilog="Example: halosign status --store ./store --json")
 def status(
     store: StoreOption,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the number of nodules by state, why nodules are not done, and how the last run went."""
+    from collections import Counter
+
     from flows.cli.printing import StoreStatus, show_status, status_json
     from storage.cases.outcomes import read_outcomes
     from storage.cases.runs import find_last_run
+    from storage.releases.release import list_versions
+    from storage.reviews.listing import list_rows
     from storage.store import open_store
 
     opened = open_store(store)
     outcomes = [outcome.brief for outcome in read_outcomes(opened)]
-    status = StoreStatus(outcomes, find_last_run(opened))
+    choices = Counter(row.choice for row in list_rows(opened, "done") if row.choice)
+    status = StoreStatus(
+        outcomes, find_last_run(opened), dict(choices.most_common()), tuple(list_versions(opened))
+    )
     if as_json:
         typer.echo(json.dumps(status_json(status), indent=2))
     else:
         show_status(status)
 
 
-@app.command(epilog="Example: halosign why LIDC-IDRI-0078-a0123 --store ./store --dicom ./dicom")
+@app.command(
+    "list",
+    rich_help_panel=CURATE,
+    epilog="Example: halosign list --store ./store --state excluded --csv",
+)
+def list_nodules(
+    store: StoreOption,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only nodules of this state: done, invalid, failed or excluded."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """List every nodule of a store: state, digest, chosen matte, size and time."""
+    from flows.cli.listing import Layout, print_rows
+    from storage.reviews.listing import list_rows
+    from storage.store import open_store
+
+    if as_json and as_csv:
+        raise typer.BadParameter("use only one of --json and --csv")
+    layout: Layout = "json" if as_json else "csv" if as_csv else "table"
+    print_rows(list_rows(open_store(store), state), layout)
+
+
+@app.command(
+    rich_help_panel=CURATE,
+    epilog="Example: halosign why LIDC-IDRI-0078-a0123 --store ./store --dicom ./dicom",
+)
 def why(
     nodule: Annotated[str, typer.Argument(help="Nodule id, e.g. LIDC-IDRI-0078-a0123.")],
     store: StoreOption,
     dicom: DicomOption = None,
     files: FilesOption = None,
     recipe: RecipeOption = None,
+    settings: SetOption = None,
 ) -> None:
     """Show the latest outcome of a nodule and, given a source, whether it would be recomputed."""
     from flows.cli.printing import show_why
     from storage.store import open_store
 
-    job = _curation_job(store, dicom, files, recipe) if dicom or files else None
+    job = _curation_job(store, dicom, files, recipe, settings) if dicom or files else None
     show_why(open_store(store), nodule, job)
 
 
@@ -270,6 +325,7 @@ def release_publish(
     version: Annotated[str, typer.Argument(help="New version, e.g. 0.1.0.")],
     store: StoreOption,
     recipe: RecipeOption = None,
+    settings: SetOption = None,
     publisher: Annotated[
         str, typer.Option(help="Name of the publisher.", envvar="USER")
     ] = "unknown",
@@ -278,12 +334,11 @@ def release_publish(
     from flows.cli.printing import warn_of_other_question, warn_of_unreachable
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
-    from storage.recipe import load_recipe
     from storage.store import open_store
 
     opened = open_store(store)
     with prefect_server():
-        manifest = publish(store, version, load_recipe(recipe), publisher).manifest
+        manifest = publish(store, version, chosen_recipe(recipe, settings), publisher).manifest
     nodules = len(manifest.members)
     files = len(manifest.case_files)
     typer.echo(f"published {version}: {nodules} nodules, {files} files; {manifest.form_name}")
@@ -434,8 +489,25 @@ def release_reproduce(
     raise typer.Exit(1 if any(one.difference for one in reproductions) else 0)
 
 
-# Last, as in the pipeline overview
-network.register(app)
+network.register(app, NETWORK)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"halosign {version('halosign')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    wants_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the application itself."""
 
 
 def main() -> NoReturn:
@@ -484,12 +556,15 @@ def _names(text: str | None) -> frozenset[str] | None:
 
 
 def _curation_job(
-    store: str, dicom: Path | None, files: Path | None, recipe: str | None
+    store: str,
+    dicom: Path | None,
+    files: Path | None,
+    recipe: str | None,
+    settings: list[str] | None,
 ) -> "CurationJob":
-    from storage.recipe import load_recipe
     from tasks.curation.context import CurationJob
 
-    return CurationJob(_source(dicom, files), store, load_recipe(recipe))
+    return CurationJob(_source(dicom, files), store, chosen_recipe(recipe, settings))
 
 
 def _source(dicom: Path | None, files: Path | None) -> "SourceSpec":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import StoreOption
+from flows.cli.options import SetOption, StoreOption, chosen_recipe
 
 VersionOption = Annotated[str, typer.Option("--release", help="Published version, e.g. 0.1.0.")]
 DeviceOption = Annotated[
@@ -13,16 +13,21 @@ DeviceOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to an application."""
-    app.command(epilog="Example: halosign train --release 0.1.0 --store ./store --epochs 20")(train)
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the commands to an application, under a title in its help."""
     app.command(
-        epilog="Example: halosign evaluate --release 0.1.0 --store ./store --out ./experiments"
+        rich_help_panel=panel,
+        epilog="Example: halosign train --release 0.1.0 --store ./store --epochs 20",
+    )(train)
+    app.command(
+        rich_help_panel=panel,
+        epilog="Example: halosign evaluate --release 0.1.0 --store ./store --out ./experiments",
     )(evaluate)
     app.command(
+        rich_help_panel=panel,
         epilog="Example: halosign predict --checkpoint ./store/checkpoints/6cbb43e2 "
         "--image ct.nii.gz "
-        "--point 61,240,310 --out ./prediction"
+        "--point 61,240,310 --out ./prediction",
     )(predict)
 
 
@@ -37,6 +42,7 @@ def train(
         str | None,
         typer.Option(help="YAML file; its section `training` is used.", show_default="paper"),
     ] = None,
+    settings: SetOption = None,
     device: DeviceOption = "auto",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Number of epochs, in place of the recipe's.")
@@ -50,15 +56,17 @@ def train(
     from flows.cli.printing import show_scores
     from flows.engine.prefect_server import prefect_server
     from flows.train import TEST_SPLIT, make_training_job, train
+    from storage.recipe import parse_override
     from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
     from storage.results.scores import METHOD_SCORES, read_lines
     from storage.store import open_store
     from tasks.learning.train import training_id_of
 
     # Invalid requests are rejected before a server is started.
-    training_id_of(make_training_job(store, release, variant, auxiliary, recipe, device, epochs))
+    chosen = parse_override([*(settings or ()), *([f"training.epochs={epochs}"] if epochs else ())])
+    training_id_of(make_training_job(store, release, variant, auxiliary, recipe, device, chosen))
     with prefect_server():
-        digest = train(store, release, variant, auxiliary, recipe, device, epochs, resume)
+        digest = train(store, release, variant, auxiliary, recipe, device, chosen, resume)
     opened = open_store(store)
     lines = read_lines(opened, release, TEST_SPLIT, METHOD_SCORES, digest)
     show_scores(opened, release, TEST_SPLIT, lines)
@@ -78,6 +86,7 @@ def evaluate(
             show_default="paper",
         ),
     ] = None,
+    settings: SetOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a copy of the report and its files.")
     ] = None,
@@ -114,14 +123,19 @@ def evaluate(
     from flows.engine.cluster import Cluster
     from flows.engine.prefect_server import prefect_server
     from flows.evaluate import EvaluationJob, check_parts, evaluate
-    from storage.recipe import load_recipe
     from storage.releases.release import open_release
     from storage.store import copy_folder, open_store
     from tasks.experiments.summary import check_experiments
 
     selected = tuple(name.strip() for name in parts.split(",") if name.strip())
     job = EvaluationJob(
-        store, release, load_recipe(recipe), device, train, selected, Cluster(workers=workers)
+        store,
+        release,
+        chosen_recipe(recipe, settings),
+        device,
+        train,
+        selected,
+        Cluster(workers=workers),
     )
     # Invalid requests are rejected before a server is started.
     check_parts(selected)

@@ -2,17 +2,45 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from storage.recipe import Recipe
+
 StoreOption = Annotated[
     str,
-    typer.Option("--store", help="Folder or URL of the store, e.g. ./store or s3://bucket/set."),
+    typer.Option(
+        "--store",
+        envvar="HALOSIGN_STORE",
+        help="Folder or URL of the store, e.g. ./store or s3://bucket/set.",
+    ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="YAML file, or `paper`, `improved` or `demo`.", show_default="paper"
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="A setting in place of the recipe's, e.g. trimap.dilation_mm=2; may be repeated.",
+    ),
 ]
 
 _DURATION = re.compile(r"(\d+)([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def chosen_recipe(recipe: str | None, settings: list[str] | None) -> "Recipe":
+    """Read a recipe and replace settings of it; raises InputError."""
+    from storage.recipe import load_recipe, parse_override
+
+    return load_recipe(recipe, **parse_override(settings or []))
 
 
 def parse_duration(text: str) -> timedelta:

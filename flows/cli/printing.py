@@ -1,8 +1,8 @@
 """Output of the commands: text and tables for people, JSON for programs."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ from rich.table import Table
 from flows.cli.options import write_duration
 from flows.engine.console import console
 from flows.engine.result import STATE_LABELS, CurationResult
-from matting.errors import InputError
 from matting.parameters import FORM_NAMES
 from matting.targets import target_of
 from qc.studies.agreement import Estimate
@@ -32,7 +31,7 @@ from storage.results.scores import scores_url
 from storage.sources.base import Exclusion
 from storage.store import Store
 from tasks.curation.context import CurationJob
-from tasks.curation.inventory import take_inventory
+from tasks.curation.inventory import take_inventory, unknown_nodules
 from tasks.curation.plan import Plan, plan_nodule
 from tasks.reproduce import Reproduction
 
@@ -46,6 +45,8 @@ REGIONS = {
     "unknown": "the unknown voxels of the trimap",
 }
 TRUTHS = {"released": "the released matte", "known": "the known alpha of the simulation"}
+_MOST_LINES = 20
+"""Nodules that are printed one by one."""
 TABLE_SCALES = {"sad": 0.1, "mse": 1000.0, "grad": 0.1, "conn": 0.1}
 """Factors from raw metrics to the units of the tables."""
 
@@ -74,6 +75,22 @@ def show_plan(plan: Plan) -> None:
         console.print(f"memory: up to {plan.expected_peak_bytes / 1e6:,.0f} MB per worker")
 
 
+def plan_json(plan: Plan) -> JsonObject:
+    """Return what would run and why as JSON, for programs."""
+    return {
+        "form": plan.form,
+        "nodules": [
+            {"nodule": one.nodule.id, "compute": one.compute, "reason": one.reason}
+            for one in plan.actions
+        ],
+        "excluded": [{"nodule": e.nodule_id, "reason": e.reason} for e in plan.exclusions],
+        "expected_seconds": plan.expected_seconds,
+        "expected_bytes": plan.expected_bytes,
+        "expected_peak_bytes": plan.expected_peak_bytes,
+        "finished_nodules": plan.finished_nodules,
+    }
+
+
 def show_result(result: CurationResult) -> None:
     """Print what a run did, and the nodules with invalid input, failed or excluded."""
     counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
@@ -99,10 +116,7 @@ def show_result(result: CurationResult) -> None:
             *((one.nodule_id, "done", one.note) for one in result.outcomes if one.note),
         ],
     )
-    _print_nodules(
-        "excluded",
-        [(exclusion.nodule_id, "", exclusion.reason) for exclusion in result.plan.exclusions],
-    )
+    _print_reasons("excluded", Counter(one.reason for one in result.plan.exclusions))
     for note in result.plan.notes:
         console.print(note, markup=False)
     if result.aborted:
@@ -119,6 +133,10 @@ class StoreStatus:
 
     outcomes: list[Outcome]
     last_run: Run | None = None
+    choices: Mapping[str, int] = field(default_factory=dict)
+    """Number of finished nodules by the method that was chosen, or ``discard``."""
+    releases: tuple[str, ...] = ()
+    """Published versions."""
 
     @property
     def included(self) -> list[Outcome]:
@@ -172,6 +190,8 @@ def status_json(status: StoreStatus) -> JsonObject:
         "left_out": len(status.excluded),
         "stand_in": status.is_synthetic,
         "stored_bytes": status.stored_bytes,
+        "chosen": dict(status.choices),
+        "releases": list(status.releases),
         "unfit": [
             {"nodule": o.nodule_id, "state": o.state, "stage": o.stage, "reason": o.reason}
             for o in status.unfit
@@ -203,7 +223,12 @@ def show_status(status: StoreStatus) -> None:
     _print_nodules(
         "source not reachable", [(o.nodule_id, "done", o.note) for o in status.unreachable]
     )
-    _print_nodules("excluded", [(o.nodule_id, "", o.reason) for o in status.excluded])
+    _print_reasons("excluded", Counter(one.reason for one in status.excluded))
+    if status.choices:
+        chosen = ", ".join(f"{name} {count}" for name, count in status.choices.items())
+        console.print(f"chosen: {chosen}", markup=False)
+    if status.releases:
+        console.print(f"releases: {', '.join(status.releases)}", markup=False)
 
 
 def _print_run(run: Run) -> None:
@@ -225,23 +250,16 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
         job: The source and the recipe; None where only the store is asked.
 
     Raises:
-        InputError: The source has no such nodule.
+        InputError: The source, or the store where only that is asked, has no such nodule.
     """
     previous = find_outcome(store, nodule_id)
-    if previous is None:
-        console.print(f"{nodule_id}: not in this store", markup=False)
+    if previous is not None:
+        _print_outcome(previous)
+    elif job is None:
+        known = [outcome.nodule_id for outcome in read_outcomes(store)]
+        raise unknown_nodules([nodule_id], known, "the store")
     else:
-        state = STATE_LABELS[previous.state]
-        console.print(
-            f"{nodule_id}: {state} at {previous.stage} {previous.reason}".rstrip(), markup=False
-        )
-        if previous.note:
-            console.print(previous.note)
-        if previous.finished:
-            console.print(f"last finished case: {previous.finished.digest}")
-        console.print(f"case: {previous.digest or 'none'}")
-        if previous.state == "done":
-            console.print(f"mattes: {previous.form_name}")
+        console.print(f"{nodule_id}: not in this store", markup=False)
     if job is None:
         console.print("with --dicom or --files, this also says whether a run would compute it")
         return
@@ -256,12 +274,20 @@ def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
             decision = "be computed" if action.compute else "not be computed"
             console.print(f"would {decision}: {action.reason}", markup=False)
             return
-    raise InputError(
-        "the source has no such nodule",
-        got=nodule_id,
-        expected=f"one of its {len(inventory.nodules)} nodules",
-        remedy="Check the id; `halosign status --json` lists the ids.",
-    )
+    raise unknown_nodules([nodule_id], [nodule.id for nodule in inventory.nodules], "the source")
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    state = STATE_LABELS[outcome.state]
+    line = f"{outcome.nodule_id}: {state} at {outcome.stage} {outcome.reason}"
+    console.print(line.rstrip(), markup=False)
+    if outcome.note:
+        console.print(outcome.note)
+    if outcome.finished:
+        console.print(f"last finished case: {outcome.finished.digest}")
+    console.print(f"case: {outcome.digest or 'none'}")
+    if outcome.state == "done":
+        console.print(f"mattes: {outcome.form_name}")
 
 
 def show_garbage(garbage: Garbage, grace: timedelta, deleted: bool) -> None:
@@ -527,5 +553,7 @@ def _print_reasons(title: str, reasons: Counter[str]) -> None:
 def _print_nodules(title: str, rows: list[tuple[str, str, str]]) -> None:
     if rows:
         console.print(f"{title}:")
-    for nodule_id, state, reason in rows:
+    for nodule_id, state, reason in rows[:_MOST_LINES]:
         console.print(f"  {nodule_id}  {state}  {reason}", markup=False)
+    if len(rows) > _MOST_LINES:
+        console.print(f"  and {len(rows) - _MOST_LINES} more: `halosign list` prints all")

@@ -4,19 +4,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
-from flows.cli.options import StoreOption
+from flows.cli.commands import Commands, Group
+from flows.cli.options import RecipeOption, SetOption, StoreOption, chosen_recipe
 
-review = typer.Typer(no_args_is_help=True, help="Choose the matte of each nodule that is released.")
-study = typer.Typer(
-    no_args_is_help=True,
+review = Commands(help="Choose the matte of each nodule that is released.")
+study = Commands(
     help="Run a blinded study in which raters compare mattes with readers' masks.",
 )
 review.add_typer(study, name="study")
 
 
-class TokenGroup(TyperGroup):
+class TokenGroup(Group):
     """`review token NAME` is short for `review token create NAME`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
@@ -25,21 +24,12 @@ class TokenGroup(TyperGroup):
         return super().parse_args(ctx, args if is_command else ["create", *args])
 
 
-token = typer.Typer(
+token = Commands(
     cls=TokenGroup,
-    no_args_is_help=True,
     help="Create and revoke the tokens by which reviewers sign in.",
 )
 review.add_typer(token, name="token")
 
-RecipeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe",
-        help="YAML file, or `paper`, `improved` or `demo`; its section `review` is used.",
-        show_default="paper",
-    ),
-]
 StudyArgument = Annotated[str, typer.Argument(help="Name of the study.")]
 
 
@@ -47,6 +37,7 @@ StudyArgument = Annotated[str, typer.Argument(help="Name of the study.")]
 def serve(
     store: StoreOption,
     recipe: RecipeOption = None,
+    settings: SetOption = None,
     host: Annotated[
         str,
         typer.Option(
@@ -69,18 +60,21 @@ def serve(
     """Serve the review page, on which reviewers choose the matte of each nodule or discard it."""
     from qc.review.server import ServerAddress
     from qc.review.server import serve as serve_page
-    from storage.recipe import load_recipe
     from storage.store import open_store
 
     address = ServerAddress(host, port, tokens, certificate, key)
     serve_page(
-        open_store(store), load_recipe(recipe).review, address, blind=blind, on_ready=typer.echo
+        open_store(store),
+        chosen_recipe(recipe, settings).review,
+        address,
+        blind=blind,
+        on_ready=typer.echo,
     )
 
 
 @token.command(
     "create",
-    epilog="Example: halosign review token ann --tokens ./reviewers.txt (`create` may be left out)",
+    epilog="Example: halosign review token create ann --tokens ./reviewers.txt",
 )
 def token_create(
     name: Annotated[str, typer.Argument(help="Name of the reviewer.")],
@@ -94,7 +88,7 @@ def token_create(
         ),
     ] = "reviewer",
 ) -> None:
-    """Create a token for a reviewer. It is printed once and not stored."""
+    """Create a token for a reviewer, which is printed once; `create` may be left out."""
     from qc.review.reviewers import Role, add_reviewer
 
     typer.echo(add_reviewer(tokens, name, Role(role)))
@@ -115,17 +109,16 @@ def token_revoke(
 
 
 @review.command("auto", epilog="Example: halosign review auto --store ./store")
-def auto(store: StoreOption, recipe: RecipeOption = None) -> None:
+def auto(store: StoreOption, recipe: RecipeOption = None, settings: SetOption = None) -> None:
     """Choose a matte for every nodule without a reviewer's verdict.
 
     It is the best-ranked of the four that answer the question of the recipe, `review.target`.
     Exit code 1 where none of the four converged for some nodule: a reviewer has to decide it.
     """
-    from storage.recipe import load_recipe
     from storage.store import open_store
     from tasks.auto_select import pick_automatically
 
-    target = load_recipe(recipe).review.target
+    target = chosen_recipe(recipe, settings).review.target
     picks = pick_automatically(open_store(store), target)
     typer.echo(f"{len(picks.added)} verdicts added automatically; question: {target}")
     if picks.unpicked:
@@ -177,17 +170,16 @@ def import_(
 @review.command(
     "disputes", epilog="Example: halosign review disputes --store ./store --recipe ./recipe.yaml"
 )
-def disputes(store: StoreOption, recipe: RecipeOption = None) -> None:
+def disputes(store: StoreOption, recipe: RecipeOption = None, settings: SetOption = None) -> None:
     """List the nodules on which reviewers disagree, with the agreement of the reviewers."""
     from flows.cli.printing import show_agreement
     from qc.review.service import ReviewService
-    from storage.recipe import load_recipe
     from storage.store import open_store
 
     show_agreement(
-        ReviewService(open_store(store), load_recipe(recipe).review, blind=False).agreement(
-            "nobody"
-        )
+        ReviewService(
+            open_store(store), chosen_recipe(recipe, settings).review, blind=False
+        ).agreement("nobody")
     )
 
 
@@ -208,12 +200,12 @@ def study_create(
         typer.Option(help="Use the mattes of this version.", show_default="the current verdicts"),
     ] = "",
     recipe: RecipeOption = None,
+    settings: SetOption = None,
     by: Annotated[
         str, typer.Option(help="Name of who creates the study.", envvar="USER")
     ] = "unknown",
 ) -> None:
     """Sample nodules at random and fix what each rater will see."""
-    from storage.recipe import load_recipe
     from storage.reviews.studies import create_study, plan_study
     from storage.store import open_store
 
@@ -224,7 +216,7 @@ def study_create(
         nodules=nodules,
         raters=raters,
         seed=seed,
-        recipe=load_recipe(recipe),
+        recipe=chosen_recipe(recipe, settings),
         release=release,
         by=by,
     )

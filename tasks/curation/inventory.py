@@ -1,21 +1,39 @@
-"""The inventory of a source."""
+"""The inventory of a source, or of a selection of it."""
 
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from matting.errors import InputError
 from storage.sources.base import Inventory
 from storage.sources.errors import SourceUnreachableError
 from storage.sources.registry import open_source
 from tasks.curation.context import CurationJob
 
+_MOST_NAMES = 5
 
-def take_inventory(job: CurationJob, patients: frozenset[str] | None) -> Inventory:
-    """List the nodules to curate and the excluded ones, of all patients or of some.
+
+def take_inventory(
+    job: CurationJob,
+    patients: frozenset[str] | None,
+    nodules: frozenset[str] | None = None,
+    limit: int | None = None,
+) -> Inventory:
+    """List the nodules to curate and the excluded ones, of a whole source or of some of it.
+
+    Args:
+        job: The source and the recipe.
+        patients: Only the nodules of these; of all where None.
+        nodules: Only these; all where None.
+        limit: At most so many to curate, the first by id; all where None.
 
     Raises:
         SourceUnreachableError: The source, or a folder of it, cannot be listed now.
-        InputError: It is no source, or has no such patient.
+        InputError: It is no source, or has no such patient or nodule.
     """
     source = open_source(job.source)
     try:
-        return source.inventory(readers=job.recipe.readers, patients=patients)
+        found = source.inventory(readers=job.recipe.readers, patients=patients)
     except OSError as error:
         raise SourceUnreachableError(
             "the source cannot be listed",
@@ -24,3 +42,38 @@ def take_inventory(job: CurationJob, patients: frozenset[str] | None) -> Invento
             remedy="Check the mount and the permissions, then run the same command again; what is "
             "stored was not touched.",
         ) from error
+    if nodules is not None:
+        found = _only(found, nodules)
+    return replace(found, nodules=found.nodules[:limit])
+
+
+def _only(found: Inventory, nodules: frozenset[str]) -> Inventory:
+    ids = [one.id for one in (*found.nodules, *found.absent)]
+    ids += [one.nodule_id for one in found.exclusions]
+    unknown = sorted(nodules - set(ids))
+    if unknown:
+        raise unknown_nodules(unknown, ids, "the source")
+    return replace(
+        found,
+        nodules=tuple(one for one in found.nodules if one.id in nodules),
+        exclusions=tuple(one for one in found.exclusions if one.nodule_id in nodules),
+        absent=tuple(one for one in found.absent if one.id in nodules),
+    )
+
+
+def unknown_nodules(unknown: Sequence[str], known: Sequence[str], place: str) -> InputError:
+    """Return the error for nodules that are not where they were looked for, with the nearest id.
+
+    Args:
+        unknown: What was asked for, one or more.
+        known: The ids that are there.
+        place: Where that is, e.g. ``the source``.
+    """
+    more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
+    near = difflib.get_close_matches(unknown[0], known, n=1)
+    return InputError(
+        f"{place} has no such nodule",
+        got=", ".join(unknown[:_MOST_NAMES]) + more,
+        expected=f"some of its {len(known)} nodules",
+        remedy=f"Did you mean {near[0]}?" if near else "Check the id; `halosign list` lists ids.",
+    )

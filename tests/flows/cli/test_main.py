@@ -99,7 +99,8 @@ def test_the_links_in_the_docs_lead_somewhere(page):
         (("status", "--store", "nowhere"), "there is no store here"),
         (("release", "verify", "v1", "--store", "nowhere"), "there is no store here"),
         (("nonsense",), "No such command"),
-        (("--install-completion",), "No such option"),
+        (("list", "--store", "nowhere"), "there is no store here"),
+        (("plan", "--files", "pyproject.toml", "--store", "s", "--set", "x"), "cannot be parsed"),
         (("synthesize", "--dicom", "nowhere", "--patients", "LIDC-IDRI-9999"), "LIDC-IDRI-9999"),
     ],
 )

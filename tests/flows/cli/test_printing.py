@@ -13,6 +13,7 @@ from flows.cli.options import parse_duration, write_duration
 from flows.cli.printing import (
     StoreStatus,
     _estimate,
+    plan_json,
     show_experiments,
     show_garbage,
     show_plan,
@@ -58,7 +59,15 @@ def action(outcome: Outcome, compute: bool, reason: str) -> PlannedAction:
 def plan(
     *actions: PlannedAction, exclusions: tuple[Exclusion, ...] = (EXCLUSION,), finished: int = 2
 ) -> Plan:
-    return Plan(actions, exclusions, 12.4, 3_260_000, "paper", finished, 1_310_000_000.0)
+    return Plan(
+        actions,
+        exclusions,
+        12.4,
+        3_260_000,
+        "paper",
+        finished,
+        expected_peak_bytes=1_310_000_000.0,
+    )
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -102,8 +111,7 @@ def test_a_result_lists_every_nodule_that_is_not_done(capsys):
         "invalid input or failed:",
         "  n4  failed at solve  MemoryError",
         "  n3  invalid input at trimap  no shared voxel [empty]",
-        "excluded:",
-        "  n5    1 reader, 4 required",
+        "      1  excluded: 1 reader, 4 required",
         "run aborted: [budget]",
     ]
     assert not result.is_clean
@@ -151,6 +159,8 @@ def test_the_state_of_a_store_for_programs():
         "left_out": 1,
         "stand_in": False,
         "stored_bytes": 2_000_000,
+        "chosen": {},
+        "releases": [],
         "unfit": [
             {"nodule": "n3", "state": "refused", "stage": "trimap", "reason": REFUSED.reason},
             {"nodule": "n4", "state": "failed", "stage": "solve", "reason": "MemoryError"},
@@ -190,9 +200,35 @@ def test_the_state_of_a_store_for_people(capsys, run, line):
         line,
         "invalid input or failed:",
         "  n3  invalid input at trimap  no shared voxel [empty]",
-        "excluded:",
-        "  n5    1 reader, 4 required",
+        "      1  excluded: 1 reader, 4 required",
     ]
+
+
+def test_what_people_read_stays_short_whatever_the_size_of_the_archive(capsys):
+    failed = [replace(FAILED, nodule_id=f"f{n}") for n in range(300)]
+    excluded = [replace(ONE_READER, nodule_id=f"e{n}") for n in range(1000)]
+    show_status(StoreStatus([*failed, *excluded], None, {"cf+": 2}, ("0.1.0", "0.2.0")))
+    lines = printed(capsys)
+    assert len(lines) < 30
+    assert "  and 280 more: `halosign list` prints all" in lines
+    assert "   1000  excluded: 1 reader, 4 required" in lines
+    assert lines[-2:] == ["chosen: cf+ 2", "releases: 0.1.0, 0.2.0"]
+
+
+def test_a_plan_for_programs_names_every_nodule():
+    found = plan_json(plan(action(FAILED, True, "new"), action(STORED, False, "up to date")))
+    assert json.loads(json.dumps(found)) == {
+        "form": "paper",
+        "nodules": [
+            {"nodule": "n4", "compute": True, "reason": "new"},
+            {"nodule": STORED.nodule_id, "compute": False, "reason": "up to date"},
+        ],
+        "excluded": [{"nodule": "n5", "reason": "1 reader, 4 required"}],
+        "expected_seconds": 12.4,
+        "expected_bytes": 3_260_000,
+        "expected_peak_bytes": 1_310_000_000.0,
+        "finished_nodules": 2,
+    }
 
 
 def test_an_empty_store_has_no_last_run(capsys):
@@ -202,16 +238,15 @@ def test_an_empty_store_has_no_last_run(capsys):
 
 def test_why_without_a_source_shows_the_outcome_only(capsys, store):
     write_outcome(store, REFUSED)
-    for nodule in ("n3", "n9"):
-        show_why(store, nodule, None)
+    show_why(store, "n3", None)
     hint = "with --dicom or --files, this also says whether a run would compute it"
     assert printed(capsys) == [
         "n3: invalid input at trimap no shared voxel [empty]",
         "case: none",
         hint,
-        "n9: not in this store",
-        hint,
     ]
+    with pytest.raises(InputError, match="no such nodule: got n9, expected some of its 1 nodules"):
+        show_why(store, "n9", None)
 
 
 def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
@@ -229,7 +264,7 @@ def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
         "n2: not in this store",
         "would be computed: new: not in this store",
     ]
-    with pytest.raises(InputError, match="no such nodule: got n9, expected one of its 2 nodules"):
+    with pytest.raises(InputError, match="no such nodule: got n9, expected some of its 2 nodules"):
         show_why(store, "n9", object())
 
 

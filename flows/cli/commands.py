@@ -1,0 +1,51 @@
+"""Groups of commands whose help is short: `-h`, and no type beside a switch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class _ShortHelp:
+    """Shows no type beside a switch."""
+
+    params: list[Any]
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        for option in self.params:
+            _without_type(option)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option `--help`, without a type."""
+        return _without_type(super().get_help_option(ctx))  # type: ignore[misc]
+
+
+class Group(_ShortHelp, TyperGroup):
+    """A group of commands with short help."""
+
+
+class Command(_ShortHelp, TyperCommand):
+    """A command with short help."""
+
+
+class Commands(typer.Typer):
+    """An application, or a group of its commands; takes what `typer.Typer` takes."""
+
+    def __init__(self, **keywords: Any) -> None:
+        """Make a group that shows its help where no command is given."""
+        defaults = {"cls": Group, "no_args_is_help": True, "context_settings": CONTEXT}
+        super().__init__(**{**defaults, **keywords})
+
+    def command(self, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
+        """Add a command; takes what `typer.Typer.command` takes."""
+        return super().command(*arguments, cls=Command, context_settings=CONTEXT, **keywords)
+
+
+def _without_type(option: Any) -> Any:
+    if isinstance(option, TyperOption) and option.is_flag:
+        option.metavar = ""
+    return option

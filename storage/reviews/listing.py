@@ -1,0 +1,97 @@
+"""Every nodule of a store as a row: what came of it, and which matte was chosen."""
+
+from dataclasses import dataclass
+
+from matting.errors import InputError
+from storage.cases.outcomes import read_outcomes
+from storage.recipe import ReviewSettings
+from storage.records import Outcome
+from storage.reviews.consensus import find_consensus
+from storage.reviews.verdicts import VerdictLog
+from storage.store import Store
+
+STATES = {"done": "done", "refused": "invalid", "failed": "failed"}
+"""What the states are called in lists."""
+EXCLUDED = "excluded"
+"""The state of a nodule that the recipe excluded."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoduleRow:
+    """One nodule."""
+
+    nodule: str
+    patient: str
+    state: str
+    """``done``, ``invalid``, ``failed`` or ``excluded``."""
+    stage: str
+    """Where it ended."""
+    reason: str
+    """Why it is not done; of a done one, what people should know of it."""
+    digest: str
+    """Of its case; empty where the inputs were not read."""
+    form: str
+    """Of its mattes; empty where there are none."""
+    choice: str
+    """The method that was chosen, or ``discard``; empty where nothing was decided."""
+    by: str
+    """Who chose."""
+    unknown_voxels: int
+    megabytes: float
+    """Size of the case."""
+    seconds: float
+    """Wall time of its computation."""
+
+
+def list_rows(
+    store: Store, state: str | None = None, rule: ReviewSettings | None = None
+) -> list[NoduleRow]:
+    """List the nodules of a store, sorted by id.
+
+    Args:
+        store: Holds outcomes and verdicts.
+        state: Only nodules of this state; all where None.
+        rule: How verdicts are joined; the paper's recipe where None.
+
+    Raises:
+        InputError: There is no such state.
+    """
+    known = (*STATES.values(), EXCLUDED)
+    if state is not None and state not in known:
+        raise InputError(
+            "there is no such state",
+            got=state,
+            expected=", ".join(known),
+            remedy="Use one of these.",
+        )
+    log = VerdictLog(store)
+    log.refresh()
+    verdicts = log.by_nodule()
+    rows = []
+    for outcome in read_outcomes(store):
+        own = EXCLUDED if outcome.is_selection else STATES[outcome.state]
+        if state in (None, own):
+            found = find_consensus(
+                verdicts.get(outcome.nodule_id, ()), str(outcome.digest), rule or ReviewSettings()
+            ).verdict
+            choice = "" if found is None else found.choice or found.verdict
+            rows.append(_row(outcome, own, choice, "" if found is None else found.reviewer))
+    return rows
+
+
+def _row(outcome: Outcome, state: str, choice: str, by: str) -> NoduleRow:
+    done = outcome.state == "done"
+    return NoduleRow(
+        outcome.nodule_id,
+        outcome.patient_id,
+        state,
+        outcome.stage,
+        outcome.reason or outcome.note,
+        outcome.digest or "",
+        outcome.form_name if done else "",
+        choice,
+        by,
+        outcome.unknown_voxels,
+        round(outcome.stored_bytes / 1e6, 3),
+        round(sum(outcome.seconds.values()), 3),
+    )
