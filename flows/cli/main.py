@@ -334,11 +334,15 @@ def release_publish(
     from flows.cli.printing import warn_of_other_question, warn_of_unreachable
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
+    from storage.releases.release import check_version
     from storage.store import open_store
 
+    # Wrong input is refused before a server is started.
+    check_version(version)
+    chosen = chosen_recipe(recipe, settings)
     opened = open_store(store)
     with prefect_server():
-        manifest = publish(store, version, chosen_recipe(recipe, settings), publisher).manifest
+        manifest = publish(store, version, chosen, publisher).manifest
     nodules = len(manifest.members)
     files = len(manifest.case_files)
     typer.echo(f"published {version}: {nodules} nodules, {files} files; {manifest.form_name}")
