@@ -260,33 +260,25 @@ def why(
 
 
 @store_commands.command("check", epilog="Example: halosign store check --store ./store")
-def store_check(store: StoreOption) -> None:
-    """Verify every file of every finished case, and the records of releases, and say what repairs.
+def store_check(
+    store: StoreOption,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Move damaged files to quarantine/; nothing is deleted."),
+    ] = False,
+) -> None:
+    """Read everything that a store holds, name every damaged file, and say what repairs it.
 
     Files are compared with their SHA-256; `halosign release verify` does so for one release.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    from flows.engine.console import console
-    from storage.maintenance.verify import list_nodules, verify_nodules
-    from storage.releases.faults import find_release_faults
+    from flows.cli.checking import check_store, repair_store
     from storage.store import open_store
 
     opened = open_store(store)
-    nodules = list_nodules(opened)
-    verified = track(
-        verify_nodules(opened, nodules), "verifying", len(nodules), console=Console(stderr=True)
-    )
-    complaints = [complaint for found in verified for complaint in found]
-    damaged = {complaint.nodule_id for complaint in complaints}
-    for complaint in complaints:
-        console.print(str(complaint), markup=False)
-    console.print(f"{len(nodules)} nodules verified, {len(damaged)} damaged")
-    faults = find_release_faults(opened)
-    for fault in faults:
-        console.print(f"release {fault}", markup=False)
-    raise typer.Exit(1 if complaints or faults else 0)
+    complaints = check_store(opened)
+    if repair and complaints:
+        repair_store(opened, complaints)
+    raise typer.Exit(1 if complaints else 0)
 
 
 @store_commands.command(

@@ -32,7 +32,8 @@ def test_a_changed_file_is_named_with_its_remedy(sound):
     store.put(f"cases/n1/{digest}/zarr.json", b"{}")
     (complaint,) = complaints(store)
     assert str(complaint).startswith(f"n1: cases/n1/{digest}/zarr.json: 2 bytes, ")
-    assert f"delete cases/n1/{digest}.done and run `halosign curate` again" in complaint.remedy
+    assert "store check --repair` and run `halosign curate` again" in complaint.remedy
+    assert complaint.aside == (f"cases/n1/{digest}.done", f"cases/n1/{digest}")
 
 
 @pytest.mark.parametrize("mark", [b"{", b"{}", b'{"files":{"a":{}}}', b'{"files":{"a":3}}'])
@@ -40,7 +41,7 @@ def test_a_broken_mark_is_named(sound, mark):
     store, digest = sound
     store.put(f"cases/n1/{digest}.done", mark)
     store.put(f"cases/n1/{digest}/a", b".")
-    assert [complaint.nodule_id for complaint in complaints(store)] == ["n1"]
+    assert [complaint.about for complaint in complaints(store)] == ["n1"]
 
 
 def test_an_outcome_without_its_case_is_named(sound):
@@ -54,9 +55,9 @@ def test_an_unreadable_outcome_is_named_and_a_missing_one_is_none(sound):
     store, _ = sound
     store.delete(["outcomes/n2.json"])
     store.put("outcomes/n1.json", b"{")
-    assert [str(c) for c in complaints(store)] == [
-        "n1: outcomes/n1.json is damaged. Run `halosign curate` again, which writes a new one."
-    ]
+    (complaint,) = map(str, complaints(store))
+    assert complaint.startswith(f"n1: {store.url}/outcomes/n1.json is not the outcome of a nodule")
+    assert complaint.endswith("Run `halosign curate` again, which writes a new one.")
 
 
 def test_following_the_remedy_mends_it(sound, job):
