@@ -34,6 +34,12 @@ from storage.results.diagnoses import (
     write_run_scores,
 )
 from storage.results.experiments import Averages, write_cost, write_facts, write_report, write_table
+from storage.results.left_out import (
+    LeftOutRow,
+    LeftOutScore,
+    write_left_out,
+    write_left_out_table,
+)
 from storage.results.scores import METHOD_SCORES, Score, write_nodule_scores, write_scores
 from storage.reviews.studies import create_study
 from storage.reviews.verdicts import record_verdict
@@ -69,7 +75,7 @@ KINDS = {
     "scores": r"metrics/.*\.csv",
     "summary of scores": r"metrics/.*\.json",
     "cost": r"experiments/.*/costs/.*",
-    "table": r"experiments/.*/table-\d\.csv",
+    "table": r"experiments/.*/(table-\d|left-out)\.csv",
     "facts of an experiment": r"experiments/.*/facts\.json",
     "report": r"experiments/.*/report/(index\.html|a\.png)",
     "inputs of classifiers": r"experiments/.*/(inputs/.*|inputs\.json|nodules\.csv)",
@@ -111,6 +117,10 @@ def furnished_store(folder: Path) -> Store:
     write_cost(store, "0.1.0", "abc", COST)
     write_table(store, "0.1.0", "paper", 1, [ROW])
     write_table(store, "0.1.0", "paper", 3, [COST])
+    left_out = LeftOutScore("P-1-a1", 0, "cf", 10, 0.1, 0.2, "1 2", "0.1 0.2", "1 1")
+    write_left_out(store, "0.1.0", "abc", "P-1-a1", [left_out])
+    row = LeftOutRow("all", "cf", 1, 1, 0.1, 0.2, 0.3, 0.0, -0.1, 0.1)
+    write_left_out_table(store, "0.1.0", "paper", [row])
     write_facts(store, "0.1.0", "paper", experiment_facts())
     write_report(store, "0.1.0", "paper", {"index.html": b"<p>" * 30, "a.png": b"\x89PNG" * 20})
     prefix = diagnosis_prefix("0.1.0", "abc")

@@ -20,7 +20,7 @@ from flows.cli.commands import Commands
 from flows.cli.options import RecipeOption, SetOption, StoreOption, chosen_recipe
 from flows.cli.review import review
 from matting.errors import InputError
-from storage.errors import StoreError
+from storage.errors import CorruptionError, StoreError
 from storage.sources.errors import SourceUnreachableError
 
 # Commands import what they need when they run, so that `halosign --help` is fast.
@@ -205,8 +205,13 @@ def status(
     opened = open_store(store)
     outcomes = [outcome.brief for outcome in read_outcomes(opened)]
     choices = Counter(row.choice for row in list_rows(opened, "done") if row.choice)
+    last_run = None
+    try:
+        last_run = find_last_run(opened)
+    except CorruptionError as error:
+        typer.echo(f"the last run is not shown: {error}", err=True)
     status = StoreStatus(
-        outcomes, find_last_run(opened), dict(choices.most_common()), tuple(list_versions(opened))
+        outcomes, last_run, dict(choices.most_common()), tuple(list_versions(opened))
     )
     if as_json:
         typer.echo(json.dumps(status_json(status), indent=2))

@@ -17,8 +17,8 @@ from storage.store import Store
 _MARK = ".done"
 
 DAMAGED_CASE = (
-    "Set the case aside with `halosign store check --repair` and run `halosign curate` again, or "
-    "restore it from a backup."
+    "Restore the case from a backup, or set it aside with `halosign store check --repair` and run "
+    "`halosign curate` again."
 )
 LOST_CASE = "Restore {mark} and its files from a backup, or run `halosign curate` again."
 

@@ -51,6 +51,7 @@ from storage.results.checkpoints import CONFIG, WEIGHTS, checkpoint_prefix, find
 from storage.results.csv_rows import from_csv, is_sealed_csv
 from storage.results.diagnoses import NoduleScore, RatedNodule
 from storage.results.experiments import Averages
+from storage.results.left_out import LeftOutRow, LeftOutScore
 from storage.results.listed_files import FILE_LIST, forget_listed_file, verify_listed_files
 from storage.results.scores import Score
 from storage.reviews.verdicts import find_verdicts, read_verdict, record_verdict
@@ -224,11 +225,13 @@ _CHECKS: tuple[tuple[re.Pattern[str], Check], ...] = tuple(
         (f"({TRAININGS}|{EXPERIMENTS})/.+/{FILE_LIST}", _listed),
         (f"{TRAININGS}/{_V}/{FILE_LIST}", _listed),
         (f"{METRICS}/{_V}/nodules-{_V}/{_V}/{_V}\\.csv", _table(Score)),
+        (f"{METRICS}/{_V}/left-out-{_V}/{_V}\\.csv", _table(LeftOutScore)),
         (f"{METRICS}/{_V}/{_V}/{_V}\\.csv", _scores),
         (f"{METRICS}/{_V}/{_V}/{_V}\\.json", _record(ScoreSummary)),
         (f"{EXPERIMENTS}/{_V}/costs/{_V}\\.json", _record(Cost)),
         (f"{EXPERIMENTS}/{_V}/{_V}/table-[12]\\.csv", _table(Averages)),
         (f"{EXPERIMENTS}/{_V}/{_V}/table-3\\.csv", _table(Cost)),
+        (f"{EXPERIMENTS}/{_V}/{_V}/left-out\\.csv", _table(LeftOutRow)),
         (f"{EXPERIMENTS}/{_V}/{_V}/facts\\.json", _record(ExperimentFacts)),
         (f"{EXPERIMENTS}/{_V}/diagnosis/{_V}/nodules\\.csv", _table(RatedNodule, "inputs.json")),
         (f"{EXPERIMENTS}/{_V}/diagnosis/{_V}/{_V}/{_V}\\.csv", _table(NoduleScore)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from storage.layout import METRICS
 from storage.records import JsonObject, canonical_json
-from storage.results.csv_rows import from_csv, to_csv
+from storage.results.csv_rows import from_csv, seal_csv, to_csv
 from storage.results.experiments import experiment_prefix
 from storage.store import Store
 
@@ -68,7 +68,9 @@ def write_left_out(
     store: Store, version: str, measurement: str, nodule_id: str, scores: Iterable[LeftOutScore]
 ) -> None:
     """Store the scores of one nodule; none where no reader could be left out."""
-    store.put(f"{_prefix(version, measurement)}/{nodule_id}.csv", to_csv(LeftOutScore, scores))
+    store.put(
+        f"{_prefix(version, measurement)}/{nodule_id}.csv", seal_csv(to_csv(LeftOutScore, scores))
+    )
 
 
 def list_left_out(store: Store, version: str, measurement: str) -> set[str]:
@@ -92,7 +94,7 @@ def write_left_out_table(
     store: Store, version: str, recipe: str, rows: Sequence[LeftOutRow]
 ) -> None:
     """Store the table of all nodules, replacing what was there."""
-    store.put(_table_key(version, recipe), to_csv(LeftOutRow, rows))
+    store.put(_table_key(version, recipe), seal_csv(to_csv(LeftOutRow, rows)))
 
 
 def read_left_out_table(store: Store, version: str, recipe: str) -> list[LeftOutRow]:

@@ -1,6 +1,7 @@
 import pytest
 
 from storage.cases.outcomes import write_outcome
+from storage.maintenance.quarantine import repair
 from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.records import Outcome
 from storage.store import open_store
@@ -66,7 +67,9 @@ def test_following_the_remedy_mends_it(sound, job):
 
     store, digest = sound
     store.delete([f"cases/n1/{digest}/alpha/zarr.json"])
-    assert complaints(store)
-    store.delete([f"cases/n1/{digest}.done"])
+    whole = {key: store.get(key) for key in store.list_prefix(f"cases/n1/{digest}")}
+    folder, _ = repair(store, complaints(store))
+    assert {key: store.get(f"{folder}/{key}") for key in whole} == whole
+    assert not any(store.list_prefix("cases/n1"))
     curate_nodule(take_inventory(job, None).nodules[0], job)
     assert complaints(open_store(store.url)) == []
