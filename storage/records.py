@@ -167,6 +167,7 @@ class StoreMarker:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
     noun: ClassVar[str] = "the marker of a store"
+    remedy: ClassVar[str] = 'Restore it, or write {"layout":1} into it.'
 
     layout: int
     made_by: str = "halosign"

@@ -1,7 +1,8 @@
 """Set damaged files aside, so that the rest of the store can be used; nothing is deleted.
 
 A file moves to `quarantine/<time>/<key>`: it is copied first, byte for byte, and removed from its
-place then. An interruption in between leaves both, and repairing again finishes.
+place then. An interruption in between leaves both, and repairing again finishes. Of a damaged case
+everything is copied, and its mark and what is damaged removed, so that releases keep the rest.
 """
 
 from collections.abc import Iterable
@@ -32,19 +33,16 @@ def repair(store: Store, complaints: Iterable[Complaint]) -> tuple[str, list[str
     folder = f"{QUARANTINE}/{store.clock():%Y%m%dT%H%M%S.%fZ}"
     moved: list[str] = []
     for complaint in complaints:
-        keys = [key for place in complaint.aside for key in _keys(store, place)]
-        store.put_all({f"{folder}/{key}": store.get(key) for key in keys})
+        keys = [key for key in complaint.aside if store.exists(key)]
+        copied = {*keys, *(key for key in complaint.with_it if store.exists(key))}
+        if keys:
+            store.put_all({f"{folder}/{key}": store.get(key) for key in sorted(copied)})
         for key in keys:  # one by one: the mark of a case is the first
             store.delete([key])
         moved += keys
         if complaint.then:
             complaint.then(store, folder)
     return folder, moved
-
-
-def _keys(store: Store, place: str) -> list[str]:
-    """Return a key, or the keys below a folder; none where they are gone."""
-    return [place] if store.exists(place) else sorted(store.list_prefix(place))
 
 
 def _check_no_run(store: Store) -> None:

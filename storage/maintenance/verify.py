@@ -5,7 +5,7 @@ verifies cases and outcomes, nodule by nodule; `storage.maintenance.verify_recor
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from storage.cases.case import is_done, read_case_files, verify_files
 from storage.cases.outcomes import map_concurrently
@@ -27,7 +27,7 @@ LOST_CASE = "Restore {mark} and its files from a backup, or run `halosign curate
 class Complaint:
     """What is wrong with a nodule or with another thing that the store holds, and what repairs it.
 
-    Its `aside` names what is damaged and what must go with it, as keys or folders.
+    Its `aside` names what is damaged, and the mark that says otherwise, by key.
     """
 
     about: str
@@ -35,6 +35,8 @@ class Complaint:
     wrong: str
     remedy: str
     aside: tuple[str, ...] = ()
+    with_it: tuple[str, ...] = ()
+    """What is copied along and stays: the keys of the rest of a case."""
     then: Callable[[Store, str], None] | None = field(default=None, compare=False)
     """What else to do once that was set aside: gets the store and the folder that holds it now."""
 
@@ -55,7 +57,9 @@ def complaint_of(error: StoreError, about: str, *aside: str) -> Complaint:
         wrong = f"could not be read: {error}".rstrip(".")
         return Complaint(about, wrong, "Verify again when the store answers.")
     wrong, _, remedy = str(error).rpartition(". ")
-    return Complaint(about, wrong or str(error), remedy, aside)
+    if about == error.key:  # it is said already
+        wrong = wrong.rpartition(f"{about} ")[2]
+    return Complaint(about, wrong, remedy, aside)
 
 
 def list_nodules(store: Store) -> list[str]:
@@ -99,9 +103,17 @@ def _complaints(store: Store, nodule_id: str) -> Iterator[Complaint]:
 
 
 def _case_complaints(store: Store, nodule_id: str, digest: str) -> Iterator[Complaint]:
-    whole = (done_key(nodule_id, digest), case_prefix(nodule_id, digest))
+    mark = done_key(nodule_id, digest)
+    rest = tuple(sorted(store.list_prefix(case_prefix(nodule_id, digest))))
     try:
         for wrong in verify_files(store, read_case_files(store, nodule_id, digest)):
-            yield Complaint(nodule_id, wrong, DAMAGED_CASE, whole)
+            aside = (mark, *changed_file(wrong))
+            yield Complaint(nodule_id, wrong, DAMAGED_CASE, aside, rest)
     except StoreError as error:
-        yield complaint_of(error, nodule_id, *whole)
+        yield replace(complaint_of(error, nodule_id, mark), with_it=rest)
+
+
+def changed_file(wrong: str) -> tuple[str, ...]:
+    """Return the key that a complaint of `verify_files` is about, unless it is missing."""
+    key, _, what = wrong.partition(": ")
+    return () if what == "missing" else (key,)

@@ -23,15 +23,15 @@ from storage.layout import (
     STUDIES,
     TRAININGS,
     claim_key,
+    done_key,
     manifest_key,
     study_key,
 )
-from storage.maintenance.verify import Complaint, complaint_of
+from storage.maintenance.verify import LOST_CASE, Complaint, changed_file, complaint_of
 from storage.records import (
     CheckpointConfig,
     Claim,
     Cost,
-    DoneMark,
     ExperimentFacts,
     FileEntry,
     Manifest,
@@ -198,13 +198,7 @@ def _listed(store: Store, key: str) -> Iterator[Complaint]:
         made_from = (f"{folder}/inputs.json",) if name.startswith("inputs") else ()
         remedy = "Run the command that made it again."
         then = partial(_forget, folder, name)
-        yield Complaint(key, wrong, remedy, (*_changed(wrong), *made_from), then)
-
-
-def _changed(wrong: str) -> tuple[str, ...]:
-    """Return the file that a complaint of `verify_files` is about, unless it is missing."""
-    key, _, what = wrong.partition(": ")
-    return () if what == "missing" else (key,)
+        yield Complaint(key, wrong, remedy, (*changed_file(wrong), *made_from), then=then)
 
 
 def _forget(folder: str, name: str, store: Store, _: str) -> None:
@@ -295,7 +289,8 @@ def _verify_releases(store: Store) -> Iterator[VerifiedFile]:
         then = (
             partial(_claim_again, fault.version) if fault.key == claim_key(fault.version) else None
         )
-        complaint = Complaint(f"release {fault.version}", fault.wrong, fault.remedy, aside, then)
+        about = f"release {fault.version}"
+        complaint = Complaint(about, fault.wrong, fault.remedy, aside, then=then)
         yield VerifiedFile(fault.key, (complaint,))
     bad = {fault.version for fault in faults}
     for version in store.list_dir(RELEASES)[0]:
@@ -345,7 +340,7 @@ def _release_complaints(store: Store, version: str) -> Iterator[Complaint]:
         f"{RELEASES}/{version}/{name}": entry for name, entry in release.manifest.own_files.items()
     }
     for wrong in verify_files(store, own):
-        yield Complaint(about, wrong, _RESTORE, _changed(wrong))
+        yield Complaint(about, wrong, _RESTORE, changed_file(wrong))
     released: dict[tuple[str, str], dict[str, FileEntry]] = defaultdict(dict)
     for key, entry in release.manifest.case_files.items():
         _, nodule_id, digest, _ = key.split("/", 3)
@@ -354,8 +349,8 @@ def _release_complaints(store: Store, version: str) -> Iterator[Complaint]:
         try:
             is_same = read_case_files(store, nodule_id, digest) == files
         except NotFoundError:
-            wrong = f"its case {CASES}/{nodule_id}/{digest} is missing"
-            yield Complaint(about, wrong, DoneMark.remedy)
+            mark = done_key(nodule_id, digest)
+            yield Complaint(about, f"{mark} is missing", LOST_CASE.format(mark=mark))
         except StoreError:
             continue  # the mark is damaged, which is said of the nodule
         else:

@@ -103,11 +103,11 @@ def test_a_record_is_read_as_it_was_written(record):
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-@pytest.mark.parametrize("name", [*STORED, *range(len(MADE))])
+@pytest.mark.parametrize(
+    "name", [*(name for name in STORED if "facts" not in name), *range(len(MADE))]
+)
 def test_every_flipped_bit_of_a_record_is_noticed(name, indent):
     record = MADE[name] if isinstance(name, int) else old_record(name)
-    if isinstance(record, CaseFacts):
-        pytest.skip("its checksum is in the mark of the case")
     data = encode(record, indent=indent)
     assert is_sealed(data)
     assert parse_record(data, type(record), "key") == record

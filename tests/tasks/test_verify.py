@@ -34,7 +34,7 @@ def test_a_changed_file_is_named_with_its_remedy(sound):
     (complaint,) = complaints(store)
     assert str(complaint).startswith(f"n1: cases/n1/{digest}/zarr.json: 2 bytes, ")
     assert "store check --repair` and run `halosign curate` again" in complaint.remedy
-    assert complaint.aside == (f"cases/n1/{digest}.done", f"cases/n1/{digest}")
+    assert complaint.aside == (f"cases/n1/{digest}.done", f"cases/n1/{digest}/zarr.json")
 
 
 @pytest.mark.parametrize("mark", [b"{", b"{}", b'{"files":{"a":{}}}', b'{"files":{"a":3}}'])
@@ -67,9 +67,11 @@ def test_following_the_remedy_mends_it(sound, job):
 
     store, digest = sound
     store.delete([f"cases/n1/{digest}/alpha/zarr.json"])
-    whole = {key: store.get(key) for key in store.list_prefix(f"cases/n1/{digest}")}
-    folder, _ = repair(store, complaints(store))
+    store.put(f"cases/n1/{digest}/zarr.json", b"{}")
+    whole = {key: store.get(key) for key in store.list_prefix("cases/n1")}
+    folder, moved = repair(store, complaints(store))
     assert {key: store.get(f"{folder}/{key}") for key in whole} == whole
-    assert not any(store.list_prefix("cases/n1"))
+    assert moved == [f"cases/n1/{digest}.done", f"cases/n1/{digest}/zarr.json"]
+    assert set(store.list_prefix("cases/n1")) == whole.keys() - set(moved)
     curate_nodule(take_inventory(job, None).nodules[0], job)
     assert complaints(open_store(store.url)) == []
