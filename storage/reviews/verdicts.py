@@ -105,10 +105,10 @@ def content_id(verdict: Verdict) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdicts:
-    """The verdicts on a nodule, as far as they can be read."""
+    """Verdicts, as far as they can be read."""
 
     verdicts: tuple[Verdict, ...]
-    """In the order in which they were given."""
+    """Those on a nodule in the order in which they were given."""
     damaged: tuple[CorruptionError, ...]
     """One for each record that cannot be read."""
 

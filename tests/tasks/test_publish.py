@@ -255,6 +255,14 @@ def test_a_release_says_what_changed_since_the_one_before(store, curated):
     assert "0 added, 0 removed, 1 changed, 1 unchanged" in page
 
 
+def test_a_damaged_verdict_costs_only_its_own_nodule_a_pick(store, curated):
+    store.put("decisions/n1/20260101T000000.000000-0123abcd.json", b"{")
+    picks = pick_automatically(store)
+    assert [pick.nodule_id for pick in picks.added] == ["n2"]
+    assert [error.key.split("/")[1] for error in picks.damaged] == ["n1"]
+    assert picks.unpicked == ()
+
+
 def test_a_damaged_outcome_stops_a_release_instead_of_being_left_out(store, curated):
     pick_automatically(store)
     store.put("outcomes/n1.json", b"{")
