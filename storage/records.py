@@ -799,6 +799,8 @@ class ScoreSummary:
     release: str
     split: str
     metrics_version: int = 1
+    table_sha256: Annotated[str | None, _UNLESS_NONE] = None
+    """Of the table with the scores of the single nodules; None in records of earlier versions."""
     lines: tuple[Line, ...]
 
 

@@ -34,6 +34,7 @@ from storage.records import (
     Cost,
     ExperimentFacts,
     FileEntry,
+    FileList,
     Manifest,
     Run,
     ScoreSummary,
@@ -98,18 +99,28 @@ def _verify_file(store: Store, key: str) -> VerifiedFile:
         return VerifiedFile(key, ())
     try:
         complaints = tuple(check(store, key))
-        has_checksum = _has_checksum(store, key)
     except NotFoundError:
         return VerifiedFile(key, ())  # removed meanwhile
     except StoreError as error:
         return VerifiedFile(key, (complaint_of(error, key, key),))
+    try:
+        has_checksum = _has_checksum(store, key)
+    except (NotFoundError, CorruptionError):  # of what would know it
+        has_checksum = False
     return VerifiedFile(key, complaints, has_checksum)
 
 
 def _has_checksum(store: Store, key: str) -> bool:
+    """Return whether a record or table carries its SHA-256, or another one knows it."""
     if key.endswith(".json"):
         return is_sealed(store.get(key))
-    return is_sealed_csv(store.get(key)) if key.endswith(".csv") else True
+    if not key.endswith(".csv") or is_sealed_csv(store.get(key)):
+        return True
+    path = PurePosixPath(key)
+    if path.parent.parts[0] == EXPERIMENTS:
+        return path.name in read_record(store, str(path.parent / FILE_LIST), FileList).files
+    summary = read_record(store, str(path.with_suffix(".json")), ScoreSummary)
+    return summary.table_sha256 is not None
 
 
 def _record(kind: type[object]) -> Check:
@@ -136,6 +147,21 @@ def _table(kind: type[object], *with_it: str) -> Check:
 def _scores(store: Store, key: str) -> Iterator[Complaint]:
     name = PurePosixPath(key).with_suffix(".json").name
     yield from _table(Score, name)(store, key)
+
+
+def _summary(store: Store, key: str) -> Iterator[Complaint]:
+    summary = read_record(store, key, ScoreSummary)
+    table = str(PurePosixPath(key).with_suffix(".csv"))
+    if summary.table_sha256 is None:
+        return
+    try:
+        is_whole = hashlib.sha256(store.get(table)).hexdigest() == summary.table_sha256
+    except NotFoundError:
+        yield Complaint(key, f"{table} is missing", summary.remedy, (key,))
+        return
+    if not is_whole:
+        wrong = f"{table}: the content is not what was written"
+        yield Complaint(key, wrong, summary.remedy, (key, table))
 
 
 def _verdict(store: Store, key: str) -> Iterator[Complaint]:
@@ -221,7 +247,7 @@ _CHECKS: tuple[tuple[re.Pattern[str], Check], ...] = tuple(
         (f"{METRICS}/{_V}/nodules-{_V}/{_V}/{_V}\\.csv", _table(Score)),
         (f"{METRICS}/{_V}/left-out-{_V}/{_V}\\.csv", _table(LeftOutScore)),
         (f"{METRICS}/{_V}/{_V}/{_V}\\.csv", _scores),
-        (f"{METRICS}/{_V}/{_V}/{_V}\\.json", _record(ScoreSummary)),
+        (f"{METRICS}/{_V}/{_V}/{_V}\\.json", _summary),
         (f"{EXPERIMENTS}/{_V}/costs/{_V}\\.json", _record(Cost)),
         (f"{EXPERIMENTS}/{_V}/{_V}/table-[12]\\.csv", _table(Averages)),
         (f"{EXPERIMENTS}/{_V}/{_V}/table-3\\.csv", _table(Cost)),

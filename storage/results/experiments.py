@@ -28,7 +28,7 @@ from storage.records import (
     encode,
     read_record,
 )
-from storage.results.csv_rows import from_csv, seal_csv, to_csv
+from storage.results.csv_rows import from_csv, to_csv
 from storage.results.listed_files import write_listed_files
 from storage.store import Store
 
@@ -80,7 +80,8 @@ def write_table(
         rows: `Cost` for Table 3, else `Averages`.
     """
     kind = Cost if number == 3 else Averages
-    store.put(table_key(version, recipe, number), seal_csv(to_csv(kind, rows)))
+    name = _table_name(number)
+    write_listed_files(store, experiment_prefix(version, recipe), {name: to_csv(kind, rows)})
 
 
 def read_table(store: Store, version: str, recipe: str, number: int) -> list[Averages]:
@@ -100,7 +101,11 @@ def read_costs(store: Store, version: str, recipe: str) -> list[Cost]:
 
 def table_key(version: str, recipe: str, number: int) -> str:
     """Return the key of a table."""
-    return f"{experiment_prefix(version, recipe)}/table-{number}.csv"
+    return f"{experiment_prefix(version, recipe)}/{_table_name(number)}"
+
+
+def _table_name(number: int) -> str:
+    return f"table-{number}.csv"
 
 
 def facts_key(version: str, recipe: str) -> str:

@@ -14,7 +14,10 @@ from storage.layout import METRICS
 from storage.records import JsonObject, canonical_json
 from storage.results.csv_rows import from_csv, seal_csv, to_csv
 from storage.results.experiments import experiment_prefix
+from storage.results.listed_files import write_listed_files
 from storage.store import Store
+
+_TABLE = "left-out.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ def write_left_out_table(
     store: Store, version: str, recipe: str, rows: Sequence[LeftOutRow]
 ) -> None:
     """Store the table of all nodules, replacing what was there."""
-    store.put(_table_key(version, recipe), seal_csv(to_csv(LeftOutRow, rows)))
+    prefix = experiment_prefix(version, recipe)
+    write_listed_files(store, prefix, {_TABLE: to_csv(LeftOutRow, rows)})
 
 
 def read_left_out_table(store: Store, version: str, recipe: str) -> list[LeftOutRow]:
@@ -108,4 +112,4 @@ def _prefix(version: str, measurement: str) -> str:
 
 
 def _table_key(version: str, recipe: str) -> str:
-    return f"{experiment_prefix(version, recipe)}/left-out.csv"
+    return f"{experiment_prefix(version, recipe)}/{_TABLE}"

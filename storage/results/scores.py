@@ -11,6 +11,7 @@ is the version of the metrics; <side> is a split, such as `test`, a split of ano
 such as `test-2`, or `all`.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -147,7 +148,8 @@ def write_scores(
     """
     lines = summarise(scores)
     prefix = _prefix(version, side, what)
-    store.put(f"{prefix}.csv", seal_csv(to_csv(Score, scores)))
+    table = to_csv(Score, scores)
+    store.put(f"{prefix}.csv", table)
     summary = ScoreSummary(
         synthetic=synthetic,
         network=network,
@@ -155,6 +157,7 @@ def write_scores(
         release=version,
         split=side,
         metrics_version=METRICS_VERSION,
+        table_sha256=hashlib.sha256(table).hexdigest(),
         lines=lines,
     )
     store.put(f"{prefix}.json", encode(summary, indent=1))
