@@ -21,9 +21,12 @@
     experiments/<version>/…               experiments: storage.results.experiments
     trainings/<id>/                       a training: its state and its preview
     checkpoints/<digest>/                 a trained network; config.json is written last
+    quarantine/<time>/<key>               damaged files, set aside by `store check --repair`
 
-The JSON files are the records of `storage.records`. Every array has one chunk per volume: a case
-fits in memory, and one read returns the matte of one method.
+The JSON files are the records of `storage.records`, which carry their own SHA-256, as do tables and
+the states of trainings; what has none, such as pictures, is listed in a `files.json` beside it.
+Every array has one chunk per volume: a case fits in memory, and one read returns the matte of one
+method.
 """
 
 import re
@@ -44,6 +47,7 @@ METRICS = "metrics"
 EXPERIMENTS = "experiments"
 TRAININGS = "trainings"
 CHECKPOINTS = "checkpoints"
+QUARANTINE = "quarantine"
 
 MANIFEST = "manifest.json"
 """Name of a release's manifest, in the store and in an export."""

@@ -2,14 +2,17 @@
 
 Each class below is one kind of record. `read_record` reads a key as one of them and raises
 CorruptionError for anything else: bytes that are not JSON, JSON of another shape, a missing or
-unknown field, a value of another type. `encode` gives a record's bytes. Some fields are stored
+unknown field, a value of another type. `encode` gives a record's bytes, which end in their own
+SHA-256; records of earlier versions have none and are read all the same. Some fields are stored
 under an older name, which is their alias here; the stored names never change.
 
 JSON that is open by nature stays a `JsonObject`: the settings of a recipe, which are the recipe's
 to check, and what a run describes of its code and losses.
 """
 
+import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import getpid
@@ -31,6 +34,9 @@ _UNLESS_NONE = Field(exclude_if=lambda value: value is None)
 """Marks a field that is left out of the JSON where it is None."""
 _UNLESS_EMPTY = Field(exclude_if=lambda value: not value)
 """The same for an empty text and 0."""
+_SEAL = re.compile(rb',\s*"([^"]{6})":\s*"([^"]{64})"\s*\}\s*\Z')
+"""How the bytes of a record end: a name and a SHA-256. Neither is spelled out, so that a damaged
+end is not taken for a record of an earlier version, none of which ends like this."""
 _RESTORE = "Restore it from a backup."
 FIRST_EDITION = "first edition"
 """Names mattes made before forms had names, up to algorithm 7: they are neither form."""
@@ -77,8 +83,8 @@ def parse_record(data: bytes, kind: type[Kind], key: str, place: str = "") -> Ki
         CorruptionError: It is not such a record.
     """
     try:
-        record: Kind = _adapter(kind).validate_json(data)
-    except ValidationError as error:
+        record: Kind = _adapter(kind).validate_json(_unseal(data))
+    except ValueError as error:
         noun: str = getattr(kind, "noun", kind.__name__)
         remedy: str = getattr(kind, "remedy", _RESTORE)
         raise CorruptionError(
@@ -87,14 +93,46 @@ def parse_record(data: bytes, kind: type[Kind], key: str, place: str = "") -> Ki
     return record
 
 
+def is_sealed(data: bytes) -> bool:
+    """Return whether the bytes of a record end in their SHA-256, be it the right one or not."""
+    return _SEAL.search(data) is not None
+
+
+def _seal(data: bytes) -> bytes:
+    """Add the SHA-256 of a JSON object to it, as its last field."""
+    content = data.removesuffix(b"}").rstrip()
+    sha256 = hashlib.sha256(content).hexdigest().encode()
+    form = b'%s,\n "sha256": "%s"\n}' if b"\n" in content else b'%s,"sha256":"%s"}'
+    return form % (content, sha256)
+
+
+def _unseal(data: bytes) -> bytes:
+    """Return a JSON object without its SHA-256; raises ValueError where that is another one."""
+    match = _SEAL.search(data)
+    if match is None:
+        return data
+    whole = data[: match.start()] + b"}"
+    if _seal(whole) != data:
+        raise ValueError("the SHA-256 that it ends in is not the one of its content")
+    return whole
+
+
 def to_json(record: object) -> Any:
     """Return a record as JSON, under the names and in the order in which it is stored."""
     return _adapter(type(record)).dump_python(record, mode="json", by_alias=True)
 
 
-def encode(record: object) -> bytes:
-    """Return a record's bytes; equal records have equal bytes."""
-    return canonical_json(to_json(record))
+def encode(record: object, *, indent: int | None = None) -> bytes:
+    """Return a record's bytes; equal records have equal bytes.
+
+    Args:
+        record: An instance of one of the classes of this module.
+        indent: Spaces of each level, for people to read; None for a single line.
+    """
+    value = to_json(record)
+    if indent is None:
+        return _seal(canonical_json(value))
+    return _seal(json.dumps(value, indent=indent, sort_keys=True).encode())
 
 
 def canonical_json(value: object) -> bytes:
@@ -112,7 +150,9 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return _adapters[kind]
 
 
-def _reason(error: ValidationError) -> str:
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]
@@ -127,6 +167,7 @@ class StoreMarker:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
     noun: ClassVar[str] = "the marker of a store"
+    remedy: ClassVar[str] = 'Restore it, or write {"layout":1} into it.'
 
     layout: int
     made_by: str = "halosign"
@@ -140,6 +181,18 @@ class FileEntry:
     size_bytes: Annotated[int, Field(alias="bytes")]
 
 
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """`files.json`: what a folder of files that have no other checksum holds."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    noun: ClassVar[str] = "a list of files"
+    remedy: ClassVar[str] = "Remove it and run the same command again."
+
+    files: dict[str, FileEntry]
+    """By path below the folder."""
+
+
 # Cases
 
 
@@ -149,7 +202,9 @@ class DoneMark:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the mark of a finished case"
-    remedy: ClassVar[str] = "Delete it and run `halosign curate` again."
+    remedy: ClassVar[str] = (
+        "Set it aside with `halosign store check --repair` and run `halosign curate` again."
+    )
 
     digest: str
     files: dict[str, FileEntry]
@@ -241,7 +296,8 @@ class CaseFacts:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
     noun: ClassVar[str] = "the metadata of a case"
     remedy: ClassVar[str] = (
-        "Restore the case, or delete its .done mark and run `halosign curate` again."
+        "Restore the case, or set it aside with `halosign store check --repair` and run "
+        "`halosign curate` again."
     )
 
     nodule: str
@@ -379,7 +435,7 @@ class Run:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the record of a run"
-    remedy: ClassVar[str] = "Remove it, once no curation is running."
+    remedy: ClassVar[str] = "Set it aside with `halosign store check --repair`."
 
     source: str
     recipe: str
@@ -418,7 +474,9 @@ class Verdict:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "a verdict"
-    remedy: ClassVar[str] = "Restore it from a backup or remove it."
+    remedy: ClassVar[str] = (
+        "Restore it from a backup, or set it aside with `halosign store check --repair`."
+    )
 
     nodule_id: str
     digest: str
@@ -741,6 +799,8 @@ class ScoreSummary:
     release: str
     split: str
     metrics_version: int = 1
+    table_sha256: Annotated[str | None, _UNLESS_NONE] = None
+    """Of the table with the scores of the single nodules; None in records of earlier versions."""
     lines: tuple[Line, ...]
 
 

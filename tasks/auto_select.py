@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from matting.targets import FORMS_OF, Target
 from storage.cases.case import read_case
 from storage.cases.outcomes import read_outcomes
+from storage.errors import CorruptionError
 from storage.records import Verdict
 from storage.reviews.verdicts import (
     AUTOMATIC_REVIEWER,
@@ -23,6 +24,8 @@ class AutomaticPicks:
     """The verdicts that were added."""
     unpicked: tuple[str, ...]
     """Nodules of which no form that answers the question converged; they need a reviewer."""
+    damaged: tuple[CorruptionError, ...] = ()
+    """Records that cannot be read; nothing is picked for their nodules."""
 
 
 def pick_automatically(store: Store, target: Target = "density") -> AutomaticPicks:
@@ -35,20 +38,36 @@ def pick_automatically(store: Store, target: Target = "density") -> AutomaticPic
     Returns:
         What was added, and the nodules that nothing could be picked for.
     """
-    added, unpicked = [], []
+    added: list[Verdict] = []
+    unpicked: list[str] = []
+    damaged: list[CorruptionError] = []
     for outcome in read_outcomes(store):
         if outcome.state != "done" or outcome.digest is None:
             continue
-        effective = effective_verdicts(read_verdicts(store, outcome.nodule_id))
-        verdicts = [verdict for verdict in effective if verdict.choice is not None]
-        if any(v.digest == outcome.digest and not v.automatic for v in verdicts):
+        try:
+            needs_pick, pick = _find_pick(store, outcome.nodule_id, outcome.digest, target)
+        except CorruptionError as error:
+            damaged.append(error)
             continue
-        pick = _pick(store, outcome.nodule_id, outcome.digest, target)
-        if pick is None:
-            unpicked.append(outcome.nodule_id)
-        elif not verdicts or not pick.equals_apart_from_id(verdicts[-1]):
+        if pick:
             added.append(record_verdict(store, pick))
-    return AutomaticPicks(tuple(added), tuple(unpicked))
+        elif needs_pick:
+            unpicked.append(outcome.nodule_id)
+    return AutomaticPicks(tuple(added), tuple(unpicked), tuple(damaged))
+
+
+def _find_pick(
+    store: Store, nodule_id: str, digest: str, target: Target
+) -> tuple[bool, Verdict | None]:
+    """Return whether a case needs a pick, and the one to add, which may be there already."""
+    effective = effective_verdicts(read_verdicts(store, nodule_id))
+    verdicts = [verdict for verdict in effective if verdict.choice is not None]
+    if any(v.digest == digest and not v.automatic for v in verdicts):
+        return False, None
+    pick = _pick(store, nodule_id, digest, target)
+    if pick and verdicts and pick.equals_apart_from_id(verdicts[-1]):
+        return False, None
+    return True, pick
 
 
 def _pick(store: Store, nodule_id: str, digest: str, target: Target) -> Verdict | None:

@@ -8,7 +8,7 @@ import numpy as np
 from matting.errors import InputError
 from matting.targets import Target, target_of
 from storage.cases.case import Case, read_case, read_case_files, verify_files
-from storage.cases.outcomes import read_outcomes
+from storage.cases.outcomes import UNREADABLE, read_outcomes
 from storage.recipe import Recipe
 from storage.records import Member, Outcome, Verdict
 from storage.releases.card import dataset_card, index_table, split_table
@@ -74,7 +74,7 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     _refuse_if(
         "stored files are damaged",
         verify_files(store, files),
-        "Delete the cases' .done marks and curate again.",
+        "Set the cases aside with `halosign store check --repair` and curate again.",
     )
     _refuse_if(
         "mattes are unfit for release",
@@ -112,7 +112,13 @@ def _changes(store: Store, version: str, members: tuple[Member, ...], target: Ta
 
 def _decided(store: Store, recipe: Recipe) -> list[Decided]:
     """Return every finished nodule with the consensus of the verdicts on its current case."""
-    finished = {o.nodule_id: o for o in read_outcomes(store) if o.state == "done" and o.digest}
+    outcomes = list(read_outcomes(store))
+    _refuse_if(
+        "outcomes are damaged",
+        [outcome.nodule_id for outcome in outcomes if outcome.stage == UNREADABLE],
+        "Run `halosign curate` again, which writes them again.",
+    )
+    finished = {o.nodule_id: o for o in outcomes if o.state == "done" and o.digest}
     _refuse_if(
         "the store has no finished nodule",
         [] if finished else ["none"],
@@ -129,6 +135,11 @@ def _decided(store: Store, recipe: Recipe) -> list[Decided]:
         "nodules have no verdict",
         undecided,
         "Review them, or choose automatically with `halosign review auto`.",
+    )
+    _refuse_if(
+        "verdicts were damaged and set aside",
+        sorted(name for name, one in consensus.items() if one.awaits_review),
+        "Review these nodules again: an earlier verdict would count.",
     )
     disputed = sorted(name for name, one in consensus.items() if one.verdict is None)
     _refuse_if(

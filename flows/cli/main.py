@@ -20,7 +20,7 @@ from flows.cli.commands import Commands
 from flows.cli.options import RecipeOption, SetOption, StoreOption, chosen_recipe
 from flows.cli.review import review
 from matting.errors import InputError
-from storage.errors import StoreError
+from storage.errors import CorruptionError, StoreError
 from storage.sources.errors import SourceUnreachableError
 
 # Commands import what they need when they run, so that `halosign --help` is fast.
@@ -205,8 +205,13 @@ def status(
     opened = open_store(store)
     outcomes = [outcome.brief for outcome in read_outcomes(opened)]
     choices = Counter(row.choice for row in list_rows(opened, "done") if row.choice)
+    last_run = None
+    try:
+        last_run = find_last_run(opened)
+    except CorruptionError as error:
+        typer.echo(f"the last run is not shown: {error}", err=True)
     status = StoreStatus(
-        outcomes, find_last_run(opened), dict(choices.most_common()), tuple(list_versions(opened))
+        outcomes, last_run, dict(choices.most_common()), tuple(list_versions(opened))
     )
     if as_json:
         typer.echo(json.dumps(status_json(status), indent=2))
@@ -260,33 +265,25 @@ def why(
 
 
 @store_commands.command("check", epilog="Example: halosign store check --store ./store")
-def store_check(store: StoreOption) -> None:
-    """Verify every file of every finished case, and the records of releases, and say what repairs.
+def store_check(
+    store: StoreOption,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Move damaged files to quarantine/; nothing is deleted."),
+    ] = False,
+) -> None:
+    """Read everything that a store holds, name every damaged file, and say what repairs it.
 
     Files are compared with their SHA-256; `halosign release verify` does so for one release.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    from flows.engine.console import console
-    from storage.maintenance.verify import list_nodules, verify_nodules
-    from storage.releases.faults import find_release_faults
+    from flows.cli.checking import check_store, repair_store
     from storage.store import open_store
 
     opened = open_store(store)
-    nodules = list_nodules(opened)
-    verified = track(
-        verify_nodules(opened, nodules), "verifying", len(nodules), console=Console(stderr=True)
-    )
-    complaints = [complaint for found in verified for complaint in found]
-    damaged = {complaint.nodule_id for complaint in complaints}
-    for complaint in complaints:
-        console.print(str(complaint), markup=False)
-    console.print(f"{len(nodules)} nodules verified, {len(damaged)} damaged")
-    faults = find_release_faults(opened)
-    for fault in faults:
-        console.print(f"release {fault}", markup=False)
-    raise typer.Exit(1 if complaints or faults else 0)
+    complaints = check_store(opened)
+    if repair and complaints:
+        repair_store(opened, complaints)
+    raise typer.Exit(1 if complaints else 0)
 
 
 @store_commands.command(

@@ -1,5 +1,6 @@
 """The commands of the review: `halosign review`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,6 +8,7 @@ import typer
 
 from flows.cli.commands import Commands, Group
 from flows.cli.options import RecipeOption, SetOption, StoreOption, chosen_recipe
+from storage.errors import CorruptionError
 
 review = Commands(help="Choose the matte of each nodule that is released.")
 study = Commands(
@@ -113,7 +115,8 @@ def auto(store: StoreOption, recipe: RecipeOption = None, settings: SetOption = 
     """Choose a matte for every nodule without a reviewer's verdict.
 
     It is the best-ranked of the four that answer the question of the recipe, `review.target`.
-    Exit code 1 where none of the four converged for some nodule: a reviewer has to decide it.
+    Exit code 1 where none of the four converged for some nodule, or its verdicts are damaged: a
+    reviewer has to decide it.
     """
     from storage.store import open_store
     from tasks.auto_select import pick_automatically
@@ -126,6 +129,15 @@ def auto(store: StoreOption, recipe: RecipeOption = None, settings: SetOption = 
             f"no form that estimates {target} converged: {', '.join(picks.unpicked)}. "
             "Choose a matte or discard them with `halosign review serve`."
         )
+    _exit_if_damaged(picks.damaged)
+    if picks.unpicked:
+        raise typer.Exit(1)
+
+
+def _exit_if_damaged(damaged: Sequence[CorruptionError]) -> None:
+    for error in damaged:
+        typer.echo(f"left out: {error}", err=True)
+    if damaged:
         raise typer.Exit(1)
 
 
@@ -139,15 +151,19 @@ def export(
         str, typer.Option("--study", help="Export the verdicts of this study instead.")
     ] = "",
 ) -> None:
-    """Export all verdicts to a file, including those that were undone."""
+    """Export all verdicts to a file, including those that were undone.
+
+    Exit code 1 where a verdict is damaged; it is named, and the others are exported.
+    """
     from storage.reviews.studies import read_study
-    from storage.reviews.verdict_files import export_verdicts, read_all_verdicts
+    from storage.reviews.verdict_files import export_verdicts, find_all_verdicts
     from storage.store import open_store
 
     opened = open_store(store)
-    decisions = read_all_verdicts(opened, read_study(opened, study_name).name if study_name else "")
-    export_verdicts(to, decisions)
-    typer.echo(f"{to}: {len(decisions)} verdicts")
+    found = find_all_verdicts(opened, read_study(opened, study_name).name if study_name else "")
+    export_verdicts(to, found.verdicts)
+    typer.echo(f"{to}: {len(found.verdicts)} verdicts")
+    _exit_if_damaged(found.damaged)
 
 
 @review.command("import", epilog="Example: halosign review import ./decisions.csv --store ./store")

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from qc.report.nodules import kind_of
 from storage.cases.case import Case, read_case
-from storage.cases.outcomes import OutcomeCache, find_outcome
+from storage.cases.outcomes import UNREADABLE, OutcomeCache, find_outcome
 from storage.errors import StoreError
+from storage.layout import outcome_key
 from storage.store import Store
 
 MAX_AGE_S = 5.0
@@ -77,6 +78,9 @@ class Catalogue:
         self._by_key: dict[Key, CatalogueEntry] = {}
         self._finished: list[Key] = []
         self._notes: dict[str, str] = {}
+        self._damaged: dict[Key, str] = {}
+        """What cannot be read of a case, as a key of the store."""
+        self._damaged_outcomes: tuple[str, ...] = ()
         self._to_read = deque[Key]()
         self._readers: list[Thread] = []
         self._listed_at = -MAX_AGE_S
@@ -113,6 +117,15 @@ class Catalogue:
             return None
         return self.case(nodule_id, outcome.digest)
 
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """What could not be read when it was listed last: keys of outcomes and cases."""
+        damaged = dict(self._damaged)
+        return (
+            *self._damaged_outcomes,
+            *(damaged[key] for key in self._finished if key in damaged),
+        )
+
     def note(self, nodule_id: str) -> str:
         """Return what people should know of a nodule's source, as it was listed last."""
         return self._notes.get(nodule_id, "")
@@ -123,13 +136,18 @@ class Catalogue:
         if key not in self._by_key:
             try:
                 self._by_key[key] = describe(read_case(self._store, *key))
-            except StoreError:
-                # Nobody can review a damaged case; `halosign store check` and the report name it.
+            except StoreError as error:
+                # Nobody can review a damaged case; the queue page names it.
+                self._damaged[key] = error.key
                 return None
+            self._damaged.pop(key, None)
         return self._by_key[key]
 
     def _list_finished(self) -> list[Key]:
         outcomes = self._outcomes.outcomes()
+        self._damaged_outcomes = tuple(
+            outcome_key(outcome.nodule_id) for outcome in outcomes if outcome.stage == UNREADABLE
+        )
         self._notes = {outcome.nodule_id: outcome.note for outcome in outcomes if outcome.note}
         return [
             (outcome.nodule_id, outcome.digest)

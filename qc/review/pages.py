@@ -130,6 +130,8 @@ class QueuePage:
     progress: Progress
     unread: int
     """Finished nodules that have not been read yet and are missing from the rows."""
+    damaged: tuple[str, ...]
+    """Keys of the store that cannot be read; the rows lack what they hold."""
     studies: tuple[str, ...]
     hides_names: bool
     """Whether everybody reviews blind."""

@@ -77,17 +77,19 @@ class Row:
         return "automatic" if self.consensus.verdict.automatic else "decided"
 
 
-def make_row(entry: CatalogueEntry, consensus: Consensus, reviewer: str, note: str = "") -> Row:
+def make_row(
+    entry: CatalogueEntry, consensus: Consensus, reviewer: str, notes: Sequence[str] = ()
+) -> Row:
     """Build a row from a nodule's verdicts, as its reviewer sees them.
 
     Args:
         entry: The case.
         consensus: Of the verdicts on it.
         reviewer: Who looks at it.
-        note: What else to know of it, e.g. that its source is not reachable.
+        notes: What else to know of it, e.g. that its source is not reachable.
     """
     mine = consensus.verdict_of(reviewer)
-    warnings = (*_warnings(entry, consensus), *([note] if note else []))
+    warnings = (*_warnings(entry, consensus), *notes)
     return Row(entry, consensus, mine.choice if mine else None, warnings)
 
 

@@ -19,7 +19,7 @@ from qc.review.service import ReviewService
 from qc.review.sign_in import Access, add_sign_in, session_reader, sign_in_address
 from qc.review.study_service import StudyService
 from qc.review.templating import Templates
-from storage.errors import StoreError
+from storage.errors import CorruptionError, StoreError
 from storage.layout import NODULE_ID
 from storage.records import Verdict
 
@@ -96,10 +96,14 @@ def _add_errors(app: FastAPI, templates: Templates) -> None:
         return answer(request, 409, str(error))
 
     @app.exception_handler(StoreError)
-    def unavailable(request: Request, _: StoreError) -> Response:
-        return answer(
-            request, 503, "the store does not respond or cannot be written; nothing was recorded"
-        )
+    def unavailable(request: Request, error: StoreError) -> Response:
+        return answer(request, 503, _words_of(error))
+
+
+def _words_of(error: StoreError) -> str:
+    if isinstance(error, CorruptionError):
+        return f"a file of the store is damaged: {error.key}; run `halosign store check`"
+    return "the store does not respond or cannot be written; nothing was recorded"
 
 
 def _add_static(app: FastAPI) -> None:

@@ -11,6 +11,7 @@ from qc.review.pages import AgreementPage, NodulePage, Progress, QueuePage
 from qc.review.payloads import CasePayloads, pack_overlays
 from qc.review.queue import Query, Row, make_row, neighbours, select
 from qc.studies.agreement import joint_kappa, pairwise_kappas
+from storage.errors import CorruptionError
 from storage.recipe import ReviewSettings
 from storage.records import Verdict
 from storage.reviews.consensus import find_consensus
@@ -19,7 +20,6 @@ from storage.reviews.verdicts import (
     VerdictLog,
     effective_verdicts,
     find_verdicts,
-    read_verdicts,
 )
 from storage.store import Store
 
@@ -61,6 +61,7 @@ class ReviewService:
             query=query,
             progress=self._progress(rows),
             unread=self.catalogue.unread,
+            damaged=(*self.catalogue.damaged, *(error.key for error in self._log.damaged)),
             studies=tuple(list_studies(self.store)),
             hides_names=self._blind,
         )
@@ -72,12 +73,12 @@ class ReviewService:
         """
         entry = self._current(nodule_id)
         is_blind = self.is_blind(query)
-        verdicts = read_verdicts(self.store, nodule_id)
-        consensus = find_consensus(verdicts, entry.digest, self._settings)
+        stored = find_verdicts(self.store, nodule_id)
+        consensus = find_consensus(stored.verdicts, entry.digest, self._settings)
         mine = consensus.verdict_of(reviewer)
         others = tuple(one for one in consensus.verdicts if one.reviewer != reviewer)
         # The list may be a few seconds old while a reviewer works through it; this row is not.
-        row = make_row(entry, consensus, reviewer, self.catalogue.note(nodule_id))
+        row = make_row(entry, consensus, reviewer, self._notes(nodule_id, stored.damaged))
         rows = [row, *self._other_rows(reviewer, nodule_id)]
         before, after = neighbours(rows, query, nodule_id)
         order = self._order(reviewer, entry, is_blind)
@@ -162,12 +163,19 @@ class ReviewService:
     def _rows(self, reviewer: str, *, max_age_s: float = 0.0) -> list[Row]:
         self._log.refresh()
         verdicts = self._log.by_nodule()
+        damaged = self._log.damaged
         rows = []
         for nodule_id, entry in self.catalogue.entries(max_age_s=max_age_s).items():
             consensus = find_consensus(verdicts.get(nodule_id, []), entry.digest, self._settings)
-            note = self.catalogue.note(nodule_id)
-            rows.append(make_row(entry, consensus, reviewer, note))
+            lost = [error for error in damaged if error.key.split("/")[-2] == nodule_id]
+            rows.append(make_row(entry, consensus, reviewer, self._notes(nodule_id, lost)))
         return rows
+
+    def _notes(self, nodule_id: str, damaged: Sequence[CorruptionError]) -> tuple[str, ...]:
+        """Return what else to know of a nodule: its source is away, a verdict is damaged."""
+        note = self.catalogue.note(nodule_id)
+        lost = [f"a verdict cannot be read: {error.key}" for error in damaged]
+        return (*([note] if note else []), *lost)
 
     def _other_rows(self, reviewer: str, nodule_id: str) -> list[Row]:
         rows = self._rows(reviewer, max_age_s=MAX_AGE_S)

@@ -99,12 +99,26 @@ class Case:
         return set(stored) - set(to_json(self.facts)) if isinstance(stored, dict) else set()
 
     def array(self, name: str) -> NDArray[Any]:
-        """Read a whole array by its path, for example image or labels/readers/0."""
-        return np.asarray(self._array(name)[...])
+        """Read a whole array by its path, e.g. labels/readers/0; raises CorruptionError."""
+        return self._read(name, ...)
 
     def alpha(self, method: str) -> NDArray[np.float32]:
-        """Read one matte (z, y, x); NaN throughout where the method gave none."""
-        return np.asarray(self._array("alpha")[self.methods.index(method)])
+        """Read one matte (z, y, x); NaN throughout where the method gave none.
+
+        Raises CorruptionError.
+        """
+        return self._read("alpha", self.methods.index(method))
+
+    def _read(self, name: str, part: Any) -> NDArray[Any]:
+        array = self._array(name)
+        try:
+            return np.asarray(array[part])
+        except (RuntimeError, ValueError, TypeError) as error:  # of a codec
+            raise CorruptionError(
+                f"array {name} of case {self.nodule_id}/{self.digest} is damaged. "
+                f"{CaseFacts.remedy}",
+                key=f"{case_prefix(self.nodule_id, self.digest)}/{name}",
+            ) from error
 
     def _array(self, name: str) -> zarr.Array[Any]:
         return open_array(self.group, name, f"case {self.nodule_id}/{self.digest}")

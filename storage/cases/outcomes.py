@@ -10,6 +10,9 @@ from storage.layout import CASES, OUTCOMES, outcome_key
 from storage.records import Outcome, encode, read_record
 from storage.store import Store
 
+UNREADABLE = "record"
+"""The stage of a nodule whose outcome is damaged."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 _THREADS = 32
@@ -64,10 +67,20 @@ def find_outcome(store: Store, nodule_id: str) -> Outcome | None:
 
 
 def read_outcomes(store: Store) -> Iterator[Outcome]:
-    """Read every outcome, sorted by nodule id."""
+    """Read every outcome, sorted by nodule id; one that is damaged is `UNREADABLE`."""
     names = [name.removesuffix(".json") for name in store.list_dir(OUTCOMES)[1]]
-    found = map_concurrently(lambda name: find_outcome(store, name), names)
+    found = map_concurrently(lambda name: _read_or_say(store, name), names)
     yield from (outcome for outcome in found if outcome)
+
+
+def _read_or_say(store: Store, nodule_id: str) -> Outcome | None:
+    """Read an outcome; a failed one that says why stands for one that is damaged."""
+    try:
+        return read_record(store, outcome_key(nodule_id), Outcome)
+    except NotFoundError:
+        return None
+    except CorruptionError as error:
+        return Outcome(nodule_id, "", "failed", UNREADABLE, str(error))
 
 
 class OutcomeCache:
@@ -92,7 +105,7 @@ class OutcomeCache:
         return [outcome for _, outcome in self._known.values() if outcome]
 
     def _read(self, name: str) -> Outcome | None:
-        outcome = find_outcome(self._store, name.removesuffix(".json"))
+        outcome = _read_or_say(self._store, name.removesuffix(".json"))
         return outcome.brief if outcome else None
 
 

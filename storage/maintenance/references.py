@@ -4,8 +4,9 @@ Records are read strictly: one that cannot be read may refer to anything, so it 
 CorruptionError, which names it.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from storage.cases.outcomes import map_concurrently
@@ -15,6 +16,7 @@ from storage.layout import (
     CHECKPOINTS,
     DECISIONS,
     OUTCOMES,
+    QUARANTINE,
     STUDIES,
     outcome_key,
     study_key,
@@ -26,6 +28,11 @@ from storage.releases.release import Release, list_versions
 from storage.results.checkpoints import CONFIG, checkpoint_prefix
 from storage.reviews.verdicts import read_verdicts
 from storage.store import Store
+
+_SET_ASIDE = re.compile(
+    rf"{QUARANTINE}/[^/]+/(?:{OUTCOMES}|{DECISIONS}|{STUDIES}/[^/]+/verdicts)/([^/]+?)(?:\.json|/.*)"
+)
+"""Keys of outcomes and verdicts that were set aside, with their nodule."""
 
 Digests = dict[str, set[str]]
 """Digests of cases by nodule id."""
@@ -40,6 +47,8 @@ class SharedReferences:
     studies: tuple[str, ...]
     unknown: tuple[str, ...]
     """Complaints about releases whose manifest is not there; what they refer to is not known."""
+    incomplete: frozenset[str]
+    """Nodules of which a record was damaged and set aside; what it refers to is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,16 @@ def read_shared_references(store: Store) -> SharedReferences:
         plan = _find_plan(store, name)
         for item in plan.items if plan else ():
             digests[item.nodule_id].add(item.digest)
-    return SharedReferences(digests, studies, _unknown(store, faults, versions))
+    return SharedReferences(
+        digests, studies, _unknown(store, faults, versions), frozenset(_incomplete(store))
+    )
+
+
+def _incomplete(store: Store) -> Iterator[str]:
+    for key in store.list_prefix(QUARANTINE):
+        match = _SET_ASIDE.fullmatch(key)
+        if match:
+            yield match[1]
 
 
 def read_nodule_references(
@@ -110,7 +128,7 @@ def read_nodule_references(
     return NoduleReferences(
         frozenset(finished),
         outcome.digest if outcome else None,
-        is_known=outcome is not None and finished <= marks,
+        is_known=outcome is not None and finished <= marks and nodule_id not in shared.incomplete,
     )
 
 

@@ -21,6 +21,8 @@ class ReleaseFault:
     remedy: str
     is_lost: bool
     """True where the record is not there; it may also be a publication that was interrupted."""
+    is_foreign: bool = False
+    """True where the manifest is a whole one, of another publication."""
 
     def __str__(self) -> str:
         """Write it as one line."""
@@ -64,4 +66,4 @@ def _find_fault(store: Store, version: str) -> ReleaseFault | None:
         return None
     wrong = f"{manifest} is not the one that was published: got SHA-256 {sha256}, "
     wrong += f"expected {claimed} ({claim})"
-    return ReleaseFault(version, manifest, wrong, _RESTORE, is_lost=False)
+    return ReleaseFault(version, manifest, wrong, _RESTORE, is_lost=False, is_foreign=True)

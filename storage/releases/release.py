@@ -255,6 +255,8 @@ def publish_release(store: Store, version: str, draft: Draft, *, publisher: str)
         InputError: The version is invalid or used already.
     """
     check_version(version)
+    if is_published(store, version):  # also where its claim was lost
+        raise _used(store, version)
     prefix = f"{RELEASES}/{version}"
     manifest = _manifest(version, draft, publisher)
     data = encode(manifest)
@@ -265,8 +267,7 @@ def publish_release(store: Store, version: str, draft: Draft, *, publisher: str)
         store.create(claim_key(version), encode(claim))
     except AlreadyExistsError:
         raise _used(store, version) from None
-    for name, content in sorted(draft.own_files.items()):
-        store.put(f"{prefix}/{name}", content)
+    store.put_all({f"{prefix}/{name}": data for name, data in sorted(draft.own_files.items())})
     store.create(manifest_key(version), data)
     return Release(store, manifest, _sha256(data))
 

@@ -30,8 +30,8 @@ from storage.records import (
     encode,
     parse_record,
     read_record,
-    to_json,
 )
+from storage.results.listed_files import write_listed_files
 from storage.store import Store, open_folder
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -76,7 +76,8 @@ def write_state(store: Store, training: str, tensors: Tensors, state: TrainingSt
         tensors: The arrays of the state.
         state: The rest of it.
     """
-    header = {"facts": json.dumps(to_json(state), sort_keys=True)}
+    facts = encode(state).decode()
+    header = {"facts": facts, "sha256": _content_sha256(tensors, facts)}
     store.put(_state_key(training), save(_contiguous(tensors), header))
 
 
@@ -90,8 +91,22 @@ def find_state(store: Store, training: str) -> tuple[Tensors, TrainingState] | N
     try:
         tensors = dict(load(data))
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        facts = header["__metadata__"]["facts"]
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        metadata = header["__metadata__"]
+        facts = metadata["facts"]
+        # Those of earlier versions have no checksum.
+        if metadata.keys() - {"facts"} and metadata != {
+            "facts": facts,
+            "sha256": _content_sha256(tensors, facts),
+        }:
+            raise ValueError("its SHA-256 is not the one of its content")
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise CorruptionError(
             f"{key} is not {TrainingState.noun}: {error}. {TrainingState.remedy}", key=key
         ) from error
@@ -100,8 +115,7 @@ def find_state(store: Store, training: str) -> tuple[Tensors, TrainingState] | N
 
 def write_preview(store: Store, training: str, files: Mapping[str, bytes]) -> None:
     """Store pictures and tables that people look at while a training runs, by name."""
-    for name, data in sorted(files.items()):
-        store.put(f"{TRAININGS}/{training}/{name}", data)
+    write_listed_files(store, f"{TRAININGS}/{training}", files)
 
 
 def preview_url(store: Store, training: str) -> str:
@@ -135,17 +149,21 @@ def write_checkpoint(
     if not store.exists(f"{prefix}/{CONFIG}"):
         for name, file in sorted({**files, WEIGHTS: data}.items()):
             store.put(f"{prefix}/{name}", file)
-        whole = to_json(replace(config, digest=digest, weights_sha256=sha256))
-        store.put(f"{prefix}/{CONFIG}", json.dumps(whole, indent=1, sort_keys=True).encode())
+        whole = replace(config, digest=digest, weights_sha256=sha256)
+        store.put(f"{prefix}/{CONFIG}", encode(whole, indent=1))
     return read_checkpoint(f"{store.url}/{prefix}")
 
 
 def find_checkpoint(store: Store, training: str) -> str | None:
-    """Return the digest of the checkpoint that a training ended in; None where it has not ended."""
+    """Return the digest of the checkpoint that a training ended in.
+
+    None where it has not ended, or its checkpoint is missing. Raises CorruptionError.
+    """
     try:
-        return read_record(store, _end_key(training), TrainingEnd).digest
+        digest = read_record(store, _end_key(training), TrainingEnd).digest
     except NotFoundError:
         return None
+    return digest if store.exists(f"{checkpoint_prefix(digest)}/{CONFIG}") else None
 
 
 def write_training_end(store: Store, training: str, digest: str) -> None:
@@ -201,6 +219,14 @@ def read_checkpoint_configs(store: Store, version: str) -> list[CheckpointConfig
 def checkpoint_prefix(digest: str) -> str:
     """Return the prefix of a checkpoint."""
     return f"{CHECKPOINTS}/{digest}"
+
+
+def _content_sha256(tensors: Tensors, facts: str) -> str:
+    found = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        found.update(np.ascontiguousarray(tensor).data)
+    return found.hexdigest()
 
 
 def _state_key(training: str) -> str:

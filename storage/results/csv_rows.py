@@ -1,7 +1,13 @@
-"""Dataclasses as rows of a CSV file and back: floats keep every bit, empty is None."""
+"""Dataclasses as rows of a CSV file and back: floats keep every bit, empty is None.
+
+What a store keeps for itself ends in a comment with the SHA-256 of the lines before it; tables of
+earlier versions have none and are read all the same.
+"""
 
 import csv
+import hashlib
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar, get_args
@@ -9,6 +15,8 @@ from typing import Any, TypeVar, get_args
 from storage.errors import CorruptionError
 
 Row = TypeVar("Row")
+_SEAL = re.compile(rb"# (.{6}) (.{64})\n\Z", re.DOTALL)
+"""Neither is spelled out, so that a damaged end is not taken for that of an earlier version."""
 
 
 def to_csv(kind: type[Any], rows: Iterable[Any]) -> bytes:
@@ -25,8 +33,28 @@ def to_csv(kind: type[Any], rows: Iterable[Any]) -> bytes:
     return text.getvalue().encode()
 
 
+def seal_csv(table: bytes) -> bytes:
+    """Add the SHA-256 of a table to it, as its last line."""
+    return table + b"# sha256 %s\n" % hashlib.sha256(table).hexdigest().encode()
+
+
+def is_sealed_csv(data: bytes) -> bool:
+    """Return whether a table ends in a SHA-256, be it the right one or not."""
+    return _SEAL.search(data) is not None
+
+
+def _unseal(data: bytes) -> bytes:
+    match = _SEAL.search(data)
+    if match is None:
+        return data
+    table = data[: match.start()]
+    if match[0] != seal_csv(table)[match.start() :]:
+        raise ValueError("the SHA-256 that it ends in is not the one of its content")
+    return table
+
+
 def from_csv(kind: type[Row], data: bytes, key: str) -> list[Row]:
-    """Decode what `to_csv` encoded.
+    """Decode what `to_csv` encoded, sealed or not.
 
     Args:
         kind: The dataclass.
@@ -38,7 +66,7 @@ def from_csv(kind: type[Row], data: bytes, key: str) -> list[Row]:
     """
     types = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
     try:
-        reader = csv.DictReader(io.StringIO(data.decode()))
+        reader = csv.DictReader(io.StringIO(_unseal(data).decode()))
         if list(reader.fieldnames or ()) != list(types):
             raise ValueError(f"columns {reader.fieldnames}")
         return [_row(kind, types, row) for row in reader]

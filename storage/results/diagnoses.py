@@ -25,7 +25,8 @@ from matting.errors import InputError
 from storage.errors import CorruptionError, NotFoundError
 from storage.layout import EXPERIMENTS
 from storage.records import CaseFacts, JsonObject, TableFacts, canonical_json
-from storage.results.csv_rows import from_csv, to_csv
+from storage.results.csv_rows import from_csv, seal_csv, to_csv
+from storage.results.listed_files import write_listed_files
 from storage.store import Store
 
 Cubes = NDArray[np.float16]
@@ -144,14 +145,14 @@ def write_inputs(
         nodules: In the order of the cubes.
         cubes: Name and cubes (n, z, y, x) of each input.
     """
-    store.put(f"{prefix}/nodules.csv", to_csv(RatedNodule, nodules))
+    store.put(f"{prefix}/nodules.csv", seal_csv(to_csv(RatedNodule, nodules)))
     names = []
     for name, values in cubes:
         names.append(name)
         data = io.BytesIO()
         np.save(data, values, allow_pickle=False)
-        store.put(_cubes_key(prefix, name), data.getvalue())
-    store.put(f"{prefix}/inputs.json", json.dumps(names).encode())
+        write_listed_files(store, prefix, {_cubes_name(name): data.getvalue()})
+    write_listed_files(store, prefix, {"inputs.json": json.dumps(names).encode()})
 
 
 def find_rated_nodules(store: Store, prefix: str) -> tuple[RatedNodule, ...] | None:
@@ -190,7 +191,7 @@ def write_run_scores(
         seed: Of the run.
         scores: One for each nodule.
     """
-    store.put(_run_key(prefix, backbone, name, seed), to_csv(NoduleScore, scores))
+    store.put(_run_key(prefix, backbone, name, seed), seal_csv(to_csv(NoduleScore, scores)))
 
 
 def find_run_scores(
@@ -224,7 +225,11 @@ def _read_rows(store: Store, key: str, kind: type[Row]) -> list[Row]:
 
 
 def _cubes_key(prefix: str, name: str) -> str:
-    return f"{prefix}/inputs/{_slug(name)}.npy"
+    return f"{prefix}/{_cubes_name(name)}"
+
+
+def _cubes_name(name: str) -> str:
+    return f"inputs/{_slug(name)}.npy"
 
 
 def _run_key(prefix: str, backbone: str, name: str, seed: int) -> str:

@@ -14,7 +14,6 @@ and made again.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,9 +27,9 @@ from storage.records import (
     canonical_json,
     encode,
     read_record,
-    to_json,
 )
 from storage.results.csv_rows import from_csv, to_csv
+from storage.results.listed_files import write_listed_files
 from storage.store import Store
 
 REPORT = "report"
@@ -81,7 +80,8 @@ def write_table(
         rows: `Cost` for Table 3, else `Averages`.
     """
     kind = Cost if number == 3 else Averages
-    store.put(table_key(version, recipe, number), to_csv(kind, rows))
+    name = _table_name(number)
+    write_listed_files(store, experiment_prefix(version, recipe), {name: to_csv(kind, rows)})
 
 
 def read_table(store: Store, version: str, recipe: str, number: int) -> list[Averages]:
@@ -101,7 +101,11 @@ def read_costs(store: Store, version: str, recipe: str) -> list[Cost]:
 
 def table_key(version: str, recipe: str, number: int) -> str:
     """Return the key of a table."""
-    return f"{experiment_prefix(version, recipe)}/table-{number}.csv"
+    return f"{experiment_prefix(version, recipe)}/{_table_name(number)}"
+
+
+def _table_name(number: int) -> str:
+    return f"table-{number}.csv"
 
 
 def facts_key(version: str, recipe: str) -> str:
@@ -111,8 +115,7 @@ def facts_key(version: str, recipe: str) -> str:
 
 def write_facts(store: Store, version: str, recipe: str, facts: ExperimentFacts) -> None:
     """Store what the tables were made from: release, recipe, code, machine."""
-    content = json.dumps(to_json(facts), indent=1, sort_keys=True)
-    store.put(facts_key(version, recipe), content.encode())
+    store.put(facts_key(version, recipe), encode(facts, indent=1))
 
 
 def read_facts(store: Store, version: str, recipe: str) -> ExperimentFacts:
@@ -123,8 +126,7 @@ def read_facts(store: Store, version: str, recipe: str) -> ExperimentFacts:
 def write_report(store: Store, version: str, recipe: str, files: Mapping[str, bytes]) -> str:
     """Store the files of a report by relative name; returns where they are."""
     prefix = f"{experiment_prefix(version, recipe)}/{REPORT}"
-    for name, data in sorted(files.items()):
-        store.put(f"{prefix}/{name}", data)
+    write_listed_files(store, prefix, files)
     return f"{store.url}/{prefix}"
 
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 from storage.layout import METRICS
 from storage.records import JsonObject, canonical_json
-from storage.results.csv_rows import from_csv, to_csv
+from storage.results.csv_rows import from_csv, seal_csv, to_csv
 from storage.results.experiments import experiment_prefix
+from storage.results.listed_files import write_listed_files
 from storage.store import Store
+
+_TABLE = "left-out.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ def write_left_out(
     store: Store, version: str, measurement: str, nodule_id: str, scores: Iterable[LeftOutScore]
 ) -> None:
     """Store the scores of one nodule; none where no reader could be left out."""
-    store.put(f"{_prefix(version, measurement)}/{nodule_id}.csv", to_csv(LeftOutScore, scores))
+    store.put(
+        f"{_prefix(version, measurement)}/{nodule_id}.csv", seal_csv(to_csv(LeftOutScore, scores))
+    )
 
 
 def list_left_out(store: Store, version: str, measurement: str) -> set[str]:
@@ -92,7 +97,8 @@ def write_left_out_table(
     store: Store, version: str, recipe: str, rows: Sequence[LeftOutRow]
 ) -> None:
     """Store the table of all nodules, replacing what was there."""
-    store.put(_table_key(version, recipe), to_csv(LeftOutRow, rows))
+    prefix = experiment_prefix(version, recipe)
+    write_listed_files(store, prefix, {_TABLE: to_csv(LeftOutRow, rows)})
 
 
 def read_left_out_table(store: Store, version: str, recipe: str) -> list[LeftOutRow]:
@@ -106,4 +112,4 @@ def _prefix(version: str, measurement: str) -> str:
 
 
 def _table_key(version: str, recipe: str) -> str:
-    return f"{experiment_prefix(version, recipe)}/left-out.csv"
+    return f"{experiment_prefix(version, recipe)}/{_TABLE}"

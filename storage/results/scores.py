@@ -11,15 +11,15 @@ is the version of the metrics; <side> is a split, such as `test`, a split of ano
 such as `test-2`, or `all`.
 """
 
-import json
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from storage.errors import NotFoundError
 from storage.layout import METRICS
-from storage.records import Line, ScoreSummary, read_record, to_json
-from storage.results.csv_rows import from_csv, to_csv
+from storage.records import Line, ScoreSummary, encode, read_record
+from storage.results.csv_rows import from_csv, seal_csv, to_csv
 from storage.store import Store
 
 METRICS_VERSION = 1
@@ -81,7 +81,7 @@ def write_nodule_scores(
         nodule_id: Which nodule.
         scores: Of the nodule.
     """
-    store.put(f"{_nodules_prefix(version, what)}/{nodule_id}.csv", to_csv(Score, scores))
+    store.put(f"{_nodules_prefix(version, what)}/{nodule_id}.csv", seal_csv(to_csv(Score, scores)))
 
 
 def list_scored_nodules(store: Store, version: str, what: str) -> set[str]:
@@ -148,7 +148,8 @@ def write_scores(
     """
     lines = summarise(scores)
     prefix = _prefix(version, side, what)
-    store.put(f"{prefix}.csv", to_csv(Score, scores))
+    table = to_csv(Score, scores)
+    store.put(f"{prefix}.csv", table)
     summary = ScoreSummary(
         synthetic=synthetic,
         network=network,
@@ -156,9 +157,10 @@ def write_scores(
         release=version,
         split=side,
         metrics_version=METRICS_VERSION,
+        table_sha256=hashlib.sha256(table).hexdigest(),
         lines=lines,
     )
-    store.put(f"{prefix}.json", json.dumps(to_json(summary), indent=1).encode())
+    store.put(f"{prefix}.json", encode(summary, indent=1))
     return lines
 
 

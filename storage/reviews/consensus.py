@@ -30,6 +30,8 @@ class Consensus:
     """Latest verdicts of people who reviewed an earlier case of the nodule and not this one."""
     flags: tuple[Verdict, ...]
     """Requests for a second look."""
+    awaits_review: bool = False
+    """True where a damaged verdict was set aside and nobody has given one on the case since."""
 
     @property
     def is_disputed(self) -> bool:
@@ -56,11 +58,15 @@ def find_consensus(verdicts: Sequence[Verdict], digest: str, rule: ReviewSetting
     older = _latest_by_person([v for v in choices if v.digest != digest and not v.automatic])
     current = {verdict.reviewer for verdict in people}
     latest_pick = picks[-1] if picks else None
+    flags = tuple(v for v in kept if v.verdict == "flag" and v.digest == digest)
+    gaps = [flag.order for flag in flags if flag.automatic]
+    newest = max((one.order for one in (*people, *picks)), default=(0, "", ""))
     return Consensus(
         verdict=_join(people, rule) if people else latest_pick,
         verdicts=tuple(people),
         stale=tuple(verdict for verdict in older if verdict.reviewer not in current),
-        flags=tuple(v for v in kept if v.verdict == "flag" and v.digest == digest),
+        flags=flags,
+        awaits_review=bool(gaps) and newest < max(gaps),
     )
 
 

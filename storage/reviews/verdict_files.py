@@ -21,9 +21,10 @@ from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
 from storage.records import VERDICT_KINDS, Verdict, to_json
 from storage.reviews.studies import read_study
 from storage.reviews.verdicts import (
+    StoredVerdicts,
     content_id,
+    find_verdicts,
     is_automatic_name,
-    read_verdicts,
     record_verdict,
 )
 from storage.store import Store
@@ -45,11 +46,14 @@ class Imported:
     """Nodules whose case has changed since; their verdicts do not count."""
 
 
-def read_all_verdicts(store: Store, study: str = "") -> list[Verdict]:
+def find_all_verdicts(store: Store, study: str = "") -> StoredVerdicts:
     """Read every verdict of a store, or of one study, by nodule, each's in order."""
     folder = study_verdicts_prefix(study) if study else DECISIONS
-    nodules = store.list_dir(folder)[0]
-    return [verdict for name in nodules for verdict in read_verdicts(store, name, study)]
+    found = [find_verdicts(store, name, study) for name in store.list_dir(folder)[0]]
+    return StoredVerdicts(
+        tuple(verdict for one in found for verdict in one.verdicts),
+        tuple(error for one in found for error in one.damaged),
+    )
 
 
 def export_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
@@ -75,7 +79,9 @@ def import_verdicts(store: Store, path: Path) -> Imported:
     verdicts = _parse(path)
     _check_rows(store, path, verdicts)
     folders = {(verdict.nodule_id, verdict.study) for verdict in verdicts}
-    before = {(v.nodule_id, v.id) for folder in folders for v in read_verdicts(store, *folder)}
+    before = {
+        (v.nodule_id, v.id) for folder in folders for v in find_verdicts(store, *folder).verdicts
+    }
     recorded = [record_verdict(store, verdict) for verdict in verdicts]
     added = len({(verdict.nodule_id, verdict.id) for verdict in recorded} - before)
     stale = {v.nodule_id for v in verdicts if not v.study and not _is_current(store, v)}

@@ -105,10 +105,10 @@ def content_id(verdict: Verdict) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdicts:
-    """The verdicts on a nodule, as far as they can be read."""
+    """Verdicts, as far as they can be read."""
 
     verdicts: tuple[Verdict, ...]
-    """In the order in which they were given."""
+    """Those on a nodule in the order in which they were given."""
     damaged: tuple[CorruptionError, ...]
     """One for each record that cannot be read."""
 
@@ -126,7 +126,7 @@ def find_verdicts(store: Store, nodule_id: str, study: str = "") -> StoredVerdic
     for name in store.list_dir(folder)[1]:
         if name.endswith(".json"):
             try:
-                verdicts.append(_read(store, f"{folder}/{name}"))
+                verdicts.append(read_verdict(store, f"{folder}/{name}"))
             except CorruptionError as error:
                 damaged.append(error)
     return StoredVerdicts(tuple(in_order(verdicts)), tuple(damaged))
@@ -217,12 +217,13 @@ class VerdictLog:
 
     def _try_to_read(self, key: str) -> Verdict | CorruptionError:
         try:
-            return _read(self.store, key)
+            return read_verdict(self.store, key)
         except CorruptionError as error:
             return error
 
 
-def _read(store: Store, key: str) -> Verdict:
+def read_verdict(store: Store, key: str) -> Verdict:
+    """Read one verdict by its key; raises NotFoundError or CorruptionError."""
     verdict = read_record(store, key, Verdict)
     nodule_id = key.split("/")[-2]
     if verdict.nodule_id != nodule_id:

@@ -79,7 +79,8 @@ def job(learnable, recipe_file, environment, quick, module_patch, tmp_path_facto
 
 
 def rows_in(path):
-    return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def table(store_url, number):

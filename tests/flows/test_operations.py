@@ -73,3 +73,23 @@ def test_check_finds_a_sound_store_sound_and_names_what_is_damaged(logged, halos
     assert "7 nodules verified, 1 damaged" in damaged.stdout
     assert Path(store.url, key).read_bytes() == good[:-1]
     Path(store.url, key).write_bytes(good)
+
+
+def test_what_is_damaged_is_named_everywhere_and_set_aside(logged, halosign):
+    _, store = logged
+    outcome, run = "outcomes/n4.json", next(store.list_prefix("runs"))
+    good = {key: store.get(key) for key in (outcome, run)}
+    for key in good:
+        store.put(key, b"{")
+    seen = halosign("status", "--store", store.url)
+    words = " ".join((seen.stdout + seen.stderr).split())
+    assert seen.returncode == 0
+    assert f"the last run is not shown: {store.url}/{run} is not the record of a run" in words
+    assert "n4 failed at record" in words
+    done = halosign("store", "check", "--repair", "--store", store.url)
+    assert done.returncode == 1
+    assert f"2 files set aside in {store.url}/quarantine/" in " ".join(done.stdout.split())
+    assert {key.split("/", 2)[2] for key in store.list_prefix("quarantine")} == {outcome, run}
+    assert halosign("store", "check", "--store", store.url).returncode == 0
+    for key, data in good.items():
+        store.put(key, data)

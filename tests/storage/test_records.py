@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from storage.records import (
     Cost,
     DoneMark,
     ExportMarker,
+    FileEntry,
+    FileList,
     Manifest,
     Outcome,
     Run,
@@ -30,6 +33,7 @@ from storage.records import (
     Verdict,
     Withdrawal,
     encode,
+    is_sealed,
     parse_record,
     read_record,
     to_json,
@@ -81,6 +85,7 @@ MADE = [
     Cost("3dmm", True, 1, 2, 0.5, 1.5, "16x32x32", 0.1, 7, "a CPU", "2"),
     TrainingState(TrainerProgress(3, [0.1], 2, [], {}), [{"sad": None}], [2]),
     experiment_facts(),
+    FileList({"report/index.html": FileEntry("a" * 64, 7)}),
 ]
 """Of kinds that the small stores of the first edition do not have."""
 
@@ -95,6 +100,31 @@ def test_a_record_of_the_first_edition_is_encoded_unchanged(name):
 @pytest.mark.parametrize("record", MADE, ids=lambda record: type(record).__name__)
 def test_a_record_is_read_as_it_was_written(record):
     assert parse_record(encode(record), type(record), "key") == record
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "name", [*(name for name in STORED if "facts" not in name), *range(len(MADE))]
+)
+def test_every_flipped_bit_of_a_record_is_noticed(name, indent):
+    record = MADE[name] if isinstance(name, int) else old_record(name)
+    data = encode(record, indent=indent)
+    assert is_sealed(data)
+    assert parse_record(data, type(record), "key") == record
+    dice = random.Random(1)
+    for place in dice.sample(range(len(data)), min(len(data), 300)) + list(range(-90, 0)):
+        spoiled = bytearray(data)
+        spoiled[place] ^= 1 << dice.randrange(8)
+        with pytest.raises(CorruptionError):
+            parse_record(bytes(spoiled), type(record), "key")
+
+
+def old_record(name):
+    return parse_record((OLD / name).read_bytes(), STORED[name][0], name)
+
+
+def test_a_record_of_the_first_edition_has_no_checksum():
+    assert not any(is_sealed((OLD / name).read_bytes()) for name in STORED)
 
 
 def test_every_kind_of_record_is_tested():

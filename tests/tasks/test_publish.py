@@ -11,6 +11,9 @@ from matting.errors import InputError
 from matting.targets import TARGETS, target_of
 from storage.cases.case import read_case, write_case
 from storage.cases.outcomes import find_outcome, write_outcome
+from storage.errors import CorruptionError
+from storage.maintenance.quarantine import repair
+from storage.maintenance.verify_records import verify_records
 from storage.recipe import Recipe, ReviewSettings
 from storage.records import Verdict
 from storage.releases.diff import diff_releases
@@ -250,3 +253,36 @@ def test_a_release_says_what_changed_since_the_one_before(store, curated):
     page = draft_release(store, "0.2.0", curated.recipe).own_files["CHANGES.md"].decode()
     assert f"- `~` n1: matte {old} -> {new}; reviewer auto -> ann" in page
     assert "0 added, 0 removed, 1 changed, 1 unchanged" in page
+
+
+def test_a_damaged_verdict_costs_only_its_own_nodule_a_pick(store, curated):
+    store.put("decisions/n1/20260101T000000.000000-0123abcd.json", b"{")
+    picks = pick_automatically(store)
+    assert [pick.nodule_id for pick in picks.added] == ["n2"]
+    assert [error.key.split("/")[1] for error in picks.damaged] == ["n1"]
+    assert picks.unpicked == ()
+
+
+def test_a_damaged_outcome_stops_a_release_instead_of_being_left_out(store, curated):
+    pick_automatically(store)
+    store.put("outcomes/n1.json", b"{")
+    with pytest.raises(InputError, match=r"outcomes are damaged: got n1, .*halosign curate"):
+        draft_release(store, "0.1.0", curated.recipe)
+
+
+def test_a_verdict_that_was_set_aside_is_given_again_before_a_release(store, curated):
+    choose(store, "n2")
+    choose(store, "n1", "cf")
+    last = choose(store, "n1", "lb")
+    key = next(key for key in store.list_prefix("decisions/n1") if last.id in key)
+    store.put(key, b"{")
+    with pytest.raises(CorruptionError, match=r"n1/.* is not a verdict"):
+        draft_release(store, "0.1.0", curated.recipe)
+    repair(store, [c for file in verify_records(store) for c in file.complaints])
+    with pytest.raises(InputError, match=r"verdicts were damaged and set aside: got n1, .*again"):
+        draft_release(store, "0.1.0", curated.recipe)
+    choose(store, "n1", "knn")
+    (member,) = (
+        m for m in draft_release(store, "0.1.0", curated.recipe).members if m.nodule_id == "n1"
+    )
+    assert member.method in {"cf", "knn"}

@@ -1,6 +1,7 @@
 import pytest
 
 from storage.cases.outcomes import write_outcome
+from storage.maintenance.quarantine import repair
 from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.records import Outcome
 from storage.store import open_store
@@ -32,7 +33,8 @@ def test_a_changed_file_is_named_with_its_remedy(sound):
     store.put(f"cases/n1/{digest}/zarr.json", b"{}")
     (complaint,) = complaints(store)
     assert str(complaint).startswith(f"n1: cases/n1/{digest}/zarr.json: 2 bytes, ")
-    assert f"delete cases/n1/{digest}.done and run `halosign curate` again" in complaint.remedy
+    assert "store check --repair` and run `halosign curate` again" in complaint.remedy
+    assert complaint.aside == (f"cases/n1/{digest}.done", f"cases/n1/{digest}/zarr.json")
 
 
 @pytest.mark.parametrize("mark", [b"{", b"{}", b'{"files":{"a":{}}}', b'{"files":{"a":3}}'])
@@ -40,7 +42,7 @@ def test_a_broken_mark_is_named(sound, mark):
     store, digest = sound
     store.put(f"cases/n1/{digest}.done", mark)
     store.put(f"cases/n1/{digest}/a", b".")
-    assert [complaint.nodule_id for complaint in complaints(store)] == ["n1"]
+    assert [complaint.about for complaint in complaints(store)] == ["n1"]
 
 
 def test_an_outcome_without_its_case_is_named(sound):
@@ -54,9 +56,9 @@ def test_an_unreadable_outcome_is_named_and_a_missing_one_is_none(sound):
     store, _ = sound
     store.delete(["outcomes/n2.json"])
     store.put("outcomes/n1.json", b"{")
-    assert [str(c) for c in complaints(store)] == [
-        "n1: outcomes/n1.json is damaged. Run `halosign curate` again, which writes a new one."
-    ]
+    (complaint,) = map(str, complaints(store))
+    assert complaint.startswith(f"n1: {store.url}/outcomes/n1.json is not the outcome of a nodule")
+    assert complaint.endswith("Run `halosign curate` again, which writes a new one.")
 
 
 def test_following_the_remedy_mends_it(sound, job):
@@ -65,7 +67,11 @@ def test_following_the_remedy_mends_it(sound, job):
 
     store, digest = sound
     store.delete([f"cases/n1/{digest}/alpha/zarr.json"])
-    assert complaints(store)
-    store.delete([f"cases/n1/{digest}.done"])
+    store.put(f"cases/n1/{digest}/zarr.json", b"{}")
+    whole = {key: store.get(key) for key in store.list_prefix("cases/n1")}
+    folder, moved = repair(store, complaints(store))
+    assert {key: store.get(f"{folder}/{key}") for key in whole} == whole
+    assert moved == [f"cases/n1/{digest}.done", f"cases/n1/{digest}/zarr.json"]
+    assert set(store.list_prefix("cases/n1")) == whole.keys() - set(moved)
     curate_nodule(take_inventory(job, None).nodules[0], job)
     assert complaints(open_store(store.url)) == []

@@ -1,4 +1,5 @@
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from storage.errors import CorruptionError, NotFoundError, WriteError
 from storage.folder import Disk
 from storage.layout import ALPHA_STEP, is_safe_name, round_alpha
 from storage.recipe import Recipe
+from storage.records import DoneMark, encode, read_record
 from tests.cases import METHODS, new_case
 from tests.phantoms import ball_patch
 
@@ -139,8 +141,8 @@ def spoil_mark(store, _):
 
 
 def foreign_mark(store, _):
-    mark = store.get(f"cases/P-1/{'d' * 64}.done")
-    store.put(f"cases/P-1/{'d' * 64}.done", mark.replace(b"d" * 64, b"e" * 64))
+    key = f"cases/P-1/{'d' * 64}.done"
+    store.put(key, encode(replace(read_record(store, key, DoneMark), digest="e" * 64)))
 
 
 @pytest.mark.parametrize("damage", [cut, remove, spoil_mark, foreign_mark])

@@ -1,7 +1,7 @@
 import os
 from dataclasses import replace
 
-from storage.cases.outcomes import find_outcome, read_outcomes, write_outcome
+from storage.cases.outcomes import UNREADABLE, find_outcome, read_outcomes, write_outcome
 from storage.records import Outcome, encode
 from storage.store import Store
 
@@ -23,12 +23,19 @@ def test_the_latest_outcome_stands(store):
     assert find_outcome(store, "P-2") is None
 
 
-def test_outcomes_come_sorted_and_broken_ones_are_made_anew(store):
+def test_outcomes_come_sorted_and_a_damaged_one_is_failed_with_its_reason(store):
     for name in ("P-3", "P-1", "P-2"):
         write_outcome(store, Outcome(name, "P", "done", "write"))
     store.put("outcomes/P-2.json", b"{")
     store.put("outcomes/P-3.json", b'{"nodule_id": "P-3", "unheard": 1}')
-    assert [outcome.nodule_id for outcome in read_outcomes(store)] == ["P-1"]
+    first, *damaged = read_outcomes(store)
+    assert (first.nodule_id, first.state) == ("P-1", "done")
+    assert [(one.nodule_id, one.state, one.stage) for one in damaged] == [
+        ("P-2", "failed", UNREADABLE),
+        ("P-3", "failed", UNREADABLE),
+    ]
+    assert "outcomes/P-2.json is not the outcome of a nodule" in damaged[0].reason
+    assert find_outcome(store, "P-2") is None
 
 
 def test_what_the_selection_leaves_out_is_no_failure():

@@ -492,3 +492,20 @@ def test_whatever_the_records_are_nothing_that_is_needed_is_removed(plan):
             else:
                 assert keys <= gone or not keys & gone
         assert all(key.startswith("cases/") for key in gone)
+
+
+def test_what_a_record_refers_to_that_was_set_aside_is_kept(store):
+    put_case(store, "n1", A)
+    put_case(store, "n1", B)
+    write_outcome(store, done("n1", B))
+    record_verdict(store, verdict("n1", A))
+    key = next(store.list_prefix("decisions"))
+    store.put(f"quarantine/20260101T000000.000000Z/{key}", store.get(key))
+    store.delete([key])
+    age(store)
+    assert find_garbage(store).orphans == ()
+    remove_garbage(store, find_garbage(store))
+    assert kept(store) == "ab"
+    store.delete(list(store.list_prefix("quarantine")))
+    remove_garbage(store, find_garbage(store))
+    assert kept(store) == "b"

@@ -164,6 +164,7 @@ def test_the_manifest_is_plain_json_without_surprises(store, draft):
         "discarded",
         "own_files",
         "case_files",
+        "sha256",
     }
 
 

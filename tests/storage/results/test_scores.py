@@ -1,6 +1,6 @@
-import csv
 import io
 
+import pandas as pd
 import pytest
 
 from storage.errors import CorruptionError
@@ -34,9 +34,9 @@ def test_scores_come_back_and_are_stored_outside_the_release(store):
     assert read_lines(store, "0.1.0", "test", METHOD_SCORES, "no such network") == list(lines)
     assert list_measured(store, "0.1.0", "test") == [METHOD_SCORES]
     assert list_measured(store, "0.1.0", "train") == []
-    rows = list(
-        csv.DictReader(io.StringIO(store.get(f"metrics/0.1.0/test/{METHOD_SCORES}.csv").decode()))
-    )
+    rows = pd.read_csv(
+        io.BytesIO(store.get(f"metrics/0.1.0/test/{METHOD_SCORES}.csv")), comment="#"
+    ).to_dict("records")
     assert [(row["nodule"], float(row["conn"])) for row in rows] == [
         ("a", 3.0),
         ("b", 5.0),

@@ -12,7 +12,7 @@ import storage.reviews.verdicts
 from matting.errors import InputError
 from storage.layout import CASES
 from storage.records import Verdict, canonical_json, encode
-from storage.reviews.verdict_files import export_verdicts, import_verdicts, read_all_verdicts
+from storage.reviews.verdict_files import export_verdicts, find_all_verdicts, import_verdicts
 from storage.reviews.verdicts import (
     VerdictLog,
     effective_verdicts,
@@ -122,7 +122,7 @@ def test_an_exported_order_is_imported(store, clock, tmp_path, suffix):
         given_here.append(record_verdict(store, verdict(method)))
         clock.time -= timedelta(days=1)
     file = tmp_path / f"verdicts.{suffix}"
-    export_verdicts(file, read_all_verdicts(store))
+    export_verdicts(file, find_all_verdicts(store).verdicts)
     other = open_store(str(tmp_path / "other"), create=True)
     for key in store.list_prefix(CASES):
         other.put(key, store.get(key))

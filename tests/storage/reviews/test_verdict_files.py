@@ -7,7 +7,7 @@ import pytest
 
 from matting.errors import InputError
 from storage.records import Verdict
-from storage.reviews.verdict_files import export_verdicts, import_verdicts, read_all_verdicts
+from storage.reviews.verdict_files import export_verdicts, find_all_verdicts, import_verdicts
 from storage.reviews.verdicts import record_verdict
 from storage.store import open_store
 from tests.reviewable import add_nodule, reviewable_store
@@ -40,13 +40,13 @@ def all_digests(store):
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_what_is_exported_is_imported_unchanged_and_only_once(decided, tmp_path, form):
     file = tmp_path / f"decisions.{form}"
-    export_verdicts(file, read_all_verdicts(decided))
+    export_verdicts(file, find_all_verdicts(decided).verdicts)
     other = reviewable_store(tmp_path / "other", 2)
     taken = import_verdicts(other, file)
     assert (taken.added, taken.known, taken.stale) == (3, 0, ())
-    assert read_all_verdicts(other) == read_all_verdicts(decided)
+    assert find_all_verdicts(other) == find_all_verdicts(decided)
     assert import_verdicts(other, file).added == 0
-    assert read_all_verdicts(other) == read_all_verdicts(decided)
+    assert find_all_verdicts(other) == find_all_verdicts(decided)
 
 
 def test_rows_from_elsewhere_need_no_id_and_are_imported_once(decided, tmp_path):
@@ -57,12 +57,12 @@ def test_rows_from_elsewhere_need_no_id_and_are_imported_once(decided, tmp_path)
     )
     assert import_verdicts(decided, file).added == 1
     assert import_verdicts(decided, file).added == 0
-    assert read_all_verdicts(decided)[0].reviewer == "eve"
+    assert find_all_verdicts(decided).verdicts[0].reviewer == "eve"
 
 
 def test_verdicts_on_an_outdated_case_are_told(decided, tmp_path):
     file = tmp_path / "decisions.csv"
-    export_verdicts(file, read_all_verdicts(decided))
+    export_verdicts(file, find_all_verdicts(decided).verdicts)
     other = reviewable_store(tmp_path / "other", 2)
     add_nodule(other, "P-2-a2", digest="f" * 64)
     assert import_verdicts(other, file).stale == ("P-2-a2",)
@@ -85,7 +85,7 @@ def test_verdicts_on_an_outdated_case_are_told(decided, tmp_path):
 )
 def test_a_file_with_a_wrong_row_is_refused_as_a_whole(decided, tmp_path, changes, message):
     file = tmp_path / "decisions.csv"
-    export_verdicts(file, read_all_verdicts(decided))
+    export_verdicts(file, find_all_verdicts(decided).verdicts)
     rows = list(csv.DictReader(io.StringIO(file.read_text())))
     line = {**rows[-1], **changes}
     file = tmp_path / "wrong.json"
@@ -105,3 +105,12 @@ def test_what_is_not_a_file_of_verdicts_is_refused(decided, tmp_path, name, cont
         file.write_text(content)
     with pytest.raises(InputError, match=r"CSV or JSON|cannot be imported"):
         import_verdicts(open_store(decided.url), file)
+
+
+def test_a_damaged_verdict_is_named_and_the_others_are_exported(decided):
+    whole = find_all_verdicts(decided)
+    key = next(decided.list_prefix("decisions"))
+    decided.put(key, b"{")
+    found = find_all_verdicts(decided)
+    assert [error.key for error in found.damaged] == [key]
+    assert len(found.verdicts) == len(whole.verdicts) - 1
