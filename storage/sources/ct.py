@@ -26,6 +26,8 @@ class CtVolume:
     """(z, y, x): radiodensity, air where not valid."""
     valid: NDArray[np.bool_]
     """(z, y, x): True where the scanner measured."""
+    image_set: str = ""
+    """Which of a series' image sets it is; empty where the series is one set."""
 
 
 def read_ct(path: Path) -> CtVolume:
@@ -66,7 +68,7 @@ def _read_series(survey: Survey, path: Path) -> CtVolume:
         )
     (series,) = survey.series.values()
     slab = read_slice_stack(series, 0, len(series.slices))
-    return CtVolume(slab.grid, slab.image_hu, slab.valid)
+    return CtVolume(slab.grid, slab.image_hu, slab.valid, slab.image_set)
 
 
 def write_volume(path: Path, values: NDArray[Any], grid: Grid) -> None:

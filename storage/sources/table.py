@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,13 @@ from storage.sources.base import (
     check_patients,
     first_unreachable,
 )
+from storage.sources.ct import CtVolume, read_ct
 from storage.sources.detached import voxel_files
-from storage.sources.image_io import place_alpha, read_volume, without_padding
-from storage.sources.masks import READERS_AT_MOST, read_masks
+from storage.sources.dicom_file import is_dicom
+from storage.sources.dicom_headers import folders_with_files, listing
+from storage.sources.image_io import read_volume, without_padding
+from storage.sources.lattice import place_alpha
+from storage.sources.masks import READERS_AT_MOST, ReaderEntry, read_masks
 
 REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
 OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
@@ -67,7 +72,8 @@ class FilesSource:
         ]
         nodules = sorted(item for item in found if isinstance(item, Nodule))
         exclusions = sorted(item for item in found if isinstance(item, Exclusion))
-        return Inventory(tuple(nodules), tuple(exclusions))
+        notes = () if nodules else tuple(_other_numbers(rows))
+        return Inventory(tuple(nodules), tuple(exclusions), notes=notes)
 
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Return a fingerprint of the row and of its files' names, sizes and times.
@@ -99,37 +105,48 @@ class FilesSource:
         """
         row, folder = _row_of(nodule), self.table.parent
         _check_distinct(folder, row)
-        image = read_volume(folder / row["image"], "the CT")
-        image_hu, valid = without_padding(_in_hu(image.values, row))
-        masks = read_masks(
-            [folder / name for name in _names(row["readers"])], image.grid, _known_readers(row)
-        )
+        ct = _read_ct(folder / row["image"], row)
+        masks = read_masks(_entries(folder, row), ct.grid, _known_readers(row))
         _check_number(len(masks), nodule)
         depth = _depth(masks, padding_slices)
-        grid = image.grid.window(
-            (depth.start, 0, 0), (depth.stop - depth.start, *image.grid.shape[1:])
-        )
+        grid = ct.grid.window((depth.start, 0, 0), (depth.stop - depth.start, *ct.grid.shape[1:]))
         alpha = _known_alpha(self.table, row, grid)
-        patch = Patch(grid, image_hu[depth], valid[depth], masks[:, depth], alpha)
-        provenance = _provenance(row)
+        patch = Patch(grid, ct.image_hu[depth], ct.valid[depth], masks[:, depth], alpha)
+        provenance = _provenance(row, ct)
         return Reading(patch, _digest(patch, provenance), provenance, synthetic=alpha is not None)
 
 
 def _check_distinct(folder: Path, row: Mapping[str, str]) -> None:
     """Raise InputError where one file is listed for two readers, whatever its spelling."""
     seen: dict[tuple[object, ...], str] = {}
-    for name in _names(row["readers"]):
-        path = folder / name
-        there = path.stat() if path.exists() else None
-        key = (there.st_dev, there.st_ino) if there else (path.resolve(),)
+    for entry, name in zip(_entries(folder, row), _names(row["readers"]), strict=True):
+        there = entry.path.stat() if entry.path.exists() else None
+        file = (there.st_dev, there.st_ino) if there else (entry.path.resolve(),)
+        key = (*file, entry.label)
         if key in seen:
             raise InputError(
                 "a reader's file is listed twice",
                 got=f"{seen[key]} and {name}, which are one file",
-                expected="a file of its own for each reader",
+                expected="a file or a label of its own for each reader",
                 remedy=f"Correct the readers of {row['nodule']} in the table.",
             )
         seen[key] = name
+
+
+def _read_ct(path: Path, row: Mapping[str, str]) -> CtVolume:
+    """Read the CT of a row: a volume, whose values the row may convert, or DICOM."""
+    if path.is_dir() or (path.is_file() and is_dicom(path)):
+        scaled = [name for name in SCALE_COLUMNS if row.get(name)]
+        if scaled:
+            raise InputError(
+                f"{' and '.join(scaled)} of {row['nodule']} cannot be used",
+                got=f"DICOM in {path}",
+                expected="a volume; DICOM has its own slope and intercept",
+                remedy="Leave the cells empty.",
+            )
+        return read_ct(path)
+    volume = read_volume(path, "the CT")
+    return CtVolume(volume.grid, *without_padding(_in_hu(volume.values, row)))
 
 
 def _in_hu(values: NDArray[Any], row: Mapping[str, str]) -> NDArray[np.float32]:
@@ -159,8 +176,8 @@ def _check_number(got: int, nodule: Nodule) -> None:
             "another number of readers than asked for",
             got=_other_number(got, int(str(nodule.details["readers"]))),
             expected="one mask for each",
-            remedy="State n_readers in the table, so that the nodule is left out, or ask for "
-            "this number.",
+            remedy="State n_readers in the table, so that the nodule is left out, or set "
+            f"`readers: {got}` in the recipe.",
         )
 
 
@@ -305,6 +322,13 @@ def _known_readers(row: Mapping[str, str]) -> int | None:
     return files if files > 1 else int(text) if text else None
 
 
+def _other_numbers(rows: list[dict[str, str]]) -> Iterator[str]:
+    """Yield what a recipe must say so that the rows of a table are not left out."""
+    counts = Counter(known for row in rows if (known := _known_readers(row)))
+    for number, count in sorted(counts.items()):
+        yield f"{count} nodules have {number} readers: set `readers: {number}` in the recipe"
+
+
 def _other_number(got: int, asked: int) -> str:
     return f"{got} reader{'' if got == 1 else 's'}, {asked} asked"
 
@@ -313,16 +337,27 @@ def _names(cell: str) -> list[str]:
     return [name.strip() for name in cell.split(";") if name.strip()]
 
 
+def _entries(folder: Path, row: Mapping[str, str]) -> list[ReaderEntry]:
+    return [ReaderEntry.parse(name, folder) for name in _names(row["readers"])]
+
+
 def _row_of(nodule: Nodule) -> dict[str, str]:
     row = nodule.details["row"]
     return {name: str(cell) for name, cell in row.items()} if isinstance(row, dict) else {}
 
 
 def _files(table: Path, row: Mapping[str, str]) -> Iterator[Path]:
-    names = [row["image"], *_names(row["readers"]), row.get("known_alpha", "")]
-    for path in (table.parent / name for name in names if name):
-        yield path
-        yield from voxel_files(path)
+    folder = table.parent
+    paths = [folder / row["image"]]
+    paths += dict.fromkeys(entry.path for entry in _entries(folder, row))
+    paths += [folder / name for name in [row.get("known_alpha", "")] if name]
+    for path in paths:
+        if path.is_dir():
+            below, _ = folders_with_files(path)
+            yield from (inner / name for inner in below for name, _, _ in listing(inner))
+        else:
+            yield path
+            yield from voxel_files(path)
 
 
 def _depth(readers: NDArray[np.bool_], padding_slices: int) -> slice:
@@ -352,6 +387,7 @@ def _digest(patch: Patch, provenance: TableFacts) -> str:
     return digest.hexdigest()
 
 
-def _provenance(row: Mapping[str, str]) -> TableFacts:
+def _provenance(row: Mapping[str, str], ct: CtVolume) -> TableFacts:
     known = ("", *REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
-    return TableFacts({name: cell for name, cell in row.items() if name not in known})
+    columns = {name: cell for name, cell in row.items() if name not in known}
+    return TableFacts(columns, ct.image_set or None)

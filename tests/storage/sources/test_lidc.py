@@ -577,7 +577,7 @@ def test_a_known_alpha_between_the_voxels_is_refused(
     write_alpha(synthetic, np.ones((1, 2, 2)), (1, row, 100))
     if refused:
         with pytest.raises(
-            InputError, match=r"another lattice than the CT: got corners 0\.066 mm off"
+            InputError, match=r"another geometry than the CT: got corners up to 0\.066 mm apart"
         ):
             read(synthetic)
     else:
