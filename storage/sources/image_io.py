@@ -22,6 +22,7 @@ PADDING_BELOW_HU = -1024.0
 """No tissue and no air is below; scanners fill the corners outside their field of view with such
 values."""
 
+_DRIVE = re.compile(r"[A-Za-z]:\\")
 _OLD_PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
 _ITK_COMPLAINTS = {
@@ -98,7 +99,8 @@ def read_stack(path: Path, what: str) -> Stack:
             f"{what} is not there",
             got=path,
             expected="a volume file",
-            remedy="Check the path in the table; it is relative to the table's folder.",
+            remedy="Check the path in the table; it is relative to the table's folder. "
+            + ("It is one of Windows with a drive." if _DRIVE.match(path.name) else ""),
         )
     _check_format(path, what)
     try:

@@ -26,6 +26,7 @@ from storage.sources.dicom_file import is_dicom, read_dicom
 from storage.sources.image_io import Stack, Volume, read_stack
 from storage.sources.lattice import in_order_of, offset_on, place_box
 from storage.sources.segments import Segment, choose_segment, slicer_segments
+from storage.sources.table_paths import find_path
 
 READERS_AT_MOST = 16
 """Readers that one nodule can have."""
@@ -50,8 +51,9 @@ class ReaderEntry:
         """
         labelled = _LABELLED.fullmatch(text)
         if labelled is None or (folder / text).exists():
-            return ReaderEntry(folder / text, "")
-        return ReaderEntry(folder / labelled["path"].strip(), labelled["label"].strip())
+            return ReaderEntry(find_path(folder, text), "")
+        path = find_path(folder, labelled["path"].strip())
+        return ReaderEntry(path, labelled["label"].strip())
 
     def __str__(self) -> str:
         return f"{self.path}:{self.label}" if self.label else str(self.path)

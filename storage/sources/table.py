@@ -6,12 +6,9 @@ Paths are relative to the table. `readers` names either one bit-coded volume (bi
 one mask per reader, separated by semicolons.
 """
 
-import csv
-import difflib
 import hashlib
 import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +21,6 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
-from storage.layout import is_nodule_id
 from storage.records import TableFacts, to_json
 from storage.sources.base import (
     Exclusion,
@@ -41,12 +37,8 @@ from storage.sources.dicom_headers import folders_with_files, listing
 from storage.sources.image_io import read_volume, without_padding
 from storage.sources.lattice import place_alpha
 from storage.sources.masks import READERS_AT_MOST, ReaderEntry, read_masks
-
-REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
-OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
-SCALE_COLUMNS = {"hu_slope": 1.0, "hu_offset": 0.0}
-"""HU = hu_slope * value + hu_offset; with the values that an empty cell stands for. They are kept
-with the case, as they say how its HU were made."""
+from storage.sources.table_paths import find_path
+from storage.sources.table_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SCALE_COLUMNS, read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +54,7 @@ class FilesSource:
         Raises:
             InputError: Where the table cannot be used, or lacks a patient that is asked for.
         """
-        rows = _rows(self.table)
+        rows = read_rows(self.table)
         present = sorted({row["patient"] for row in rows})
         check_patients(patients, present, self.table, remedy="Correct the names.")
         found = [
@@ -105,7 +97,7 @@ class FilesSource:
         """
         row, folder = _row_of(nodule), self.table.parent
         _check_distinct(folder, row)
-        ct = _read_ct(folder / row["image"], row)
+        ct = _read_ct(find_path(folder, row["image"]), row)
         masks = read_masks(_entries(folder, row), ct.grid, _known_readers(row))
         _check_number(len(masks), nodule)
         depth = _depth(masks, padding_slices)
@@ -181,119 +173,6 @@ def _check_number(got: int, nodule: Nodule) -> None:
         )
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
-    """Read and check the whole table."""
-    if not table.is_file():
-        raise InputError(
-            "there is no such table", got=table, expected="a CSV file", remedy="Check the path."
-        )
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            columns = list(reader.fieldnames or [])
-            _check_columns(table, columns)
-            rows = [_row(table, reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        remedy = "Save the table as CSV in UTF-8."
-        raise InputError(
-            "this is no CSV table",
-            got=f"{table}: {error}",
-            expected="comma-separated text",
-            remedy=remedy,
-        ) from error
-    if not rows:
-        raise InputError(
-            "the table is empty", got=table, expected="one line a nodule", remedy="Fill the table."
-        )
-    _check_ids(table, rows)
-    return rows
-
-
-def _check_columns(table: Path, columns: list[str]) -> None:
-    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
-    if missing:
-        near = [
-            (name, match)
-            for name in missing
-            for match in difflib.get_close_matches(name, columns, 1, 0.5)
-        ]
-        hints = [f"Is {match!r} meant for {name!r}?" for name, match in near]
-        raise InputError(
-            f"the table lacks the columns {', '.join(missing)}",
-            got=", ".join(columns) or "no header line",
-            expected=", ".join(REQUIRED_COLUMNS),
-            remedy=" ".join(
-                [*hints, f"Correct the first line of {table} (names separated by commas)."]
-            ),
-        )
-    doubled = sorted({name for name in columns if columns.count(name) > 1})
-    if doubled:
-        remedy = "Rename or remove the second of each."
-        raise InputError(
-            "columns come twice", got=", ".join(doubled), expected="each name once", remedy=remedy
-        )
-
-
-def _row(table: Path, line: int, cells: Mapping[str | None, Any]) -> dict[str, str]:
-    if None in cells or None in cells.values():
-        raise InputError(
-            "a line of the table does not fit its header",
-            got=f"line {line} with too {'many' if None in cells else 'few'} cells",
-            expected="one cell a column",
-            remedy=f"Correct {table}; put cells that contain a comma in double quotes.",
-        )
-    row = {str(name): str(cell).strip() for name, cell in cells.items()}
-    empty = [name for name in REQUIRED_COLUMNS if not row[name]]
-    if empty:
-        raise InputError(
-            "a line of the table has empty cells",
-            got=f"nothing in {', '.join(empty)} on line {line}",
-            expected=f"text in {', '.join(REQUIRED_COLUMNS)}",
-            remedy=f"Fill or remove the line in {table}.",
-        )
-    return row
-
-
-def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
-    seen: dict[str, str] = {}
-    for row in rows:
-        name = row["nodule"]
-        if not is_nodule_id(name):
-            raise InputError(
-                "a nodule's name cannot be a folder's name",
-                got=repr(name),
-                expected="letters, digits and ._- only, at most 100, beginning with a letter or "
-                "digit",
-                remedy=f"Rename it in {table}.",
-            )
-        if name.casefold() in seen:
-            raise InputError(
-                "nodule names come twice",
-                got=" and ".join(sorted({name, seen[name.casefold()]})) + " more than once",
-                expected="each name once, upper and lower case taken as the same",
-                remedy=f"Rename or remove one in {table}.",
-            )
-        seen[name.casefold()] = name
-    _check_patients_differ(table, rows)
-
-
-def _check_patients_differ(table: Path, rows: list[dict[str, str]]) -> None:
-    """Raise InputError for patients that differ in spelling only: a split would part them."""
-    seen: dict[str, str] = {}
-    for row in rows:
-        name = row["patient"]
-        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        known = seen.setdefault(plain, name)
-        if known != name:
-            raise InputError(
-                "two patients differ by their spelling only",
-                got=f"{known!r} and {name!r}",
-                expected="one spelling for a patient, or names that differ by more than case, "
-                "spaces and Unicode form",
-                remedy=f"Correct the column patient in {table}.",
-            )
-
-
 def _nodule_or_exclusion(row: dict[str, str], readers: int) -> Nodule | Exclusion:
     known = _known_readers(row)
     if known is not None and known != readers:
@@ -348,9 +227,9 @@ def _row_of(nodule: Nodule) -> dict[str, str]:
 
 def _files(table: Path, row: Mapping[str, str]) -> Iterator[Path]:
     folder = table.parent
-    paths = [folder / row["image"]]
+    paths = [find_path(folder, row["image"])]
     paths += dict.fromkeys(entry.path for entry in _entries(folder, row))
-    paths += [folder / name for name in [row.get("known_alpha", "")] if name]
+    paths += [find_path(folder, name) for name in [row.get("known_alpha", "")] if name]
     for path in paths:
         if path.is_dir():
             below, _ = folders_with_files(path)
@@ -371,7 +250,9 @@ def _depth(readers: NDArray[np.bool_], padding_slices: int) -> slice:
 def _known_alpha(table: Path, row: Mapping[str, str], grid: Grid) -> NDArray[np.float32] | None:
     name = row.get("known_alpha")
     return (
-        place_alpha(read_volume(table.parent / name, "the known alpha"), grid, "the known alpha")
+        place_alpha(
+            read_volume(find_path(table.parent, name), "the known alpha"), grid, "the known alpha"
+        )
         if name
         else None
     )
