@@ -4,13 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
     RLELossless,
@@ -103,8 +108,48 @@ def _two_paddings(dataset: Dataset, k: int) -> None:
     dataset.add_new("PixelPaddingValue", "SS", [-2000, -2000])
 
 
-def _run_length(dataset: Dataset, k: int) -> None:
-    dataset.compress(RLELossless, generate_instance_uid=False)
+def _compressed(syntax: str) -> Make:
+    def compress(dataset: Dataset, k: int) -> None:
+        dataset.compress(syntax, generate_instance_uid=False)
+
+    return _saved(compress)
+
+
+def _by_gdcm(name: str, syntax: str) -> Make:
+    """Write the series, compressed by GDCM."""
+
+    def make(folder: Path) -> Path:
+        write_dicom(folder)
+        for file in sorted(folder.iterdir()):
+            reader, change, writer = (
+                gdcm.ImageReader(),
+                gdcm.ImageChangeTransferSyntax(),
+                gdcm.ImageWriter(),
+            )
+            reader.SetFileName(str(file))
+            reader.Read()
+            change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+            change.SetInput(reader.GetImage())
+            change.Change()
+            writer.SetFileName(str(file))
+            writer.SetFile(reader.GetFile())
+            writer.SetImage(change.GetOutput())
+            writer.Write()
+        assert dcmread(folder / "00.dcm").file_meta.TransferSyntaxUID == syntax
+        return folder
+
+    return make
+
+
+def _cut(make: Make) -> Make:
+    """Cut the compressed stream of one file short."""
+
+    def cut(folder: Path) -> Path:
+        file = make(folder) / "03.dcm"
+        file.write_bytes(file.read_bytes()[:-900])
+        return folder
+
+    return cut
 
 
 def _implicit(dataset: Dataset, k: int) -> None:
@@ -213,6 +258,8 @@ def _uneven(folder: Path) -> Path:
 
 READ = ""
 _MULTIPLE = r"several images at one position: got different images at \d+ of 10 positions"
+JPEG_LOSSLESS = _by_gdcm("JPEGLosslessProcess14_1", JPEGLosslessSV1)
+JPEG_2000 = _by_gdcm("JPEG2000Lossless", JPEG2000Lossless)
 KINDS: list[tuple[str, Make, str]] = [
     ("06 plain", _series(), READ),
     ("08 symbolic links to folders, with a loop", _linked, READ),
@@ -230,7 +277,14 @@ KINDS: list[tuple[str, Make, str]] = [
     ("16 no meta information", _bare(keep_meta=False), READ),
     ("18 implicit", _saved(_implicit), READ),
     ("18 big endian", _big_endian, READ),
-    ("19 run length", _saved(_run_length), READ),
+    ("19 run length", _compressed(RLELossless), READ),
+    ("19 JPEG-LS", _compressed(JPEGLSLossless), READ),
+    ("19 JPEG 2000", JPEG_2000, READ),
+    ("20 JPEG lossless", JPEG_LOSSLESS, READ),
+    ("21 JPEG lossless, cut short", _cut(JPEG_LOSSLESS), "cannot be decoded|slice is broken"),
+    ("21 JPEG-LS, cut short", _cut(_compressed(JPEGLSLossless)), "cannot be decoded|is broken"),
+    ("21 JPEG 2000, cut short", _cut(JPEG_2000), "cannot be decoded|is broken"),
+    ("21 run length, cut short", _cut(_compressed(RLELossless)), "cannot be decoded|is broken"),
     ("24 no slope", _series(RescaleSlope=None), "how to turn its values into HU: got .*None"),
     ("25 slope 0", _series(RescaleSlope=0), "HU: got RescaleSlope 0"),
     ("27 unsigned flag, padding tag signed", _saved(_unsigned_with_tag), READ),

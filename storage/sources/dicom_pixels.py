@@ -140,10 +140,9 @@ def _stored_values(header: SliceHeader, dataset: Dataset) -> NDArray[np.int64]:
         raise InputError(
             "the pixels of a slice cannot be decoded",
             got=f"{syntax.name} in {header.path}",
-            expected="uncompressed pixels, or a whole stream of a compression that can be decoded "
-            "here",
-            remedy="Install pylibjpeg with its plugins, decompress the series (e.g. gdcmconv "
-            "--raw), or fetch the file again if it was cut short.",
+            expected="uncompressed pixels, or a whole stream of a compression of DICOM",
+            remedy="Fetch the file again if it was cut short, or decompress the series (e.g. "
+            "gdcmconv --raw).",
         ) from error
     if stored.shape != header.shape:
         raise InputError(
