@@ -1,5 +1,6 @@
 """Kinds of DICOM that people hold: the number in the survey, how to make it, what is to happen."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,11 @@ def _packed(folder: Path) -> Path:
     return folder
 
 
+def _zipped(folder: Path) -> Path:
+    write_dicom(folder / "series")
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
 def _lone(folder: Path) -> Path:
     write_dicom(folder)
     return folder / "03.dcm"
@@ -263,6 +269,7 @@ JPEG_2000 = _by_gdcm("JPEG2000Lossless", JPEG2000Lossless)
 KINDS: list[tuple[str, Make, str]] = [
     ("06 plain", _series(), READ),
     ("08 symbolic links to folders, with a loop", _linked, READ),
+    ("05 zip archive", _zipped, READ),
     ("10 duplicates with equal pixels", _second_set(hu=0), READ),
     ("11 two sets without an attribute", _second_set(), _MULTIPLE),
     ("11 some positions twice", _second_set(every=3), _MULTIPLE),

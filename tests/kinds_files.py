@@ -120,7 +120,7 @@ KINDS: list[tuple[str, Make, str]] = [
         READ,
     ),
     ("55 slope 0", _image("ct.mha", columns="hu_slope=0"), "hu_slope of n1 .*got '0'"),
-    ("55 offset in words", _image("ct.mha", columns="hu_offset=none"), "hu_offset of n1 .*'none'"),
+    ("55 offset in words", _image("ct.mha", columns="hu_offset=x"), "hu_offset of n1 .*'x'"),
     ("56 both alike", _nifti(sform=A, qform=A, **BOTH), READ),
     ("56 sform alone", _nifti(sform=A, sform_code=1, spacing=X_Y_Z), READ),
     ("56 qform alone", _nifti(qform=A, qform_code=1), READ),

@@ -14,6 +14,7 @@ from typing import Protocol
 from matting.errors import InputError
 from matting.geometry.patch import Patch
 from storage.records import LidcFacts, TableFacts
+from storage.sources.zip_folders import split_path
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -96,7 +97,7 @@ class Source(Protocol):
 
 def first_unreachable(paths: Iterable[Path]) -> str:
     """Return the first file or folder that cannot be opened, and why; empty where all can."""
-    for path in paths:
+    for path in dict.fromkeys(split_path(path)[0] for path in paths):
         try:
             if path.is_dir():
                 with os.scandir(path):

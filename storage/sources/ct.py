@@ -15,6 +15,7 @@ from storage.sources.dicom_headers import count_reasons
 from storage.sources.dicom_series import Survey, survey_file, survey_tree
 from storage.sources.dicom_volume import read_slice_stack
 from storage.sources.image_io import read_volume, without_padding
+from storage.sources.zip_folders import is_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ def read_ct(path: Path) -> CtVolume:
     """Read a CT from a volume file (NIfTI, NRRD, MHA), or from DICOM.
 
     Args:
-        path: A volume file, a multi-frame DICOM file, or a folder with one DICOM series, at any
-            depth.
+        path: A volume file, a multi-frame DICOM file, or a folder or zip archive with one DICOM
+            series, at any depth.
 
     Raises:
         InputError: It is not there or cannot be read, is no CT, or the folder holds another number
             of series than one.
     """
-    if path.is_dir():
+    if path.is_dir() or is_archive(path):
         return _read_series(survey_tree(path), path)
     if path.is_file() and is_dicom(path):
         return _read_series(survey_file(path), path)

@@ -39,6 +39,7 @@ from storage.sources.lattice import place_alpha
 from storage.sources.masks import READERS_AT_MOST, ReaderEntry, read_masks
 from storage.sources.table_paths import find_path
 from storage.sources.table_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SCALE_COLUMNS, read_rows
+from storage.sources.zip_folders import is_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _check_distinct(folder: Path, row: Mapping[str, str]) -> None:
 
 def _read_ct(path: Path, row: Mapping[str, str]) -> CtVolume:
     """Read the CT of a row: a volume, whose values the row may convert, or DICOM."""
-    if path.is_dir() or (path.is_file() and is_dicom(path)):
+    if path.is_dir() or is_archive(path) or (path.is_file() and is_dicom(path)):
         scaled = [name for name in SCALE_COLUMNS if row.get(name)]
         if scaled:
             raise InputError(
