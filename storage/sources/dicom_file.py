@@ -73,7 +73,7 @@ def is_dicom(path: Path) -> bool:
 
 def describe_other_object(dataset: Dataset) -> str:
     """Return what a data set holds where it is no axial CT; empty where it is one."""
-    storage_class = dataset.get("SOPClassUID")
+    storage_class = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
     modality = str(dataset.get("Modality") or "").strip()
     named = storage_class.name if storage_class else "object without SOPClassUID"
     if (storage_class and storage_class not in CT_CLASSES) or (modality and modality != "CT"):

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.patch import Patch
+from matting.parameters import ResampleSettings
 from storage.records import LidcFacts
 from storage.sources.base import (
     JSON,
+    REFUSE_ODD,
     Exclusion,
     Inventory,
     Nodule,
@@ -124,7 +126,9 @@ class LidcSource:
             return f"{', '.join(map(str, folders)) or self.root}: no files"
         return first_unreachable(files)
 
-    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+    def read(
+        self, nodule: Nodule, *, padding_slices: int, settings: ResampleSettings = REFUSE_ODD
+    ) -> Reading:
         """Read the slices around one nodule and its readers' masks.
 
         Raises:
@@ -135,7 +139,7 @@ class LidcSource:
         annotations = find_annotations([int(str(i)) for i in _list(nodule, "annotations")])
         marks = draw_masks(annotations)
         series = _series(self.root, nodule)
-        slab = read_slices_around(series, marks, padding_slices)
+        slab = read_slices_around(series, marks, padding_slices, settings)
         readers = place_masks(marks, slab)
         alpha = _known_alpha(self.root, nodule, series, slab)
         return Reading(

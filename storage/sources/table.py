@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
+from matting.parameters import ResampleSettings
 from storage.records import TableFacts, to_json
 from storage.sources.base import (
+    REFUSE_ODD,
     Exclusion,
     Inventory,
     Nodule,
@@ -89,7 +91,9 @@ class FilesSource:
         except OSError as error:
             return f"{error.filename}: {error.strerror}"
 
-    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+    def read(
+        self, nodule: Nodule, *, padding_slices: int, settings: ResampleSettings = REFUSE_ODD
+    ) -> Reading:
         """Read the slices around one nodule and its readers' masks.
 
         Raises:
@@ -98,7 +102,7 @@ class FilesSource:
         """
         row, folder = _row_of(nodule), self.table.parent
         _check_distinct(folder, row)
-        ct = _read_ct(find_path(folder, row["image"]), row)
+        ct = _read_ct(find_path(folder, row["image"]), row, settings)
         masks = read_masks(_entries(folder, row), ct.grid, _known_readers(row))
         _check_number(len(masks), nodule)
         depth = _depth(masks, padding_slices)
@@ -126,7 +130,7 @@ def _check_distinct(folder: Path, row: Mapping[str, str]) -> None:
         seen[key] = name
 
 
-def _read_ct(path: Path, row: Mapping[str, str]) -> CtVolume:
+def _read_ct(path: Path, row: Mapping[str, str], settings: ResampleSettings) -> CtVolume:
     """Read the CT of a row: a volume, whose values the row may convert, or DICOM."""
     if path.is_dir() or is_archive(path) or (path.is_file() and is_dicom(path)):
         scaled = [name for name in SCALE_COLUMNS if row.get(name)]
@@ -137,7 +141,7 @@ def _read_ct(path: Path, row: Mapping[str, str]) -> CtVolume:
                 expected="a volume; DICOM has its own slope and intercept",
                 remedy="Leave the cells empty.",
             )
-        return read_ct(path)
+        return read_ct(path, settings)
     volume = read_volume(path, "the CT")
     return CtVolume(volume.grid, *without_padding(_in_hu(volume.values, row)))
 
