@@ -82,6 +82,20 @@ def _second_set(hu: int = 300, every: int = 1, **tags: Any) -> Make:
     return make
 
 
+def _between(**tags: Any) -> Make:
+    """Write a second set half a step above the first."""
+
+    def make(folder: Path) -> Path:
+        usual = {"AcquisitionNumber": 1, "ConvolutionKernel": "B30f"}
+        write_dicom(folder, **usual)
+        for k in range(SHAPE[0]):
+            how = slice_of(k, {**usual, "hu": ct_hu()[k] + 300, **tags})
+            write_slice(folder / f"b{k:02d}.dcm", _z(k + 0.5), **how)
+        return folder
+
+    return make
+
+
 def _moved(index: int, xy: tuple[float, float]) -> Make:
     def make(folder: Path) -> Path:
         write_dicom(folder)
@@ -107,6 +121,14 @@ def _unsigned_with_tag(dataset: Dataset, k: int) -> None:
 
 def _two_paddings(dataset: Dataset, k: int) -> None:
     dataset.add_new("PixelPaddingValue", "SS", [-2000, -2000])
+
+
+def _numbered(dataset: Dataset, k: int) -> None:
+    dataset.AcquisitionNumber = k + 5
+
+
+def _in_two_steps(dataset: Dataset, k: int) -> None:
+    dataset.AcquisitionNumber = 1 + (k > 4)
 
 
 def _compressed(syntax: str) -> Make:
@@ -263,7 +285,7 @@ def _uneven(folder: Path) -> Path:
 
 
 READ = ""
-_MULTIPLE = r"several images at one position: got different images at \d+ of 10 positions"
+_MULTIPLE = r"several images at one position, or .*: got different images at \d+ of 10 positions"
 JPEG_LOSSLESS = _by_gdcm("JPEGLosslessProcess14_1", JPEGLosslessSV1)
 JPEG_2000 = _by_gdcm("JPEG2000Lossless", JPEG2000Lossless)
 KINDS: list[tuple[str, Make, str]] = [
@@ -276,6 +298,10 @@ KINDS: list[tuple[str, Make, str]] = [
     ("11 two acquisitions", _second_set(AcquisitionNumber=2), READ),
     ("11 the second acquisition is a part", _second_set(every=2, AcquisitionNumber=2), READ),
     ("11 two kernels", _second_set(ConvolutionKernel="B70f"), READ),
+    ("11 two kernels that alternate", _between(ConvolutionKernel="B70f"), READ),
+    ("11 two acquisitions that alternate", _between(AcquisitionNumber=2), READ),
+    ("11 an acquisition a slice", _saved(_numbered), READ),
+    ("11 step and shoot", _saved(_in_two_steps), READ),
     ("12 a derived object on a slice", _second_set(every=4, ImageType=["DERIVED", "MIP"]), READ),
     ("12 secondary", _second_set(ImageType=["ORIGINAL", "SECONDARY"]), READ),
     ("12 computed from others", _second_set(SourceImageSequence=[Dataset()]), READ),

@@ -74,7 +74,7 @@ def _check_one_image(series: Series) -> None:
     if series.ambiguous_positions:
         positions = len(np.unique(np.round(series.positions_mm() / POSITION_TOLERANCE_MM)))
         raise InputError(
-            "the series has several images at one position",
+            "the series has several images at one position, or mixes sets of images",
             got=f"different images at {series.ambiguous_positions} of {positions} positions of "
             f"{series.uid}, which no attribute tells apart as whole sets",
             expected="one image a position, or sets with an AcquisitionNumber, ImageType, "
