@@ -11,7 +11,7 @@ the source of each). `Parameters.improved` is the improved form, with `IMPROVED_
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from matting.errors import InputError
@@ -50,6 +50,10 @@ class ResampleSettings:
     image: Literal["linear", "bspline"] = "linear"
     readers: Literal["distance", "nearest"] = "distance"
     """Masks through their signed distance (smooth across slices) or voxel by voxel."""
+    uneven: Literal["refuse", "interpolate"] = "refuse"
+    """What to do with slices at changing distances."""
+    tilt: Literal["refuse", "correct"] = "refuse"
+    """What to do with slices that lean because the gantry was tilted."""
 
     def __post_init__(self) -> None:
         """Raise InputError for values out of bounds."""
@@ -591,6 +595,8 @@ def form_of(
         "paper": (Parameters(), TrimapSettings(), ResampleSettings()),
         "improved": (Parameters.improved(), IMPROVED_TRIMAP, IMPROVED_RESAMPLE),
     }
+    if resample is not None:  # how slices are read is no part of a form
+        resample = replace(resample, uneven="refuse", tilt="refuse")
     for name, (methods, labels, grid) in forms.items():
         if parameters == methods and trimap in (None, labels) and resample in (None, grid):
             return name

@@ -167,8 +167,12 @@ class Recipe(BaseModel):
     def content_key(self) -> JsonObject:
         """Return the settings that determine the bytes of a case, as JSON."""
         content = self.model_dump(mode="json", exclude={"name", *OUTSIDE_CONTENT_KEY})
-        if self.hu_check:  # so that cases of recipes without this setting keep their digests
+        # what is younger than the first digests enters them only where it is not the default
+        if self.hu_check:
             del content["hu_check"]
+        for name in ("uneven", "tilt"):
+            if content["resample"][name] == "refuse":
+                del content["resample"][name]
         return content
 
 

@@ -243,6 +243,8 @@ class TableFacts:
 
     columns: dict[str, str]
     """Those that this program does not use itself."""
+    image_set: Annotated[str | None, _UNLESS_NONE] = None
+    """Which image set of a DICOM series the CT is; None where the series is one set."""
 
 
 @dataclass(frozen=True, slots=True)

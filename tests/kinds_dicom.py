@@ -1,16 +1,22 @@
 """Kinds of DICOM that people hold: the number in the survey, how to make it, what is to happen."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
     RLELossless,
@@ -76,6 +82,20 @@ def _second_set(hu: int = 300, every: int = 1, **tags: Any) -> Make:
     return make
 
 
+def _between(**tags: Any) -> Make:
+    """Write a second set half a step above the first."""
+
+    def make(folder: Path) -> Path:
+        usual = {"AcquisitionNumber": 1, "ConvolutionKernel": "B30f"}
+        write_dicom(folder, **usual)
+        for k in range(SHAPE[0]):
+            how = slice_of(k, {**usual, "hu": ct_hu()[k] + 300, **tags})
+            write_slice(folder / f"b{k:02d}.dcm", _z(k + 0.5), **how)
+        return folder
+
+    return make
+
+
 def _moved(index: int, xy: tuple[float, float]) -> Make:
     def make(folder: Path) -> Path:
         write_dicom(folder)
@@ -103,8 +123,56 @@ def _two_paddings(dataset: Dataset, k: int) -> None:
     dataset.add_new("PixelPaddingValue", "SS", [-2000, -2000])
 
 
-def _run_length(dataset: Dataset, k: int) -> None:
-    dataset.compress(RLELossless, generate_instance_uid=False)
+def _numbered(dataset: Dataset, k: int) -> None:
+    dataset.AcquisitionNumber = k + 5
+
+
+def _in_two_steps(dataset: Dataset, k: int) -> None:
+    dataset.AcquisitionNumber = 1 + (k > 4)
+
+
+def _compressed(syntax: str) -> Make:
+    def compress(dataset: Dataset, k: int) -> None:
+        dataset.compress(syntax, generate_instance_uid=False)
+
+    return _saved(compress)
+
+
+def _by_gdcm(name: str, syntax: str) -> Make:
+    """Write the series, compressed by GDCM."""
+
+    def make(folder: Path) -> Path:
+        write_dicom(folder)
+        for file in sorted(folder.iterdir()):
+            reader, change, writer = (
+                gdcm.ImageReader(),
+                gdcm.ImageChangeTransferSyntax(),
+                gdcm.ImageWriter(),
+            )
+            reader.SetFileName(str(file))
+            reader.Read()
+            change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+            change.SetInput(reader.GetImage())
+            change.Change()
+            writer.SetFileName(str(file))
+            writer.SetFile(reader.GetFile())
+            writer.SetImage(change.GetOutput())
+            writer.Write()
+        assert dcmread(folder / "00.dcm").file_meta.TransferSyntaxUID == syntax
+        return folder
+
+    return make
+
+
+def _cut(make: Make) -> Make:
+    """Cut the compressed stream of one file short."""
+
+    def cut(folder: Path) -> Path:
+        file = make(folder) / "03.dcm"
+        file.write_bytes(file.read_bytes()[:-900])
+        return folder
+
+    return cut
 
 
 def _implicit(dataset: Dataset, k: int) -> None:
@@ -185,6 +253,11 @@ def _packed(folder: Path) -> Path:
     return folder
 
 
+def _zipped(folder: Path) -> Path:
+    write_dicom(folder / "series")
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
 def _lone(folder: Path) -> Path:
     write_dicom(folder)
     return folder / "03.dcm"
@@ -212,16 +285,23 @@ def _uneven(folder: Path) -> Path:
 
 
 READ = ""
-_MULTIPLE = r"several images at one position: got different images at \d+ of 10 positions"
+_MULTIPLE = r"several images at one position, or .*: got different images at \d+ of 10 positions"
+JPEG_LOSSLESS = _by_gdcm("JPEGLosslessProcess14_1", JPEGLosslessSV1)
+JPEG_2000 = _by_gdcm("JPEG2000Lossless", JPEG2000Lossless)
 KINDS: list[tuple[str, Make, str]] = [
     ("06 plain", _series(), READ),
     ("08 symbolic links to folders, with a loop", _linked, READ),
+    ("05 zip archive", _zipped, READ),
     ("10 duplicates with equal pixels", _second_set(hu=0), READ),
     ("11 two sets without an attribute", _second_set(), _MULTIPLE),
     ("11 some positions twice", _second_set(every=3), _MULTIPLE),
     ("11 two acquisitions", _second_set(AcquisitionNumber=2), READ),
     ("11 the second acquisition is a part", _second_set(every=2, AcquisitionNumber=2), READ),
     ("11 two kernels", _second_set(ConvolutionKernel="B70f"), READ),
+    ("11 two kernels that alternate", _between(ConvolutionKernel="B70f"), READ),
+    ("11 two acquisitions that alternate", _between(AcquisitionNumber=2), READ),
+    ("11 an acquisition a slice", _saved(_numbered), READ),
+    ("11 step and shoot", _saved(_in_two_steps), READ),
     ("12 a derived object on a slice", _second_set(every=4, ImageType=["DERIVED", "MIP"]), READ),
     ("12 secondary", _second_set(ImageType=["ORIGINAL", "SECONDARY"]), READ),
     ("12 computed from others", _second_set(SourceImageSequence=[Dataset()]), READ),
@@ -230,7 +310,14 @@ KINDS: list[tuple[str, Make, str]] = [
     ("16 no meta information", _bare(keep_meta=False), READ),
     ("18 implicit", _saved(_implicit), READ),
     ("18 big endian", _big_endian, READ),
-    ("19 run length", _saved(_run_length), READ),
+    ("19 run length", _compressed(RLELossless), READ),
+    ("19 JPEG-LS", _compressed(JPEGLSLossless), READ),
+    ("19 JPEG 2000", JPEG_2000, READ),
+    ("20 JPEG lossless", JPEG_LOSSLESS, READ),
+    ("21 JPEG lossless, cut short", _cut(JPEG_LOSSLESS), "cannot be decoded|slice is broken"),
+    ("21 JPEG-LS, cut short", _cut(_compressed(JPEGLSLossless)), "cannot be decoded|is broken"),
+    ("21 JPEG 2000, cut short", _cut(JPEG_2000), "cannot be decoded|is broken"),
+    ("21 run length, cut short", _cut(_compressed(RLELossless)), "cannot be decoded|is broken"),
     ("24 no slope", _series(RescaleSlope=None), "how to turn its values into HU: got .*None"),
     ("25 slope 0", _series(RescaleSlope=0), "HU: got RescaleSlope 0"),
     ("27 unsigned flag, padding tag signed", _saved(_unsigned_with_tag), READ),

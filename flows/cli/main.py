@@ -19,6 +19,7 @@ from flows.cli import network
 from flows.cli.commands import Commands
 from flows.cli.options import RecipeOption, SetOption, StoreOption, chosen_recipe
 from flows.cli.review import review
+from flows.cli.table import table
 from matting.errors import InputError
 from storage.errors import CorruptionError, StoreError
 from storage.sources.errors import SourceUnreachableError
@@ -491,6 +492,9 @@ def release_reproduce(
 
 
 network.register(app, NETWORK)
+app.command(rich_help_panel=CURATE, epilog="Example: halosign table ./LNDb --out ./TABLE.csv")(
+    table
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """The commands of the network: train it on a release, evaluate it, apply it to a CT."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -179,13 +179,28 @@ def predict(
         typer.Option(help="First and last voxel, z,y,x,z,y,x.", show_default="the whole CT"),
     ] = None,
     device: DeviceOption = "auto",
+    uneven: Annotated[
+        Literal["refuse", "interpolate"],
+        typer.Option(help="What becomes of slices at changing distances."),
+    ] = "refuse",
+    tilt: Annotated[
+        Literal["refuse", "correct"],
+        typer.Option(help="What becomes of slices that lean, as of a tilted gantry."),
+    ] = "refuse",
     hu_check: Annotated[bool, typer.Option(help="Refuse a CT whose values cannot be HU.")] = True,
 ) -> None:
     """Predict the alpha matte of a CT, and the overlap and union of readers' masks."""
+    from matting.parameters import ResampleSettings
     from tasks.learning.predict import PixelBox, predict_file
 
     files = predict_file(
-        checkpoint, image, PixelBox.parse(point, box), out, device, hu_check=hu_check
+        checkpoint,
+        image,
+        PixelBox.parse(point, box),
+        out,
+        device,
+        hu_check=hu_check,
+        slices=ResampleSettings(uneven=uneven, tilt=tilt),
     )
     for file in files:
         typer.echo(file)

@@ -13,8 +13,12 @@ from typing import Protocol
 
 from matting.errors import InputError
 from matting.geometry.patch import Patch
+from matting.parameters import ResampleSettings
 from storage.records import LidcFacts, TableFacts
+from storage.sources.zip_folders import split_path
 
+REFUSE_ODD = ResampleSettings()
+"""Refuses slices at changing distances, and slices that lean."""
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 
@@ -85,8 +89,10 @@ class Source(Protocol):
         """Return which file of a nodule cannot be opened now, and why; empty where all can."""
         ...
 
-    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
-        """Read one nodule.
+    def read(
+        self, nodule: Nodule, *, padding_slices: int, settings: ResampleSettings = REFUSE_ODD
+    ) -> Reading:
+        """Read one nodule; `settings` say what becomes of slices that are uneven or lean.
 
         Raises SourceUnreachableError where its inputs are not there, InputError where they are not
         fit to be worked on.
@@ -96,7 +102,7 @@ class Source(Protocol):
 
 def first_unreachable(paths: Iterable[Path]) -> str:
     """Return the first file or folder that cannot be opened, and why; empty where all can."""
-    for path in paths:
+    for path in dict.fromkeys(split_path(path)[0] for path in paths):
         try:
             if path.is_dir():
                 with os.scandir(path):

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.grid import Grid
+from matting.parameters import ResampleSettings
+from storage.sources.base import REFUSE_ODD
 from storage.sources.dicom_file import is_dicom
 from storage.sources.dicom_headers import count_reasons
 from storage.sources.dicom_series import Survey, survey_file, survey_tree
 from storage.sources.dicom_volume import read_slice_stack
 from storage.sources.image_io import read_volume, without_padding
+from storage.sources.zip_folders import is_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +29,31 @@ class CtVolume:
     """(z, y, x): radiodensity, air where not valid."""
     valid: NDArray[np.bool_]
     """(z, y, x): True where the scanner measured."""
+    image_set: str = ""
+    """Which of a series' image sets it is; empty where the series is one set."""
 
 
-def read_ct(path: Path) -> CtVolume:
+def read_ct(path: Path, settings: ResampleSettings = REFUSE_ODD) -> CtVolume:
     """Read a CT from a volume file (NIfTI, NRRD, MHA), or from DICOM.
 
     Args:
-        path: A volume file, a multi-frame DICOM file, or a folder with one DICOM series, at any
-            depth.
+        path: A volume file, a multi-frame DICOM file, or a folder or zip archive with one DICOM
+            series, at any depth.
+        settings: Whether slices at changing distances, or slices that lean, are interpolated.
 
     Raises:
         InputError: It is not there or cannot be read, is no CT, or the folder holds another number
             of series than one.
     """
-    if path.is_dir():
-        return _read_series(survey_tree(path), path)
+    if path.is_dir() or is_archive(path):
+        return _read_series(survey_tree(path), path, settings)
     if path.is_file() and is_dicom(path):
-        return _read_series(survey_file(path), path)
+        return _read_series(survey_file(path), path, settings)
     volume = read_volume(path, "the CT")
     return CtVolume(volume.grid, *without_padding(volume.values.astype(np.float32)))
 
 
-def _read_series(survey: Survey, path: Path) -> CtVolume:
+def _read_series(survey: Survey, path: Path, settings: ResampleSettings) -> CtVolume:
     if not survey.series:
         raise InputError(
             "there is no CT",
@@ -65,8 +71,8 @@ def _read_series(survey: Survey, path: Path) -> CtVolume:
             "one to a folder of its own.",
         )
     (series,) = survey.series.values()
-    slab = read_slice_stack(series, 0, len(series.slices))
-    return CtVolume(slab.grid, slab.image_hu, slab.valid)
+    slab = read_slice_stack(series, 0, len(series.slices), settings)
+    return CtVolume(slab.grid, slab.image_hu, slab.valid, slab.image_set)
 
 
 def write_volume(path: Path, values: NDArray[Any], grid: Grid) -> None:

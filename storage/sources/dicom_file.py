@@ -19,6 +19,8 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from storage.sources.zip_folders import open_file
+
 PREAMBLE_BYTES = 128
 ENHANCED_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 """Storage classes that hold a whole series as the frames of one object."""
@@ -29,7 +31,7 @@ _DATA_SET_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 _OTHER_FORMATS = {
     b"\x1f\x8b": "compressed with gzip: unpack it",
-    b"PK\x03\x04": "a zip archive: unpack it",
+    b"PK\x03\x04": "a zip archive that is damaged or has another suffix",
     b"version https://git-lfs": "a Git LFS pointer: run `git lfs pull`",
 }
 """What some files are that take the place of others, by their first bytes."""
@@ -48,7 +50,7 @@ def read_dicom(source: Path | bytes, *, tags: list[str] | None = None) -> Datase
         Exception: Whatever pydicom stumbles over in a file that is cut short or holds nonsense.
     """
     headers_only = tags is not None
-    stream = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    stream = BytesIO(source) if isinstance(source, bytes) else open_file(source)
     with stream:
         start = stream.read(PREAMBLE_BYTES + 4)
         if not _begins_as_dicom(start):
@@ -71,7 +73,7 @@ def is_dicom(path: Path) -> bool:
 
 def describe_other_object(dataset: Dataset) -> str:
     """Return what a data set holds where it is no axial CT; empty where it is one."""
-    storage_class = dataset.get("SOPClassUID")
+    storage_class = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
     modality = str(dataset.get("Modality") or "").strip()
     named = storage_class.name if storage_class else "object without SOPClassUID"
     if (storage_class and storage_class not in CT_CLASSES) or (modality and modality != "CT"):

@@ -6,7 +6,7 @@ folder and holds as long as names, sizes and times of the files do.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from matting.geometry.grid import Vector
 from storage.sources.base import JSON
 from storage.sources.cache import cache_get, cache_set
 from storage.sources.dicom_file import ENHANCED_CT, describe_other_object, read_dicom
+from storage.sources.zip_folders import inner_folders, inner_listing, is_archive, split_path
 
 SYNTHETIC_MANUFACTURER = "Halosign stand-in"
 """Manufacturer (0008,0070) of every simulated slice."""
@@ -108,6 +109,8 @@ def index_folder(folder: Path) -> Folder:
     ignored = {entry.name: "broken symbolic link" for entry in _broken_links(folder)}
     files: dict[tuple[str, int, int], Headers] = {}
     for entry in listing(folder):
+        if is_archive(folder / entry[0]):
+            continue
         try:
             files[entry] = known.get(entry) or _read_headers(folder / entry[0])
         except OSError as error:  # may be gone the next time, so it is not kept
@@ -131,10 +134,17 @@ def index_file(path: Path) -> Folder:
     return Folder(tuple(_slice_header(path, header) for header in found), {})
 
 
-def folders_with_files(root: Path) -> tuple[list[Path], dict[str, str]]:
+def folders_with_files(
+    root: Path, leave_out: Callable[[Path], bool] = lambda _: False
+) -> tuple[list[Path], dict[str, str]]:
     """Find the folders that hold files: `root` and those below it.
 
-    Symbolic links to folders are followed; a folder that is reached twice counts once.
+    Symbolic links to folders are followed; a folder that is reached twice counts once. The folders
+    in a zip archive count as well.
+
+    Args:
+        root: Where to begin.
+        leave_out: Asked for each folder below `root`, in order: whether to pass it over.
 
     Returns:
         The folders, sorted, and by path those that nobody may list, with the reason.
@@ -142,6 +152,8 @@ def folders_with_files(root: Path) -> tuple[list[Path], dict[str, str]]:
     Raises:
         OSError: A folder cannot be listed for any other reason.
     """
+    if is_archive(root):
+        return list(inner_folders(root)), {}
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     closed: dict[str, str] = {}
@@ -157,9 +169,12 @@ def folders_with_files(root: Path) -> tuple[list[Path], dict[str, str]]:
             folders.clear()
             continue
         seen.add((there.st_dev, there.st_ino))
-        folders.sort()
+        folders[:] = [name for name in sorted(folders) if not leave_out(Path(path, name))]
         if files:
             found.append(Path(path))
+        for name in files:
+            if is_archive(Path(path, name)):
+                found.extend(inner_folders(Path(path, name)))
     return sorted(found), closed
 
 
@@ -168,6 +183,9 @@ def listing(folder: Path) -> list[tuple[str, int, int]]:
 
     Hidden files do not count.
     """
+    archive, inner = split_path(folder)
+    if inner:
+        return inner_listing(archive, inner)
     with os.scandir(folder) as entries:
         found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
         return sorted(
@@ -190,6 +208,8 @@ def count_reasons(ignored: Mapping[str, str]) -> list[str]:
 
 
 def _broken_links(folder: Path) -> list[os.DirEntry[str]]:
+    if not folder.is_dir():  # in an archive
+        return []
     with os.scandir(folder) as entries:
         return [
             entry

@@ -15,6 +15,7 @@ from storage.sources.cache import cache_get, cache_set
 from storage.sources.dicom_file import read_dicom
 from storage.sources.dicom_headers import SliceHeader, frame_attributes
 from storage.sources.image_io import without_padding
+from storage.sources.zip_folders import open_file, split_path
 
 DENSEST_PADDING_HU = -900.0
 """Padding that the header declares is air or below; a denser value is that of tissue, too."""
@@ -85,7 +86,7 @@ def pixel_key(header: SliceHeader) -> str:
 
     A slice that cannot be read or decoded equals itself only.
     """
-    there = header.path.stat()
+    there = split_path(header.path)[0].stat()
     name = f"{header.path.resolve()} {there.st_size} {there.st_mtime_ns} {header.frame}"
     known = cache_get("pixels", name)
     if isinstance(known, str):
@@ -101,7 +102,8 @@ def pixel_key(header: SliceHeader) -> str:
 
 def _content(header: SliceHeader) -> bytes:
     try:
-        return header.path.read_bytes()
+        with open_file(header.path) as stream:
+            return stream.read()
     except OSError as error:
         raise InputError(
             "a slice cannot be read",
@@ -140,10 +142,9 @@ def _stored_values(header: SliceHeader, dataset: Dataset) -> NDArray[np.int64]:
         raise InputError(
             "the pixels of a slice cannot be decoded",
             got=f"{syntax.name} in {header.path}",
-            expected="uncompressed pixels, or a whole stream of a compression that can be decoded "
-            "here",
-            remedy="Install pylibjpeg with its plugins, decompress the series (e.g. gdcmconv "
-            "--raw), or fetch the file again if it was cut short.",
+            expected="uncompressed pixels, or a whole stream of a compression of DICOM",
+            remedy="Fetch the file again if it was cut short, or decompress the series (e.g. "
+            "gdcmconv --raw).",
         ) from error
     if stored.shape != header.shape:
         raise InputError(

@@ -36,6 +36,8 @@ class Series:
     """Which of several image sets the slices are; empty where the series is one set."""
     ambiguous_positions: int
     """Positions with several different images that nothing tells apart."""
+    folders: tuple[Path, ...]
+    """Of all its images, also of those that are left out: together they decide which are."""
     ignored: Mapping[str, str]
     """File that is no slice of the image set, in the series' own folders, and why; named when
     slices turn out to be missing."""
@@ -168,6 +170,7 @@ def _series(uid: str, headers: list[SliceHeader], ignored: Mapping[str, str]) ->
         chosen.duplicates,
         chosen.name,
         chosen.ambiguous_positions,
+        tuple(sorted({header.path.parent for header in headers})),
         {**ignored, **other, **chosen.set_aside},
     )
 

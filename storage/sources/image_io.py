@@ -1,8 +1,8 @@
 """Read volume files (NIfTI, NRRD, MHA) as arrays (z, y, x) on a grid."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,24 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import Grid, Vector
 from matting.geometry.patch import AIR_HU
+from storage.sources.detached import voxel_files
 from storage.sources.dicom_file import PREAMBLE_BYTES
 from storage.sources.nifti_file import check_agreement, read_nifti
-
-LATTICE_TOLERANCE_MM = 0.05
-"""Farthest that two lattices held for the same may lie apart at any corner; headers carry 4 to 7
-digits."""
 
 PADDING_BELOW_HU = -1024.0
 """No tissue and no air is below; scanners fill the corners outside their field of view with such
 values."""
 
+_DRIVE = re.compile(r"[A-Za-z]:\\")
 _OLD_PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
+
+_ITK_COMPLAINTS = {
+    "Unable to determine ImageIO": "neither its content nor its suffix is that of a volume",
+    "Reason: No such file": "it ends early, or the file with its voxels is missing",
+    "Reason: Success": "it ends early",
+    "orthonormal": "axes that are not orthogonal",
+}
+"""What ITK says, and what it means."""
 
 _OTHER_FORMATS = {
     b"version https://git-lfs": ("a Git LFS pointer", "Run `git lfs pull`."),
@@ -39,11 +45,24 @@ _OTHER_FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One volume file."""
+    """One volume."""
 
     grid: Grid
     values: NDArray[Any]
-    """(z, y, x) as stored: integers or floats."""
+    """(z, y, x) as stored: integers, floats or truth values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What one file holds: a volume, or several on one grid."""
+
+    grid: Grid
+    values: NDArray[Any]
+    """(layers, z, y, x) as stored."""
+    tags: Mapping[str, str]
+    """What an NRRD file says beside its geometry, by name."""
+    size: str
+    """As the file states it, for messages."""
 
 
 def read_volume(path: Path, what: str) -> Volume:
@@ -59,9 +78,30 @@ def read_volume(path: Path, what: str) -> Volume:
     Raises:
         InputError: Where there is no such file, or it is no volume with one number per voxel.
     """
+    stack = read_stack(path, what)
+    if len(stack.values) != 1:
+        raise _no_volume(path, what, stack.size)
+    return Volume(stack.grid, stack.values[0])
+
+
+def read_stack(path: Path, what: str) -> Stack:
+    """Read a file that may hold several volumes: along a fourth axis, or as values of a voxel.
+
+    Args:
+        path: The file.
+        what: What it is, for the messages.
+
+    Raises:
+        InputError: Where there is no such file, or it holds no volumes of plain numbers.
+    """
     if not path.is_file():
-        remedy = "Check the path in the table; it is relative to the table's folder."
-        raise InputError(f"{what} is not there", got=path, expected="a volume file", remedy=remedy)
+        raise InputError(
+            f"{what} is not there",
+            got=path,
+            expected="a volume file",
+            remedy="Check the path in the table; it is relative to the table's folder. "
+            + ("It is one of Windows with a drive." if _DRIVE.match(path.name) else ""),
+        )
     _check_format(path, what)
     try:
         nifti = read_nifti(path)
@@ -72,25 +112,22 @@ def read_volume(path: Path, what: str) -> Volume:
     if nifti:
         check_agreement(affines, nifti.shape, path, what)
     try:
-        image = sitk.ReadImage(str(path))
-        grid, values = _grid(image, path, what), sitk.GetArrayFromImage(image)
+        stack = _stack(sitk.ReadImage(str(path)), path, what)
     except RuntimeError as error:
         # ITK refuses a shear of 0.006 degrees, and a suffix in capitals and small letters
         if nifti is None or len(nifti.shape) != 3:
             raise _unreadable(path, what, _complaint(error)) from error
-        grid, values = nifti.grid(), nifti.values()
-    if stored is None:
-        stored = values
-    bad = int(np.count_nonzero(~np.isfinite(stored)))
+        stack = Stack(nifti.grid(), nifti.values()[None], {}, f"size {nifti.shape[::-1]}")
+    bad = int(np.count_nonzero(~np.isfinite(stack.values if stored is None else stored)))
     if bad:
         raise InputError(
             f"{what} holds voxels that are no numbers",
-            got=f"{bad} of {values.size} NaN or infinite in {path}",
+            got=f"{bad} of {stack.values.size} NaN or infinite in {path}",
             expected="a number everywhere",
             remedy="Write a number instead; for CT that was not measured one below "
             f"{PADDING_BELOW_HU:.0f} HU.",
         )
-    return Volume(grid, values)
+    return stack
 
 
 def _check_format(path: Path, what: str) -> None:
@@ -103,7 +140,10 @@ def _check_format(path: Path, what: str) -> None:
     elif path.name.lower().endswith(_OLD_PAIRS):
         found, remedy = "split over two files", "Write it as .nii.gz."
     elif start[PREAMBLE_BYTES:] == b"DICM":
-        found, remedy = "a DICOM file", "Convert the series to NIfTI, e.g. with dcm2niix."
+        found, remedy = "a DICOM file", "Convert it to NIfTI."
+    missing = [file for file in voxel_files(path) if not file.exists()]
+    if missing:
+        found, remedy = f"a header without its voxels in {missing[0]}", "Copy both files."
     for magic, (meaning, action) in _OTHER_FORMATS.items():
         if start.startswith(magic):
             found, remedy = meaning, action
@@ -114,10 +154,13 @@ def _check_format(path: Path, what: str) -> None:
 
 
 def _complaint(error: RuntimeError) -> str:
-    """Return the line of ITK's message that says why, without addresses in memory."""
+    """Return why ITK cannot read a file, in words."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1].removeprefix("ITK ERROR:").strip() if lines else "ITK cannot read it"
-    return re.sub(r"\(0x[0-9a-f]+\)", "", last)
+    last = lines[-1] if lines else ""
+    for sign, meaning in _ITK_COMPLAINTS.items():
+        if sign in last:
+            return meaning
+    return re.sub(r"^\[nrrd\] \w+: |^ITK ERROR: (\w+\(0x[0-9a-f]+\): )?", "", last)
 
 
 def _unreadable(path: Path, what: str, complaint: str) -> InputError:
@@ -129,77 +172,41 @@ def _unreadable(path: Path, what: str, complaint: str) -> InputError:
     )
 
 
-def _grid(image: Any, path: Path, what: str) -> Grid:
+def _no_volume(path: Path, what: str, size: str) -> InputError:
+    return InputError(
+        f"{what} is not one volume of plain numbers",
+        got=f"{path}: {size}",
+        expected="three axes and one number a voxel",
+        remedy="Write the one volume that is meant to a file of its own.",
+    )
+
+
+def _stack(image: Any, path: Path, what: str) -> Stack:
     values = image.GetNumberOfComponentsPerPixel()
-    if image.GetDimension() != 3 or values != 1 or "complex" in image.GetPixelIDTypeAsString():
-        raise InputError(
-            f"{what} is not one volume of plain numbers",
-            got=f"{path}: size {image.GetSize()}, {values} value(s) a voxel, "
-            f"{image.GetPixelIDTypeAsString()}",
-            expected="three axes and one number a voxel",
-            remedy="Write the one volume that is meant to a file of its own.",
-        )
-    columns, rows, slices = image.GetSize()
-    x, y, z = image.GetSpacing()
-    axes = np.reshape(image.GetDirection(), (3, 3)).T
-    return Grid(
+    axes = image.GetDimension()
+    kind = image.GetPixelIDTypeAsString()
+    size = f"size {image.GetSize()}, {values} value(s) a voxel, {kind}"
+    if axes not in (3, 4) or (axes == 4 and values > 1) or "complex" in kind:
+        raise _no_volume(path, what, size)
+    array = sitk.GetArrayFromImage(image)
+    if axes == 3:
+        array = array[None] if values == 1 else np.moveaxis(array, -1, 0)
+    columns, rows, slices = image.GetSize()[:3]
+    x, y, z = image.GetSpacing()[:3]
+    directions = np.reshape(image.GetDirection(), (axes, axes))[:3, :3].T
+    grid = Grid(
         (slices, rows, columns),
         (z, y, x),
-        _vector(np.array(image.GetOrigin())),
-        (_vector(axes[2]), _vector(axes[1]), _vector(axes[0])),
+        _vector(np.array(image.GetOrigin()[:3])),
+        (_vector(directions[2]), _vector(directions[1]), _vector(directions[0])),
     )
+    tags = {key: str(image.GetMetaData(key)) for key in image.GetMetaDataKeys()}
+    return Stack(grid, array, tags, size)
 
 
 def _vector(values: NDArray[np.float64]) -> Vector:
     x, y, z = (values + 0.0).tolist()  # no negative zeros
     return x, y, z
-
-
-def distance_mm(one: Grid, other: Grid) -> float:
-    """Return the largest distance between corresponding corners of two lattices, in mm."""
-    corners = np.array(list(product(*((0, n - 1) for n in one.shape))))
-    return float(np.linalg.norm(one.to_patient(corners) - other.to_patient(corners), axis=1).max())
-
-
-def place_alpha(alpha: Volume, grid: Grid, what: str) -> NDArray[np.float32]:
-    """Lay a matte known in a box onto a grid whose voxels it shares; 0 outside the box.
-
-    Args:
-        alpha: The matte; its box may lie anywhere on the grid's lattice, also beyond the grid.
-        grid: Where it is wanted.
-        what: What it is, for the messages.
-
-    Returns:
-        The matte on the grid.
-
-    Raises:
-        InputError: Where it has another lattice, or holds anything but 0..1.
-    """
-    start = np.rint(grid.to_index(alpha.grid.origin_lps_mm)).astype(int)
-    apart = distance_mm(
-        alpha.grid, grid.window((int(start[0]), int(start[1]), int(start[2])), alpha.grid.shape)
-    )
-    if apart > LATTICE_TOLERANCE_MM:
-        raise InputError(
-            f"{what} has another lattice than the CT",
-            got=f"corners {apart:.3f} mm off",
-            expected=f"at most {LATTICE_TOLERANCE_MM} mm",
-            remedy="Give it on the CT's own voxels.",
-        )
-    low, high = np.min(alpha.values), np.max(alpha.values)
-    if low < 0 or high > 1:
-        raise InputError(
-            f"{what} is no matte",
-            got=f"values {low}..{high}",
-            expected="0..1",
-            remedy="Write it again.",
-        )
-    placed = np.zeros(grid.shape, np.float32)
-    stop = start + alpha.values.shape
-    first, last = np.clip(start, 0, grid.shape), np.clip(stop, 0, grid.shape)
-    inside = tuple(slice(a - s, b - s) for a, b, s in zip(first, last, start, strict=True))
-    placed[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = alpha.values[inside]
-    return placed
 
 
 def without_padding(

@@ -4,6 +4,7 @@ Images with equal pixels are one slice. Images computed from others (DERIVED, SE
 SourceImageSequence) never take part beside originals. Where different images remain at one
 position, one attribute must tell whole image sets apart: each set has one image at every position.
 Then the set with the smallest value is the series, and carries its name; else nothing is chosen.
+The same holds for sets whose slices lie between each other.
 """
 
 import re
@@ -34,6 +35,8 @@ _ATTRIBUTES: Mapping[str, Attribute] = {
     "in-plane position": lambda header: _text(header.position_lps_mm[:2]),
 }
 """What may tell image sets apart, in the order in which it is tried."""
+_OF_A_SET = ("AcquisitionNumber", "ImageType", "ConvolutionKernel")
+"""Those of them that slices of one set have in common, or that change once along it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +72,60 @@ def choose_images(headers: Sequence[SliceHeader], normal: NDArray[np.float64]) -
     groups, duplicates = _without_copies(_by_position(originals, normal))
     ambiguous = sum(len(group) > 1 for group in groups)
     if not ambiguous:
-        return ImageChoice(_flat(groups), duplicates, "", 0, set_aside)
+        return _separate(_flat(groups), normal, duplicates, set_aside)
     for name, attribute in _ATTRIBUTES.items():
         values = sorted({attribute(h) for group in groups for h in group}, key=_natural)
         chosen = _find_whole_set(groups, attribute, values)
         if chosen is not None:
-            title = f"{name} {chosen or '(none)'}"
-            kept = [h for h in _flat(groups) if attribute(h) == chosen]
-            others = [h for h in _flat(groups) if attribute(h) != chosen]
-            set_aside |= {h.path.name: f"of another image set than {title}" for h in others}
-            among = f"{title} of {', '.join(value or '(none)' for value in values)}"
-            return ImageChoice(tuple(kept), duplicates, among, 0, set_aside)
+            return _choice(_flat(groups), name, values, chosen, duplicates, set_aside)
     return ImageChoice(_flat(groups), duplicates, "", ambiguous, set_aside)
+
+
+def _choice(
+    headers: Sequence[SliceHeader],
+    name: str,
+    values: Sequence[str],
+    chosen: str,
+    duplicates: tuple[SliceHeader, ...],
+    set_aside: dict[str, str],
+) -> ImageChoice:
+    """Return the images with one value of an attribute, and name the others."""
+    attribute = _ATTRIBUTES[name]
+    title = f"{name} {chosen or '(none)'}"
+    kept = tuple(header for header in headers if attribute(header) == chosen)
+    others = {
+        header.path.name: f"of another image set than {title}"
+        for header in headers
+        if attribute(header) != chosen
+    }
+    among = f"{title} of {', '.join(value or '(none)' for value in values)}"
+    return ImageChoice(kept, duplicates, among, 0, set_aside | others)
+
+
+def _separate(
+    headers: tuple[SliceHeader, ...],
+    normal: NDArray[np.float64],
+    duplicates: tuple[SliceHeader, ...],
+    set_aside: dict[str, str],
+) -> ImageChoice:
+    """Tell image sets apart whose slices alternate: of one position each, but not of one kind.
+
+    An attribute whose values come back along the normal (A B A B) marks sets; that it only changes
+    (A A B B), as the acquisitions of a step-and-shoot scan do, does not.
+    """
+    positions = np.array([header.position_lps_mm for header in headers]) @ normal
+    for name in _OF_A_SET:
+        told = [_ATTRIBUTES[name](header) for header in headers]
+        starts = [value for k, value in enumerate(told) if k == 0 or value != told[k - 1]]
+        if "" in told or len(starts) == len(set(starts)):
+            continue
+        values = sorted(set(told), key=_natural)
+        for value in values:
+            steps = np.diff(positions[[other == value for other in told]])
+            if len(steps) and np.ptp(steps) <= 2 * POSITION_TOLERANCE_MM:
+                return _choice(headers, name, values, value, duplicates, set_aside)
+        return ImageChoice(headers, duplicates, "", len(headers), set_aside)
+    return ImageChoice(headers, duplicates, "", 0, set_aside)
 
 
 def _find_whole_set(

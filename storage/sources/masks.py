@@ -1,6 +1,19 @@
-"""Readers' masks from volume files: one bit-coded volume, or one volume a reader."""
+"""Readers' masks in the forms in which people store them.
 
+One file holds one reader or all of them:
+
+- a volume (NIfTI, NRRD, MHA): one mask; a label map of which one value is chosen; or bits, bit r
+  for reader r;
+- a stack along a fourth axis: one mask a reader;
+- a segmentation of 3D Slicer (.seg.nrrd), a DICOM SEG or an RTSTRUCT: one segment a reader.
+
+Masks may have another extent or another storage order than the CT, as long as they share its
+voxels: they are placed by their origin.
+"""
+
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +22,50 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.grid import Grid
-from storage.sources.image_io import LATTICE_TOLERANCE_MM, distance_mm, read_volume
+from storage.sources.dicom_file import is_dicom, read_dicom
+from storage.sources.image_io import Stack, Volume, read_stack
+from storage.sources.lattice import in_order_of, offset_on, place_box
+from storage.sources.segments import Segment, choose_segment, slicer_segments
+from storage.sources.table_paths import find_path
 
 READERS_AT_MOST = 16
 """Readers that one nodule can have."""
 
+_LABELLED = re.compile(r"(?P<path>.+):(?P<label>[^:/\\]+)")
+_WHAT = "a readers' mask"
 
-def read_masks(files: Sequence[Path], grid: Grid, number: int | None) -> NDArray[np.bool_]:
+
+@dataclass(frozen=True, slots=True)
+class ReaderEntry:
+    """Where one reader's mask is, or those of all readers."""
+
+    path: Path
+    label: str
+    """Value, number or name of the segment in the file; empty for all that it holds."""
+
+    @staticmethod
+    def parse(text: str, folder: Path) -> "ReaderEntry":
+        """Parse ``path`` or ``path:label``, relative to a folder.
+
+        A colon that belongs to the name of an existing file is no separator.
+        """
+        labelled = _LABELLED.fullmatch(text)
+        if labelled is None or (folder / text).exists():
+            return ReaderEntry(find_path(folder, text), "")
+        path = find_path(folder, labelled["path"].strip())
+        return ReaderEntry(path, labelled["label"].strip())
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.label}" if self.label else str(self.path)
+
+
+def read_masks(entries: Sequence[ReaderEntry], grid: Grid, number: int | None) -> NDArray[np.bool_]:
     """Read the masks of one nodule.
 
     Args:
-        files: One bit-coded file (bit r = reader r), or one mask per reader.
-        grid: The CT's, on which the masks must lie.
-        number: How many readers a bit-coded file has; None for as many as its highest bit tells.
+        entries: One for all readers, or one for each.
+        grid: The CT's, on whose voxels the masks must lie.
+        number: How many readers a single entry has; None for as many as it tells.
 
     Returns:
         The masks (readers, z, y, x), none of them empty.
@@ -30,42 +74,86 @@ def read_masks(files: Sequence[Path], grid: Grid, number: int | None) -> NDArray
         InputError: Where a file is missing, unreadable, has another geometry, or holds anything but
             masks.
     """
-    volumes = [_whole_numbers(path, grid) for path in files]
-    if len(files) > 1:
-        masks = np.stack(
-            [_plain(path, values) for path, values in zip(files, volumes, strict=True)]
-        )
+    if len(entries) == 1:
+        masks = _all_readers(entries[0], grid, number)
     else:
-        masks = _bits(files[0], volumes[0], number)
+        masks = [_one_reader(entry, grid) for entry in entries]
     for reader, mask in enumerate(masks):
         if not mask.any():
             raise InputError(
                 "a reader's mask is empty",
-                got=f"no voxel of reader {reader} in {files[reader if len(files) > 1 else 0]}",
+                got=f"no voxel of reader {reader} in {entries[min(reader, len(entries) - 1)]}",
                 expected="one voxel or more",
                 remedy="Correct the mask, or remove the line.",
             )
-    return masks
+    return np.stack(masks)
 
 
-def _whole_numbers(path: Path, grid: Grid) -> NDArray[Any]:
-    volume = read_volume(path, "a readers' mask")
-    if volume.grid.shape != grid.shape:
-        raise InputError(
-            "a mask has another shape than the CT",
-            got=f"{volume.grid.shape} in {path}",
-            expected=f"{grid.shape} (z, y, x)",
-            remedy="Give the mask on the CT's own voxels.",
-        )
-    apart = distance_mm(volume.grid, grid)
-    if apart > LATTICE_TOLERANCE_MM:
-        raise InputError(
-            "a mask has another geometry than the CT",
-            got=f"corners up to {apart:.3f} mm apart ({path})",
-            expected=f"at most {LATTICE_TOLERANCE_MM} mm",
-            remedy="Give the mask with the CT's origin, spacing and direction.",
-        )
-    values = volume.values
+def _all_readers(entry: ReaderEntry, grid: Grid, number: int | None) -> list[NDArray[np.bool_]]:
+    if entry.label:
+        return [_one_reader(entry, grid)]
+    content = _read(entry.path, grid)
+    if isinstance(content, Stack):
+        if len(content.values) == 1:
+            return _bits(entry.path, _whole_numbers(content, 0, entry.path, grid), number)
+        return [
+            _plain(entry.path, _whole_numbers(content, layer, entry.path, grid))
+            for layer in range(len(content.values))
+        ]
+    return [_placed(segment.mask, entry.path, grid) for segment in content]
+
+
+def _one_reader(entry: ReaderEntry, grid: Grid) -> NDArray[np.bool_]:
+    content = _read(entry.path, grid)
+    if not isinstance(content, Stack):
+        return _placed(choose_segment(content, entry.label, entry.path).mask, entry.path, grid)
+    if len(content.values) > 1:
+        layer = _layer(content, entry)
+        return _plain(entry.path, _whole_numbers(content, layer, entry.path, grid))
+    values = _whole_numbers(content, 0, entry.path, grid)
+    return _labelled(entry, values) if entry.label else _plain(entry.path, values)
+
+
+def _read(path: Path, grid: Grid) -> Stack | list[Segment]:
+    """Return the volumes of a file, or its segments where it names them."""
+    if path.is_file() and is_dicom(path):
+        return _dicom_segments(path, grid)
+    stack = read_stack(path, _WHAT)
+    return slicer_segments(stack) or stack
+
+
+def _dicom_segments(path: Path, grid: Grid) -> list[Segment]:
+    # Loaded only where there is such a file, for they take a second to import.
+    from storage.sources.rtstruct import rtstruct_segments
+    from storage.sources.seg_object import seg_segments
+
+    modality = read_dicom(path, tags=["Modality"]).get("Modality")
+    if modality == "SEG":
+        return seg_segments(path)
+    if modality == "RTSTRUCT":
+        return rtstruct_segments(path, grid)
+    raise InputError(
+        "a readers' file is no segmentation",
+        got=f"DICOM of Modality {modality} in {path}",
+        expected="SEG or RTSTRUCT",
+        remedy="Give the segmentation of the CT.",
+    )
+
+
+def _layer(stack: Stack, entry: ReaderEntry) -> int:
+    """Return the index of the volume that a label, counted from 0, chooses."""
+    if entry.label.isdecimal() and int(entry.label) < len(stack.values):
+        return int(entry.label)
+    raise InputError(
+        "a readers' file holds several masks",
+        got=f"{len(stack.values)} in {entry}",
+        expected="one, or path:index with an index from 0",
+        remedy="Name the one that is meant, or give the file alone for all readers.",
+    )
+
+
+def _whole_numbers(stack: Stack, layer: int, path: Path, grid: Grid) -> NDArray[Any]:
+    values = stack.values[layer]
     if not ((values == np.rint(values)) & (values >= 0)).all():
         raise InputError(
             "a mask holds other values than whole numbers from 0",
@@ -73,7 +161,43 @@ def _whole_numbers(path: Path, grid: Grid) -> NDArray[Any]:
             expected="integers",
             remedy="Threshold soft masks first; resample masks with nearest neighbour only.",
         )
-    return values
+    return _placed(Volume(stack.grid, values), path, grid)
+
+
+def _placed(volume: Volume, path: Path, grid: Grid) -> NDArray[Any]:
+    """Lay a mask onto the CT's voxels; refuse marks beyond them."""
+    if volume.grid == grid:
+        return volume.values
+    turned = in_order_of(volume, grid)
+    start = offset_on(
+        turned,
+        grid,
+        f"the mask {path}",
+        "Give the mask with the CT's origin, spacing and direction (or resample it onto the CT "
+        "with nearest neighbour).",
+    )
+    placed = place_box(turned, grid, start)
+    lost = int(np.count_nonzero(turned.values)) - int(np.count_nonzero(placed))
+    if lost:
+        raise InputError(
+            "a mask reaches beyond the CT",
+            got=f"{lost} marked voxels outside of it in {path}",
+            expected="marks within the CT",
+            remedy="Check that mask and CT belong together.",
+        )
+    return placed
+
+
+def _labelled(entry: ReaderEntry, values: NDArray[Any]) -> NDArray[np.bool_]:
+    found = np.unique(values[values != 0])
+    if not entry.label.isdecimal() or int(entry.label) not in found:
+        raise InputError(
+            "a label does not occur in its mask",
+            got=f"{entry.label!r} of {entry.path}",
+            expected=f"one of {', '.join(f'{value:g}' for value in found[:12]) or '(no label)'}",
+            remedy="Correct the readers in the table.",
+        )
+    return np.asarray(values == int(entry.label))
 
 
 def _plain(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -83,12 +207,13 @@ def _plain(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:
             "a reader's mask holds several labels",
             got=f"values {', '.join(f'{v:g}' for v in found[:6])} in {path}",
             expected="0 and one other value",
-            remedy="Give each reader a file of its own with this nodule only.",
+            remedy="Name the nodule's label as path:label, e.g. "
+            f"{path.name}:{found[-1]:g}, or give each reader a file with this nodule only.",
         )
     return np.asarray(values != 0)
 
 
-def _bits(path: Path, values: NDArray[Any], number: int | None) -> NDArray[np.bool_]:
+def _bits(path: Path, values: NDArray[Any], number: int | None) -> list[NDArray[np.bool_]]:
     used = int(np.max(values)).bit_length()
     if used > (number or READERS_AT_MOST):
         raise InputError(
@@ -98,4 +223,4 @@ def _bits(path: Path, values: NDArray[Any], number: int | None) -> NDArray[np.bo
             remedy="Correct n_readers in the table, or the mask.",
         )
     codes = values.astype(np.int64)
-    return np.stack([(codes >> bit) & 1 == 1 for bit in range(number or max(used, 1))])
+    return [(codes >> bit) & 1 == 1 for bit in range(number or max(used, 1))]

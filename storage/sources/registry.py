@@ -8,6 +8,7 @@ from typing import Literal
 
 from storage.sources.base import Source
 from storage.sources.errors import SourceUnreachableError
+from storage.sources.zip_folders import is_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def check_reachable(spec: SourceSpec) -> None:
     """
     path = Path(spec.location)
     try:
-        if spec.kind == "lidc":
+        if spec.kind == "lidc" and not is_archive(path):
             with os.scandir(path) as entries:
                 got = "" if any(entries) else f"{path}: an empty folder"
         else:

@@ -6,12 +6,10 @@ Paths are relative to the table. `readers` names either one bit-coded volume (bi
 one mask per reader, separated by semicolons.
 """
 
-import csv
-import difflib
 import hashlib
 import json
 import math
-import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +21,10 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
-from storage.layout import is_nodule_id
+from matting.parameters import ResampleSettings
 from storage.records import TableFacts, to_json
 from storage.sources.base import (
+    REFUSE_ODD,
     Exclusion,
     Inventory,
     Nodule,
@@ -33,15 +32,16 @@ from storage.sources.base import (
     check_patients,
     first_unreachable,
 )
+from storage.sources.ct import CtVolume, read_ct
 from storage.sources.detached import voxel_files
-from storage.sources.image_io import place_alpha, read_volume, without_padding
-from storage.sources.masks import READERS_AT_MOST, read_masks
-
-REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
-OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
-SCALE_COLUMNS = {"hu_slope": 1.0, "hu_offset": 0.0}
-"""HU = hu_slope * value + hu_offset; with the values that an empty cell stands for. They are kept
-with the case, as they say how its HU were made."""
+from storage.sources.dicom_file import is_dicom
+from storage.sources.dicom_headers import folders_with_files, listing
+from storage.sources.image_io import read_volume, without_padding
+from storage.sources.lattice import place_alpha
+from storage.sources.masks import READERS_AT_MOST, ReaderEntry, read_masks
+from storage.sources.table_paths import find_path
+from storage.sources.table_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SCALE_COLUMNS, read_rows
+from storage.sources.zip_folders import is_archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class FilesSource:
         Raises:
             InputError: Where the table cannot be used, or lacks a patient that is asked for.
         """
-        rows = _rows(self.table)
+        rows = read_rows(self.table)
         present = sorted({row["patient"] for row in rows})
         check_patients(patients, present, self.table, remedy="Correct the names.")
         found = [
@@ -67,7 +67,8 @@ class FilesSource:
         ]
         nodules = sorted(item for item in found if isinstance(item, Nodule))
         exclusions = sorted(item for item in found if isinstance(item, Exclusion))
-        return Inventory(tuple(nodules), tuple(exclusions))
+        notes = () if nodules else tuple(_other_numbers(rows))
+        return Inventory(tuple(nodules), tuple(exclusions), notes=notes)
 
     def fingerprint(self, nodule: Nodule, *, padding_slices: int) -> str:
         """Return a fingerprint of the row and of its files' names, sizes and times.
@@ -90,7 +91,9 @@ class FilesSource:
         except OSError as error:
             return f"{error.filename}: {error.strerror}"
 
-    def read(self, nodule: Nodule, *, padding_slices: int) -> Reading:
+    def read(
+        self, nodule: Nodule, *, padding_slices: int, settings: ResampleSettings = REFUSE_ODD
+    ) -> Reading:
         """Read the slices around one nodule and its readers' masks.
 
         Raises:
@@ -99,37 +102,48 @@ class FilesSource:
         """
         row, folder = _row_of(nodule), self.table.parent
         _check_distinct(folder, row)
-        image = read_volume(folder / row["image"], "the CT")
-        image_hu, valid = without_padding(_in_hu(image.values, row))
-        masks = read_masks(
-            [folder / name for name in _names(row["readers"])], image.grid, _known_readers(row)
-        )
+        ct = _read_ct(find_path(folder, row["image"]), row, settings)
+        masks = read_masks(_entries(folder, row), ct.grid, _known_readers(row))
         _check_number(len(masks), nodule)
         depth = _depth(masks, padding_slices)
-        grid = image.grid.window(
-            (depth.start, 0, 0), (depth.stop - depth.start, *image.grid.shape[1:])
-        )
+        grid = ct.grid.window((depth.start, 0, 0), (depth.stop - depth.start, *ct.grid.shape[1:]))
         alpha = _known_alpha(self.table, row, grid)
-        patch = Patch(grid, image_hu[depth], valid[depth], masks[:, depth], alpha)
-        provenance = _provenance(row)
+        patch = Patch(grid, ct.image_hu[depth], ct.valid[depth], masks[:, depth], alpha)
+        provenance = _provenance(row, ct)
         return Reading(patch, _digest(patch, provenance), provenance, synthetic=alpha is not None)
 
 
 def _check_distinct(folder: Path, row: Mapping[str, str]) -> None:
     """Raise InputError where one file is listed for two readers, whatever its spelling."""
     seen: dict[tuple[object, ...], str] = {}
-    for name in _names(row["readers"]):
-        path = folder / name
-        there = path.stat() if path.exists() else None
-        key = (there.st_dev, there.st_ino) if there else (path.resolve(),)
+    for entry, name in zip(_entries(folder, row), _names(row["readers"]), strict=True):
+        there = entry.path.stat() if entry.path.exists() else None
+        file = (there.st_dev, there.st_ino) if there else (entry.path.resolve(),)
+        key = (*file, entry.label)
         if key in seen:
             raise InputError(
                 "a reader's file is listed twice",
                 got=f"{seen[key]} and {name}, which are one file",
-                expected="a file of its own for each reader",
+                expected="a file or a label of its own for each reader",
                 remedy=f"Correct the readers of {row['nodule']} in the table.",
             )
         seen[key] = name
+
+
+def _read_ct(path: Path, row: Mapping[str, str], settings: ResampleSettings) -> CtVolume:
+    """Read the CT of a row: a volume, whose values the row may convert, or DICOM."""
+    if path.is_dir() or is_archive(path) or (path.is_file() and is_dicom(path)):
+        scaled = [name for name in SCALE_COLUMNS if row.get(name)]
+        if scaled:
+            raise InputError(
+                f"{' and '.join(scaled)} of {row['nodule']} cannot be used",
+                got=f"DICOM in {path}",
+                expected="a volume; DICOM has its own slope and intercept",
+                remedy="Leave the cells empty.",
+            )
+        return read_ct(path, settings)
+    volume = read_volume(path, "the CT")
+    return CtVolume(volume.grid, *without_padding(_in_hu(volume.values, row)))
 
 
 def _in_hu(values: NDArray[Any], row: Mapping[str, str]) -> NDArray[np.float32]:
@@ -159,122 +173,9 @@ def _check_number(got: int, nodule: Nodule) -> None:
             "another number of readers than asked for",
             got=_other_number(got, int(str(nodule.details["readers"]))),
             expected="one mask for each",
-            remedy="State n_readers in the table, so that the nodule is left out, or ask for "
-            "this number.",
+            remedy="State n_readers in the table, so that the nodule is left out, or set "
+            f"`readers: {got}` in the recipe.",
         )
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    """Read and check the whole table."""
-    if not table.is_file():
-        raise InputError(
-            "there is no such table", got=table, expected="a CSV file", remedy="Check the path."
-        )
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            columns = list(reader.fieldnames or [])
-            _check_columns(table, columns)
-            rows = [_row(table, reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        remedy = "Save the table as CSV in UTF-8."
-        raise InputError(
-            "this is no CSV table",
-            got=f"{table}: {error}",
-            expected="comma-separated text",
-            remedy=remedy,
-        ) from error
-    if not rows:
-        raise InputError(
-            "the table is empty", got=table, expected="one line a nodule", remedy="Fill the table."
-        )
-    _check_ids(table, rows)
-    return rows
-
-
-def _check_columns(table: Path, columns: list[str]) -> None:
-    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
-    if missing:
-        near = [
-            (name, match)
-            for name in missing
-            for match in difflib.get_close_matches(name, columns, 1, 0.5)
-        ]
-        hints = [f"Is {match!r} meant for {name!r}?" for name, match in near]
-        raise InputError(
-            f"the table lacks the columns {', '.join(missing)}",
-            got=", ".join(columns) or "no header line",
-            expected=", ".join(REQUIRED_COLUMNS),
-            remedy=" ".join(
-                [*hints, f"Correct the first line of {table} (names separated by commas)."]
-            ),
-        )
-    doubled = sorted({name for name in columns if columns.count(name) > 1})
-    if doubled:
-        remedy = "Rename or remove the second of each."
-        raise InputError(
-            "columns come twice", got=", ".join(doubled), expected="each name once", remedy=remedy
-        )
-
-
-def _row(table: Path, line: int, cells: Mapping[str | None, Any]) -> dict[str, str]:
-    if None in cells or None in cells.values():
-        raise InputError(
-            "a line of the table does not fit its header",
-            got=f"line {line} with too {'many' if None in cells else 'few'} cells",
-            expected="one cell a column",
-            remedy=f"Correct {table}; put cells that contain a comma in double quotes.",
-        )
-    row = {str(name): str(cell).strip() for name, cell in cells.items()}
-    empty = [name for name in REQUIRED_COLUMNS if not row[name]]
-    if empty:
-        raise InputError(
-            "a line of the table has empty cells",
-            got=f"nothing in {', '.join(empty)} on line {line}",
-            expected=f"text in {', '.join(REQUIRED_COLUMNS)}",
-            remedy=f"Fill or remove the line in {table}.",
-        )
-    return row
-
-
-def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
-    seen: dict[str, str] = {}
-    for row in rows:
-        name = row["nodule"]
-        if not is_nodule_id(name):
-            raise InputError(
-                "a nodule's name cannot be a folder's name",
-                got=repr(name),
-                expected="letters, digits and ._- only, at most 100, beginning with a letter or "
-                "digit",
-                remedy=f"Rename it in {table}.",
-            )
-        if name.casefold() in seen:
-            raise InputError(
-                "nodule names come twice",
-                got=" and ".join(sorted({name, seen[name.casefold()]})) + " more than once",
-                expected="each name once, upper and lower case taken as the same",
-                remedy=f"Rename or remove one in {table}.",
-            )
-        seen[name.casefold()] = name
-    _check_patients_differ(table, rows)
-
-
-def _check_patients_differ(table: Path, rows: list[dict[str, str]]) -> None:
-    """Raise InputError for patients that differ in spelling only: a split would part them."""
-    seen: dict[str, str] = {}
-    for row in rows:
-        name = row["patient"]
-        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        known = seen.setdefault(plain, name)
-        if known != name:
-            raise InputError(
-                "two patients differ by their spelling only",
-                got=f"{known!r} and {name!r}",
-                expected="one spelling for a patient, or names that differ by more than case, "
-                "spaces and Unicode form",
-                remedy=f"Correct the column patient in {table}.",
-            )
 
 
 def _nodule_or_exclusion(row: dict[str, str], readers: int) -> Nodule | Exclusion:
@@ -305,6 +206,13 @@ def _known_readers(row: Mapping[str, str]) -> int | None:
     return files if files > 1 else int(text) if text else None
 
 
+def _other_numbers(rows: list[dict[str, str]]) -> Iterator[str]:
+    """Yield what a recipe must say so that the rows of a table are not left out."""
+    counts = Counter(known for row in rows if (known := _known_readers(row)))
+    for number, count in sorted(counts.items()):
+        yield f"{count} nodules have {number} readers: set `readers: {number}` in the recipe"
+
+
 def _other_number(got: int, asked: int) -> str:
     return f"{got} reader{'' if got == 1 else 's'}, {asked} asked"
 
@@ -313,16 +221,27 @@ def _names(cell: str) -> list[str]:
     return [name.strip() for name in cell.split(";") if name.strip()]
 
 
+def _entries(folder: Path, row: Mapping[str, str]) -> list[ReaderEntry]:
+    return [ReaderEntry.parse(name, folder) for name in _names(row["readers"])]
+
+
 def _row_of(nodule: Nodule) -> dict[str, str]:
     row = nodule.details["row"]
     return {name: str(cell) for name, cell in row.items()} if isinstance(row, dict) else {}
 
 
 def _files(table: Path, row: Mapping[str, str]) -> Iterator[Path]:
-    names = [row["image"], *_names(row["readers"]), row.get("known_alpha", "")]
-    for path in (table.parent / name for name in names if name):
-        yield path
-        yield from voxel_files(path)
+    folder = table.parent
+    paths = [find_path(folder, row["image"])]
+    paths += dict.fromkeys(entry.path for entry in _entries(folder, row))
+    paths += [find_path(folder, name) for name in [row.get("known_alpha", "")] if name]
+    for path in paths:
+        if path.is_dir():
+            below, _ = folders_with_files(path)
+            yield from (inner / name for inner in below for name, _, _ in listing(inner))
+        else:
+            yield path
+            yield from voxel_files(path)
 
 
 def _depth(readers: NDArray[np.bool_], padding_slices: int) -> slice:
@@ -336,7 +255,9 @@ def _depth(readers: NDArray[np.bool_], padding_slices: int) -> slice:
 def _known_alpha(table: Path, row: Mapping[str, str], grid: Grid) -> NDArray[np.float32] | None:
     name = row.get("known_alpha")
     return (
-        place_alpha(read_volume(table.parent / name, "the known alpha"), grid, "the known alpha")
+        place_alpha(
+            read_volume(find_path(table.parent, name), "the known alpha"), grid, "the known alpha"
+        )
         if name
         else None
     )
@@ -352,6 +273,7 @@ def _digest(patch: Patch, provenance: TableFacts) -> str:
     return digest.hexdigest()
 
 
-def _provenance(row: Mapping[str, str]) -> TableFacts:
+def _provenance(row: Mapping[str, str], ct: CtVolume) -> TableFacts:
     known = ("", *REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
-    return TableFacts({name: cell for name, cell in row.items() if name not in known})
+    columns = {name: cell for name, cell in row.items() if name not in known}
+    return TableFacts(columns, ct.image_set or None)

@@ -22,7 +22,9 @@ def read_scan(context: NoduleContext) -> Patch:
         # Before reading: a change in between is noticed by the next run.
         context.inputs = input_fingerprint(context.nodule, context.job)
         reading = context.source.read(
-            context.nodule, padding_slices=context.recipe.crop.padding_slices
+            context.nodule,
+            padding_slices=context.recipe.crop.padding_slices,
+            settings=context.recipe.resample,
         )
         context.digest = case_digest(reading.content_sha256, context.recipe)
         context.synthetic = reading.synthetic

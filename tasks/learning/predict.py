@@ -16,6 +16,7 @@ from matting.learned.prediction import Prediction, predict
 from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
 from storage.results.checkpoints import Checkpoint, read_checkpoint
+from storage.sources.base import REFUSE_ODD
 from storage.sources.ct import CtVolume, read_ct, write_volume
 from tasks.learning.load import load_network
 
@@ -93,6 +94,7 @@ def predict_file(
     device: str = "auto",
     *,
     hu_check: bool = True,
+    slices: ResampleSettings = REFUSE_ODD,
 ) -> list[Path]:
     """Estimate the matte of a CT in a file or DICOM folder, and write it.
 
@@ -106,6 +108,7 @@ def predict_file(
         out: Folder for the files.
         device: auto, cpu, cuda, cuda:1.
         hu_check: Refuse a CT whose values cannot be HU.
+        slices: What becomes of slices at changing distances and of slices that lean.
 
     Returns:
         The files written.
@@ -115,7 +118,7 @@ def predict_file(
             CT, the device does not exist, or the files cannot be written.
     """
     trained = read_checkpoint(checkpoint)
-    ct = read_ct(image)
+    ct = read_ct(image, slices)
     if hu_check:
         check_hounsfield(ct.image_hu, ct.valid, remedy=HU_REMEDY)
     box = place.within(ct)

@@ -120,3 +120,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 def test_nothing_but_data_is_read_from_yaml(tmp_path):
     with pytest.raises(InputError, match="expected YAML"):
         load_recipe(write(tmp_path, "name: !!python/object/apply:os.getcwd []"))
+
+
+def test_the_check_of_hu_enters_the_digest_only_where_it_is_off(tmp_path):
+    assert "hu_check" not in load_recipe().content_key()
+    assert load_recipe(write(tmp_path, "hu_check: false")).content_key()["hu_check"] is False

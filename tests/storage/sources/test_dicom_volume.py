@@ -10,13 +10,15 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from matting.errors import InputError
 from matting.geometry.patch import AIR_HU
+from matting.parameters import ResampleSettings
 from storage.sources.dicom_series import find_series
 from storage.sources.dicom_volume import SliceStack, read_slice_stack
 from tests.dicom import SERIES, slice_dataset, write_series, write_slice
 
 
-def slab(folder: Path, first: int = 0, stop: int = 100) -> SliceStack:
-    return read_slice_stack(find_series([folder])[SERIES], first, stop)
+def slab(folder: Path, first: int = 0, stop: int = 100, **settings: Any) -> SliceStack:
+    series = find_series([folder])[SERIES]
+    return read_slice_stack(series, first, stop, ResampleSettings(**settings))
 
 
 def test_slices_lie_where_their_headers_say(tmp_path: Path) -> None:
@@ -174,7 +176,10 @@ def test_a_tilted_gantry_is_refused(tmp_path: Path, lean_mm: float, refused: boo
     for k in range(4):
         write_slice(tmp_path / f"{k}.dcm", k, number=k, xy=(0.0, k * lean_mm))
     if refused:
-        with pytest.raises(InputError, match=r"orthogonal.*tilted gantry"):
+        with pytest.raises(
+            InputError,
+            match=r"not orthogonal: got slices that lean by 0\.07 degrees, as of a tilted gantry",
+        ):
             slab(tmp_path)
     else:
         assert slab(tmp_path).grid.axes_lps[0] == (0, 0, 1)
@@ -215,7 +220,7 @@ def test_compression_that_cannot_be_decoded_is_refused_by_name(tmp_path: Path) -
         ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
         ds.save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
     with pytest.raises(
-        InputError, match=r"cannot be decoded: got JPEG 2000 .*0\.dcm.*Install pylibjpeg"
+        InputError, match=r"cannot be decoded: got JPEG 2000 .*0\.dcm.*Fetch the file again"
     ):
         slab(tmp_path)
 
@@ -241,3 +246,69 @@ def test_a_slice_that_vanished_is_refused(tmp_path: Path) -> None:
     (tmp_path / "001.dcm").unlink()
     with pytest.raises(InputError, match=r"cannot be read: got .*001\.dcm: No such file"):
         read_slice_stack(series, 0, 2)
+
+
+def write_ramp(folder: Path, positions: list[float], *, lean: float, degrees: float = 0.0) -> None:
+    """Write slices of a radiodensity that rises linearly in the patient; each leans by `lean`."""
+    turn = np.radians(degrees)
+    along_rows = np.array([1.0, 0.0, 0.0])
+    along_columns = np.array([0.0, np.cos(turn), np.sin(turn)])
+    for k, z in enumerate(positions):
+        first = np.array([-10.0, -20.0 + lean * z, z])
+        row, column = np.indices((12, 10))
+        points = first + column[..., None] * 0.6 * along_rows + row[..., None] * 0.7 * along_columns
+        write_slice(
+            folder / f"{k}.dcm",
+            z,
+            number=k + 1,
+            xy=tuple(first[:2]),
+            shape=(12, 10),
+            hu=np.rint((ramp(points) + 1024) * 16),
+            intercept=0,
+            RescaleSlope=1 / 16,
+            RescaleIntercept=-1024,
+            ImageOrientationPatient=[*along_rows, *along_columns],
+        )
+
+
+def ramp(points: Any) -> Any:
+    return -500 + points @ np.array([3.0, 7.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("positions", "lean", "degrees", "settings"),
+    [
+        ([0, 2, 4, 6, 8], 0.3, 0.0, {"tilt": "correct"}),
+        ([0, 2, 4, 6, 8], 0.0, 18.0, {"tilt": "correct"}),
+        ([0, 4, 8, 15, 22, 29], 0.0, 0.0, {"uneven": "interpolate"}),
+        ([0, 4, 8, 12, 13, 20, 27], 0.0, 0.0, {"uneven": "interpolate"}),
+        ([0, 4, 8, 15, 22, 29], 0.2, 0.0, {"uneven": "interpolate", "tilt": "correct"}),
+        ([0, 2, 4, 6, 8], 0.0, 0.0, {"uneven": "interpolate", "tilt": "correct"}),
+    ],
+)
+def test_uneven_and_leaning_slices_become_an_even_upright_stack(
+    tmp_path: Path, positions: list[float], lean: float, degrees: float, settings: dict[str, str]
+) -> None:
+    write_ramp(tmp_path, positions, lean=lean, degrees=degrees)
+    got = slab(tmp_path, **settings)
+    points = got.grid.to_patient(np.moveaxis(np.indices(got.grid.shape), 0, -1))
+    assert np.abs(got.image_hu - ramp(points))[got.valid].max() < 0.15
+    assert got.valid.mean() > 0.6
+    assert got.valid[got.grid.shape[0] // 2].mean() > 0.7
+    axes = np.asarray(got.grid.axes_lps)
+    assert np.allclose(axes @ axes.T, np.eye(3), atol=1e-9)
+    assert len(got.slices) == len(positions)
+    assert (got.restacking is None) == (not lean and not degrees and len(positions) == 5)
+
+
+def test_what_may_be_a_lost_slice_is_never_interpolated(tmp_path: Path) -> None:
+    write_series(tmp_path, [0, 2.5, 5, 10, 12.5, 15])
+    with pytest.raises(InputError, match=r"a gap between .* 5\.000 mm .* Fetch the whole series"):
+        slab(tmp_path, uneven="interpolate")
+
+
+def test_uneven_slices_of_a_scanner_are_offered_interpolation(tmp_path: Path) -> None:
+    write_series(tmp_path, [0, 4, 8, 15, 22, 29])
+    with pytest.raises(InputError, match=r"got 4\.000 mm .*set `resample.uneven: interp"):
+        slab(tmp_path, 0, 5)
+    assert slab(tmp_path, 0, 3).grid.spacing_mm[0] == 4, "of what is even nothing is interpolated"

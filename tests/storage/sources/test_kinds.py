@@ -17,7 +17,7 @@ from matting.geometry.hounsfield import check_hounsfield
 from storage.sources.base import Reading
 from storage.sources.ct import read_ct
 from storage.sources.table import FilesSource
-from tests import kinds_dicom, kinds_files
+from tests import kinds_dicom, kinds_files, kinds_readers
 from tests.kinds import RADII_MM, SPACING_MM, centroid_lps, ct_hu, masks, to_lps
 
 Make = Callable[[Path], Path]
@@ -59,7 +59,8 @@ def _read_dicom(place: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [pytest.param(m, w, id=i) for i, m, w in kinds_files.KINDS]
+    ("make", "words"),
+    [pytest.param(m, w, id=i) for i, m, w in kinds_files.KINDS + kinds_readers.KINDS],
 )
 def test_a_kind_of_table_is_read_right_or_refused_in_words(
     tmp_path: Path, make: Make, words: str

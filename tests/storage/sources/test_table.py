@@ -18,6 +18,7 @@ from storage.records import TableFacts
 from storage.sources.base import Exclusion, Inventory, Nodule, Reading
 from storage.sources.detached import voxel_files
 from storage.sources.table import FilesSource
+from tests.kinds import write_dicom
 
 SHAPE = (9, 7, 6)
 SPACING_XYZ = (0.5, 0.625, 2.0)
@@ -199,11 +200,9 @@ def test_another_number_of_readers_found_in_the_mask_is_refused(table: Path) -> 
             "nodul,patient,images,readers",
             r"lacks the columns nodule, image: .*Is 'nodul' meant for 'nodule'",
         ),
-        (
-            ["a;b;c;d"],
-            "nodule;patient;image;readers",
-            r"lacks the columns .*names separated by commas",
-        ),
+        (["a|b|c|d"], "nodule|patient|image|readers", r"lacks .*names separated by commas"),
+        (["1,a,b,c,d"], ",nodule,patient,image,readers", "column of the table has no name: got '1"),
+        (["a,b,c,d,e"], "nodule,patient,image,readers,reader1", "names the readers twice"),
         (["a,b,c,d,e"], "nodule,patient,image,readers,image", "columns come twice: got image"),
         (
             ["../up,P,i,r"],
@@ -271,7 +270,7 @@ def test_a_table_saved_by_a_spreadsheet_is_read(table: Path) -> None:
 
 
 def spoil_shape(folder: Path) -> None:
-    write(folder / "readers.nii.gz", codes()[:-1])
+    write(folder / "readers.nii.gz", codes()[:-1], origin=(-30.0, 12.5, 112.0))
 
 
 def spoil_origin(folder: Path) -> None:
@@ -344,16 +343,11 @@ def nan_image(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (
-            spoil_shape,
-            r"another shape than the CT: got \(8, 7, 6\) in .*readers\.nii\.gz, expected \(9, 7, "
-            r"6\)",
-        ),
+        (spoil_shape, r"a mask reaches beyond the CT: got 13 marked voxels outside of it in "),
         (
             spoil_origin,
-            r"has another geometry than the CT: got corners up to 0\.060 mm apart .*"
-            r"expected at most "
-            r"0\.05 mm",
+            r"has another geometry than the CT: got corners up to 0\.060 mm apart, "
+            r"expected at most 0\.05 mm",
         ),
         (spoil_spacing, r"has another geometry than the CT: got corners up to 0\.800 mm apart"),
         (half_marked, r"other values than whole numbers from 0: got 0\.0\.\.7\.5"),
@@ -594,3 +588,116 @@ def test_patients_that_differ_in_spelling_only_are_refused(table: Path, other: s
     write_table(table.parent, f"n-1,P1,{row}", f"n-2,{other},{row}")
     with pytest.raises(InputError, match="differ by their spelling only: got 'P1' and "):
         inventory(table)
+
+
+def test_a_table_of_two_readers_says_what_the_recipe_needs(table: Path) -> None:
+    row = "P1,ct.nii.gz,a.nii.gz;b.nii.gz,"
+    write_table(table.parent, f"n-1,{row}", f"n-2,{row}")
+    found = inventory(table)
+    assert not found.nodules
+    assert found.notes == ("2 nodules have 2 readers: set `readers: 2` in the recipe",)
+    assert inventory(table, readers=2).notes == ()
+
+
+def test_the_files_of_a_dicom_folder_are_part_of_the_stamp(table: Path) -> None:
+    write_dicom(table.parent / "ct")
+    write_table(table.parent, "n-1,P1,ct,readers.nii.gz,solid")
+    first = fingerprint(table)
+    assert fingerprint(table) == first
+    (table.parent / "ct" / "03.dcm").unlink()
+    assert fingerprint(table) != first
+
+
+def test_dicom_has_its_own_scale(table: Path) -> None:
+    write_dicom(table.parent / "ct")
+    header = "nodule,patient,image,readers,hu_slope,hu_offset"
+    write_table(table.parent, "n-1,P1,ct,readers.nii.gz,,-1024", header=header)
+    with pytest.raises(InputError, match="hu_offset of n-1 cannot be used: got DICOM in"):
+        read(table)
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "readers"),
+    [
+        ("nodule,patient,image,readers,,", "n-1,P1,ct.nii.gz,a;b,,", "a;b"),
+        ("nodule,patient,image,readers", "n-1,P1,ct.nii.gz,a;b,,", "a;b"),
+        (",nodule,patient,image,readers", "0,n-1,P1,ct.nii.gz,a;b", "a;b"),
+        (" Nodule , Patient,IMAGE, readers ", "n-1 , P1,ct.nii.gz, a; b", "a; b"),
+        ("nodule;patient;image;readers", 'n-1;P1;ct.nii.gz;"a;b"', "a;b"),
+        ("nodule\tpatient\timage\treaders", "n-1\tP1\tct.nii.gz\ta;b", "a;b"),
+        ("nodule,patient,image,reader2,reader1", "n-1,P1,ct.nii.gz,b,a", "a;b"),
+        ("nodule,patient,image,Reader 1,reader_2,reader3", "n-1,P1,ct.nii.gz,a,b,", "a;b"),
+        ("nodule,patient,image,readers", 'n-1,P1,ct.nii.gz,"a, b"', "a;b"),
+        ("nodule,patient,image,readers,n_readers", "n-1,P1,ct.nii.gz,a;b,2.0", "a;b"),
+        ("nodule,patient,image,readers,N Readers", "n-1,P1,ct.nii.gz,a;b,2.00", "a;b"),
+        ("nodule,patient,image,readers,n_readers", "n-1,P1,ct.nii.gz,a;b,NaN", "a;b"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r\n|||\r\n|||\r\n"])
+def test_what_spreadsheets_and_pandas_write_is_read(
+    tmp_path: Path, header: str, line: str, readers: str, ending: str
+) -> None:
+    separator = next(mark for mark in ",;\t" if mark in header)
+    ending = ending.replace("|", separator)
+    (tmp_path / "table.csv").write_text(f"{header}\n{line}{ending}", newline="")
+    (nodule,) = inventory(tmp_path / "table.csv", readers=2).nodules
+    row = nodule.details["row"]
+    assert isinstance(row, dict)
+    assert (nodule.id, nodule.patient_id, row["image"]) == ("n-1", "P1", "ct.nii.gz")
+    assert row["readers"] == readers
+    assert row.get("n_readers", "") in ("", "2")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_encodings_of_spreadsheets_are_read(tmp_path: Path, encoding: str) -> None:
+    text = "nodule,patient,image,readers,note\nn-1,M\u00fcller,ct.nii.gz,a;b,\u00e9\n"
+    (tmp_path / "table.csv").write_text(text, encoding=encoding)
+    (nodule,) = inventory(tmp_path / "table.csv", readers=2).nodules
+    assert nodule.patient_id == "M\u00fcller"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"nodule,patient\nn-1,M\xfcller", "a character on line 2 that is not UTF-8.*CSV UTF-8"),
+        (b"PK\x03\x04....", "an Excel workbook.*CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0....", "an Excel workbook"),
+    ],
+)
+def test_other_files_of_spreadsheets_are_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(InputError, match=f"this is no CSV table: got .*{words}"):
+        inventory(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"),
+    [
+        ("sub/ct.nii.gz", ".\\sub\\ct.nii.gz"),
+        ("u\u0308ber.nii.gz", "\u00fcber.nii.gz"),
+        ("\u00fcber.nii.gz", "u\u0308ber.nii.gz"),
+        ("a b.nii.gz", "a b.nii.gz"),
+    ],
+)
+def test_paths_of_other_systems_are_found(table: Path, stored: str, named: str) -> None:
+    (table.parent / "sub").mkdir()
+    expected = read(table).content_sha256
+    (table.parent / "ct.nii.gz").rename(table.parent / stored)
+    write_table(table.parent, f"n-1,P1,{named},readers.nii.gz,solid")
+    assert read(table).content_sha256 == expected
+    first = fingerprint(table)
+    os.utime(table.parent / stored, ns=(1, 1))
+    assert fingerprint(table) != first
+
+
+def test_a_path_in_the_home_folder_is_found(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(table.parent))
+    expected = read(table).content_sha256
+    write_table(table.parent, "n-1,P1,~/ct.nii.gz,readers.nii.gz,solid")
+    assert read(table).content_sha256 == expected
+
+
+def test_a_path_with_a_drive_is_named(table: Path) -> None:
+    write_table(table.parent, "n-1,P1,C:\\data\\ct.nii.gz,readers.nii.gz,solid")
+    with pytest.raises(InputError, match=r"the CT is not there: .*Windows with a drive"):
+        read(table)

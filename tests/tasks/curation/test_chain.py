@@ -12,7 +12,9 @@ from storage.cases.case import read_case
 from storage.cases.outcomes import find_outcome
 from storage.errors import UnavailableError, WriteError
 from storage.sources.registry import SourceSpec
+from tasks.curation.context import nodule_context
 from tasks.curation.inventory import take_inventory
+from tasks.curation.preprocess import read_scan
 from tests.phantoms import ball_patch, write_table
 
 
@@ -180,3 +182,18 @@ def test_no_matte_at_all_is_a_refusal(job):
     outcome = curate_nodule(nodules(job)["n1"], replace(job, recipe=hopeless))
     assert (outcome.state, outcome.stage) == ("refused", "solve")
     assert "no method converged: got cf: The solver used up its iterations" in outcome.reason
+
+
+def test_values_that_are_not_hu_are_refused_unless_they_are_known(table, job):
+    shifted = {"n1": replace(ball_patch(), image_hu=ball_patch().image_hu + 1024)}
+    write_table(table.parent, shifted)
+    key = nodules(job)["n1"]
+    with nodule_context(key, job) as context:
+        read_scan(context)
+    assert (context.outcome.state, context.outcome.stage) == ("refused", "scan")
+    assert "the CT is not in HU" in context.outcome.reason
+    assert "hu_check: false" in context.outcome.reason
+    known = replace(job, recipe=job.recipe.model_copy(update={"hu_check": False}))
+    with nodule_context(key, known) as accepted:
+        assert read_scan(accepted).image_hu.max() > 900
+    assert accepted.digest != context.digest

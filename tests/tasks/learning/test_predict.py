@@ -107,7 +107,7 @@ def test_a_box_is_predicted_on_isotropic_voxels_and_resampled_back(ct):
 
 def test_the_files_have_the_ct_s_grid_and_0_outside_the_box(ct, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "read_checkpoint", lambda _: CHECKPOINT)
-    monkeypatch.setattr(predict, "read_ct", lambda _: ct)
+    monkeypatch.setattr(predict, "read_ct", lambda *_: ct)
     monkeypatch.setattr(predict, "load_network", lambda *_: Repeats())
     place = PixelBox((8, 6, 7), (15, 30, 31))
     files = predict_file("checkpoint", tmp_path / "ct.nii.gz", place, tmp_path / "out", "cpu")
@@ -127,3 +127,14 @@ def test_the_files_have_the_ct_s_grid_and_0_outside_the_box(ct, tmp_path, monkey
     assert (about["checkpoint"], about["network"], about["image"]) == ("d1", "3dmm-mg", "ct.nii.gz")
     assert about["trained_on_stand_in"] is True
     assert about["trained_on_mattes"] == "improved form, density"
+
+
+def test_a_ct_in_other_values_is_refused_unless_they_are_known(ct, tmp_path, monkeypatch):
+    shifted = CtVolume(GRID, ct.image_hu + 1024, ct.valid)
+    monkeypatch.setattr(predict, "read_checkpoint", lambda _: CHECKPOINT)
+    monkeypatch.setattr(predict, "read_ct", lambda *_: shifted)
+    monkeypatch.setattr(predict, "load_network", lambda *_: Repeats())
+    given = ("checkpoint", tmp_path / "ct.nii.gz", PixelBox((8, 6, 7), (9, 7, 8)), tmp_path, "cpu")
+    with pytest.raises(InputError, match=r"not in HU: got 24 to 1424.*--no-hu-check"):
+        predict_file(*given)
+    assert predict_file(*given, hu_check=False)[0].exists()

@@ -1,0 +1,242 @@
+"""The rows of a table as spreadsheets and pandas write them, checked.
+
+Read where it is harmless: a byte-order mark, UTF-16, semicolons or tabs between cells, empty lines
+and columns at the end, the index that pandas adds, capitals and spaces in the names of columns,
+readers in columns of their own (reader1, reader2 ...) or separated by commas, whole numbers
+written as 4.0.
+"""
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from matting.errors import InputError
+from storage.layout import is_nodule_id
+
+REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
+OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
+SCALE_COLUMNS = {"hu_slope": 1.0, "hu_offset": 0.0}
+"""HU = hu_slope * value + hu_offset; with the values that an empty cell stands for. They are kept
+with the case, as they say how its HU were made."""
+
+_KNOWN = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *SCALE_COLUMNS)
+_READER_COLUMN = re.compile(r"readers?[ _-]?(\d+)", re.IGNORECASE)
+_WHOLE = re.compile(r"(\d+)\.0+")
+_NO_NUMBER = {"nan", "na", "n/a", "none", "null", "<na>"}
+"""What pandas and R write for a number that is missing."""
+_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+
+def read_rows(table: Path) -> list[dict[str, str]]:
+    """Read and check the whole table.
+
+    Returns:
+        One row per nodule: the text of each cell by the name of its column; the readers separated
+        by semicolons.
+
+    Raises:
+        InputError: It is no table, lacks a column or a cell, names a nodule twice, names patients
+            that differ in spelling only, or uses a name that cannot be a folder's.
+    """
+    if not table.is_file():
+        raise InputError(
+            "there is no such table", got=table, expected="a CSV file", remedy="Check the path."
+        )
+    try:
+        lines = list(_cells(_text(table)))
+    except csv.Error as error:
+        raise _no_table(table, str(error), "Save the table as CSV in UTF-8.") from error
+    columns = _columns([name.strip() for name in lines[0][1]]) if lines else []
+    _check_columns(table, columns)
+    rows = [_row(table, number, columns, cells) for number, cells in lines[1:] if any(cells)]
+    if not rows:
+        raise InputError(
+            "the table is empty", got=table, expected="one line a nodule", remedy="Fill the table."
+        )
+    _check_unnamed(table, rows)
+    _check_ids(table, rows)
+    _check_patients_differ(table, rows)
+    return rows
+
+
+def _no_table(table: Path, complaint: str, remedy: str) -> InputError:
+    return InputError(
+        "this is no CSV table",
+        got=f"{table}: {complaint}",
+        expected="comma-separated text in UTF-8",
+        remedy=remedy,
+    )
+
+
+def _text(table: Path) -> str:
+    content = table.read_bytes()
+    if content.startswith(_WORKBOOK):
+        raise _no_table(table, "an Excel workbook", "Save it as `CSV UTF-8` in Excel.")
+    encoding = _ENCODINGS.get(content[:2], "utf-8-sig")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise _no_table(
+            table,
+            f"a character on line {line} that is not {encoding.upper()}",
+            "Save it as CSV in UTF-8 (in Excel: `CSV UTF-8`).",
+        ) from error
+
+
+def _cells(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells of each line; the header decides what separates them."""
+    header = text.split("\n", 1)[0]
+    separator = next((s for s in ",;\t" if s in header), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    for cells in reader:
+        yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _columns(names: list[str]) -> list[str]:
+    """Return the names of columns, those that this program knows in its own spelling."""
+    lower = {name: name.lower().replace(" ", "_") for name in names}
+    return [lower[name] if lower[name] in _KNOWN else name for name in names]
+
+
+def _check_columns(table: Path, columns: list[str]) -> None:
+    has_reader_columns = any(map(_READER_COLUMN.fullmatch, columns))
+    missing = [
+        name
+        for name in REQUIRED_COLUMNS
+        if name not in columns and not (name == "readers" and has_reader_columns)
+    ]
+    if missing:
+        near = [
+            (name, match)
+            for name in missing
+            for match in difflib.get_close_matches(name, columns, 1, 0.5)
+        ]
+        hints = [f"Is {match!r} meant for {name!r}?" for name, match in near]
+        raise InputError(
+            f"the table lacks the columns {', '.join(missing)}",
+            got=", ".join(columns) or "no header line",
+            expected=", ".join(REQUIRED_COLUMNS),
+            remedy=" ".join(
+                [*hints, f"Correct the first line of {table} (names separated by commas)."]
+            ),
+        )
+    if "readers" in columns and has_reader_columns:
+        raise InputError(
+            "the table names the readers twice",
+            got=", ".join(n for n in columns if n == "readers" or _READER_COLUMN.fullmatch(n)),
+            expected="the column readers, or one column a reader",
+            remedy="Remove or rename one of them.",
+        )
+    doubled = sorted({name for name in columns if name and columns.count(name) > 1})
+    if doubled:
+        remedy = "Rename or remove the second of each."
+        raise InputError(
+            "columns come twice", got=", ".join(doubled), expected="each name once", remedy=remedy
+        )
+
+
+def _row(table: Path, line: int, columns: list[str], cells: list[str]) -> dict[str, str]:
+    surplus = cells[len(columns) :]
+    if any(surplus) or len(cells) < len(columns):
+        raise InputError(
+            "a line of the table does not fit its header",
+            got=f"line {line} with too {'many' if surplus else 'few'} cells",
+            expected="one cell a column",
+            remedy=f"Correct {table}; put cells that contain a comma in double quotes.",
+        )
+    pairs = list(zip(columns, cells, strict=False))
+    row = {name: cell for name, cell in pairs if name}
+    unnamed = [cell for name, cell in pairs if not name]
+    if any(unnamed):
+        row[""] = next(filter(None, unnamed))
+    row = _with_readers(row, table.parent)
+    for name in ("n_readers", *SCALE_COLUMNS):
+        if row.get(name, "").lower() in _NO_NUMBER:
+            row[name] = ""
+    whole = _WHOLE.fullmatch(row.get("n_readers", ""))
+    if whole:
+        row["n_readers"] = whole[1]
+    empty = [name for name in REQUIRED_COLUMNS if not row[name]]
+    if empty:
+        raise InputError(
+            "a line of the table has empty cells",
+            got=f"nothing in {', '.join(empty)} on line {line}",
+            expected=f"text in {', '.join(REQUIRED_COLUMNS)}",
+            remedy=f"Fill or remove the line in {table}.",
+        )
+    return row
+
+
+def _with_readers(row: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return a row with its readers in one cell, separated by semicolons."""
+    if "readers" in row:
+        cell = row["readers"]
+        names = [name.strip() for name in cell.split(",")]
+        if len(names) > 1 and ";" not in cell and not (folder / cell).exists():
+            return {**row, "readers": ";".join(filter(None, names))}
+        return dict(row)
+    numbered = {
+        int(match[1]): cell
+        for name, cell in row.items()
+        if (match := _READER_COLUMN.fullmatch(name))
+    }
+    others = {name: cell for name, cell in row.items() if not _READER_COLUMN.fullmatch(name)}
+    return {**others, "readers": ";".join(numbered[n] for n in sorted(numbered) if numbered[n])}
+
+
+def _check_unnamed(table: Path, rows: list[dict[str, Any]]) -> None:
+    """Drop the index that pandas writes into a column without name; refuse other content there."""
+    unnamed = [row.pop("") for row in rows if "" in row]
+    if unnamed and unnamed != [str(n) for n in range(len(rows))]:
+        raise InputError(
+            "a column of the table has no name",
+            got=f"{unnamed[0]!r} in a column without a name",
+            expected="a name for every column",
+            remedy=f"Name it in the first line of {table}, or remove it.",
+        )
+
+
+def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for row in rows:
+        name = row["nodule"]
+        if not is_nodule_id(name):
+            raise InputError(
+                "a nodule's name cannot be a folder's name",
+                got=repr(name),
+                expected="letters, digits and ._- only, at most 100, beginning with a letter or "
+                "digit",
+                remedy=f"Rename it in {table}.",
+            )
+        if name.casefold() in seen:
+            raise InputError(
+                "nodule names come twice",
+                got=" and ".join(sorted({name, seen[name.casefold()]})) + " more than once",
+                expected="each name once, upper and lower case taken as the same",
+                remedy=f"Rename or remove one in {table}.",
+            )
+        seen[name.casefold()] = name
+
+
+def _check_patients_differ(table: Path, rows: list[dict[str, str]]) -> None:
+    """Raise InputError for patients that differ in spelling only: a split would part them."""
+    seen: dict[str, str] = {}
+    for row in rows:
+        name = row["patient"]
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        known = seen.setdefault(plain, name)
+        if known != name:
+            raise InputError(
+                "two patients differ by their spelling only",
+                got=f"{known!r} and {name!r}",
+                expected="one spelling for a patient, or names that differ by more than case, "
+                "spaces and Unicode form",
+                remedy=f"Correct the column patient in {table}.",
+            )
