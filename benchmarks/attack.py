@@ -5,7 +5,7 @@
 The attacks are the tests that `AREAS` names, the slow ones included, so that whatever is closed
 stays closed by `make test`; another area is another line. A test counts once, or as often as it
 says by `record_property("tried", n)`; a failed one counts as broken as a whole. The review server
-under load is measured by `benchmarks.attack_review`. Results: benchmarks/results/attack.json.
+under load is measured by `benchmarks.attack_review`.
 """
 
 import argparse
@@ -26,6 +26,14 @@ AREAS: Mapping[str, tuple[str, ...]] = {
     "faults of machines and services": ("tests/faults",),
     "garbage collection": ("tests/storage/maintenance/test_gc.py",),
     "source away": ("tests/tasks/curation/test_away.py",),
+    "private data": (
+        "tests/flows/test_private_data.py",
+        "tests/storage/sources/test_pseudonyms.py",
+        "tests/storage/sources/test_redaction.py",
+        "tests/storage/sources/test_dicom_pixels.py",
+        "tests/storage/exports/test_dicom_seg.py",
+        "tests/storage/test_csv_cells.py",
+    ),
     "review server: requests": ("tests/qc/review/test_hostile.py", "tests/qc/review/test_roles.py"),
     "review server: connections": ("tests/qc/review/test_connections.py",),
     "review server: sign-in": (

@@ -25,6 +25,7 @@ from storage.cases.case import NewCase, read_case_files, write_case
 from storage.exports.nifti import nifti_files
 from storage.exports.released_nodule import open_released_nodule
 from storage.layout import case_prefix
+from storage.recipe import SourceSettings
 from storage.records import Member
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Draft, open_release, publish_release
@@ -85,7 +86,7 @@ def ready() -> Iterator[Ready]:
     """Return nodules of whole scans where they are at hand, and pieces of others."""
     folder = real_folder()
     if folder is not None:
-        source = open_source(SourceSpec("lidc", str(folder / "lidc_dicom")))
+        source = open_source(SourceSpec("lidc", str(folder / "lidc_dicom")), SourceSettings())
         for nodule in source.inventory(readers=4).nodules:
             yield make_ready(
                 nodule.id, source.read(nodule, padding_slices=CropSettings().padding_slices).patch

@@ -26,6 +26,7 @@ def curate(
     recipe: str = "paper",
     patients: list[str] | None = None,
     scheduler: str | None = None,
+    pseudonymize: str | None = None,
 ) -> State[None]:
     """Bring a store up to date with its source: compute what is missing, keep what is done.
 
@@ -37,8 +38,11 @@ def curate(
         recipe: YAML file, or `paper` or `demo`.
         patients: Only these; all where None.
         scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster where None.
+        pseudonymize: File with the key of the pseudonyms that replace a table's ids; it must exist.
     """
-    source = SourceSpec("lidc", dicom) if dicom else SourceSpec("files", files or "")
+    source = (
+        SourceSpec("lidc", dicom) if dicom else SourceSpec("files", files or "", pseudonymize or "")
+    )
     job = CurationJob(source, store, load_recipe(recipe))
     # The flow function is called directly, so that Prefect shows one run, not a run with a subflow.
     result = curate_store.fn(job, frozenset(patients) if patients else None, Cluster(scheduler))

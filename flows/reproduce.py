@@ -14,7 +14,12 @@ from storage.releases.release import Release
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
-from tasks.reproduce import Reproduction, compare_with_release, find_unreproducible
+from tasks.reproduce import (
+    Reproduction,
+    compare_with_release,
+    find_unreproducible,
+    keep_published_columns,
+)
 
 
 def reproduce(
@@ -41,7 +46,9 @@ def reproduce(
     """
     store = open_store(store_url)
     release = Release.open(store, version)
-    recipe = recipe_from(release.manifest.recipe, f"of release {version}")
+    recipe = keep_published_columns(
+        recipe_from(release.manifest.recipe, f"of release {version}"), release
+    )
     unreproducible = find_unreproducible(release)
     members = [
         member for nodule_id, member in release.members.items() if nodule_id not in unreproducible

@@ -37,9 +37,32 @@ from matting.parameters import (
 from matting.targets import Target
 from storage.records import JsonObject
 
-OUTSIDE_CONTENT_KEY = ("run", "review", "release", "training", "evaluation", "diagnosis")
+OUTSIDE_CONTENT_KEY = ("source", "run", "review", "release", "training", "evaluation", "diagnosis")
 """Sections that do not affect the bytes of a case."""
 _OPTIONS = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(BaseModel):
+    """What is taken from a source, and what is refused.
+
+    Kept columns enter the digest of a case with their values, and not by their names.
+    """
+
+    model_config = _OPTIONS
+
+    keep: tuple[str, ...] = ()
+    """Columns of a table that are kept with the case, and so are published. All others are left
+    out."""
+    allow_burned_in_annotations: bool = False
+    """Whether slices may be used whose pixels are declared to show text (Burned In Annotation)."""
+    allow_overlays: bool = False
+    """Whether slices with overlays may be used; overlays themselves are never read."""
+
+
+NOTHING_ALLOWED = SourceSettings()
+"""No column is kept, and nothing that may identify a patient is allowed."""
+EVERYTHING_ALLOWED = SourceSettings(allow_burned_in_annotations=True, allow_overlays=True)
+"""For where nothing that the pixels show is kept."""
 
 
 class RunSettings(BaseModel):
@@ -139,6 +162,7 @@ class Recipe(BaseModel):
     learning_based: LearningBasedSettings = LearningBasedSettings()
     information_flow: InformationFlowSettings = InformationFlowSettings()
     prior: PriorSettings = PriorSettings()
+    source: SourceSettings = Field(default_factory=SourceSettings)
     run: RunSettings = Field(default_factory=RunSettings)
     review: ReviewSettings = Field(default_factory=ReviewSettings)
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)

@@ -9,8 +9,9 @@ from matting.errors import InputError
 from matting.targets import Target, target_of
 from storage.cases.case import Case, read_case, read_case_files, verify_files
 from storage.cases.outcomes import UNREADABLE, read_outcomes
+from storage.layout import is_nodule_id
 from storage.recipe import Recipe
-from storage.records import Member, Outcome, Verdict
+from storage.records import Member, Outcome, TableFacts, Verdict
 from storage.releases.card import dataset_card, index_table, split_table
 from storage.releases.contents import ReleaseContents
 from storage.releases.diff import Members, changes_page, diff_releases, find_predecessor
@@ -20,6 +21,7 @@ from storage.releases.splits import assign_split
 from storage.releases.statistics import nodule_statistics, statistics_files
 from storage.reviews.consensus import find_consensus
 from storage.reviews.verdicts import read_verdicts
+from storage.sources.table_rows import SCALE_COLUMNS
 from storage.store import Store
 
 
@@ -85,7 +87,7 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
     decided_at = max(one.verdict.decided_at for one in chosen)
     whole = ReleaseContents(
-        version, store.url, members, discarded, facts, recipe.content_key(), decided_at, target
+        version, members, discarded, facts, recipe.content_key(), decided_at, target
     )
     own = {
         "README.md": dataset_card(whole),
@@ -166,6 +168,24 @@ def _check_facts(cases: list[Case], recipe: Recipe) -> None:
         unpublishable,
         "Curate them again with this version of Halosign.",
     )
+    allowed = {*recipe.source.keep, *SCALE_COLUMNS}
+    columns = sorted({name for case in cases for name in _columns(case)} - allowed)
+    _refuse_if(
+        "cases hold columns of a table that the recipe does not keep",
+        columns,
+        "Name the columns that may be published in `source.keep`, or curate again without them.",
+    )
+    # Patients of earlier versions could have any name; it is not repeated here
+    _refuse_if(
+        "patients have names that are no ids and may identify them",
+        sorted(case.nodule_id for case in cases if not is_nodule_id(case.facts.patient)),
+        "Rename the patients of these nodules in the table, or curate with --pseudonymize.",
+    )
+
+
+def _columns(case: Case) -> tuple[str, ...]:
+    source = case.facts.source
+    return tuple(source.columns) if isinstance(source, TableFacts) else ()
 
 
 def _unfit(chosen: list[Decided]) -> Iterator[str]:

@@ -7,6 +7,8 @@ from storage.cases.case import ALGORITHM_VERSION, read_case, read_case_files
 from storage.cases.outcomes import find_outcome
 from storage.errors import StoreError
 from storage.layout import case_prefix
+from storage.recipe import Recipe
+from storage.records import TableFacts
 from storage.releases.diff import case_changes
 from storage.releases.release import Release
 from storage.store import Store
@@ -34,6 +36,22 @@ def find_unreproducible(release: Release) -> dict[str, str]:
                 f"algorithm {algorithm} -> {ALGORITHM_VERSION}; use the Halosign that published it"
             )
     return unreproducible
+
+
+def keep_published_columns(recipe: Recipe, release: Release) -> Recipe:
+    """Return a release's recipe, keeping the columns of a table that its cases hold.
+
+    Earlier versions kept every column and had no setting for it.
+    """
+    kept: set[str] = set()
+    for nodule_id, member in release.members.items():
+        try:
+            source = read_case(release.store, nodule_id, member.digest).facts.source
+        except StoreError:
+            continue  # A lost case is compared by the checksums in the manifest.
+        kept |= set(source.columns) if isinstance(source, TableFacts) else set()
+    settings = recipe.source.model_copy(update={"keep": tuple(sorted(kept))})
+    return recipe.model_copy(update={"source": settings})
 
 
 def compare_with_release(release: Release, recomputed: Store) -> Iterator[Reproduction]:

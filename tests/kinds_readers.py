@@ -220,12 +220,12 @@ KINDS: list[tuple[str, Make, str]] = [
     (
         "49 no label named",
         _written(_label_maps, "l1.mhd;l2.mhd;l3.mhd;l4.mhd"),
-        r"path:label, e\.g\. l1",
+        "path:label, e.g. file 1 of column `readers`:2",
     ),
     (
         "49 a label that is not there",
         _written(_label_maps, LABELS.replace(":2", ":3", 1)),
-        r"a label does not occur in its mask: got '3' of .*l1\.mhd, expected one of 1, 2",
+        "a label does not occur in its mask: got .3. of file 1 of column `readers`, expected",
     ),
     (
         "52 layers of 3D Slicer, cropped",

@@ -52,6 +52,15 @@ FilesOption = Annotated[
     Path | None,
     typer.Option("--files", help="CSV table of volumes and readers' masks (docs/sources.md)."),
 ]
+PseudonymizeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonymize",
+        metavar="KEYFILE",
+        help="With --files: replace ids by keyed hashes. The key is created if missing; the map of "
+        "ids is written beside it. Keep both outside the store.",
+    ),
+]
 PatientsOption = Annotated[
     str | None, typer.Option("--patients", help="Only these patients, comma-separated.")
 ]
@@ -112,6 +121,7 @@ def plan(
     nodules: NodulesOption = None,
     limit: LimitOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    pseudonymize: PseudonymizeOption = None,
 ) -> None:
     """Show what `curate` would compute and why, with estimates of time, size and memory."""
     from flows.cli.printing import plan_json, show_plan
@@ -119,7 +129,7 @@ def plan(
     from tasks.curation.inventory import take_inventory
     from tasks.curation.plan import make_plan
 
-    job = _curation_job(store, dicom, files, recipe, settings)
+    job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
     opened = open_store(store) if store_exists(store) else None
     inventory = take_inventory(job, _names(patients), _names(nodules), limit)
     made = make_plan(opened, job, inventory)
@@ -142,6 +152,7 @@ def curate(
     patients: PatientsOption = None,
     nodules: NodulesOption = None,
     limit: LimitOption = None,
+    pseudonymize: PseudonymizeOption = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
@@ -175,7 +186,7 @@ def curate(
     selected = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
     if log_format == "json":
         log_json()
-    job = _curation_job(store, dicom, files, recipe, settings)
+    job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
     open_store(store, create=True)
     with prefect_server():
         result = curate_flow(job, _names(patients), selected, _names(nodules), limit)
@@ -256,12 +267,15 @@ def why(
     files: FilesOption = None,
     recipe: RecipeOption = None,
     settings: SetOption = None,
+    pseudonymize: PseudonymizeOption = None,
 ) -> None:
     """Show the latest outcome of a nodule and, given a source, whether it would be recomputed."""
     from flows.cli.printing import show_why
     from storage.store import open_store
 
-    job = _curation_job(store, dicom, files, recipe, settings) if dicom or files else None
+    job = None
+    if dicom or files:
+        job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
     show_why(open_store(store), nodule, job)
 
 
@@ -325,7 +339,7 @@ def release_publish(
     recipe: RecipeOption = None,
     settings: SetOption = None,
     publisher: Annotated[
-        str, typer.Option(help="Name of the publisher.", envvar="USER")
+        str, typer.Option(help="Name of the publisher, which the release shows.")
     ] = "unknown",
 ) -> None:
     """Publish the cases with a verdict as an immutable version, if they pass all checks."""
@@ -470,6 +484,7 @@ def release_reproduce(
     store: StoreOption,
     dicom: DicomOption = None,
     files: FilesOption = None,
+    pseudonymize: PseudonymizeOption = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -486,7 +501,8 @@ def release_reproduce(
     from flows.engine.cluster import Cluster
     from flows.reproduce import reproduce
 
-    reproductions = reproduce(store, version, _source(dicom, files), to, Cluster(workers=workers))
+    source = _source(dicom, files, pseudonymize, store)
+    reproductions = reproduce(store, version, source, to, Cluster(workers=workers))
     show_reproduction(version, reproductions)
     raise typer.Exit(1 if any(one.difference for one in reproductions) else 0)
 
@@ -566,23 +582,42 @@ def _curation_job(
     files: Path | None,
     recipe: str | None,
     settings: list[str] | None,
+    pseudonymize: Path | None,
 ) -> "CurationJob":
     from tasks.curation.context import CurationJob
 
-    return CurationJob(_source(dicom, files), store, chosen_recipe(recipe, settings))
+    source = _source(dicom, files, pseudonymize, store)
+    return CurationJob(source, store, chosen_recipe(recipe, settings))
 
 
-def _source(dicom: Path | None, files: Path | None) -> "SourceSpec":
-    from storage.sources.registry import SourceSpec, open_source
+def _source(
+    dicom: Path | None, files: Path | None, pseudonymize: Path | None, store: str
+) -> "SourceSpec":
+    from storage.sources.pseudonyms import create_key, map_file
+    from storage.sources.registry import SourceSpec, check_reachable
 
     if (dicom is None) == (files is None):
         raise typer.BadParameter(
             "exactly one source is required: --dicom FOLDER or --files TABLE.csv"
         )
+    if dicom and pseudonymize:
+        raise typer.BadParameter(
+            "--pseudonymize replaces the ids of a table: use it with --files. LIDC's are public"
+        )
     source = (
         SourceSpec("lidc", str(dicom.resolve()))
         if dicom
-        else SourceSpec("files", str(Path(files or "").resolve()))
+        else SourceSpec(
+            "files",
+            str(Path(files or "").resolve()),
+            str(pseudonymize.resolve()) if pseudonymize else "",
+        )
     )
-    open_source(source)
+    check_reachable(source)
+    if pseudonymize and create_key(pseudonymize, store):
+        typer.echo(
+            f"new key {pseudonymize}; the map of ids will be in {map_file(pseudonymize)}. Keep "
+            "both: without the key the same ids get other pseudonyms.",
+            err=True,
+        )
     return source

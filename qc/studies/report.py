@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from qc.studies.agreement import Estimate, joint_kappa, pairwise_kappas, wilson
 from storage.cases.case import read_case
+from storage.csv_cells import neutralize
 from storage.records import Study, Verdict
 from storage.reviews.studies import MATTE, raters_of, read_study
 from storage.reviews.verdicts import effective_verdicts, read_verdicts
@@ -249,7 +250,7 @@ def _csv(rows: Sequence[Mapping[str, object]]) -> bytes:
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["rater"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: neutralize(cell) for name, cell in row.items()} for row in rows)
     return text.getvalue().encode()
 
 

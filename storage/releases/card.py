@@ -47,7 +47,7 @@ _EXAMPLE = """\
 ```python
 import pandas as pd, zarr
 
-store = "{url}"
+store = "."  # the folder or URL of the store with this release
 index = pd.read_csv(f"{{store}}/releases/{version}/splits.csv")
 row = index.iloc[0]
 case = zarr.open_group(f"{{store}}/cases/{{row.nodule}}/{{row.digest}}", mode="r")
@@ -117,7 +117,7 @@ def dataset_card(contents: ReleaseContents) -> bytes:
 
 ## How to read it
 
-{_EXAMPLE.format(url=contents.url, version=version)}
+{_EXAMPLE.format(version=version)}
 
 {_USE}
 ## Source and licence

@@ -19,8 +19,6 @@ class ReleaseContents:
     """A release's members with the facts of their cases."""
 
     version: str
-    url: str
-    """Of the store."""
     members: Sequence[Member]
     discarded: Sequence[str]
     facts: Mapping[str, CaseFacts]

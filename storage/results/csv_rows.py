@@ -2,6 +2,7 @@
 
 What a store keeps for itself ends in a comment with the SHA-256 of the lines before it; tables of
 earlier versions have none and are read all the same.
+No cell is run as a formula by a spreadsheet program: `storage.csv_cells`.
 """
 
 import csv
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar, get_args
 
+from storage.csv_cells import neutralize, restore
 from storage.errors import CorruptionError
 
 Row = TypeVar("Row")
@@ -29,7 +31,7 @@ def to_csv(kind: type[Any], rows: Iterable[Any]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer.writerows({name: neutralize(cell) for name, cell in asdict(row).items()} for row in rows)
     return text.getvalue().encode()
 
 
@@ -79,7 +81,7 @@ def from_csv(kind: type[Row], data: bytes, key: str) -> list[Row]:
 
 
 def _row(kind: type[Row], types: Mapping[str, Any], row: Mapping[str, str]) -> Row:
-    return kind(**{name: _value(types[name], text) for name, text in row.items()})
+    return kind(**{name: _value(types[name], restore(text)) for name, text in row.items()})
 
 
 def _value(kind: Any, text: str) -> Any:

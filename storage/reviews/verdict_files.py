@@ -17,6 +17,7 @@ from typing import Any
 from matting.errors import InputError
 from storage.cases.case import is_done, read_case
 from storage.cases.outcomes import find_outcome
+from storage.csv_cells import neutralize, restore
 from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
 from storage.records import VERDICT_KINDS, Verdict, to_json
 from storage.reviews.studies import read_study
@@ -65,7 +66,7 @@ def export_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: neutralize(cell) for name, cell in row.items()} for row in rows)
     path.write_text(text.getvalue(), encoding="utf-8")
 
 
@@ -97,12 +98,19 @@ def _parse(path: Path) -> list[Verdict]:
     format_ = _format(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if format_ == "json" else list(csv.DictReader(io.StringIO(text)))
+        rows = json.loads(text) if format_ == "json" else _csv_rows(text)
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise _invalid(path, error, f"a readable {format_.upper()} file") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise _invalid(path, type(rows).__name__, "a list of verdicts")
     return [_verdict(path, number, row) for number, row in enumerate(rows, 1)]
+
+
+def _csv_rows(text: str) -> list[dict[str, Any]]:
+    return [
+        {name: restore(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]
 
 
 def _verdict(path: Path, number: int, row: Mapping[str, Any]) -> Verdict:

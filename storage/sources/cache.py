@@ -1,7 +1,7 @@
 """Facts about inputs that are expensive to compute, as JSON in the user's cache folder.
 
 Everything in it can be computed again: a lost, damaged or read-only cache costs time,
-never a result.
+never a result. It holds the SHA-256 of keys, which may be paths with the names of patients.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def cache_get(kind: str, key: str) -> JSON:
         entry = json.loads(_file(kind, key).read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(entry, dict) or entry.get("key") != key:
+    if not isinstance(entry, dict) or entry.get("key") != _sha256(key):
         return None
     facts: JSON = entry.get("facts")
     return facts
@@ -52,11 +52,15 @@ def cache_set(kind: str, key: str, facts: JSON) -> None:
         return
     try:
         with os.fdopen(handle, "w") as stream:
-            json.dump({"key": key, "facts": facts}, stream, separators=(",", ":"))
+            json.dump({"key": _sha256(key), "facts": facts}, stream, separators=(",", ":"))
         os.replace(name, file)
     except OSError:
         Path(name).unlink(missing_ok=True)
 
 
 def _file(kind: str, key: str) -> Path:
-    return cache_folder() / kind / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return cache_folder() / kind / f"{_sha256(key)[:32]}.json"
+
+
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

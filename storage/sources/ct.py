@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.parameters import ResampleSettings
+from storage.recipe import NOTHING_ALLOWED, SourceSettings
 from storage.sources.base import REFUSE_ODD
 from storage.sources.dicom_file import is_dicom
 from storage.sources.dicom_headers import count_reasons
@@ -33,27 +34,34 @@ class CtVolume:
     """Which of a series' image sets it is; empty where the series is one set."""
 
 
-def read_ct(path: Path, settings: ResampleSettings = REFUSE_ODD) -> CtVolume:
+def read_ct(
+    path: Path,
+    settings: ResampleSettings = REFUSE_ODD,
+    allowed: SourceSettings = NOTHING_ALLOWED,
+) -> CtVolume:
     """Read a CT from a volume file (NIfTI, NRRD, MHA), or from DICOM.
 
     Args:
         path: A volume file, a multi-frame DICOM file, or a folder or zip archive with one DICOM
             series, at any depth.
         settings: Whether slices at changing distances, or slices that lean, are interpolated.
+        allowed: Whether slices of DICOM may show text or drawings.
 
     Raises:
         InputError: It is not there or cannot be read, is no CT, or the folder holds another number
             of series than one.
     """
     if path.is_dir() or is_archive(path):
-        return _read_series(survey_tree(path), path, settings)
+        return _read_series(survey_tree(path), path, settings, allowed)
     if path.is_file() and is_dicom(path):
-        return _read_series(survey_file(path), path, settings)
+        return _read_series(survey_file(path), path, settings, allowed)
     volume = read_volume(path, "the CT")
     return CtVolume(volume.grid, *without_padding(volume.values.astype(np.float32)))
 
 
-def _read_series(survey: Survey, path: Path, settings: ResampleSettings) -> CtVolume:
+def _read_series(
+    survey: Survey, path: Path, settings: ResampleSettings, allowed: SourceSettings
+) -> CtVolume:
     if not survey.series:
         raise InputError(
             "there is no CT",
@@ -71,7 +79,7 @@ def _read_series(survey: Survey, path: Path, settings: ResampleSettings) -> CtVo
             "one to a folder of its own.",
         )
     (series,) = survey.series.values()
-    slab = read_slice_stack(series, 0, len(series.slices), settings)
+    slab = read_slice_stack(series, 0, len(series.slices), settings, allowed)
     return CtVolume(slab.grid, slab.image_hu, slab.valid, slab.image_set)
 
 

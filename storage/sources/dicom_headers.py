@@ -4,6 +4,7 @@ Files are known by their content, never by their names. What was read is kept in
 folder and holds as long as names, sizes and times of the files do.
 """
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -112,11 +113,12 @@ def index_folder(folder: Path) -> Folder:
         if is_archive(folder / entry[0]):
             continue
         try:
-            files[entry] = known.get(entry) or _read_headers(folder / entry[0])
+            files[entry] = known.get(_identity(key, entry)) or _read_headers(folder / entry[0])
         except OSError as error:  # may be gone the next time, so it is not kept
             ignored[entry[0]] = f"cannot be opened: {error.strerror}"
-    if files != known:
-        cache_set("slices", key, [[list(entry), _json(found)] for entry, found in files.items()])
+    current = {_identity(key, entry): found for entry, found in files.items()}
+    if current != known:
+        cache_set("slices", key, [[name, _json(found)] for name, found in current.items()])
     slices: list[SliceHeader] = []
     for (name, _, _), found in files.items():
         if isinstance(found, str):
@@ -222,17 +224,22 @@ def _json(found: Headers) -> JSON:
     return found if isinstance(found, str) else [*found]
 
 
-def _known_files(facts: JSON) -> dict[tuple[str, int, int], Headers]:
+def _identity(folder: str, entry: tuple[str, int, int]) -> str:
+    """Return a hash of a file's folder, name, size and time: the cache holds no name."""
+    return hashlib.sha256(repr((folder, *entry)).encode()).hexdigest()
+
+
+def _known_files(facts: JSON) -> dict[str, Headers]:
     """Return what the cache holds; what this version would not have written counts as unknown."""
-    known: dict[tuple[str, int, int], Headers] = {}
+    known: dict[str, Headers] = {}
     for item in facts if isinstance(facts, list) else []:
         match item:
-            case [[str(name), int(size), int(time)], str(reason)]:
-                known[name, size, time] = reason
-            case [[str(name), int(size), int(time)], [*headers]]:
+            case [str(identity), str(reason)]:
+                known[identity] = reason
+            case [str(identity), [*headers]]:
                 whole = [header for header in headers if isinstance(header, dict)]
                 if headers and all(header.keys() == _CACHED_FIELDS for header in whole):
-                    known[name, size, time] = whole
+                    known[identity] = whole
     return known
 
 

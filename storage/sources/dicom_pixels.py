@@ -11,6 +11,8 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.utils import pixel_array
 
 from matting.errors import InputError
+from storage.recipe import EVERYTHING_ALLOWED, SourceSettings
+from storage.sources.burned_in import check_burned_in
 from storage.sources.cache import cache_get, cache_set
 from storage.sources.dicom_file import read_dicom
 from storage.sources.dicom_headers import SliceHeader, frame_attributes
@@ -45,7 +47,8 @@ class SlicePixels:
 class SliceReader:
     """Reads slices, and each multi-frame file once for all of its frames that follow each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
+        self._settings = settings
         self._path: Path | None = None
         self._dataset = Dataset()
         self._sha256 = ""
@@ -54,7 +57,8 @@ class SliceReader:
         """Return the pixels of a slice, and a SHA-256 of its file (and frame, if it has several).
 
         Raises:
-            InputError: The file cannot be read or decoded, or is no CT in HU.
+            InputError: The file cannot be read or decoded, is no CT in HU, or may show what the
+                settings do not allow.
         """
         try:
             if self._path != header.path:
@@ -77,6 +81,7 @@ class SliceReader:
         self._path = None
         content = _content(header)
         self._dataset = read_dicom(content)
+        check_burned_in(header.path, self._dataset, self._settings)
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._path = header.path
 
@@ -92,7 +97,7 @@ def pixel_key(header: SliceHeader) -> str:
     if isinstance(known, str):
         return known
     try:
-        pixels, _ = SliceReader().read(header)
+        pixels, _ = SliceReader(EVERYTHING_ALLOWED).read(header)
     except InputError:
         return name
     key = hashlib.sha256(pixels.image_hu.tobytes() + pixels.valid.tobytes()).hexdigest()

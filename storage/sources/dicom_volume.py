@@ -9,6 +9,7 @@ from matting.errors import InputError
 from matting.geometry.grid import ORTHOGONALITY_TOLERANCE, Grid, Vector
 from matting.geometry.restack import Restacking
 from matting.parameters import ResampleSettings
+from storage.recipe import NOTHING_ALLOWED, SourceSettings
 from storage.sources.dicom_headers import SliceHeader
 from storage.sources.dicom_pixels import SliceReader
 from storage.sources.dicom_series import Series
@@ -39,7 +40,11 @@ class SliceStack:
 
 
 def read_slice_stack(
-    series: Series, first: int, stop: int, settings: ResampleSettings = _REFUSE
+    series: Series,
+    first: int,
+    stop: int,
+    settings: ResampleSettings = _REFUSE,
+    allowed: SourceSettings = NOTHING_ALLOWED,
 ) -> SliceStack:
     """Read the slices `first` to `stop` (not included) of a series.
 
@@ -48,6 +53,7 @@ def read_slice_stack(
         first: Index of the first slice.
         stop: Index after the last slice.
         settings: Whether slices at changing distances, or slices that lean, are interpolated.
+        allowed: Whether slices may show text or drawings.
 
     Raises:
         InputError: Where the series has several images at one position, or the slices are not one
@@ -60,7 +66,7 @@ def read_slice_stack(
     image = np.empty(shape, np.float32)
     valid = np.empty(shape, np.bool_)
     digests = []
-    reader = SliceReader()
+    reader = SliceReader(allowed)
     for k, header in enumerate(headers):
         pixels, sha256 = reader.read(header)
         digests.append(sha256)

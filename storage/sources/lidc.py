@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.patch import Patch
 from matting.parameters import ResampleSettings
+from storage.recipe import NOTHING_ALLOWED, SourceSettings
 from storage.records import LidcFacts
 from storage.sources.base import (
     JSON,
@@ -56,6 +57,8 @@ class LidcSource:
 
     root: Path
     """The folder that contains LIDC-IDRI-0001 and so on, or their series, at any depth."""
+    allowed: SourceSettings = NOTHING_ALLOWED
+    """Whether slices may show text or drawings."""
 
     def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
         """List the nodules marked by exactly `readers` readers, and the excluded ones.
@@ -113,6 +116,8 @@ class LidcSource:
             padding_slices,
             files,
         ]
+        # Only where something is allowed, so that stores of earlier versions stay up to date
+        facts += [name for name, allowed in self.allowed if allowed is True]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def find_unreachable(self, nodule: Nodule) -> str:
@@ -139,7 +144,7 @@ class LidcSource:
         annotations = find_annotations([int(str(i)) for i in _list(nodule, "annotations")])
         marks = draw_masks(annotations)
         series = _series(self.root, nodule)
-        slab = read_slices_around(series, marks, padding_slices, settings)
+        slab = read_slices_around(series, marks, padding_slices, settings, self.allowed)
         readers = place_masks(marks, slab)
         alpha = _known_alpha(self.root, nodule, series, slab)
         return Reading(

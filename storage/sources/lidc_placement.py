@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import ORTHOGONALITY_TOLERANCE
 from matting.parameters import ResampleSettings
+from storage.recipe import SourceSettings
 from storage.sources.dicom_headers import SliceHeader
 from storage.sources.dicom_series import Series
 from storage.sources.dicom_volume import SliceStack, read_slice_stack
@@ -25,7 +26,11 @@ digits."""
 
 
 def read_slices_around(
-    series: Series, marks: ReaderMasks, padding_slices: int, settings: ResampleSettings
+    series: Series,
+    marks: ReaderMasks,
+    padding_slices: int,
+    settings: ResampleSettings,
+    allowed: SourceSettings,
 ) -> SliceStack:
     """Read the slices of the union and `padding_slices` more at both ends of it.
 
@@ -41,7 +46,7 @@ def read_slices_around(
     if (apart.min(axis=1) > POSITION_TOLERANCE_MM).any():
         _refuse_missing(series, wanted[apart.min(axis=1) > POSITION_TOLERANCE_MM], wanted, series_z)
     ends = apart[0].argmin(), apart[-1].argmin()
-    return read_slice_stack(series, int(min(ends)), int(max(ends)) + 1, settings)
+    return read_slice_stack(series, int(min(ends)), int(max(ends)) + 1, settings, allowed)
 
 
 def _refuse_missing(

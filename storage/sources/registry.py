@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from storage.recipe import SourceSettings
 from storage.sources.base import Source
 from storage.sources.errors import SourceUnreachableError
 from storage.sources.zip_folders import is_archive
@@ -18,12 +19,14 @@ class SourceSpec:
     kind: Literal["lidc", "files"]
     location: str
     """Folder of LIDC-IDRI patients, or a CSV table."""
+    pseudonym_key: str = ""
+    """File with the key of the pseudonyms that stand for a table's ids; empty for the ids."""
 
 
-def open_source(spec: SourceSpec) -> Source:
+def open_source(spec: SourceSpec, settings: SourceSettings) -> Source:
     """Open a source, once per process; raises SourceUnreachableError where it is away now."""
     check_reachable(spec)
-    return _open_once(spec)
+    return _open_once(spec, settings)
 
 
 def check_reachable(spec: SourceSpec) -> None:
@@ -52,12 +55,13 @@ def check_reachable(spec: SourceSpec) -> None:
 
 
 @lru_cache(maxsize=8)
-def _open_once(spec: SourceSpec) -> Source:
+def _open_once(spec: SourceSpec, settings: SourceSettings) -> Source:
     # Each source brings its own libraries; a worker loads only those of the one it reads.
     if spec.kind == "lidc":
         from storage.sources.lidc import LidcSource
 
-        return LidcSource(Path(spec.location))
+        return LidcSource(Path(spec.location), settings)
     from storage.sources.table import FilesSource
 
-    return FilesSource(Path(spec.location))
+    key = Path(spec.pseudonym_key) if spec.pseudonym_key else None
+    return FilesSource(Path(spec.location), settings, key)

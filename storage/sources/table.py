@@ -1,9 +1,10 @@
 """A table of volume files (NIfTI, NRRD, MHA): one CT and its readers' masks per nodule.
 
 The table is a CSV with the columns `nodule`, `patient`, `image`, `readers`, if need be
-`known_alpha`, `n_readers`, `hu_slope` and `hu_offset`; any other column is carried along as text.
-Paths are relative to the table. `readers` names either one bit-coded volume (bit r = reader r) or
-one mask per reader, separated by semicolons.
+`known_alpha`, `n_readers`, `hu_slope` and `hu_offset`; any other column is left out unless the
+recipe keeps it. Paths are relative to the table. `readers` names either one bit-coded volume (bit r
+= reader r) or one mask per reader, separated by semicolons. What a table says may identify a
+patient: no message shows a cell of it, and ids can be replaced by pseudonyms.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
 from matting.parameters import ResampleSettings
+from storage.recipe import NOTHING_ALLOWED, SourceSettings
 from storage.records import TableFacts, to_json
 from storage.sources.base import (
     REFUSE_ODD,
@@ -39,8 +41,10 @@ from storage.sources.dicom_headers import folders_with_files, listing
 from storage.sources.image_io import read_volume, without_padding
 from storage.sources.lattice import place_alpha
 from storage.sources.masks import READERS_AT_MOST, ReaderEntry, read_masks
+from storage.sources.redaction import Redaction
+from storage.sources.table_ids import check_patterns, pseudonymize, select_columns
 from storage.sources.table_paths import find_path
-from storage.sources.table_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SCALE_COLUMNS, read_rows
+from storage.sources.table_rows import SCALE_COLUMNS, read_rows
 from storage.sources.zip_folders import is_archive
 
 
@@ -50,6 +54,10 @@ class FilesSource:
 
     table: Path
     """The CSV file."""
+    settings: SourceSettings = NOTHING_ALLOWED
+    """Which columns are kept, and whether slices of DICOM may show text or drawings."""
+    pseudonym_key: Path | None = None
+    """File with the key of the pseudonyms that stand for ids; only the inventory reads it."""
 
     def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
         """List the table's nodules; those known to have another number of readers are excluded.
@@ -57,13 +65,18 @@ class FilesSource:
         Raises:
             InputError: Where the table cannot be used, or lacks a patient that is asked for.
         """
-        rows = read_rows(self.table)
+        rows = select_columns(self.table, read_rows(self.table), self.settings.keep)
+        wanted = patients
+        if self.pseudonym_key is None:
+            check_patterns(self.table, rows)
+        else:
+            rows, wanted = pseudonymize(rows, self.pseudonym_key, patients)
         present = sorted({row["patient"] for row in rows})
-        check_patients(patients, present, self.table, remedy="Correct the names.")
+        check_patients(wanted, present, self.table, remedy="Correct the names.")
         found = [
             _nodule_or_exclusion(row, readers)
             for row in rows
-            if patients is None or row["patient"] in patients
+            if wanted is None or row["patient"] in wanted
         ]
         nodules = sorted(item for item in found if isinstance(item, Nodule))
         exclusions = sorted(item for item in found if isinstance(item, Exclusion))
@@ -82,14 +95,17 @@ class FilesSource:
             there = path.stat() if path.is_file() else None
             files.append([path.name, there.st_size, there.st_mtime_ns] if there else [path.name])
         facts = [nodule.id, dict(nodule.details), padding_slices, files]
+        facts += [name for name, allowed in self.settings if allowed is True]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def find_unreachable(self, nodule: Nodule) -> str:
         """Return which file of a nodule cannot be opened now; empty where all can."""
+        row = _row_of(nodule)
         try:
-            return first_unreachable(_files(self.table, _row_of(nodule)))
+            found = first_unreachable(_files(self.table, row))
         except OSError as error:
-            return f"{error.filename}: {error.strerror}"
+            found = f"{error.filename}: {error.strerror}"
+        return _redaction(self.table, row).text(found)
 
     def read(
         self, nodule: Nodule, *, padding_slices: int, settings: ResampleSettings = REFUSE_ODD
@@ -100,37 +116,52 @@ class FilesSource:
             InputError: Where a file is missing, unreadable or unfit, or the readers are not as
                 many as asked for.
         """
-        row, folder = _row_of(nodule), self.table.parent
+        row = _row_of(nodule)
+        redaction = _redaction(self.table, row)
+        return redaction.call(lambda: self._read(nodule, row, padding_slices, settings))
+
+    def _read(
+        self,
+        nodule: Nodule,
+        row: Mapping[str, str],
+        padding_slices: int,
+        settings: ResampleSettings,
+    ) -> Reading:
+        folder = self.table.parent
         _check_distinct(folder, row)
-        ct = _read_ct(find_path(folder, row["image"]), row, settings)
+        ct = _read_ct(find_path(folder, row["image"]), row, settings, self.settings)
         masks = read_masks(_entries(folder, row), ct.grid, _known_readers(row))
         _check_number(len(masks), nodule)
         depth = _depth(masks, padding_slices)
         grid = ct.grid.window((depth.start, 0, 0), (depth.stop - depth.start, *ct.grid.shape[1:]))
         alpha = _known_alpha(self.table, row, grid)
         patch = Patch(grid, ct.image_hu[depth], ct.valid[depth], masks[:, depth], alpha)
-        provenance = _provenance(row, ct)
+        kept = {*self.settings.keep, *SCALE_COLUMNS}
+        columns = {name: cell for name, cell in row.items() if name in kept}
+        provenance = TableFacts(columns, ct.image_set or None)
         return Reading(patch, _digest(patch, provenance), provenance, synthetic=alpha is not None)
 
 
 def _check_distinct(folder: Path, row: Mapping[str, str]) -> None:
     """Raise InputError where one file is listed for two readers, whatever its spelling."""
-    seen: dict[tuple[object, ...], str] = {}
-    for entry, name in zip(_entries(folder, row), _names(row["readers"]), strict=True):
+    seen: dict[tuple[object, ...], int] = {}
+    for number, entry in enumerate(_entries(folder, row), 1):
         there = entry.path.stat() if entry.path.exists() else None
         file = (there.st_dev, there.st_ino) if there else (entry.path.resolve(),)
         key = (*file, entry.label)
         if key in seen:
             raise InputError(
                 "a reader's file is listed twice",
-                got=f"{seen[key]} and {name}, which are one file",
+                got=f"files {seen[key]} and {number} of column `readers`, which are one file",
                 expected="a file or a label of its own for each reader",
                 remedy=f"Correct the readers of {row['nodule']} in the table.",
             )
-        seen[key] = name
+        seen[key] = number
 
 
-def _read_ct(path: Path, row: Mapping[str, str], settings: ResampleSettings) -> CtVolume:
+def _read_ct(
+    path: Path, row: Mapping[str, str], settings: ResampleSettings, allowed: SourceSettings
+) -> CtVolume:
     """Read the CT of a row: a volume, whose values the row may convert, or DICOM."""
     if path.is_dir() or is_archive(path) or (path.is_file() and is_dicom(path)):
         scaled = [name for name in SCALE_COLUMNS if row.get(name)]
@@ -141,7 +172,7 @@ def _read_ct(path: Path, row: Mapping[str, str], settings: ResampleSettings) -> 
                 expected="a volume; DICOM has its own slope and intercept",
                 remedy="Leave the cells empty.",
             )
-        return read_ct(path, settings)
+        return read_ct(path, settings, allowed)
     volume = read_volume(path, "the CT")
     return CtVolume(volume.grid, *without_padding(_in_hu(volume.values, row)))
 
@@ -156,7 +187,7 @@ def _in_hu(values: NDArray[Any], row: Mapping[str, str]) -> NDArray[np.float32]:
         if not math.isfinite(number) or (name == "hu_slope" and number == 0):
             raise InputError(
                 f"{name} of {row['nodule']} is no number that values can be converted with",
-                got=repr(row[name]),
+                got="0" if number == 0 else "something else",
                 expected="a number, and hu_slope other than 0: HU = hu_slope * value + hu_offset",
                 remedy="Correct the table.",
             )
@@ -178,6 +209,18 @@ def _check_number(got: int, nodule: Nodule) -> None:
         )
 
 
+def _redaction(table: Path, row: Mapping[str, str]) -> Redaction:
+    folder = table.parent
+    files = {
+        name: [(cell, find_path(folder, cell))]
+        for name in ("image", "known_alpha")
+        if (cell := row.get(name))
+    }
+    entries = zip(_names(row["readers"]), _entries(folder, row), strict=True)
+    readers = [(cell, entry.path) for cell, entry in entries]
+    return Redaction(folder, {**files, "readers": readers})
+
+
 def _nodule_or_exclusion(row: dict[str, str], readers: int) -> Nodule | Exclusion:
     known = _known_readers(row)
     if known is not None and known != readers:
@@ -191,7 +234,7 @@ def _known_readers(row: Mapping[str, str]) -> int | None:
     if text and (not text.isdecimal() or not 1 <= int(text) <= READERS_AT_MOST):
         raise InputError(
             f"n_readers of {row['nodule']} is no number of readers",
-            got=repr(text),
+            got=text if text.isdecimal() and len(text) < 5 else "something else",
             expected=f"1 to {READERS_AT_MOST}",
             remedy="Correct the table.",
         )
@@ -271,9 +314,3 @@ def _digest(patch: Patch, provenance: TableFacts) -> str:
     for array in (patch.image_hu, patch.valid, patch.readers, patch.known_alpha):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _provenance(row: Mapping[str, str], ct: CtVolume) -> TableFacts:
-    known = ("", *REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
-    columns = {name: cell for name, cell in row.items() if name not in known}
-    return TableFacts(columns, ct.image_set or None)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from matting.errors import InputError
-from storage.layout import is_nodule_id
 
 REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
 OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
@@ -41,8 +40,8 @@ def read_rows(table: Path) -> list[dict[str, str]]:
         by semicolons.
 
     Raises:
-        InputError: It is no table, lacks a column or a cell, names a nodule twice, names patients
-            that differ in spelling only, or uses a name that cannot be a folder's.
+        InputError: It is no table, lacks a column or a cell, names a nodule twice, or names
+            patients that differ in spelling only.
     """
     if not table.is_file():
         raise InputError(
@@ -197,45 +196,36 @@ def _check_unnamed(table: Path, rows: list[dict[str, Any]]) -> None:
     if unnamed and unnamed != [str(n) for n in range(len(rows))]:
         raise InputError(
             "a column of the table has no name",
-            got=f"{unnamed[0]!r} in a column without a name",
+            got="text in a column without a name",
             expected="a name for every column",
             remedy=f"Name it in the first line of {table}, or remove it.",
         )
 
 
 def _check_ids(table: Path, rows: list[dict[str, str]]) -> None:
-    seen: dict[str, str] = {}
-    for row in rows:
-        name = row["nodule"]
-        if not is_nodule_id(name):
-            raise InputError(
-                "a nodule's name cannot be a folder's name",
-                got=repr(name),
-                expected="letters, digits and ._- only, at most 100, beginning with a letter or "
-                "digit",
-                remedy=f"Rename it in {table}.",
-            )
-        if name.casefold() in seen:
+    """Raise InputError for nodules that come twice; their rows are shown, and not their names."""
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        first = seen.setdefault(row["nodule"].casefold(), number)
+        if first != number:
             raise InputError(
                 "nodule names come twice",
-                got=" and ".join(sorted({name, seen[name.casefold()]})) + " more than once",
+                got=f"the same name in rows {first} and {number} below the header",
                 expected="each name once, upper and lower case taken as the same",
                 remedy=f"Rename or remove one in {table}.",
             )
-        seen[name.casefold()] = name
 
 
 def _check_patients_differ(table: Path, rows: list[dict[str, str]]) -> None:
     """Raise InputError for patients that differ in spelling only: a split would part them."""
-    seen: dict[str, str] = {}
-    for row in rows:
-        name = row["patient"]
-        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        known = seen.setdefault(plain, name)
-        if known != name:
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        plain = " ".join(unicodedata.normalize("NFKC", row["patient"]).casefold().split())
+        first = seen.setdefault(plain, number)
+        if rows[first - 1]["patient"] != row["patient"]:
             raise InputError(
                 "two patients differ by their spelling only",
-                got=f"{known!r} and {name!r}",
+                got=f"those in rows {first} and {number} below the header",
                 expected="one spelling for a patient, or names that differ by more than case, "
                 "spaces and Unicode form",
                 remedy=f"Correct the column patient in {table}.",

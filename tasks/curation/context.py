@@ -90,7 +90,7 @@ class NoduleContext:
     @property
     def source(self) -> Source:
         """The source to read from."""
-        return open_source(self.job.source)
+        return open_source(self.job.source, self.recipe.source)
 
     @property
     def recipe(self) -> Recipe:
@@ -248,8 +248,8 @@ def input_fingerprint(nodule: Nodule, job: CurationJob) -> JsonObject:
 
     A later run compares it with its own to find out whether anything changed.
     """
-    padding_slices = job.recipe.crop.padding_slices
-    fingerprint = open_source(job.source).fingerprint(nodule, padding_slices=padding_slices)
+    source = open_source(job.source, job.recipe.source)
+    fingerprint = source.fingerprint(nodule, padding_slices=job.recipe.crop.padding_slices)
     return {
         "stamp": fingerprint,
         "recipe": _content_key(job.recipe),

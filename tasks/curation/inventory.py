@@ -31,7 +31,7 @@ def take_inventory(
         SourceUnreachableError: The source, or a folder of it, cannot be listed now.
         InputError: It is no source, or has no such patient or nodule.
     """
-    source = open_source(job.source)
+    source = open_source(job.source, job.recipe.source)
     try:
         found = source.inventory(readers=job.recipe.readers, patients=patients)
     except OSError as error:

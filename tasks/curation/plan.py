@@ -162,7 +162,8 @@ def plan_nodule(
     action = _plan_reachable(store, job, nodule, previous)
     if not action.compute:
         return action
-    unreachable = action.unreachable or open_source(job.source).find_unreachable(nodule)
+    source = open_source(job.source, job.recipe.source)
+    unreachable = action.unreachable or source.find_unreachable(nodule)
     if unreachable and previous and previous.last_done:
         return _keep(nodule, previous, unreachable)
     return replace(action, unreachable=unreachable)

@@ -15,6 +15,7 @@ from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, predict
 from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
+from storage.recipe import EVERYTHING_ALLOWED
 from storage.results.checkpoints import Checkpoint, read_checkpoint
 from storage.sources.base import REFUSE_ODD
 from storage.sources.ct import CtVolume, read_ct, write_volume
@@ -118,7 +119,7 @@ def predict_file(
             CT, the device does not exist, or the files cannot be written.
     """
     trained = read_checkpoint(checkpoint)
-    ct = read_ct(image, slices)
+    ct = read_ct(image, slices, EVERYTHING_ALLOWED)
     if hu_check:
         check_hounsfield(ct.image_hu, ct.valid, remedy=HU_REMEDY)
     box = place.within(ct)

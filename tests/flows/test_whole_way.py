@@ -40,7 +40,7 @@ def released(halosign, curated):
         halosign("review", "auto", "--store", curated.url).stdout
         == "1 verdicts added automatically; question: density\n"
     )
-    done = halosign("release", "publish", "0.1.0", "--store", curated.url, USER="ann")
+    done = halosign("release", "publish", "0.1.0", "--store", curated.url, "--publisher", "ann")
     assert done.returncode == 0, done.stderr
     return curated
 

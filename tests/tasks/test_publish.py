@@ -10,12 +10,12 @@ from flows.curate import curate_nodule
 from matting.errors import InputError
 from matting.targets import TARGETS, target_of
 from storage.cases.case import read_case, write_case
-from storage.cases.outcomes import find_outcome, write_outcome
+from storage.cases.outcomes import find_outcome, read_outcomes, write_outcome
 from storage.errors import CorruptionError
 from storage.maintenance.quarantine import repair
 from storage.maintenance.verify_records import verify_records
-from storage.recipe import Recipe, ReviewSettings
-from storage.records import Verdict
+from storage.recipe import Recipe, ReviewSettings, SourceSettings
+from storage.records import TableFacts, Verdict
 from storage.releases.diff import diff_releases
 from storage.releases.release import Release, publish_release, verify_release
 from storage.reviews.verdicts import record_verdict
@@ -146,16 +146,48 @@ def test_two_drafts_of_the_same_store_are_the_same(store, curated):
     )
 
 
-def test_the_cards_example_reads_a_release_with_nothing_of_ours(store, curated):
+def test_the_cards_example_reads_a_release_with_nothing_of_ours(store, curated, monkeypatch):
     pick_automatically(store)
     publish_release(store, "0.1.0", draft_release(store, "0.1.0", curated.recipe), publisher="ann")
     card = store.get("releases/0.1.0/README.md").decode()
     code = card.split("```python\n")[1].split("```")[0]
     names = {}
+    assert store.url not in card
+    monkeypatch.chdir(store.url)
     exec(compile(code, "card", "exec"), names)
     assert names["alpha"].shape == names["image_hu"].shape
     assert 0 < names["alpha"].max() <= 1
     assert isinstance(names["case"], zarr.Group)
+
+
+def older(store, nodule="n1", **facts):
+    """Put a case into the store as an earlier version could have written it."""
+    digest = "e" * 64
+    case = read_case(store, nodule, find_outcome(store, nodule).digest)
+    same = {"recipe": case.facts.recipe, "scores": case.facts.scores}
+    write_case(store, new_case(digest, nodule=nodule, **same, **facts))
+    write_outcome(store, replace(find_outcome(store, nodule), digest=digest))
+    return digest
+
+
+def test_a_patient_who_may_be_identified_is_not_published(store, curated):
+    choose(store, "n1", digest=older(store, patient="DOE^JANE 1961-02-03"))
+    choose(store, "n2")
+    assert [outcome.nodule_id for outcome in read_outcomes(store)] == ["n1", "n2"], "listed still"
+    with pytest.raises(InputError, match="may identify them: got n1, expected none") as refused:
+        draft_release(store, "0.1.0", curated.recipe)
+    assert "DOE" not in str(refused.value)
+
+
+def test_columns_are_published_only_if_the_recipe_keeps_them(store, curated):
+    columns = TableFacts({"physician": "Dr. Oberhuber", "texture": "solid"})
+    choose(store, "n1", digest=older(store, source=columns))
+    choose(store, "n2")
+    with pytest.raises(InputError, match=r"does not keep: got physician; texture.*`source\.keep`"):
+        draft_release(store, "0.1.0", curated.recipe)
+    kept = SourceSettings(keep=("physician", "texture"))
+    draft = draft_release(store, "0.1.0", curated.recipe.model_copy(update={"source": kept}))
+    assert len(draft.members) == 2
 
 
 def test_an_empty_store_is_refused(store):

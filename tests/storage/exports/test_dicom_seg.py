@@ -45,6 +45,28 @@ PLANTED = {
     "OtherPatientIDs": "MRN-88231177",
     "StudyDescription": "Verlaufskontrolle Kowalczyk",
     "AccessionNumber": "ACC5520943",
+    "OtherPatientNames": "Zielinska^Bronislawa",
+    "PatientBirthName": "Wisniewska",
+    "PatientMotherBirthName": "Jablonska",
+    "PatientTelephoneNumbers": "0049-7531-884422",
+    "PatientComments": "Enkelin heisst Roswitha",
+    "PatientReligiousPreference": "altkatholisch",
+    "Occupation": "Goldschmiedin",
+    "AdditionalPatientHistory": "Asbest bei Huttenlocher",
+    "MedicalRecordLocator": "Regal-Q-4711",
+    "RegionOfResidence": "Hinterzarten",
+    "CountryOfResidence": "Liechtenstein",
+    "MilitaryRank": "Oberstabsgefreite",
+    "PerformingPhysicianName": "Quetschlich^Hannelore",
+    "OperatorsName": "Unterwurzacher^Sepp",
+    "NameOfPhysiciansReadingStudy": "Trautmannsdorff^Egon",
+    "RequestingPhysician": "Zwettler^Ambros",
+    "InstitutionAddress": "Klostergasse 12b",
+    "InstitutionalDepartmentName": "Pneumologie-Ost",
+    "StationName": "CTKELLER9",
+    "DeviceSerialNumber": "SN-770-431-X",
+    "ProtocolName": "Sonderprotokoll Kowalczyk",
+    "RequestedProcedureDescription": "Abklaerung Rundherd",
 }
 
 
@@ -238,17 +260,18 @@ def readable(path):
     return data
 
 
-def test_no_patient_data_leaves_in_any_format(released, exported, dicom):
+def test_no_patient_data_leaves_in_any_format(released, exported, dicom, shared_cache):
+    assert len(PLANTED) == 30
     planted = [
         part.encode()
         for value in PLANTED.values()
         for part in value.replace("^", " ").split()
-        if len(part) > 2
+        if len(part) > 4
     ]
     assert all(word in next(dicom.rglob("*.dcm")).read_bytes() for word in planted)
     files = [
         path
-        for folder in (exported, Path(released.url))
+        for folder in (exported, Path(released.url), shared_cache)
         for path in folder.rglob("*")
         if path.is_file()
     ]

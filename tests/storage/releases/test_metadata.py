@@ -30,7 +30,7 @@ def contents(facts=FROM_LIDC, members=MEMBERS, target="opacity"):
     known = {member.nodule_id: facts for member in members}
     decided_at = "2026-02-03T04:05:06+00:00"
     recipe = Recipe().content_key()
-    return ReleaseContents("0.1.0", "/store", members, (), known, recipe, decided_at, target)
+    return ReleaseContents("0.1.0", members, (), known, recipe, decided_at, target)
 
 
 def files(whole):

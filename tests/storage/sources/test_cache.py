@@ -1,12 +1,15 @@
 """The user's cache folder: lost facts cost time, wrong ones are not believed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storage.sources.cache import cache_folder, cache_get, cache_set
+from storage.sources.dicom_series import find_series
+from tests.dicom import write_series
 
 
 @pytest.fixture
@@ -60,3 +63,14 @@ def test_the_folder_is_the_named_one_else_the_users(
     assert cache_folder() == Path("/elsewhere/halosign")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == tmp_path / ".cache" / "halosign"
+
+
+def test_the_cache_holds_no_path(folder, tmp_path):
+    write_series(tmp_path / "DOE^JANE" / "CT", (0.0, 1.0))
+    (tmp_path / "DOE^JANE" / "CT" / "notes-of-jane.txt").write_text("no slice")
+    found = find_series([tmp_path / "DOE^JANE" / "CT"])
+    assert find_series([tmp_path / "DOE^JANE" / "CT"]) == found
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert not re.search(b"doe|jane", path.read_bytes(), re.IGNORECASE)

@@ -115,7 +115,7 @@ def test_one_nodule_without_its_files_stays_done_until_they_are_back(curated_job
     computed, plan = run(curated_job)
     assert computed == {}
     (kept,) = plan.kept_without_source
-    assert "n1.image.nii.gz: No such file" in kept.reason
+    assert "the file of column `image`: No such file" in kept.reason
     noted = find_outcome(store, "n1")
     assert (noted.state, noted.digest, noted.inputs) == ("done", before.digest, before.inputs)
     assert noted.note in kept.reason
