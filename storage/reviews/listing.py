@@ -15,6 +15,9 @@ STATES = {"done": "done", "refused": "invalid", "failed": "failed"}
 EXCLUDED = "excluded"
 """The state of a nodule that the recipe excluded."""
 
+DAMAGED = "damaged"
+"""What stands for the choice of a nodule with a verdict that cannot be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class NoduleRow:
@@ -33,7 +36,8 @@ class NoduleRow:
     form: str
     """Of its mattes; empty where there are none."""
     choice: str
-    """The method that was chosen, or ``discard``; empty where nothing was decided."""
+    """The method that was chosen, ``discard``, or ``damaged`` where a verdict cannot be read; empty
+    where nothing was decided."""
     by: str
     """Who chose."""
     unknown_voxels: int
@@ -67,6 +71,7 @@ def list_rows(
     log = VerdictLog(store)
     log.refresh()
     verdicts = log.by_nodule()
+    damaged = {error.key.split("/")[-2] for error in log.damaged}
     rows = []
     for outcome in read_outcomes(store):
         own = EXCLUDED if outcome.is_selection else STATES[outcome.state]
@@ -75,7 +80,10 @@ def list_rows(
                 verdicts.get(outcome.nodule_id, ()), str(outcome.digest), rule or ReviewSettings()
             ).verdict
             choice = "" if found is None else found.choice or found.verdict
-            rows.append(_row(outcome, own, choice, "" if found is None else found.reviewer))
+            by = "" if found is None else found.reviewer
+            if outcome.nodule_id in damaged:  # which may be the one that counts
+                choice, by = DAMAGED, ""
+            rows.append(_row(outcome, own, choice, by))
     return rows
 
 

@@ -27,6 +27,7 @@ from storage.releases.release import (
 from storage.results.checkpoints import find_state, read_checkpoint_configs
 from storage.results.experiments import read_facts, read_table
 from storage.results.scores import METHOD_SCORES, read_lines
+from storage.reviews.listing import list_rows
 from storage.reviews.studies import read_study
 from storage.reviews.verdicts import read_verdicts
 from storage.store import CLOCK, STORE_MARKER, open_store
@@ -189,3 +190,13 @@ def test_records_of_earlier_versions_are_counted_and_no_complaint(furnished):
     assert check(furnished) == []
     unsealed = [file for file in verify_records(furnished) if not file.has_checksum]
     assert len(unsealed) == 4 + 2 + 1 + 1
+
+
+def test_a_list_says_which_choice_and_which_outcome_cannot_be_read(furnished):
+    assert [row.choice for row in list_rows(furnished)] == ["lb", "lb"]
+    furnished.put(keys_of(furnished, "verdict")[0], b"{")
+    furnished.put("outcomes/P-2-a2.json", b"{")
+    first, second = list_rows(furnished)
+    assert (first.nodule, first.choice, first.by) == ("P-1-a1", "damaged", "")
+    assert (second.nodule, second.state, second.stage) == ("P-2-a2", "failed", "record")
+    assert "outcomes/P-2-a2.json is not the outcome of a nodule" in second.reason
