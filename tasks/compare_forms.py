@@ -35,7 +35,7 @@ def errors_of_recipe(case: Case, recipe: Recipe) -> dict[str, float]:
             expected="a case of synthetic CT",
             remedy="Use scans that `halosign synthesize` wrote.",
         )
-    resample = recipe.model_dump(mode="json")["resample"]
+    resample = recipe.content_key()["resample"]
     if facts.recipe.get("resample") != resample:
         raise InputError(
             "the recipe has another grid than the case",

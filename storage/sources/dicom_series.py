@@ -152,7 +152,8 @@ def find_series(folders: Iterable[Path]) -> Mapping[str, Series]:
 def _series(uid: str, headers: list[SliceHeader], ignored: Mapping[str, str]) -> Series:
     orientation = Counter(header.orientation for header in headers).most_common(1)[0][0]
     normal = _normal(orientation)
-    cosines = [abs(float(_normal(header.orientation) @ normal)) for header in headers]
+    normals = {kind: _normal(kind) for kind in {header.orientation for header in headers}}
+    cosines = [abs(float(normals[header.orientation] @ normal)) for header in headers]
     pairs = list(zip(headers, cosines, strict=True))
     of_plane = [header for header, cosine in pairs if cosine >= PARALLEL_COSINE]
     other = {

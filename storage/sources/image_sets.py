@@ -108,7 +108,7 @@ def _separate(
     duplicates: tuple[SliceHeader, ...],
     set_aside: dict[str, str],
 ) -> ImageChoice:
-    """Tell image sets apart whose slices alternate: of one position each, but not of one kind.
+    """Return the slices of one image set where the slices of several alternate.
 
     An attribute whose values come back along the normal (A B A B) marks sets; that it only changes
     (A A B B), as the acquisitions of a step-and-shoot scan do, does not.

@@ -28,7 +28,7 @@ from tests.phantoms import ball_patch, write_table
 
 def run(job):
     """Carry out a run in this process, as the flow does; returns the outcomes that it computed."""
-    plan = plan_nodules.fn(job, None)
+    plan = plan_nodules.fn(job, None, None, None)
     return {nodule.id: curate_nodule(nodule, job) for nodule in plan.to_compute}, plan
 
 
