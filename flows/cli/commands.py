@@ -33,16 +33,23 @@ class Command(_ShortHelp, TyperCommand):
 
 
 class Commands(typer.Typer):
-    """An application, or a group of its commands; takes what `typer.Typer` takes."""
+    """An application, or a group of its commands."""
 
-    def __init__(self, **keywords: Any) -> None:
-        """Make a group that shows its help where no command is given."""
+    def __init__(self, *, section: str | None = None, **keywords: Any) -> None:
+        """Make a group that shows its help where no command is given.
+
+        Args:
+            section: Title of its commands in the help of the application that they are added to.
+            **keywords: As `typer.Typer` takes them.
+        """
+        self._section = {"rich_help_panel": section} if section else {}
         defaults = {"cls": Group, "no_args_is_help": True, "context_settings": CONTEXT}
         super().__init__(**{**defaults, **keywords})
 
     def command(self, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
         """Add a command; takes what `typer.Typer.command` takes."""
-        return super().command(*arguments, cls=Command, context_settings=CONTEXT, **keywords)
+        own: dict[str, Any] = {"cls": Command, "context_settings": CONTEXT, **self._section}
+        return super().command(*arguments, **own, **keywords)
 
 
 def _without_type(option: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from flows.cli.commands import Commands
 from flows.cli.options import SetOption, StoreOption, chosen_recipe
 
 VersionOption = Annotated[str, typer.Option("--release", help="Published version, e.g. 0.1.0.")]
@@ -12,25 +13,10 @@ DeviceOption = Annotated[
     str, typer.Option(help="auto (the GPU, if there is one), cpu, cuda or cuda:1.")
 ]
 
-
-def register(app: typer.Typer, panel: str) -> None:
-    """Add the commands to an application, under a title in its help."""
-    app.command(
-        rich_help_panel=panel,
-        epilog="Example: halosign train --release 0.1.0 --store ./store --epochs 20",
-    )(train)
-    app.command(
-        rich_help_panel=panel,
-        epilog="Example: halosign evaluate --release 0.1.0 --store ./store --out ./experiments",
-    )(evaluate)
-    app.command(
-        rich_help_panel=panel,
-        epilog="Example: halosign predict --checkpoint ./store/checkpoints/6cbb43e2 "
-        "--image ct.nii.gz "
-        "--point 61,240,310 --out ./prediction",
-    )(predict)
+network = Commands(section="Network")
 
 
+@network.command(epilog="Example: halosign train --release 0.1.0 --store ./store --epochs 20")
 def train(
     release: VersionOption,
     store: StoreOption,
@@ -75,6 +61,9 @@ def train(
     typer.echo(f"checkpoint: {checkpoint}")
 
 
+@network.command(
+    epilog="Example: halosign evaluate --release 0.1.0 --store ./store --out ./experiments"
+)
 def evaluate(
     release: VersionOption,
     store: StoreOption,
@@ -162,6 +151,10 @@ def _score(store: str, release: str, checkpoint: str | None, split: str, device:
     show_scores(open_store(store), release, split, lines)
 
 
+@network.command(
+    epilog="Example: halosign predict --checkpoint ./store/checkpoints/6cbb43e2 "
+    "--image ct.nii.gz --point 61,240,310 --out ./prediction"
+)
 def predict(
     checkpoint: Annotated[
         str, typer.Option(help="Folder or URL of a checkpoint, as `halosign train` prints it.")

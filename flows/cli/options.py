@@ -2,12 +2,14 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from storage.recipe import Recipe
+    from storage.sources.registry import SourceSpec
 
 StoreOption = Annotated[
     str,
@@ -21,6 +23,22 @@ RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe", help="YAML file, or `paper`, `improved` or `demo`.", show_default="paper"
+    ),
+]
+DicomOption = Annotated[
+    Path | None, typer.Option("--dicom", help="Folder with LIDC-IDRI-xxxx folders of DICOM files.")
+]
+FilesOption = Annotated[
+    Path | None,
+    typer.Option("--files", help="CSV table of volumes and readers' masks (docs/sources.md)."),
+]
+PseudonymizeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonymize",
+        metavar="KEYFILE",
+        help="With --files: replace ids by keyed hashes. The key is created if missing; the map of "
+        "ids is written beside it. Keep both outside the store.",
     ),
 ]
 SetOption = Annotated[
@@ -57,3 +75,37 @@ def write_duration(duration: timedelta) -> str:
     """Write a duration as `parse_duration` reads it, in hours or minutes."""
     minutes = int(duration.total_seconds()) // 60
     return f"{minutes}m" if minutes % 60 else f"{minutes // 60}h"
+
+
+def chosen_source(
+    dicom: Path | None, files: Path | None, pseudonymize: Path | None, store: str
+) -> "SourceSpec":
+    """Return the one source that was given, opened once; raises typer.BadParameter, InputError."""
+    from storage.sources.pseudonyms import create_key, map_file
+    from storage.sources.registry import SourceSpec, check_reachable
+
+    if (dicom is None) == (files is None):
+        raise typer.BadParameter(
+            "exactly one source is required: --dicom FOLDER or --files TABLE.csv"
+        )
+    if dicom and pseudonymize:
+        raise typer.BadParameter(
+            "--pseudonymize replaces the ids of a table: use it with --files. LIDC's are public"
+        )
+    source = (
+        SourceSpec("lidc", str(dicom.resolve()))
+        if dicom
+        else SourceSpec(
+            "files",
+            str(Path(files or "").resolve()),
+            str(pseudonymize.resolve()) if pseudonymize else "",
+        )
+    )
+    check_reachable(source)
+    if pseudonymize and create_key(pseudonymize, store):
+        typer.echo(
+            f"new key {pseudonymize}; the map of ids will be in {map_file(pseudonymize)}. Keep "
+            "both: without the key the same ids get other pseudonyms.",
+            err=True,
+        )
+    return source
