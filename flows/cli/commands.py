@@ -46,10 +46,10 @@ class Commands(typer.Typer):
         defaults = {"cls": Group, "no_args_is_help": True, "context_settings": CONTEXT}
         super().__init__(**{**defaults, **keywords})
 
-    def command(self, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
+    def command(self, name: str | None = None, **keywords: Any) -> Callable[[Any], Any]:
         """Add a command; takes what `typer.Typer.command` takes."""
         own: dict[str, Any] = {"cls": Command, "context_settings": CONTEXT, **self._section}
-        return super().command(*arguments, **own, **keywords)
+        return super().command(name, **{**own, **keywords})
 
 
 def _without_type(option: Any) -> Any:
