@@ -86,12 +86,13 @@ class Work:
                 if not any(one.method == method for one in known):
                     self.verdicts.append(record_verdict(self.store, verdict))
         for version in ("0.1.0", "0.2.0", "0.3.0", "0.4.0"):
-            if is_published(self.store, version):
-                break
-            if not any(self.store.list_prefix(f"releases/{version}")):
+            begun = any(self.store.list_prefix(f"releases/{version}"))
+            if not begun:
                 draft = draft_release(self.store, version, self.job.recipe)
                 publish_release(self.store, version, draft, publisher="ann")
-                self.releases.append(version)
+            if not begun or is_published(self.store, version):
+                # It may have been published when the power failed before anybody was told.
+                self.releases = [*dict.fromkeys((*self.releases, version))]
                 break
 
     def losses(self) -> list[str]:
