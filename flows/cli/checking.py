@@ -25,7 +25,7 @@ def check_store(store: Store) -> list[Complaint]:
     console.print(f"{len(nodules)} nodules verified, {len(damaged)} damaged")
     damaged = {complaint.about for complaint in of_files}
     console.print(f"{len(files)} other files verified, {len(damaged)} damaged")
-    earlier = sum(not file.has_checksum for file in files)
+    earlier = sum(not file.has_checksum and not file.complaints for file in files)
     if earlier:
         console.print(
             f"{earlier} of them were written by an earlier version and carry no checksum: their "
