@@ -253,7 +253,7 @@ def _other_numbers(rows: list[dict[str, str]]) -> Iterator[str]:
     """Yield what a recipe must say so that the rows of a table are not left out."""
     counts = Counter(known for row in rows if (known := _known_readers(row)))
     for number, count in sorted(counts.items()):
-        yield f"{count} nodules have {number} readers: set `readers: {number}` in the recipe"
+        yield f"{count} of the table with {number} readers: set `readers: {number}` in the recipe"
 
 
 def _other_number(got: int, asked: int) -> str:
