@@ -130,7 +130,7 @@ class FilesSource:
         folder = self.table.parent
         _check_distinct(folder, row)
         ct = _read_ct(find_path(folder, row["image"]), row, settings, self.settings)
-        masks = read_masks(_entries(folder, row), ct.grid, _known_readers(row))
+        masks = read_masks(_entries(folder, row), ct, _known_readers(row))
         _check_number(len(masks), nodule)
         depth = _depth(masks, padding_slices)
         grid = ct.grid.window((depth.start, 0, 0), (depth.stop - depth.start, *ct.grid.shape[1:]))
