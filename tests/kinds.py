@@ -61,9 +61,11 @@ def affine_ras() -> Any:
 def write_image(path: Path, values: Any, **geometry: Any) -> Path:
     """Write a volume by SimpleITK, which compresses where the format can."""
     image = sitk.GetImageFromArray(np.asarray(values))
-    image.SetSpacing(geometry.get("spacing", SPACING_MM[::-1]))
-    image.SetOrigin(geometry.get("origin", ORIGIN_LPS_MM))
-    image.SetDirection(geometry.get("direction", np.eye(3).ravel().tolist()))
+    axes = image.GetDimension()
+    image.SetSpacing(geometry.get("spacing", SPACING_MM[::-1])[:axes])
+    image.SetOrigin(tuple(geometry.get("origin", ORIGIN_LPS_MM))[:axes])
+    if "direction" in geometry:
+        image.SetDirection(geometry["direction"])
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path), useCompression=True)
     return path

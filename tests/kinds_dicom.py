@@ -144,11 +144,8 @@ def _by_gdcm(name: str, syntax: str) -> Make:
     def make(folder: Path) -> Path:
         write_dicom(folder)
         for file in sorted(folder.iterdir()):
-            reader, change, writer = (
-                gdcm.ImageReader(),
-                gdcm.ImageChangeTransferSyntax(),
-                gdcm.ImageWriter(),
-            )
+            reader, change = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax()
+            writer = gdcm.ImageWriter()
             reader.SetFileName(str(file))
             reader.Read()
             change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
@@ -195,14 +192,9 @@ def _enhanced(folder: Path) -> Path:
     """Write the whole CT as one enhanced multi-frame object, last slice first."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = slice_with(0)
-    for keyword in (
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "SliceThickness",
-        "RescaleSlope",
-        "RescaleIntercept",
-    ):
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(whole, keyword)
+    for keyword in ("SliceThickness", "RescaleSlope", "RescaleIntercept"):
         delattr(whole, keyword)
     whole.SOPClassUID = EnhancedCTImageStorage
     whole.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
@@ -248,8 +240,8 @@ def _two_series(folder: Path) -> Path:
 
 def _packed(folder: Path) -> Path:
     folder.mkdir()
-    (folder / "00.dcm.gz").write_bytes(b"\x1f\x8b\x08\0")
-    (folder / "01.dcm.gz").write_bytes(b"\x1f\x8b\x08\0")
+    for k in range(2):
+        (folder / f"{k:02d}.dcm.gz").write_bytes(b"\x1f\x8b\x08\0")
     return folder
 
 
@@ -284,6 +276,59 @@ def _uneven(folder: Path) -> Path:
     return folder
 
 
+def _with_junk(folder: Path) -> Path:
+    """Write what systems leave beside a series, and other objects of the study."""
+    write_dicom(folder)
+    for name in ("._00.dcm", "Thumbs.db", "069.xml", "empty.dcm", "__MACOSX/._00.dcm"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"" if name == "empty.dcm" else b"<junk/>")
+    write_slice(folder / "seg.dcm", 0, SOPClassUID=SegmentationStorage, Modality="SEG")
+    write_slice(folder / "dose.dcm", 0, SOPClassUID=RTDoseStorage, Modality="RTDOSE")
+    return folder
+
+
+def _without_syntax(folder: Path) -> Path:
+    folder.mkdir()
+    for k in range(SHAPE[0]):
+        dataset = slice_with(k)
+        del dataset.file_meta.TransferSyntaxUID
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        dataset.preamble = bytes(128)
+        dataset.save_as(folder / f"{k:02d}.dcm", implicit_vr=False, little_endian=True)
+    return folder
+
+
+def _twelve_bits(dataset: Dataset, k: int) -> None:
+    """Store 12 bits, with an overlay's rest in the high ones."""
+    stored = (ct_hu()[k].astype(np.int32) + 1024).astype(np.uint16) | 0xA000
+    dataset.PixelData = stored.astype("<u2").tobytes()
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
+
+
+def _slope_of_its_own(dataset: Dataset, k: int) -> None:
+    stored = (ct_hu()[k].astype(np.int32) + 1000 + k) * 4
+    dataset.PixelData = stored.astype("<i2").tobytes()
+    dataset.RescaleSlope, dataset.RescaleIntercept = 0.25, -1000 - k
+
+
+def _cut_short(folder: Path) -> Path:
+    file = write_dicom(folder) / "03.dcm"
+    file.write_bytes(file.read_bytes()[:-7])
+    return folder
+
+
+def _without_one(folder: Path) -> Path:
+    (write_dicom(folder) / "04.dcm").unlink()
+    return folder
+
+
+def _leaning(folder: Path) -> Path:
+    for k in range(SHAPE[0]):
+        place = (ORIGIN_LPS_MM[0], ORIGIN_LPS_MM[1] + 0.8 * k)
+        write_slice(folder / f"{k}.dcm", _z(k), **slice_of(k, {"xy": place}))
+    return folder
+
+
 READ = ""
 _MULTIPLE = r"several images at one position, or .*: got different images at \d+ of 10 positions"
 JPEG_LOSSLESS = _by_gdcm("JPEGLosslessProcess14_1", JPEGLosslessSV1)
@@ -292,6 +337,7 @@ KINDS: list[tuple[str, Make, str]] = [
     ("06 plain", _series(), READ),
     ("08 symbolic links to folders, with a loop", _linked, READ),
     ("05 zip archive", _zipped, READ),
+    ("09 junk beside the slices", _with_junk, READ),
     ("10 duplicates with equal pixels", _second_set(hu=0), READ),
     ("11 two sets without an attribute", _second_set(), _MULTIPLE),
     ("11 some positions twice", _second_set(every=3), _MULTIPLE),
@@ -308,6 +354,7 @@ KINDS: list[tuple[str, Make, str]] = [
     ("13 localizers in the series", _with_localizer, READ),
     ("15 no preamble", _bare(keep_meta=True), READ),
     ("16 no meta information", _bare(keep_meta=False), READ),
+    ("17 no transfer syntax", _without_syntax, READ),
     ("18 implicit", _saved(_implicit), READ),
     ("18 big endian", _big_endian, READ),
     ("19 run length", _compressed(RLELossless), READ),
@@ -318,18 +365,25 @@ KINDS: list[tuple[str, Make, str]] = [
     ("21 JPEG-LS, cut short", _cut(_compressed(JPEGLSLossless)), "cannot be decoded|is broken"),
     ("21 JPEG 2000, cut short", _cut(JPEG_2000), "cannot be decoded|is broken"),
     ("21 run length, cut short", _cut(_compressed(RLELossless)), "cannot be decoded|is broken"),
+    ("22 cut short", _cut_short, r"cut short: got 1913 bytes in .*03\.dcm, expected 1920 bytes"),
     ("24 no slope", _series(RescaleSlope=None), "how to turn its values into HU: got .*None"),
     ("25 slope 0", _series(RescaleSlope=0), "HU: got RescaleSlope 0"),
     ("27 unsigned flag, padding tag signed", _saved(_unsigned_with_tag), READ),
     ("27 unsigned flag, no tag", _saved(_unsigned), r"not in HU: got .* to 62512: .*unsigned"),
     ("28 two padding values", _saved(_two_paddings), r"several padding values: got \[-2000, -2000"),
+    ("29 12 bits with junk above", _saved(_twelve_bits), READ),
+    ("30 slope and intercept a slice", _saved(_slope_of_its_own), READ),
+    ("31 tilted gantry", _leaning, r"lean by 17\.74 degrees, as of a tilted gantry"),
     ("32 uneven slices", _uneven, "unevenly spaced|gap between"),
     ("33 two series", _two_series, r"(?s)2 in .*'LUNG 1\.0', 10 slices.*'MEDIASTINUM', 10 slices"),
     ("34 a middle slice aside", _moved(5, (3.0, 0.0)), r"step aside.*got 05\.dcm at \(-117\.300"),
     ("34 a middle slice aside by 0.06 mm", _moved(4, (0.0, 0.06)), "step aside"),
     ("35 the last slice aside", _moved(9, (0.0, 4.0)), "step aside|tilted gantry"),
+    ("37 no InstanceNumber", _series(InstanceNumber=None), READ),
+    ("37 one InstanceNumber", _series(number=1), READ),
     ("38 no position", _series(ImagePositionPatient=None), "10 files: header without ImagePos"),
     ("38 no spacing", _series(PixelSpacing=None), "10 files: header without PixelSpacing"),
+    ("42 a lost slice", _without_one, r"a gap between .* got 5\.000 mm .*Fetch the whole series"),
     ("45 packed by gzip", _packed, r"2 files: compressed with gzip: unpack it \(.*00\.dcm\.gz"),
     ("46 enhanced, folder", _enhanced, READ),
     ("46 enhanced, file", lambda folder: _enhanced(folder) / "enhanced.dcm", READ),

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import SimpleITK as sitk
 
 from tests.kinds import (
+    ORIGIN_LPS_MM,
     SPACING_MM,
     affine_ras,
     ct_hu,
+    masks,
     write_files,
     write_image,
     write_nifti,
@@ -84,6 +88,68 @@ def _padded() -> Any:
     return values
 
 
+def _all_oriented(name: str) -> Make:
+    """Write the CT and its masks in another storage order."""
+
+    def make(folder: Path) -> Path:
+        table = write_files(folder)
+        for file in ("ct", "r1", "r2", "r3", "r4"):
+            path = str(folder / f"{file}.nii.gz")
+            sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(path), name), path)
+        return table
+
+    return make
+
+
+def _masks(change: Callable[[Any], Any], **geometry: Any) -> Make:
+    """Write the masks again after a change."""
+
+    def make(folder: Path) -> Path:
+        table = write_files(folder)
+        for number, mask in enumerate(masks(), 1):
+            write_image(folder / f"r{number}.nii.gz", change(mask), **geometry)
+        return table
+
+    return make
+
+
+def _same(mask: Any) -> Any:
+    return mask.astype(np.uint8)
+
+
+def _bytes(start: int, new: bytes, *, swap: bool = False) -> Make:
+    """Write the CT as NIfTI, and replace bytes of its header."""
+
+    def make(folder: Path) -> Path:
+        write_files(folder)
+        values = (ct_hu() + 1000) * 2 if start == SLOPE else ct_hu()
+        path = write_nifti(folder / "ct.nii", values, sform=A, sform_code=1, spacing=X_Y_Z)
+        content = bytearray(path.read_bytes())
+        content[start : start + len(new)] = new
+        path.write_bytes(content)
+        if swap:
+            image = nibabel.load(path)
+            header = image.header.as_byteswapped()  # type: ignore[attr-defined]
+            header["vox_offset"] = 352
+            values = np.asarray(ct_hu().T, header.get_data_dtype())
+            path.write_bytes(header.binaryblock + bytes(4) + values.tobytes(order="F"))
+        return write_table(folder, image="ct.nii")
+
+    return make
+
+
+def _short(name: str, keep: int) -> Make:
+    def make(folder: Path) -> Path:
+        write_files(folder)
+        path = write_image(folder / name, ct_hu())
+        path.write_bytes(path.read_bytes()[:keep])
+        return write_table(folder, image=name)
+
+    return make
+
+
+SLOPE = 112
+"""Where a NIfTI header has slope and intercept."""
 X_Y_Z = SPACING_MM[::-1]
 A = affine_ras()
 EYE = np.eye(4)
@@ -100,6 +166,11 @@ KINDS: list[tuple[str, Make, str]] = [
     ("48 MetaImage in two files", _image("ct.mhd"), READ),
     ("48 NRRD", _image("ct.nrrd"), READ),
     ("48 NRRD in two files", _image("ct.nhdr"), READ),
+    ("53 masks of 255", _masks(lambda mask: mask.astype(np.uint8) * 255), READ),
+    ("53 masks of floats", _masks(lambda mask: mask.astype(np.float32)), READ),
+    ("53 soft masks", _masks(lambda mask: mask * np.float32(0.999)), "values than whole numbers"),
+    ("53 masks of -1", _masks(lambda mask: -mask.astype(np.int16)), "whole numbers from 0: got -1"),
+    ("54 two dimensions", _image("ct.mha", ct_hu()[0]), "not one volume of plain numbers"),
     ("55 HU + 1024", _image("ct.mha", ct_hu() + 1024), r"not in HU: got .*perhaps HU \+ 1024"),
     ("55 HU + 1024, unsigned", _image("ct.mha", (ct_hu() + 1024).astype(np.uint16)), "not in HU"),
     ("55 HU + 1024, padded", _image("ct.mha", _padded()), "not in HU: .*between air and tissue"),
@@ -138,6 +209,11 @@ KINDS: list[tuple[str, Make, str]] = [
     ("57 shear 1e-4", _nifti(sform=SHEARED[1e-4], sform_code=1, spacing=X_Y_Z), READ),
     ("57 shear 5e-4", _nifti(sform=SHEARED[5e-4], sform_code=1, spacing=X_Y_Z), READ),
     ("57 shear 5e-2", _nifti(sform=SHEARED[5e-2], sform_code=1, spacing=X_Y_Z), "must be orthogo"),
+    ("58 all in RAS order", _all_oriented("RAS"), READ),
+    ("58 all in LAS order", _all_oriented("LAS"), READ),
+    ("60 masks 0.03 mm off", _masks(_same, origin=np.add(ORIGIN_LPS_MM, (0.03, 0, 0))), READ),
+    ("60 masks 0.06 mm off", _masks(_same, origin=np.add(ORIGIN_LPS_MM, (0.06, 0, 0))), "0.060 mm"),
+    ("61 masks without a place", _masks(_same, origin=(0, 0, 0)), "another geometry than the CT"),
     ("62 NaN", _with_nan("ct.nii"), "no numbers: got 1 of 9600 NaN"),
     ("62 NaN, suffix in capitals", _with_nan("CT.NII.GZ"), "no numbers: got 1 of 9600 NaN"),
     ("62 NaN, mixed suffix", _with_nan("ct.Nii"), "no numbers: got 1 of 9600 NaN"),
@@ -152,6 +228,19 @@ KINDS: list[tuple[str, Make, str]] = [
     ("63 NumPy", _file("ct.npy", b"\x93NUMPY\1\0"), "a NumPy array, without geometry"),
     ("63 Analyze", _file("ct.nii", b"\x5c\1\0\0" + bytes(400)), "an Analyze header"),
     ("63 NIfTI-2", _file("ct.nii", b"\x1c\2\0\0" + bytes(600)), "a NIfTI-2 file"),
+    ("64 NIfTI cut short", _short("ct.nii", 9000), "8648 of 19200 bytes of voxels"),
+    ("64 gzip cut short", _short("ct.nii.gz", 3000), "compressed content that cannot be unpacked"),
+    ("64 MetaImage cut short", _short("ct.mha", 3000), "it ends early, or the file with its vox"),
+    ("64 NRRD cut short", _short("ct.nrrd", 3000), "expected 19200 bytes but received"),
+    (
+        "64 no voxels",
+        _file("ct.mhd", b"ElementDataFile = ct.raw\n"),
+        "the CT is a header without its voxels",
+    ),
+    ("65 slope and intercept", _bytes(SLOPE, np.array([0.5, -1000], "<f4").tobytes()), READ),
+    ("65 big endian", _bytes(0, b"\x5c", swap=True), READ),
+    ("66 an empty reader", _masks(lambda mask: _same(mask) * 0), "mask is empty: .* of reader 0"),
+    ("67 CT as mask", _masks(lambda _: ct_hu()), "whole numbers from 0: got -"),
     (
         "67 one file twice",
         _readers("r1.nii.gz;r1.nii.gz;r3.nii.gz;r4.nii.gz"),

@@ -193,6 +193,20 @@ def _regions(folder: Path, off_mm: float = 0.0) -> None:
     whole.save_as(folder / "rt.dcm", enforce_file_format=True)
 
 
+def _seg_of_another(folder: Path) -> None:
+    write_dicom(folder / "ct", FrameOfReferenceUID="1.2.3.7")
+    _seg(folder, "seg.dcm", [1, 2, 3, 4])
+
+
+def _regions_of_another(folder: Path) -> None:
+    _regions(folder)
+    write_dicom(folder / "ct", FrameOfReferenceUID="1.2.3.7")
+    dataset = dcmread(folder / "rt.dcm")
+    for roi in dataset.StructureSetROISequence:
+        roi.ReferencedFrameOfReferenceUID = "1.2.3.8"
+    dataset.save_as(folder / "rt.dcm")
+
+
 def _dicom(make: Callable[[Path], None], readers: str) -> Make:
     def write(folder: Path) -> Path:
         folder.mkdir()

@@ -62,8 +62,8 @@ def show_plan(plan: Plan) -> None:
     )
     _print_reasons("reason", Counter(action.reason for action in plan.actions))
     _print_reasons("excluded", Counter(exclusion.reason for exclusion in plan.exclusions))
-    for note in plan.notes:
-        console.print(note, markup=False)
+    if plan.notes:
+        console.print(_first_few(plan.notes, "\n", "\n"), markup=False)
     basis = "typical nodules"
     if plan.finished_nodules:
         basis = f"{plan.finished_nodules} finished nodules"
@@ -117,8 +117,8 @@ def show_result(result: CurationResult) -> None:
         ],
     )
     _print_reasons("excluded", Counter(one.reason for one in result.plan.exclusions))
-    for note in result.plan.notes:
-        console.print(note, markup=False)
+    if result.plan.notes:
+        console.print(_first_few(result.plan.notes, "\n", "\n"), markup=False)
     if result.aborted:
         console.print(result.aborted, style="yellow", markup=False)
 

@@ -32,6 +32,8 @@ class CtVolume:
     """(z, y, x): True where the scanner measured."""
     image_set: str = ""
     """Which of a series' image sets it is; empty where the series is one set."""
+    frame_of_reference: str = ""
+    """Of its patient coordinates; empty where it does not say."""
 
 
 def read_ct(
@@ -80,7 +82,8 @@ def _read_series(
         )
     (series,) = survey.series.values()
     slab = read_slice_stack(series, 0, len(series.slices), settings, allowed)
-    return CtVolume(slab.grid, slab.image_hu, slab.valid, slab.image_set)
+    frame = slab.slices[0].frame_of_reference
+    return CtVolume(slab.grid, slab.image_hu, slab.valid, slab.image_set, frame)
 
 
 def write_volume(path: Path, values: NDArray[Any], grid: Grid) -> None:

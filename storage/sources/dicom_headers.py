@@ -46,6 +46,7 @@ _OPTIONAL = (
     "SeriesDescription",
     "SliceThickness",
     "PatientPosition",
+    "FrameOfReferenceUID",
     "Manufacturer",
     "NumberOfFrames",
     "SharedFunctionalGroupsSequence",
@@ -84,6 +85,8 @@ class SliceHeader:
     """AcquisitionNumber; of a frame also its stack and temporal position."""
     kernel: str
     patient_position: str
+    frame_of_reference: str
+    """Of the patient coordinates; empty where the header does not say."""
     description: str
     """SeriesDescription."""
 
@@ -330,6 +333,7 @@ def _fields(dataset: Dataset, image: Dataset) -> dict[str, JSON]:
         "acquisition": " ".join(str(part) for part in acquisition if part not in (None, "")),
         "kernel": "\\".join(str(part) for part in _as_list(image.get("ConvolutionKernel"))),
         "patient_position": str(dataset.get("PatientPosition") or "").strip(),
+        "frame_of_reference": str(dataset.get("FrameOfReferenceUID") or "").strip(),
         "description": str(dataset.get("SeriesDescription") or "").strip(),
     }
 

@@ -12,16 +12,18 @@ voxels: they are placed by their origin.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from matting.errors import InputError
 from matting.geometry.grid import Grid
+from storage.sources.ct import CtVolume
 from storage.sources.dicom_file import is_dicom, read_dicom
 from storage.sources.image_io import Stack, Volume, read_stack
 from storage.sources.lattice import in_order_of, offset_on, place_box
@@ -33,6 +35,12 @@ READERS_AT_MOST = 16
 
 _LABELLED = re.compile(r"(?P<path>.+):(?P<label>[^:/\\]+)")
 _WHAT = "a readers' mask"
+_FRAMES = (
+    "FrameOfReferenceUID",
+    "ReferencedFrameOfReferenceSequence",
+    "StructureSetROISequence",
+)
+"""Where a SEG and an RTSTRUCT name the frames of their coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +67,14 @@ class ReaderEntry:
         return f"{self.path}:{self.label}" if self.label else str(self.path)
 
 
-def read_masks(entries: Sequence[ReaderEntry], grid: Grid, number: int | None) -> NDArray[np.bool_]:
+def read_masks(
+    entries: Sequence[ReaderEntry], ct: CtVolume, number: int | None
+) -> NDArray[np.bool_]:
     """Read the masks of one nodule.
 
     Args:
         entries: One for all readers, or one for each.
-        grid: The CT's, on whose voxels the masks must lie.
+        ct: The CT on whose voxels the masks must lie.
         number: How many readers a single entry has; None for as many as it tells.
 
     Returns:
@@ -75,9 +85,9 @@ def read_masks(entries: Sequence[ReaderEntry], grid: Grid, number: int | None) -
             masks.
     """
     if len(entries) == 1:
-        masks = _all_readers(entries[0], grid, number)
+        masks = _all_readers(entries[0], ct, number)
     else:
-        masks = [_one_reader(entry, grid) for entry in entries]
+        masks = [_one_reader(entry, ct) for entry in entries]
     for reader, mask in enumerate(masks):
         if not mask.any():
             raise InputError(
@@ -89,10 +99,11 @@ def read_masks(entries: Sequence[ReaderEntry], grid: Grid, number: int | None) -
     return np.stack(masks)
 
 
-def _all_readers(entry: ReaderEntry, grid: Grid, number: int | None) -> list[NDArray[np.bool_]]:
+def _all_readers(entry: ReaderEntry, ct: CtVolume, number: int | None) -> list[NDArray[np.bool_]]:
     if entry.label:
-        return [_one_reader(entry, grid)]
-    content = _read(entry.path, grid)
+        return [_one_reader(entry, ct)]
+    grid = ct.grid
+    content = _read(entry.path, ct)
     if isinstance(content, Stack):
         if len(content.values) == 1:
             return _bits(entry.path, _whole_numbers(content, 0, entry.path, grid), number)
@@ -103,8 +114,9 @@ def _all_readers(entry: ReaderEntry, grid: Grid, number: int | None) -> list[NDA
     return [_placed(segment.mask, entry.path, grid) for segment in content]
 
 
-def _one_reader(entry: ReaderEntry, grid: Grid) -> NDArray[np.bool_]:
-    content = _read(entry.path, grid)
+def _one_reader(entry: ReaderEntry, ct: CtVolume) -> NDArray[np.bool_]:
+    grid = ct.grid
+    content = _read(entry.path, ct)
     if not isinstance(content, Stack):
         return _placed(choose_segment(content, entry.label, entry.path).mask, entry.path, grid)
     if len(content.values) > 1:
@@ -114,30 +126,48 @@ def _one_reader(entry: ReaderEntry, grid: Grid) -> NDArray[np.bool_]:
     return _labelled(entry, values) if entry.label else _plain(entry.path, values)
 
 
-def _read(path: Path, grid: Grid) -> Stack | list[Segment]:
+def _read(path: Path, ct: CtVolume) -> Stack | list[Segment]:
     """Return the volumes of a file, or its segments where it names them."""
     if path.is_file() and is_dicom(path):
-        return _dicom_segments(path, grid)
+        return _dicom_segments(path, ct)
     stack = read_stack(path, _WHAT)
     return slicer_segments(stack) or stack
 
 
-def _dicom_segments(path: Path, grid: Grid) -> list[Segment]:
+def _dicom_segments(path: Path, ct: CtVolume) -> list[Segment]:
     # Loaded only where there is such a file, for they take a second to import.
     from storage.sources.rtstruct import rtstruct_segments
     from storage.sources.seg_object import seg_segments
 
-    modality = read_dicom(path, tags=["Modality"]).get("Modality")
+    header = read_dicom(path, tags=["Modality", *_FRAMES])
+    modality = header.get("Modality")
+    frames = set(_frames_of_reference(header))
+    if ct.frame_of_reference and frames and ct.frame_of_reference not in frames:
+        raise InputError(
+            "a segmentation is of another scan",
+            got=f"FrameOfReferenceUID {', '.join(sorted(frames))} in {path}",
+            expected=f"{ct.frame_of_reference}, as the CT has",
+            remedy="Give the segmentation of this CT.",
+        )
     if modality == "SEG":
         return seg_segments(path)
     if modality == "RTSTRUCT":
-        return rtstruct_segments(path, grid)
+        return rtstruct_segments(path, ct.grid)
     raise InputError(
         "a readers' file is no segmentation",
         got=f"DICOM of Modality {modality} in {path}",
         expected="SEG or RTSTRUCT",
         remedy="Give the segmentation of the CT.",
     )
+
+
+def _frames_of_reference(header: Dataset) -> Iterator[str]:
+    """Yield the frames that a SEG or RTSTRUCT refers to."""
+    own = [header, *(item for name in _FRAMES[1:] for item in header.get(name) or [])]
+    for part in own:
+        uid = part.get("FrameOfReferenceUID") or part.get("ReferencedFrameOfReferenceUID")
+        if uid:
+            yield str(uid).strip()
 
 
 def _layer(stack: Stack, entry: ReaderEntry) -> int:

@@ -139,6 +139,10 @@ def read_nifti(path: Path) -> NiftiFile | None:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"compressed content that cannot be unpacked ({error})") from error
     header = nibabel.Nifti1Header.from_fileobj(BytesIO(start), check=False)
+    offset = float(header["vox_offset"])
+    if start[344:347] == b"n+1" and not HEADER_BYTES <= offset <= len(content):
+        place = "in the header" if offset < HEADER_BYTES else "after the end"
+        raise ValueError(f"voxels that begin at byte {offset:g}, {place}")
     return NiftiFile(header, content)
 
 

@@ -130,7 +130,7 @@ class FilesSource:
         folder = self.table.parent
         _check_distinct(folder, row)
         ct = _read_ct(find_path(folder, row["image"]), row, settings, self.settings)
-        masks = read_masks(_entries(folder, row), ct.grid, _known_readers(row))
+        masks = read_masks(_entries(folder, row), ct, _known_readers(row))
         _check_number(len(masks), nodule)
         depth = _depth(masks, padding_slices)
         grid = ct.grid.window((depth.start, 0, 0), (depth.stop - depth.start, *ct.grid.shape[1:]))
@@ -253,7 +253,7 @@ def _other_numbers(rows: list[dict[str, str]]) -> Iterator[str]:
     """Yield what a recipe must say so that the rows of a table are not left out."""
     counts = Counter(known for row in rows if (known := _known_readers(row)))
     for number, count in sorted(counts.items()):
-        yield f"{count} nodules have {number} readers: set `readers: {number}` in the recipe"
+        yield f"{count} of the table with {number} readers: set `readers: {number}` in the recipe"
 
 
 def _other_number(got: int, asked: int) -> str:

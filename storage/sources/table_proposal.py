@@ -195,7 +195,7 @@ def _slicer(files: Sequence[Path], volumes: Sequence[Path]) -> Iterator[Proposed
 
 
 def _row(nodule: str, patient: str, image: Path, masks: Sequence[Path]) -> ProposedRow:
-    name = _UNSAFE.sub("-", nodule).strip("-._")
+    name, patient = (_UNSAFE.sub("-", text).strip("-._") for text in (nodule, patient))
     number = len(masks) if len(masks) > 1 else None
     return ProposedRow(name, patient, image, tuple((mask, "") for mask in sorted(masks)), number)
 

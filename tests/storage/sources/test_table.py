@@ -625,7 +625,7 @@ def test_a_table_of_two_readers_says_what_the_recipe_needs(table: Path) -> None:
     write_table(table.parent, f"n-1,{row}", f"n-2,{row}")
     found = inventory(table)
     assert not found.nodules
-    assert found.notes == ("2 nodules have 2 readers: set `readers: 2` in the recipe",)
+    assert found.notes == ("2 of the table with 2 readers: set `readers: 2` in the recipe",)
     assert inventory(table, readers=2).notes == ()
 
 
