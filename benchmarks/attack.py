@@ -34,7 +34,12 @@ AREAS: Mapping[str, tuple[str, ...]] = {
         "tests/storage/exports/test_dicom_seg.py",
         "tests/storage/test_csv_cells.py",
     ),
-    "hostile input": ("tests/storage/test_recipe.py", "tests/storage/sources/test_table.py"),
+    "hostile input": (
+        "tests/storage/test_hostile_records.py",
+        "tests/storage/test_recipe.py",
+        "tests/storage/sources/test_table.py",
+        "tests/storage/sources/test_kinds.py",
+    ),
     "review server: requests": ("tests/qc/review/test_hostile.py", "tests/qc/review/test_roles.py"),
     "review server: connections": ("tests/qc/review/test_connections.py",),
     "review server: sign-in": (
