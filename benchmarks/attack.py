@@ -30,7 +30,7 @@ AREAS: Mapping[str, tuple[str, ...]] = {
         "tests/flows/test_private_data.py",
         "tests/storage/sources/test_pseudonyms.py",
         "tests/storage/sources/test_redaction.py",
-        "tests/storage/sources/test_dicom_pixels.py",
+        "tests/storage/sources/test_burned_in.py",
         "tests/storage/exports/test_dicom_seg.py",
         "tests/storage/test_csv_cells.py",
     ),
