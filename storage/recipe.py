@@ -8,6 +8,7 @@ other sections enter the case's digest.
 """
 
 import difflib
+import reprlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -39,6 +40,7 @@ from storage.records import JsonObject
 
 OUTSIDE_CONTENT_KEY = ("source", "run", "review", "release", "training", "evaluation", "diagnosis")
 """Sections that do not affect the bytes of a case."""
+RECIPE_AT_MOST_BYTES = 1_000_000
 _OPTIONS = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -200,6 +202,25 @@ class Recipe(BaseModel):
         return content
 
 
+class _RecipeLoader(yaml.SafeLoader):
+    """Reads YAML without aliases: a few lines of them can stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not read", mark)
+        return super().compose_node(parent, index)
+
+
+def _parse_yaml(text: str) -> Any:
+    loader = _RecipeLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def load_recipe(path: str | Path | None = None, **overrides: Any) -> Recipe:
     """Read a recipe.
 
@@ -215,8 +236,8 @@ def load_recipe(path: str | Path | None = None, **overrides: Any) -> Recipe:
     """
     text, origin = _recipe_text(path)
     try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        content = _parse_yaml(text) or {}
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise _invalid(origin, reason, "YAML", "Correct the file at that position.") from error
     return recipe_from(content, origin, **overrides)
@@ -236,8 +257,8 @@ def parse_override(texts: Sequence[str]) -> JsonObject:
         name, equals, written = text.partition("=")
         path = name.strip().split(".")
         try:
-            value = yaml.safe_load(written)
-        except yaml.YAMLError:
+            value = _parse_yaml(written)
+        except (yaml.YAMLError, RecursionError, ValueError):
             equals = ""
         if not equals or not all(path) or len(path) > 2:
             raise InputError(
@@ -296,6 +317,10 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
     if "/" not in name and not Path(name).exists() and shipped.is_file():
         return shipped.read_text(encoding="utf-8"), f"recipe {name}"
     try:
+        if Path(name).exists() and not Path(name).is_file():
+            raise _invalid(name, "no regular file", "a YAML file", "Check the path.")
+        if Path(name).is_file() and Path(name).stat().st_size > RECIPE_AT_MOST_BYTES:
+            raise _invalid(name, "more than 1 MB", "a recipe of a few lines", "Check the path.")
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
         remedy = (
@@ -324,7 +349,7 @@ def _explain(origin: str, error: ValidationError) -> InputError:
         return _invalid(origin, f"the unknown name `{where}`", "a known name", hint)
     return _invalid(
         origin,
-        f"{first['input']!r} for `{where}`",
+        f"{reprlib.repr(first['input'])} for `{where}`",
         first["msg"],
         "Correct that value; recipes/paper.yaml has all settings.",
     )

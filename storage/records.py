@@ -19,7 +19,7 @@ from os import getpid
 from socket import gethostname
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from matting.geometry.grid import Grid
 from matting.parameters import FORM_NAMES, Form, TrainingSettings
@@ -173,12 +173,23 @@ class StoreMarker:
     made_by: str = "halosign"
 
 
+def _check_key(key: str) -> str:
+    """Refuse a key that leads out of the store: a record may have been written by anybody."""
+    if not key or "\\" in key or "\0" in key or {"", ".", ".."} & {*key.split("/")}:
+        raise ValueError(f"{key!r} is no relative path")
+    return key
+
+
+FileKey = Annotated[str, AfterValidator(_check_key)]
+"""A relative path with forward slashes, without `.` and `..`."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """Size and SHA-256 of a stored file."""
 
     sha256: str
-    size_bytes: Annotated[int, Field(alias="bytes")]
+    size_bytes: Annotated[int, Field(alias="bytes", ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +200,7 @@ class FileList:
     noun: ClassVar[str] = "a list of files"
     remedy: ClassVar[str] = "Remove it and run the same command again."
 
-    files: dict[str, FileEntry]
+    files: dict[FileKey, FileEntry]
     """By path below the folder."""
 
 
@@ -207,7 +218,7 @@ class DoneMark:
     )
 
     digest: str
-    files: dict[str, FileEntry]
+    files: dict[FileKey, FileEntry]
     """By path below the case's group."""
 
 
@@ -620,9 +631,9 @@ class Manifest:
     """By nodule id."""
     discarded: tuple[str, ...]
     """Nodules that reviewers rejected."""
-    own_files: dict[str, FileEntry]
+    own_files: dict[FileKey, FileEntry]
     """The release's own files, by name."""
-    case_files: dict[str, FileEntry]
+    case_files: dict[FileKey, FileEntry]
     """Every file of every case, by its path in the store."""
 
     @property

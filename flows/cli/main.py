@@ -4,6 +4,7 @@ Exit codes: 0 success, 1 some nodules have invalid input or failed (all others a
 source is away (nothing is touched), 2 wrong usage or invalid input.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -73,6 +74,13 @@ def options(
     """Take the options of the application itself."""
 
 
+_USERS_TO_MEND = {
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+}
+"""Errors of the system that say something about a path or a disk, and nothing about the program."""
+
+
 def main() -> NoReturn:
     """Run the command line.
 
@@ -87,6 +95,18 @@ def main() -> NoReturn:
     except (InputError, StoreError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1 if isinstance(error, SourceUnreachableError) else 2)
+    except OSError as error:
+        if error.errno not in _USERS_TO_MEND:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        typer.secho(
+            f"error: the system cannot use a file: got{place}: {error.strerror}, expected a path "
+            "that can be read or written, and room on the disk. Correct that, then run the same "
+            "command again.",
+            fg="red",
+            err=True,
+        )
+        sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.secho(

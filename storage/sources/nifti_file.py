@@ -6,13 +6,14 @@ must agree.
 """
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -25,6 +26,10 @@ AGREEMENT_MM = 0.05
 """Farthest that two geometries of one file may lie apart at any corner."""
 HEADER_BYTES = 348
 """What a NIfTI-1 file begins with; in the other order of bytes the file is big-endian."""
+
+VOXELS_AT_MOST_BYTES = 16 * 10**9
+"""A CT of 2,000 slices of 1,024 x 1,024 voxels in double precision has about as many."""
+_PIECE_BYTES = 1 << 24
 
 _NIFTI_2_BYTES = 540
 _GZIP = b"\x1f\x8b"
@@ -135,15 +140,41 @@ def read_nifti(path: Path) -> NiftiFile | None:
                 return None
             if start[344:347] not in (b"n+1", b"ni1"):
                 raise ValueError("an Analyze header, which does not say where the voxels lie")
-            content = start + stream.read()
+            header = nibabel.Nifti1Header.from_fileobj(BytesIO(start), check=False)
+            # A small file may unpack to any size: no more is read than its header tells
+            content = start + _read(cast("BinaryIO", stream), _end_of_voxels(header) - HEADER_BYTES)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"compressed content that cannot be unpacked ({error})") from error
-    header = nibabel.Nifti1Header.from_fileobj(BytesIO(start), check=False)
     offset = float(header["vox_offset"])
     if start[344:347] == b"n+1" and not HEADER_BYTES <= offset <= len(content):
         place = "in the header" if offset < HEADER_BYTES else "after the end"
         raise ValueError(f"voxels that begin at byte {offset:g}, {place}")
     return NiftiFile(header, content)
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Read up to a size; memory is taken for what is there, not for what the header promises."""
+    pieces = []
+    while size > 0 and (piece := stream.read(min(size, _PIECE_BYTES))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _end_of_voxels(header: Any) -> int:
+    """Return where the voxels end, in bytes; raises ValueError where the header tells none."""
+    try:
+        shape = [int(n) for n in header.get_data_shape()]
+        voxel_bytes = int(header.get_data_dtype().itemsize)
+        size = int(header["vox_offset"]) + math.prod(shape) * voxel_bytes
+    except (nibabel.spatialimages.HeaderDataError, OverflowError, ValueError) as error:
+        raise ValueError(f"a header that tells no size of its voxels ({error})") from error
+    if not shape or min(shape) < 1 or size > VOXELS_AT_MOST_BYTES:
+        raise ValueError(
+            f"a header of {' x '.join(map(str, shape)) or 'no'} voxels, more than "
+            f"{VOXELS_AT_MOST_BYTES // 10**9} GB or none"
+        )
+    return size
 
 
 def check_agreement(

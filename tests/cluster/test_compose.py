@@ -62,9 +62,10 @@ def test_every_service_is_bounded_pinned_and_known_to_be_well(name):
     assert all(
         need["condition"].startswith("service_") for need in service.get("depends_on", {}).values()
     )
-    if "build" in service:
-        assert service["cap_drop"] == ["ALL"]
-    else:
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert 0 < service["pids_limit"] <= 4096
+    if "build" not in service:
         assert re.search(r":v?\d+\.\d+", service["image"])
         assert service["user"] not in {"root", "0"}
 

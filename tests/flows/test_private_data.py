@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import httpx
 import pandas as pd
 import pytest
 
@@ -58,7 +59,7 @@ def private_table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(private_table, halosign, scheduler, environment, tmp_path_factory):
-    """Everything that was written, by name: store, exports, Prefect's database, cache, output."""
+    """Everything that was written, by name: store, exports, Prefect's records, cache, output."""
     folder = tmp_path_factory.mktemp("written")
     recipe = folder / "recipe.yaml"
     recipe.write_text("{crop: {in_plane_voxels: 24}, run: {failure_budget: 1, retries: 0}}")
@@ -92,6 +93,9 @@ def written(private_table, halosign, scheduler, environment, tmp_path_factory):
         assert said[name].returncode == 0, said[name].stderr
     found = {name: (one.stdout + one.stderr).encode() for name, one in said.items()}
     found |= pages(open_store(str(store)))
+    for kind in ("artifacts", "flow_runs", "task_runs", "logs"):
+        address = f"{environment['PREFECT_API_URL']}/{kind}/filter"
+        found[f"Prefect: {kind}"] = httpx.post(address, json={}, trust_env=False).content
     for place in (folder, Path(environment["HOME"])):
         found |= {str(path): readable(path) for path in place.rglob("*") if path.is_file()}
     return found
@@ -129,7 +133,7 @@ def readable(path):
 def test_no_planted_word_is_found_anywhere(written, private_table):
     planted = [word.encode() for word in WORDS]
     assert all(word in private_table.read_bytes() for word in planted)
-    kinds = ("page /", "prefect.db", "curate", "manifest.json", "alpha.nii.gz")
+    kinds = ("page /", "Prefect: artifacts", "curate", "manifest.json", "alpha.nii.gz")
     for kind in kinds:
         assert any(kind in name for name in written), kind
     # The command line and Prefect's parameters name the table, as the user did

@@ -1,11 +1,14 @@
+import itertools
+import os
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import yaml
 
 from matting.errors import InputError
 from matting.parameters import IMPROVED_RESAMPLE, IMPROVED_TRIMAP, Parameters
-from storage.recipe import Recipe, load_recipe
+from storage.recipe import Recipe, load_recipe, parse_override
 
 
 def write(tmp_path, text):
@@ -125,3 +128,44 @@ def test_nothing_but_data_is_read_from_yaml(tmp_path):
 def test_the_check_of_hu_enters_the_digest_only_where_it_is_off(tmp_path):
     assert "hu_check" not in load_recipe().content_key()
     assert load_recipe(write(tmp_path, "hu_check: false")).content_key()["hu_check"] is False
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (BOMB.encode(), "aliases are not read"),
+        (b"crop: &a {padding_slices: 3}\nresample: *a\n", "aliases are not read"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, "got"),
+        (b"readers: " + b"9" * 5000, "got"),
+        (b"name: " + b"x" * 1_000_001, "more than 1 MB"),
+        (b"readers: !!python/object/apply:os.system ['true']", "could not determine"),
+        (b"crop: {padding_slices: 2024-13-45}", "got"),
+        (b"when: 2024-99-99 99:99:99", "got"),
+        (b"\xff\xfe\x00", "got"),
+        (b"a: \x00", "got"),
+        (b"[1, 2]", "sections by name"),
+    ],
+)
+def test_hostile_recipes_are_refused_in_few_words(tmp_path, content, words):
+    file = tmp_path / "recipe.yaml"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=words) as refused:
+        load_recipe(file)
+    assert len(str(refused.value)) < 2000
+
+
+def test_a_recipe_is_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for place in (tmp_path, tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(InputError, match="no regular file"):
+            load_recipe(place)
+
+
+def test_settings_have_no_aliases_either():
+    with pytest.raises(InputError, match="a setting cannot be parsed"):
+        parse_override(["trimap.dilation_mm=[&a 1, *a]"])

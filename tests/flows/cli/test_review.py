@@ -143,3 +143,22 @@ def test_the_automatic_pick_takes_its_question_from_the_recipe(halosign, reviewe
     assert done.returncode == 1
     assert "0 verdicts added" in done.stdout
     assert "no form that estimates opacity converged: P-9-a9." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none/verdicts.csv", "No such file or directory"),
+        ("full.csv", "No space left on device"),
+        ("folder.json", "Is a directory"),
+        (f"{'x' * 300}.csv", "File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_said_in_words(halosign, reviewed, tmp_path, name, words):
+    (tmp_path / "full.csv").symlink_to("/dev/full")
+    (tmp_path / "folder.json").mkdir()
+    done = halosign("review", "export", "--store", reviewed.url, "--to", tmp_path / name)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr

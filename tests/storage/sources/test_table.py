@@ -1,7 +1,9 @@
 """A table of volume files: which nodules there are, what is read of one, and what is refused."""
 
+import gzip
 import os
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -730,4 +732,36 @@ def test_a_path_in_the_home_folder_is_found(table: Path, monkeypatch: pytest.Mon
 def test_a_path_with_a_drive_is_named(table: Path) -> None:
     write_table(table.parent, "n-1,P1,C:\\data\\ct.nii.gz,readers.nii.gz,solid")
     with pytest.raises(InputError, match=r"the CT is not there: .*Windows with a drive"):
+        read(table)
+
+
+def test_a_small_file_that_unpacks_to_much_is_read_as_far_as_its_header_says(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = []
+    reading = gzip.GzipFile.read
+
+    def counted(self: gzip.GzipFile, size: int | None = -1) -> bytes:
+        piece = reading(self, size)
+        read_bytes.append(len(piece))
+        return piece
+
+    path = table.parent / "ct.nii.gz"
+    content = gzip.decompress(path.read_bytes())
+    with gzip.open(path, "wb") as stream:
+        stream.write(content)
+        for _ in range(40):
+            stream.write(bytes(1 << 20))
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    assert read(table)
+    assert sum(read_bytes) < 1 << 20
+
+
+@pytest.mark.parametrize("dims", [(32767, 32767, 32767), (0, 5, 5), (-3, 5, 5)])
+def test_a_header_of_no_possible_size_is_refused(table: Path, dims: tuple[int, ...]) -> None:
+    path = table.parent / "ct.nii.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<4h", content, 40, 3, *dims)
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(InputError, match="the CT"):
         read(table)
