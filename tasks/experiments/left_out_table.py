@@ -17,6 +17,8 @@ from storage.results.left_out import LeftOutRow, LeftOutScore, list_left_out, re
 from tasks.experiments.left_out import BASELINE, measurement_of
 
 ALL = "all"
+GROUPS = (ALL, "solid", "part-solid", "ground-glass")
+"""Come first in the table, in this order; then the classes of slice distance."""
 THICK_MM = 2.0
 """Distance of slices from which a scan counts as thick."""
 SLICE_COLUMN = "slice_mm"
@@ -41,7 +43,7 @@ def tabulate_left_out(release: Release) -> list[LeftOutRow]:
             groups.setdefault(label, []).append(nodule)
     patients = {name: reader.member(name).patient_id for name in by_nodule}
     rows: list[LeftOutRow] = []
-    for label in sorted(groups, key=lambda name: (name != ALL, name)):
+    for label in sorted(groups, key=_place):
         rows += _rows(label, {name: by_nodule[name] for name in groups[label]}, patients)
     return rows
 
@@ -54,6 +56,10 @@ def classes_of(facts: CaseFacts) -> Iterator[str]:
     slice_mm = _slice_mm(facts)
     if slice_mm is not None:
         yield f"slices {'from' if slice_mm >= THICK_MM else 'below'} {THICK_MM:g} mm"
+
+
+def _place(group: str) -> tuple[int, str]:
+    return (GROUPS.index(group), "") if group in GROUPS else (len(GROUPS), group)
 
 
 def _slice_mm(facts: CaseFacts) -> float | None:

@@ -133,10 +133,14 @@ def network_scores(
 
 
 def method_scores(store: Store, readers: dict[int, ReleaseReader]) -> dict[int, list[Score]]:
-    """Read the scores of methods and trivial mattes on the test split of every partition."""
+    """Read the scores of methods and trivial mattes on the test split of every partition.
+
+    A partition that was not scored as a whole is left out.
+    """
     return {
         k: read_nodule_scores(store, reader.version, METHOD_SCORES, reader.nodules("test"))
         for k, reader in readers.items()
+        if list_scored_nodules(store, reader.version, METHOD_SCORES) >= set(reader.nodules("test"))
     }
 
 

@@ -12,9 +12,9 @@ def main() -> None:
     """Carry out the experiments on the store and by the recipe that are given."""
     scored = 0
 
-    def telling(*arguments: object) -> object:
+    def telling(*arguments: object, **keywords: object) -> object:
         nonlocal scored
-        found = score_methods(*arguments)
+        found = score_methods(*arguments, **keywords)
         scored += 1
         print("scored", scored, flush=True)
         sys.stdin.readline()

@@ -309,3 +309,11 @@ def test_an_evaluation_reads_the_manifest_once(job, monkeypatch):
     check_experiments(open_release(job.store_url, "0.1.0"), job.recipe, "cpu")
     evaluate(replace(job, train=False))
     assert reads.count("releases/0.1.0/manifest.json") == 1
+
+
+def test_a_part_alone_is_reported_where_nothing_else_was_measured(learnable, job, tmp_path):
+    store = copy_of(learnable, tmp_path)
+    evaluate(replace(job, store_url=store.url, train=False, parts=("diagnosis",)))
+    page = store.get("experiments/0.1.0/tiny/report/report.html").decode()
+    assert "the methods were not scored" in page
+    assert table(store.url, 1) == []
