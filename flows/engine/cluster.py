@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 import dask
 import yaml
+from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 from distributed.deploy.cluster import Cluster as AnyCluster
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -152,7 +152,8 @@ def _detach_dask_logger() -> None:
 
 def _start_local_cluster(workers: int | None) -> LocalCluster:
     return LocalCluster(
-        n_workers=workers or os.cpu_count(),
+        # What affinity and the control group allow, not what the machine has.
+        n_workers=workers or CPU_COUNT,
         threads_per_worker=1,
         dashboard_address="127.0.0.1:0",
         # A worker that is slow to exit is killed. It holds nothing, so the warning is of no use.

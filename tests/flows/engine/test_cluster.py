@@ -1,5 +1,8 @@
 """Clusters from a file: what may be named, and that work is done on what was named."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 from distributed import Client
@@ -149,3 +152,14 @@ def test_slurms_example_writes_the_job_that_the_docs_promise():
     assert "#SBATCH -p cpu" in script
     assert "export OMP_NUM_THREADS=1" in script
     assert "--nthreads 1" in script
+
+
+def test_a_process_bound_to_one_core_starts_one_worker():
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from flows.engine import cluster\n"
+        "cluster.LocalCluster = lambda **given: print(given['n_workers'])\n"
+        "cluster._start_local_cluster(None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "1", done.stderr
