@@ -12,7 +12,8 @@ from flows.publish import publish as publish_release
 from flows.train import train as train_network
 from storage.errors import CorruptionError
 from storage.recipe import load_recipe
-from storage.releases.release import Release, verify_release
+from storage.releases.release import Release
+from storage.releases.verify import verify_release
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
@@ -120,12 +121,12 @@ def evaluate(
 
 @flow(name="verify")
 def verify(version: str, store: str) -> int:
-    """Verify the files of a release, return their number; raises CorruptionError if one differs."""
+    """Verify a release, return the number of its cases' files; raises CorruptionError."""
     opened = open_store(store)
     complaints = verify_release(opened, version)
     if complaints:
         raise CorruptionError(
-            f"{version}: {len(complaints)} files differ from what was published: "
+            f"{version}: {len(complaints)} files differ from what was published, or contradict: "
             + "; ".join(complaints[:10])
         )
     return len(Release.open(opened, version).manifest.case_files)

@@ -26,7 +26,8 @@ from storage.cases.case import read_case
 from storage.cases.outcomes import read_outcomes
 from storage.recipe import load_recipe
 from storage.records import Member
-from storage.releases.release import Release, is_published, verify_release
+from storage.releases.release import Release, is_published
+from storage.releases.verify import verify_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint, read_last_preview
 from storage.results.scores import METHOD_SCORES, read_lines
 from storage.sources.registry import SourceSpec

@@ -79,9 +79,10 @@ def release_show(
 def release_verify(
     version: Annotated[str, typer.Argument(help="Published version.")], store: StoreOption
 ) -> None:
-    """Verify every file of a release against its SHA-256."""
+    """Verify every file of a release against its SHA-256, and that they do not contradict."""
     from flows.cli.printing import warn_if_withdrawn
-    from storage.releases.release import Release, verify_release
+    from storage.releases.release import Release
+    from storage.releases.verify import verify_release
     from storage.store import open_store
 
     opened = open_store(store)
@@ -92,7 +93,9 @@ def release_verify(
     if complaints:
         raise typer.Exit(1)
     files = len(Release.open(opened, version).manifest.case_files)
-    typer.echo(f"{version}: {files} case files and the release's own files verified")
+    typer.echo(
+        f"{version}: {files} case files and the release's own files verified; no contradictions"
+    )
 
 
 @release.command(

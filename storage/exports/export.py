@@ -20,7 +20,8 @@ from storage.exports.ome_zarr import zarr_files
 from storage.exports.released_nodule import SYNTHETIC_NOTE, ReleasedNodule, open_released_nodule
 from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES
 from storage.records import ExportMarker, encode, parse_record
-from storage.releases.release import Release, verify_release
+from storage.releases.release import Release
+from storage.releases.verify import verify_release
 from storage.store import Store
 
 DICOM_SEG = "dicom-seg"
@@ -172,8 +173,9 @@ def _check_files(release: Release) -> None:
         raise InputError(
             "a damaged release is not exported",
             got="; ".join(complaints[:3]) + more,
-            expected="files as published",
-            remedy="Restore these files, then run the same command again.",
+            expected="files as published, which do not contradict each other",
+            remedy="Restore these files, then run the same command again; of contradictions, "
+            "publish a corrected version.",
         )
 
 

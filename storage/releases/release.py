@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from matting.errors import InputError
-from storage.cases.case import verify_files
 from storage.errors import AlreadyExistsError, CorruptionError, NotFoundError
 from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES, claim_key, manifest_key
 from storage.recipe import ReleaseSettings
@@ -289,24 +288,6 @@ def read_manifests(store: Store) -> list[Manifest]:
     Raises CorruptionError.
     """
     return [Release.open(store, version).manifest for version in list_versions(store)]
-
-
-def verify_release(store: Store, version: str) -> list[str]:
-    """Read every file of a release; returns a complaint for each that is missing or changed."""
-    check_version(version)
-    prefix = f"{RELEASES}/{version}"
-    try:
-        claim = read_record(store, claim_key(version), Claim)
-        data = store.get(manifest_key(version))
-    except (NotFoundError, CorruptionError) as error:
-        return [str(error)]
-    if claim.manifest_sha256 != _sha256(data):
-        return [
-            f"{manifest_key(version)} or {prefix}/claim.json: the content is not what was written"
-        ]
-    manifest = parse_record(data, Manifest, manifest_key(version))
-    own = {f"{prefix}/{name}": entry for name, entry in manifest.own_files.items()}
-    return verify_files(store, {**own, **manifest.case_files})
 
 
 def withdraw_release(store: Store, version: str, reason: str, *, by: str) -> Withdrawal:

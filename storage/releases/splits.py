@@ -4,6 +4,8 @@ import hashlib
 
 from storage.recipe import ReleaseSettings
 
+SPLITS = ("train", "validation", "test")
+
 
 def assign_split(patient_id: str, settings: ReleaseSettings) -> str:
     """Return a patient's split: ``train``, ``validation`` or ``test``.

@@ -18,7 +18,8 @@ from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.maintenance.verify_records import verify_records
 from storage.recipe import Recipe
 from storage.records import Run, Verdict
-from storage.releases.release import is_published, publish_release, verify_release
+from storage.releases.release import is_published, publish_release
+from storage.releases.verify import verify_release
 from storage.reviews.verdicts import read_verdicts, record_verdict
 from storage.sources.registry import SourceSpec
 from storage.store import Store, open_store

@@ -20,6 +20,7 @@ from storage.cases.case import read_case, read_case_files, write_case
 from storage.errors import WriteError
 from storage.exports.export import CHECKSUMS, open_export, read_own_files
 from storage.records import Member
+from storage.releases.card import split_table
 from storage.releases.release import Draft, publish_release, withdraw_release
 from tasks.export import export_nodule
 from tests.cases import new_case
@@ -37,9 +38,9 @@ MEMBER = Member("P-1", "P", "e" * 64, "lb", "ann", False, "train", True)
 def case(store):
     patch = ball_patch()
     grid = replace(patch.grid, axes_lps=TURNED, spacing_mm=(1.0, 0.7, 0.6))
-    write_case(store, new_case(patch=replace(patch, grid=grid)))
+    write_case(store, new_case(patch=replace(patch, grid=grid), synthetic=True))
     member = Member("P-1", "P", DIGEST, "lb", "ann", False, "train", True)
-    own = {"README.md": b"# card\n", "splits.csv": b"nodule\n"}
+    own = {"README.md": b"# card\n", "splits.csv": split_table((member,))}
     publish_release(
         store,
         "0.1.0",
@@ -206,7 +207,7 @@ def test_an_unknown_format_is_refused(store, case, tmp_path):
 def test_a_segmentation_of_a_tables_nodule_is_refused_before_anything_is_written(
     store, case, tmp_path
 ):
-    write_case(store, new_case(digest="e" * 64))
+    write_case(store, new_case(digest="e" * 64, synthetic=True))
     draft = Draft((MEMBER,), (), read_case_files(store, "P-1", "e" * 64), {}, {})
     publish_release(store, "0.2.0", draft, publisher="ann")
     with pytest.raises(

@@ -10,6 +10,7 @@ from storage.cases.outcomes import write_outcome
 from storage.errors import StoreError
 from storage.maintenance.gc import Garbage, find_garbage, remove_garbage
 from storage.records import Member, Outcome
+from storage.releases.card import split_table
 from storage.releases.release import (
     Draft,
     Release,
@@ -17,9 +18,9 @@ from storage.releases.release import (
     is_published,
     publish_release,
     read_manifests,
-    verify_release,
     withdraw_release,
 )
+from storage.releases.verify import verify_release
 from tests.cases import new_case
 
 DIGEST = "d" * 64
@@ -29,7 +30,7 @@ DIGEST = "d" * 64
 def draft(store):
     write_case(store, new_case())
     member = Member("P-1", "P", DIGEST, "lb", "ann", False, "train", False)
-    own = {"README.md": b"# card\n", "splits.csv": b"nodule\n"}
+    own = {"README.md": b"# card\n", "splits.csv": split_table((member,))}
     return Draft((member,), (), read_case_files(store, "P-1", DIGEST), own, {"name": "paper"})
 
 

@@ -47,10 +47,8 @@ def released(store):
         valid = np.ones(patch.grid.shape, bool)
         valid[:, 0] = n != 4
         digest = str(n) * 64
-        write_case(
-            store,
-            new_case(digest, nodule=f"P-{n}", patch=replace(patch, image_hu=image, valid=valid)),
-        )
+        patch = replace(patch, image_hu=image, valid=valid)
+        write_case(store, new_case(digest, nodule=f"P-{n}", patient=f"P{n}", patch=patch))
         split = "train" if n < 4 else "test"
         members.append(
             Member(f"P-{n}", f"P{n}", digest, "lb" if n % 2 else "cf", "ann", False, split, False)
