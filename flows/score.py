@@ -5,7 +5,7 @@ The scores of each nodule are stored under their own key, so nothing is scored t
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from distributed import as_completed
 from prefect import flow, task
@@ -36,6 +36,7 @@ from tasks.learning.load import load_network
 from tasks.scoring.mattes import score_methods, trimap_prior
 from tasks.scoring.network import score_network
 
+Result = TypeVar("Result")
 MIN_NODULES_FOR_CLUSTER = 32
 """For fewer nodules, starting worker processes takes longer than scoring."""
 
@@ -92,27 +93,28 @@ def measure_methods(release: Release, side: str, cluster: Cluster = LOCAL) -> li
     done = list_scored_nodules(store, version, METHOD_SCORES)
     missing = [nodule for nodule in nodules if nodule not in done]
     if missing:
-        score = partial(score_methods, prior=_prior(reader))
+        score = partial(score_methods, prior=read_prior(reader))
         score_nodules(score, release, missing, cluster, "scoring methods")
     scores = read_nodule_scores(store, version, METHOD_SCORES, nodules)
     synthetic = release.manifest.synthetic
     return list(write_scores(store, version, side, METHOD_SCORES, scores, synthetic=synthetic))
 
 
-def _prior(reader: ReleaseReader) -> float:
+def read_prior(reader: ReleaseReader) -> float:
+    """Return the value of the trimap prior, with a progress bar: every matte is read."""
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("reading mattes", total=None)
         return trimap_prior(reader, lambda _: progress.advance(bar))
 
 
 def score_nodules(
-    score: Callable[[Release, str], object],
+    score: Callable[[Release, str], Result],
     release: Release,
     nodules: Sequence[str],
     cluster: Cluster,
     title: str,
-) -> None:
-    """Score nodules on a cluster, which stores their scores; a few are scored in this process.
+) -> list[Result]:
+    """Score nodules on a cluster; a few are scored in this process.
 
     Args:
         score: Called with the release and a nodule.
@@ -120,19 +122,24 @@ def score_nodules(
         nodules: Ids of the nodules.
         cluster: Where nodules are scored, if there are many.
         title: Of the progress bar.
+
+    Returns:
+        What the calls returned, in the order of the nodules.
     """
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(title, total=len(nodules))
         if len(nodules) < MIN_NODULES_FOR_CLUSTER:
+            results = []
             for nodule in nodules:
-                score(release, nodule)
+                results.append(score(release, nodule))
                 progress.advance(bar)
-            return
+            return results
         with dask_client(cluster) as client:
             futures = [client.submit(score, release, nodule, pure=False) for nodule in nodules]
             for future in as_completed(futures):
                 future.result()
                 progress.advance(bar)
+            return [future.result() for future in futures]
 
 
 @task(name="measure network", cache_policy=NO_CACHE)

@@ -1,4 +1,4 @@
-"""The commands of the network: train it on a release, evaluate it, apply it to a CT."""
+"""The commands of networks: train on a release, evaluate, score any mattes, apply to a CT."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -149,6 +149,46 @@ def _score(store: str, release: str, checkpoint: str | None, split: str, device:
     with prefect_server():
         lines = measure(store, release, checkpoint, split, device)
     show_scores(open_store(store), release, split, lines)
+
+
+@network.command(
+    epilog="Example: halosign score --release 0.1.0 --store ./store --predictions ./mattes"
+)
+def score(
+    release: VersionOption,
+    store: StoreOption,
+    predictions: Annotated[
+        Path,
+        typer.Option(help="Folder with one file for each nodule: NODULE.nii.gz, .nii or .npz."),
+    ],
+    split: Annotated[
+        Literal["test", "validation", "train", "all"],
+        typer.Option(help="Nodules of the release that are scored."),
+    ] = "test",
+    out: Annotated[Path, typer.Option(help="Folder for the page and its tables.")] = Path(
+        "halosign-score"
+    ),
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of local worker processes.", show_default="one per core"),
+    ] = None,
+) -> None:
+    """Score anybody's mattes against a release, beside its methods: HTML page and CSV.
+
+    A prediction must be on the release's voxels; nothing is resampled. Nothing is written to the
+    store. Exit code 1: some predictions were refused or are of unknown nodules; the others are
+    scored.
+    """
+    from flows.cli.score_summary import show_predictions
+    from flows.engine.cluster import Cluster
+    from flows.score_predictions import ScoringJob, score_predictions
+
+    job = ScoringJob(store, release, predictions, split, out, Cluster(workers=workers))
+    page = score_predictions(job)
+    show_predictions(page)
+    typer.echo(f"report: {out}/report.html")
+    if page.count("refused") or page.count("unknown nodule"):
+        raise typer.Exit(1)
 
 
 @network.command(

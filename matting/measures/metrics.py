@@ -35,6 +35,8 @@ GRADIENT_SIGMA = 1.4
 """Standard deviation in voxels of the Gaussian under which gradients are taken."""
 GRADIENT_REACH = 4
 """Half-width in voxels of its kernel."""
+PAPER_CROP_MM3 = 170_000.0
+"""Volume of the paper's crops of 128 x 128 pixels: on average 1.36 million voxels of 0.5 mm."""
 CONNECTIVITY_STEPS = 10
 """Number of thresholds of the connectivity error: 1/10, 2/10, ... 10/10."""
 CONNECTIVITY_SLACK = 0.15
@@ -146,6 +148,19 @@ def connectivity_error(
     """
     _check_shapes(alpha.shape, truth.shape, region.shape)
     return float(_connectivity_errors(alpha, truth)[region].sum())
+
+
+def paper_sized_mse(mse: float, voxels: int, spacing_mm: tuple[float, float, float]) -> float:
+    """Return the MSE as if the patch had the size of the paper's crops, with 0 errors around it.
+
+    MSE is a mean over a patch, so a tighter crop of the same lesion has a larger one.
+
+    Args:
+        mse: Over the whole patch.
+        voxels: Of the patch.
+        spacing_mm: Of the voxels.
+    """
+    return mse * voxels * float(np.prod(spacing_mm)) / PAPER_CROP_MM3
 
 
 class MatteErrors(NamedTuple):

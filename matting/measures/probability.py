@@ -20,29 +20,35 @@ class ProbabilityErrors:
     log_loss: float
     """Mean negative log likelihood, in nats; probabilities are clipped to 0.02..0.98."""
     voxels: NDArray[np.int64]
-    """(10,) by bin of probability."""
+    """(10,) by bin of probability; of several readers, once for each."""
     expected: NDArray[np.float64]
     """(10,) sum of the probabilities, by bin."""
     marked: NDArray[np.int64]
-    """(10,) voxels that the mask has, by bin."""
+    """(10,) voxels that the mask has, by bin; of several readers, the sum over their masks."""
 
 
-def probability_errors(probability: ArrayLike, marked: ArrayLike) -> ProbabilityErrors:
-    """Compare probabilities with a mask.
+def probability_errors(
+    probability: ArrayLike, marked: ArrayLike, readers: int = 1
+) -> ProbabilityErrors:
+    """Compare probabilities with a mask, or with the masks of several readers at once.
 
     Args:
         probability: (n,) in 0..1.
-        marked: (n,) bool.
+        marked: (n,) bool, or by how many of the readers each voxel was marked.
+        readers: Number of readers; each counts as a mask of its own.
     """
-    values, truth = np.asarray(probability, np.float64), np.asarray(marked, bool)
+    values, marks = np.asarray(probability, np.float64), np.asarray(marked).astype(np.int64)
+    share = marks / readers
     clipped = np.clip(values, CLIP, 1 - CLIP)
     places = np.minimum((values * BINS).astype(np.int64), BINS - 1)
+    squares = share * np.square(values - 1) + (1 - share) * np.square(values)
+    losses = share * np.log(clipped) + (1 - share) * np.log(1 - clipped)
     return ProbabilityErrors(
-        brier=float(np.square(values - truth).mean()),
-        log_loss=float(-np.log(np.where(truth, clipped, 1 - clipped)).mean()),
-        voxels=np.bincount(places, minlength=BINS),
-        expected=np.bincount(places, values, BINS).astype(np.float64),
-        marked=np.bincount(places[truth], minlength=BINS),
+        brier=float(squares.mean()),
+        log_loss=float(-losses.mean()),
+        voxels=readers * np.bincount(places, minlength=BINS),
+        expected=readers * np.bincount(places, values, BINS).astype(np.float64),
+        marked=np.rint(np.bincount(places, marks, BINS)).astype(np.int64),
     )
 
 
@@ -74,3 +80,41 @@ def relative_difference(
     first, second = sums[:, drawn].sum(axis=2)
     low, high = np.quantile(first / second - 1, (0.025, 0.975))
     return float(a.mean() / b.mean() - 1), float(low), float(high)
+
+
+def mean_intervals(
+    values: ArrayLike, patients: ArrayLike, *, draws: int = 2000, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return means over nodules with their 95 % intervals.
+
+    Args:
+        values: (n, m), m measures of n nodules; NaN where a nodule has no value.
+        patients: (n,) the patient of each; patients are drawn, not nodules.
+        draws: Number of draws of patients with replacement.
+        seed: Of the draws.
+
+    Returns:
+        (3, m), mean and ends of the interval; NaN for a mean of nothing, and for the interval
+        of a single patient.
+    """
+    table = np.asarray(values, np.float64)
+    _, owner = np.unique(np.asarray(patients), return_inverse=True)
+    number = int(owner.max()) + 1
+    has = ~np.isnan(table)
+    sums, counts = np.zeros((2, number, table.shape[1]))
+    np.add.at(sums, owner, np.where(has, table, 0))
+    np.add.at(counts, owner, has)
+    drawn = np.random.default_rng(seed).integers(0, number, (draws, number))
+    weights = np.stack([np.bincount(one, minlength=number) for one in drawn]).astype(np.float64)
+    result = np.full((3, table.shape[1]), np.nan)
+    for column in range(table.shape[1]):
+        total, count = sums[:, column], counts[:, column]
+        if not count.any():
+            continue
+        result[0, column] = total.sum() / count.sum()
+        if np.count_nonzero(count) > 1:
+            # A draw may lack every patient who has a value.
+            found = weights @ count > 0
+            means = (weights @ total)[found] / (weights @ count)[found]
+            result[1:, column] = np.quantile(means, (0.025, 0.975))
+    return result

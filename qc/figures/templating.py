@@ -55,7 +55,7 @@ def _rounded(value: float, digits: int = 2) -> str:
 
 def _raw(value: float) -> str:
     """Return a number with three significant digits, a large one in full."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def _short(value: float | None) -> str:

@@ -40,7 +40,21 @@ def score_methods(release: Release, nodule_id: str, prior: float) -> list[Score]
         The scores.
     """
     reader = ReleaseReader(release)
+    mattes = stored_mattes(reader, nodule_id, prior)
     supplied = reader.member(nodule_id).method
+    scores = list(score_mattes(reader, nodule_id, mattes, supplied))
+    write_nodule_scores(release.store, release.version, METHOD_SCORES, nodule_id, scores)
+    return scores
+
+
+def stored_mattes(reader: ReleaseReader, nodule_id: str, prior: float) -> dict[str, Matte]:
+    """Return the mattes of all methods and the trivial ones of a nodule, by name.
+
+    Args:
+        reader: The release.
+        nodule_id: The nodule.
+        prior: Value of `trimap_prior`, 0..1.
+    """
     mattes: dict[str, Matte] = {}
     for method in reader.facts(nodule_id).methods:
         matte = reader.read(nodule_id, "alpha", method=method)
@@ -50,9 +64,7 @@ def score_methods(release: Release, nodule_id: str, prior: float) -> list[Score]
     mattes[READERS_MEAN] = readers_mean(reader.read(nodule_id, "readers") > 0)
     mattes[HU_LINEAR] = hu_linear(reader.read(nodule_id, "image"))
     mattes[TRIMAP_PRIOR] = np.where(trimap == UNKNOWN, prior, trimap == FOREGROUND)
-    scores = list(score_mattes(reader, nodule_id, mattes, supplied))
-    write_nodule_scores(release.store, release.version, METHOD_SCORES, nodule_id, scores)
-    return scores
+    return mattes
 
 
 def score_mattes(
@@ -72,7 +84,7 @@ def score_mattes(
     truths = {"released": MatteWithGradient.of(reader.read(nodule_id, "alpha"))}
     if reader.facts(nodule_id).synthetic:
         truths["known"] = MatteWithGradient.of(reader.read(nodule_id, "known_alpha"))
-    regions = _regions(reader, nodule_id)
+    regions = measured_regions(reader, nodule_id)
     with_gradients = {name: MatteWithGradient.of(matte) for name, matte in mattes.items()}
     for truth_name, truth in truths.items():
         for name, matte in with_gradients.items():
@@ -83,7 +95,7 @@ def score_mattes(
                 yield Score(nodule_id, name, truth_name, region_name, voxels, *errors)
 
 
-def _regions(reader: ReleaseReader, nodule_id: str) -> dict[str, NDArray[np.bool_]]:
+def measured_regions(reader: ReleaseReader, nodule_id: str) -> dict[str, NDArray[np.bool_]]:
     """Return the measured voxels, those near the readers' union, and the unknown ones."""
     valid = reader.read(nodule_id, "validity") > 0
     union = np.asarray(reader.read(nodule_id, "readers").any(axis=0))

@@ -3,6 +3,7 @@ import pytest
 
 from matting.errors import InputError
 from matting.measures.metrics import (
+    PAPER_CROP_MM3,
     MatteErrors,
     MatteWithGradient,
     connectivity_error,
@@ -10,6 +11,7 @@ from matting.measures.metrics import (
     matte_errors,
     mean_absolute_error,
     mse,
+    paper_sized_mse,
     sad,
 )
 
@@ -187,3 +189,17 @@ def test_all_metrics_at_once_refuse_what_does_not_fit() -> None:
     alpha, truth = MatteWithGradient.of(ALPHA), MatteWithGradient.of(TRUTH[1:])
     with pytest.raises(InputError, match="do not fit each other"):
         matte_errors(alpha, truth, {"a": REGION})
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 0.5), (1.0, 0.7, 0.7)])
+def test_a_paper_sized_mse_does_not_depend_on_how_tightly_a_lesion_is_cut(spacing_mm):
+    rng = np.random.default_rng(0)
+    alpha, truth = rng.random((2, 6, 7, 8))
+    sizes = []
+    for pad in (0, 3):
+        wide = [np.pad(one, pad) for one in (alpha, truth)]
+        region = np.ones(wide[0].shape, bool)
+        sizes.append(paper_sized_mse(mse(*wide, region), region.size, spacing_mm))
+    assert sizes[0] == pytest.approx(sizes[1])
+    voxels = PAPER_CROP_MM3 / np.prod(spacing_mm)
+    assert sizes[0] == pytest.approx(((alpha - truth) ** 2).sum() / voxels)
