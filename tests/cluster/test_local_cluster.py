@@ -86,6 +86,7 @@ def wait_for(condition, what):
     return answer
 
 
+@pytest.mark.slow
 def test_services_come_up_well_stay_up_come_again_and_leave_nothing(tmp_path):
     def up(folder):
         call(folder, "up", "postgres", "worker", HALOSIGN_DICOM=str(tmp_path))

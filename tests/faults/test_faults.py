@@ -71,7 +71,7 @@ PAUSE_S = 10.0
 """Longer than the five seconds (ten heartbeats) that Dask allows a worker at least."""
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_a_worker_is_paused_past_the_timeout_and_returns(seed, setting, impatient_dask, reports):
     def strike(_, dice):
         sleeper = dice.choice(impatient_dask.worker_pids())
@@ -161,7 +161,7 @@ def test_postgresql_is_restarted(seed, setting, dask, prefect_on_postgres, repor
 @pytest.mark.parametrize(
     ("mode", "seed", "outage_s"),
     [
-        ("reset", SEEDS[0], 3.0),
+        pytest.param("reset", SEEDS[0], 3.0, marks=pytest.mark.slow),
         *(
             pytest.param(("503", "reset")[n % 2], seed, 20.0, marks=pytest.mark.slow)
             for n, seed in enumerate(SEEDS)

@@ -250,6 +250,7 @@ def test_without_training_what_is_not_trained_is_not_there(learnable, job, tmp_p
     assert "no classifier was trained" in page
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_finishes_what_it_had_begun(
     learnable, job, recipe_file, environment, tmp_path
 ):
