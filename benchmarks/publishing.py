@@ -23,7 +23,8 @@ from storage.cases.case import NewCase, case_digest, write_case
 from storage.cases.outcomes import write_outcome
 from storage.recipe import Recipe
 from storage.records import Outcome, Verdict
-from storage.releases.release import publish_release, verify_release
+from storage.releases.release import publish_release
+from storage.releases.verify import verify_release
 from storage.reviews.verdicts import record_verdict
 from storage.store import open_store
 from tasks.memory import peak_bytes

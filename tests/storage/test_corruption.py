@@ -4,7 +4,9 @@ import pytest
 
 from storage.cases.case import read_case_files, write_case
 from storage.records import Member
-from storage.releases.release import Draft, publish_release, verify_release
+from storage.releases.card import split_table
+from storage.releases.release import Draft, publish_release
+from storage.releases.verify import verify_release
 from tests.cases import new_case
 from tests.phantoms import ball_patch
 
@@ -30,10 +32,8 @@ def released(store):
         write_case(store, new_case(digest, nodule=f"P-{n}", patch=ball_patch(seed=n)))
         members.append(Member(f"P-{n}", "P", digest, "lb", "ann", False, "train", False))
         files |= read_case_files(store, f"P-{n}", digest)
-    own = {
-        name: name.encode()
-        for name in ("README.md", "index.parquet", "splits.csv", "fingerprint.png")
-    }
+    own = {name: name.encode() for name in ("README.md", "CHANGES.md", "fingerprint.png")}
+    own["splits.csv"] = split_table(members)
     publish_release(store, "0.1.0", Draft(tuple(members), (), files, own, {}), publisher="ann")
     return store
 
