@@ -12,7 +12,7 @@ the source of each). `Parameters.improved` is the improved form, with `IMPROVED_
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from matting.errors import InputError
 
@@ -23,6 +23,11 @@ FORM_NAMES: dict[Form, str] = {
     "custom": "custom parameters",
 }
 """What a form is called wherever mattes are shown."""
+
+Variant = Literal["3dmm", "3dmm-m", "3dmm-mg"]
+"""A network: see `matting.learned.network`."""
+Precision = Literal["single", "bfloat16", "half"]
+"""In which numbers a network convolves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +437,7 @@ class TrainingSettings:
     """Weight of the difference of its gradients (Eq. 30, theta)."""
     seed: int = 20221011
     """Determines initial weights, order, crops and symmetries."""
-    precision: Literal["auto", "single", "bfloat16", "half"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
     """Precision of convolutions; auto is bfloat16 or else half on a GPU, and single on a CPU."""
     compiled: bool = False
     """Compile the network with torch.compile: takes minutes once, then steps are faster."""
@@ -484,7 +489,7 @@ class TrainingSettings:
             self.at_once,
             "1 where training.fitted lets crops differ in size",
         )
-        known = ("auto", "single", "bfloat16", "half")
+        known = ("auto", *get_args(Precision))
         _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
 
 

@@ -33,6 +33,7 @@ from matting.parameters import (
     SolverSettings,
     TrainingSettings,
     TrimapSettings,
+    Variant,
     form_of,
 )
 from matting.targets import Target
@@ -137,7 +138,7 @@ class EvaluationSettings(BaseModel):
     each."""
     trained_partitions: int = Field(4, ge=1)
     """Number of these, the first ones, that networks are trained on."""
-    variants: tuple[Literal["3dmm", "3dmm-m", "3dmm-mg"], ...] = ("3dmm", "3dmm-m", "3dmm-mg")
+    variants: tuple[Variant, ...] = ("3dmm", "3dmm-m", "3dmm-mg")
     """Networks of Table 2, each with the auxiliary masks and without."""
     test_nodules: int | None = Field(None, ge=1)
     """How many nodules of a test split, chosen by a hash of their ids, a network is measured on;

@@ -12,6 +12,7 @@ to check, and what a run describes of its code and losses.
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_arg
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from matting.geometry.grid import Grid
-from matting.parameters import FORM_NAMES, Form, TrainingSettings
+from matting.parameters import FORM_NAMES, Form, Precision, TrainingSettings, Variant
 from matting.targets import Target, rank
 from storage.errors import CorruptionError
 
@@ -697,6 +698,27 @@ class ExportMarker:
 # Results
 
 
+def _one_of(*known: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"got {text[:40]!r}, expected {', '.join(filter(None, known))}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+    low, high = low_high
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"{low:g} to {high:g} is no range of HU")
+    return low_high
+
+
+IntensityRange = Annotated[tuple[float, float], AfterValidator(_check_range)]
+"""The HU that a network sees as 0 and as 1."""
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", validate_default=True)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
     """`checkpoints/<digest>/config.json`: all that a user of a trained network must know."""
@@ -705,12 +727,12 @@ class CheckpointConfig:
     noun: ClassVar[str] = "the configuration of a trained network"
     remedy: ClassVar[str] = "Fetch the network again, or train it again."
 
-    variant: str
+    variant: Annotated[str, _one_of(*get_args(Variant))]
     auxiliary: bool
     content_key: Annotated[JsonObject, Field(alias="decides")]
     """All that determines the training; hashed into its id."""
-    intensity_range_hu: tuple[float, float]
-    spacing_mm: float
+    intensity_range_hu: IntensityRange
+    spacing_mm: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     release: str
     synthetic: Annotated[bool, Field(alias="stand_in")]
     """True where any scan that it was trained on is simulated."""
@@ -718,17 +740,19 @@ class CheckpointConfig:
     """What the forms of the mattes that it learned are called; None in the first edition."""
     target: Annotated[Target | None, _UNLESS_NONE] = None
     """The question that the release asked; None in the first edition."""
-    partition: int = 0
-    nodules: int
+    partition: Annotated[int, Field(ge=0)] = 0
+    nodules: Annotated[int, Field(ge=1)]
     epochs: tuple[JsonObject, ...]
     """Losses, rate, seconds and errors, epoch by epoch."""
     code: dict[str, str | None]
     """Versions, by name."""
     device: str
-    precision: str = ""
-    threads: tuple[int, ...] = ()
-    digest: str = ""
-    weights_sha256: str = ""
+    precision: Annotated[str, _one_of("", *get_args(Precision))] = ""
+    """What "auto" stood for; empty in records of earlier versions."""
+    threads: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    digest: Sha256 = ""
+    """Empty only before `write_checkpoint` fills it in; so is the next."""
+    weights_sha256: Sha256 = ""
 
     @property
     def learned(self) -> str:

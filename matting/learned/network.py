@@ -18,15 +18,16 @@ Comments at the ends of lines give shapes as channels @ resolution, for 3dmm. Th
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from matting.errors import InputError
 from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU
+from matting.parameters import Variant
 
-VARIANTS = ("3dmm", "3dmm-m", "3dmm-mg")
+VARIANTS: tuple[str, ...] = get_args(Variant)
 STRIDE = 16
 """Input sizes must be multiples of this: the encoder halves the resolution four times."""
 

@@ -199,10 +199,14 @@ def read_checkpoint(url: str) -> Checkpoint:
             key=WEIGHTS,
         )
     try:
-        return Checkpoint(dict(load(data)), config)
-    except SafetensorError as error:
+        weights = dict(load(data))
+        if not all(np.isfinite(values).all() for values in weights.values()):
+            raise ValueError("a weight is not finite")
+        return Checkpoint(weights, config)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # of types without arrays
+        reason = f"numbers of type {error}" if isinstance(error, KeyError) else error
         raise CorruptionError(
-            f"{url}/{WEIGHTS} cannot be read: {error}. {config.remedy}", key=WEIGHTS
+            f"{url}/{WEIGHTS} cannot be read: {reason}. {config.remedy}", key=WEIGHTS
         ) from error
 
 

@@ -223,6 +223,43 @@ def test_a_network_of_a_later_version_is_read():
     assert parse_record(canonical(value), CheckpointConfig, "config.json").variant == "3dmm-mg"
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("variant", "4dmm", "variant: .*got '4dmm', expected 3dmm, 3dmm-m, 3dmm-mg"),
+        ("auxiliary", "yes", "auxiliary: .*valid boolean"),
+        ("spacing_mm", 0.0, "spacing_mm: .*greater than 0"),
+        ("spacing_mm", -0.5, "spacing_mm: .*greater than 0"),
+        ("spacing_mm", float("inf"), "spacing_mm: "),
+        ("spacing_mm", float("nan"), "spacing_mm: "),
+        ("intensity_range_hu", [400.0, -1000.0], "400 to -1000 is no range of HU"),
+        ("intensity_range_hu", [0.0, 0.0], "0 to 0 is no range of HU"),
+        ("intensity_range_hu", [0.0, float("inf")], "intensity_range_hu"),
+        ("precision", "quarter", "got 'quarter', expected single, bfloat16, half"),
+        ("partition", -1, "partition: "),
+        ("nodules", 0, "nodules: "),
+        ("threads", [0], "threads.0: "),
+        ("digest", "../../etc", "digest: .*pattern"),
+        ("digest", "A" * 64, "digest: .*pattern"),
+        ("digest", f"{'a' * 64}\n", "digest: .*pattern"),
+        ("digest", None, "digest: "),
+        ("weights_sha256", "abc", "weights_sha256: .*pattern"),
+    ],
+)
+def test_the_configuration_of_a_network_that_makes_no_sense_is_refused(field, value, reason):
+    config = {**json.loads((OLD / "checkpoint.json").read_bytes()), field: value}
+    with pytest.raises(CorruptionError, match=f"{reason}.*Fetch the network again, or train it"):
+        parse_record(json.dumps(config).encode(), CheckpointConfig, "config.json")
+
+
+@pytest.mark.parametrize("field", ["digest", "weights_sha256"])
+def test_a_network_has_its_sums(field):
+    config = json.loads((OLD / "checkpoint.json").read_bytes())
+    del config[field]
+    with pytest.raises(CorruptionError, match=f"{field}: .*pattern"):
+        parse_record(canonical(config), CheckpointConfig, "config.json")
+
+
 def test_facts_of_a_source_that_is_neither_are_refused():
     value = json.loads((OLD / "facts_of_table.json").read_bytes())
     for source in ({}, {"columns": {"texture": 5}}, {"annotations": 5}, {"columns": {}, "x": 1}):

@@ -369,7 +369,8 @@ def test_a_lost_claim_is_reported_and_an_empty_folder_is_not(old):
 
 
 def test_a_checkpoint_of_a_release_that_is_not_here_keeps_every_case(old):
-    old.put(f"{checkpoint_prefix('d')}/{CONFIG}", encode(checkpoint_config(release="0.9.0")))
+    config = checkpoint_config(release="0.9.0", digest="d" * 64, weights_sha256="a" * 64)
+    old.put(f"{checkpoint_prefix('d')}/{CONFIG}", encode(config))
     garbage = collect(old)
     assert "release 0.9.0 is not in this store" in garbage.lost[0]
     assert kept(old) == "ab"

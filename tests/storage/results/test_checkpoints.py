@@ -1,12 +1,14 @@
+import hashlib
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from matting.errors import InputError
 from storage.errors import CorruptionError
-from storage.records import TrainerProgress, TrainingState
+from storage.records import TrainerProgress, TrainingState, encode
 from storage.results.checkpoints import (
     checkpoint_prefix,
     find_state,
@@ -49,6 +51,32 @@ def test_other_weights_than_the_config_names_are_damage(store):
         CorruptionError, match=r"SHA-256 of .*weights\.safetensors is not the one in config\.json"
     ):
         read_checkpoint(f"{store.url}/{checkpoint_prefix(made.digest)}")
+
+
+def raw(kind, size):
+    """Return weights as safetensors of one number of a type."""
+    header = {"a": {"dtype": kind, "shape": [1], "data_offsets": [0, size]}}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + b"\x01" * size
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        (save({"a": np.float32([np.nan])}), "a weight is not finite"),
+        (save({"a": np.float32([1, np.inf])}), "a weight is not finite"),
+        (raw("BF16", 2), "numbers of type 'BF16'"),
+        (raw("F32", 4)[:-1], "Error while deserializing"),
+        (raw("X", 4), "unknown variant"),
+        (b"", "Error while deserializing"),
+    ],
+)
+def test_weights_that_are_none_are_damage_even_with_their_sha256(store, weights, reason):
+    config = replace(CONFIG, digest="d" * 64, weights_sha256=hashlib.sha256(weights).hexdigest())
+    store.put("checkpoints/d/weights.safetensors", weights)
+    store.put("checkpoints/d/config.json", encode(config))
+    with pytest.raises(CorruptionError, match=f"cannot be read: .*{reason}.*Fetch the network"):
+        read_checkpoint(f"{store.url}/checkpoints/d")
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints/none"])
