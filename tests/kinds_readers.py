@@ -239,7 +239,7 @@ KINDS: list[tuple[str, Make, str]] = [
     (
         "49 a label that is not there",
         _written(_label_maps, LABELS.replace(":2", ":3", 1)),
-        "a label does not occur in its mask: got .3. of file 1 of column `readers`, expected",
+        "a label does not occur in its mask: got a label of file 1 of column `readers`:3, expected",
     ),
     (
         "52 layers of 3D Slicer, cropped",
@@ -254,7 +254,8 @@ KINDS: list[tuple[str, Make, str]] = [
     (
         "52 a segment that is not there",
         _written(_slicer, "two.seg.nrrd:B;r2.nii.gz;r3.nii.gz;two.seg.nrrd:2"),
-        "got 'B' of .*expected path:number or path:name of one of 1 'Reader A', 2 'Reader D'",
+        "got a name or number of none of 2 segments in .*expected path:name, or path:number with "
+        "one of 1, 2",
     ),
     ("52 cropped extent", _written(_cropped, "c1.nrrd;c2.nrrd;c3.nrrd;c4.nrrd"), READ),
     ("54 a stack of readers", _written(_stack, "stack.nii.gz"), READ),

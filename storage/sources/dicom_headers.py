@@ -43,7 +43,6 @@ _OPTIONAL = (
     "AcquisitionNumber",
     "ConvolutionKernel",
     "InstanceNumber",
-    "SeriesDescription",
     "SliceThickness",
     "PatientPosition",
     "FrameOfReferenceUID",
@@ -87,8 +86,6 @@ class SliceHeader:
     patient_position: str
     frame_of_reference: str
     """Of the patient coordinates; empty where the header does not say."""
-    description: str
-    """SeriesDescription."""
 
 
 _CACHED_FIELDS = {field.name for field in fields(SliceHeader)} - {"path"}
@@ -334,7 +331,6 @@ def _fields(dataset: Dataset, image: Dataset) -> dict[str, JSON]:
         "kernel": "\\".join(str(part) for part in _as_list(image.get("ConvolutionKernel"))),
         "patient_position": str(dataset.get("PatientPosition") or "").strip(),
         "frame_of_reference": str(dataset.get("FrameOfReferenceUID") or "").strip(),
-        "description": str(dataset.get("SeriesDescription") or "").strip(),
     }
 
 

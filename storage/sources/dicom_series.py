@@ -54,9 +54,13 @@ class Series:
 
     @property
     def title(self) -> str:
-        """The description, size and UID, for a list to choose from."""
-        described = f"{self.slices[0].description!r}, " if self.slices[0].description else ""
-        return f"{described}{len(self.slices)} slices, {self.uid}"
+        """Size and UID, for a list to choose from; its description may name the patient."""
+        size = f"{len(self.slices)} slices"
+        return (
+            f"{size} {self.step_mm():.2f} mm apart, {self.uid}"
+            if len(self.slices) > 1
+            else (f"{size}, {self.uid}")
+        )
 
     @property
     def notes(self) -> list[str]:

@@ -64,7 +64,9 @@ class ReaderEntry:
         return ReaderEntry(path, labelled["label"].strip())
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.label}" if self.label else str(self.path)
+        """Write it without a name of a segment, which may name people."""
+        is_number = self.label.isdecimal() and len(self.label) < 5
+        return f"{self.path}:{self.label}" if is_number else str(self.path)
 
 
 def read_masks(
@@ -118,7 +120,7 @@ def _one_reader(entry: ReaderEntry, ct: CtVolume) -> NDArray[np.bool_]:
     grid = ct.grid
     content = _read(entry.path, ct)
     if not isinstance(content, Stack):
-        return _placed(choose_segment(content, entry.label, entry.path).mask, entry.path, grid)
+        return _placed(choose_segment(content, entry.label, str(entry)).mask, entry.path, grid)
     if len(content.values) > 1:
         layer = _layer(content, entry)
         return _plain(entry.path, _whole_numbers(content, layer, entry.path, grid))
@@ -223,7 +225,7 @@ def _labelled(entry: ReaderEntry, values: NDArray[Any]) -> NDArray[np.bool_]:
     if not entry.label.isdecimal() or int(entry.label) not in found:
         raise InputError(
             "a label does not occur in its mask",
-            got=f"{entry.label!r} of {entry.path}",
+            got=f"a label of {entry}",
             expected=f"one of {', '.join(f'{value:g}' for value in found[:12]) or '(no label)'}",
             remedy="Correct the readers in the table.",
         )

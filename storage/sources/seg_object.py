@@ -25,7 +25,7 @@ def seg_segments(path: Path) -> list[Segment]:
     except Exception as error:  # highdicom and pydicom raise many things for what they cannot read
         raise InputError(
             "a DICOM segmentation cannot be read",
-            got=f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            got=f"{type(error).__name__} for {path}",
             expected="binary segments on one regular stack of slices",
             remedy="Export it again on the CT's own slices, or convert it to NIfTI.",
         ) from error

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -41,8 +40,13 @@ def slicer_segments(stack: Stack) -> list[Segment]:
     return segments
 
 
-def choose_segment(segments: Sequence[Segment], label: str, path: Path) -> Segment:
+def choose_segment(segments: Sequence[Segment], label: str, place: str) -> Segment:
     """Return the segment with a number or a name, or the only one where none is asked for.
+
+    Args:
+        segments: Of a file.
+        label: The number or name; empty where none is asked for.
+        place: Which file it is, for the message.
 
     Raises:
         InputError: There is no such segment, or there are several.
@@ -54,8 +58,15 @@ def choose_segment(segments: Sequence[Segment], label: str, path: Path) -> Segme
         return found[0]
     raise InputError(
         "a readers' file does not say which segment is meant",
-        got=f"{label!r} of {path}" if label else f"{len(segments)} segments in {path}",
-        expected="path:number or path:name of one of "
-        + ", ".join(f"{segment.number} {segment.name!r}" for segment in segments[:12]),
+        # Names of segments are not shown, since they may name people
+        got=f"{_asked(label, len(found))} of {len(segments)} segments in {place}",
+        expected="path:name, or path:number with one of "
+        + ", ".join(str(segment.number) for segment in segments[:12]),
         remedy="Correct the readers in the table.",
     )
+
+
+def _asked(label: str, found: int) -> str:
+    if not label:
+        return "neither name nor number"
+    return "a name or number of none" if not found else f"a name of {found}"

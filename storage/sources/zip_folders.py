@@ -76,7 +76,7 @@ def open_file(path: Path) -> BinaryIO:
     except KeyError as error:
         raise FileNotFoundError(2, "No such file in the archive", str(path)) from error
     except UNREADABLE as error:
-        raise OSError(0, f"damaged or encrypted in its archive ({error})", str(path)) from error
+        raise OSError(0, "damaged or encrypted in its archive", str(path)) from error
 
 
 def _members(archive: Path) -> dict[str, dict[str, int]]:
