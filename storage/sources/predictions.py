@@ -159,13 +159,13 @@ def _read_npz(path: Path, target: Grid) -> tuple[NDArray[Any], bool]:
             if name is None:
                 raise InputError(
                     f"{_WHAT} is not one array",
-                    got=f"{', '.join(names[:8]) or 'nothing'} in {path.name}",
+                    got=f"{', '.join(one[:40] for one in names[:8]) or 'nothing'} in {path.name}",
                     expected=f"an array `{ARRAY}`, or one array alone",
                     remedy=f"Write it with np.savez_compressed(path, {ARRAY}=matte).",
                 )
             known = [one for one in GEOMETRY if one in names]
             shape = _shape(archive, name)
-            if not known:
+            if not known or len(shape) != 3:
                 _check_shape(shape, target, path)
                 return _array(archive, name), False
             if len(known) < len(GEOMETRY):
@@ -203,10 +203,11 @@ def _check_shape(shape: tuple[int, ...], target: Grid, path: Path) -> None:
 def _grid(archive: zipfile.ZipFile, shape: tuple[int, ...]) -> Grid:
     sizes = {"spacing_mm": (3,), "origin_lps_mm": (3,), "axes_lps": (3, 3)}
     wrong = [name for name, size in sizes.items() if _shape(archive, name) != size]
-    if wrong or len(shape) != 3:
-        raise ValueError(f"{', '.join(wrong) or 'the matte'} does not have the shape of a grid")
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} does not have the shape of a grid's")
     spacing, origin, axes = (_array(archive, name).astype(float).tolist() for name in sizes)
-    return Grid(shape, tuple(spacing), tuple(origin), tuple(axes))
+    z, y, x = shape
+    return Grid((z, y, x), tuple(spacing), tuple(origin), tuple(axes))
 
 
 def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:

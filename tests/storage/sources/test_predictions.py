@@ -116,7 +116,8 @@ def test_rounding_is_clipped_and_more_is_refused(tmp_path):
         ({"alpha": MATTE, **GEOMETRY, "axes_lps": np.eye(2)}, "axes_lps does not have the shape"),
         ({"alpha": MATTE, **GEOMETRY, "axes_lps": np.eye(3)[::-1] * 2}, "orthogonal unit vectors"),
         ({"alpha": MATTE, **GEOMETRY, "origin_lps_mm": np.zeros(3)}, "not cover|not on the grid"),
-        ({"alpha": MATTE[0], **GEOMETRY}, "the matte does not have the shape of a grid"),
+        ({"alpha": MATTE[0], **GEOMETRY}, r"got \(4, 5\) in n.npz, expected \(3, 4, 5\)"),
+        ({"alpha": np.stack([MATTE] * 8), **GEOMETRY}, r"got \(8, 3, 4, 5\) in n.npz"),
     ],
 )
 def test_an_npz_file_that_does_not_fit_is_refused(tmp_path, arrays, words):
