@@ -34,7 +34,7 @@ test-slow: $(VENV)/dev $(VENV)/postgresql browser
 mutants: $(VENV)/dev
 	$(BIN)/python -m benchmarks.mutants
 
-bench: $(VENV)/bench browser
+bench: $(VENV)/bench $(VENV)/audit browser
 	$(BIN)/python -m benchmarks
 
 cluster: $(VENV)/dev $(VENV)/postgresql .env
@@ -74,6 +74,11 @@ $(VENV)/dev: $(VENV)/user
 $(VENV)/bench: $(VENV)/user
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
+
+# In an environment of its own, since it judges the packages of the other
+$(VENV)/audit: $(VENV)/user
+	@$(PYTHON) -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 \
+		|| echo "cannot install pip-audit: advisories are not compared"
 
 $(VENV)/postgresql: $(VENV)/user
 	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null \

@@ -16,6 +16,7 @@ SCRIPTS = (
     "truth",
     "fan_out",
     "review",
+    "advisories",
     "steps",
     "page",
     "errors_page",

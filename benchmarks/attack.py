@@ -23,12 +23,27 @@ from benchmarks.measure import save, table
 ROOT = Path(__file__).parents[1]
 WANTED_PERCENT = 99
 AREAS: Mapping[str, tuple[str, ...]] = {
-    "faults of machines and services": ("tests/faults",),
+    "faults of machines and services": (
+        "tests/faults/test_faults.py",
+        "tests/faults/test_gc.py",
+        "tests/faults/test_source.py",
+    ),
+    "loss of power": ("tests/faults/test_power.py",),
+    "damaged files": (
+        "tests/storage/maintenance/test_check.py",
+        "tests/storage/test_corruption.py",
+        "tests/storage/results/test_checkpoints.py",
+    ),
+    "contradictions": (
+        "tests/storage/releases/test_consistency.py",
+        "tests/tasks/learning/test_load.py",
+    ),
     "garbage collection": ("tests/storage/maintenance/test_gc.py",),
     "source away": ("tests/tasks/curation/test_away.py",),
     "private data": (
         "tests/flows/test_private_data.py",
         "tests/storage/sources/test_pseudonyms.py",
+        "tests/storage/sources/test_private_names.py",
         "tests/storage/sources/test_redaction.py",
         "tests/storage/sources/test_burned_in.py",
         "tests/storage/exports/test_dicom_seg.py",

@@ -1,4 +1,6 @@
 import ast
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +247,38 @@ def test_a_script_reads_only_the_options_that_it_defines(script: Path) -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in given | {parsed}
     }
     assert read == defined
+
+
+ADVISORY = {"id": "PYSEC-1", "fix_versions": ["3.1.1"], "aliases": [], "description": ""}
+KNOWN = {"name": "zarr", "version": "3.1.0", "vulns": [ADVISORY]}
+SOUND = {"name": "numpy", "version": "2.0", "vulns": []}
+UNKNOWN = {"name": "inhouse", "skip_reason": "Dependency not found on PyPI"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "words"),
+    [
+        ([SOUND], "0 known vulnerabilities of 1 packages"),
+        ([SOUND, KNOWN, UNKNOWN], "1 known vulnerabilities of 2 packages.*zarr .*PYSEC-1 .*3.1.1"),
+        ([SOUND, UNKNOWN], "not judged, since the registry does not know: inhouse"),
+        ([UNKNOWN], "not compared: the package registry has no advisories, or cannot be reached"),
+        (None, "not compared: pip-audit did not finish"),
+    ],
+)
+def test_silence_of_advisories_is_no_good_news(tmp_path, packages, words) -> None:
+    from benchmarks.advisories import audit, page
+
+    auditor = tmp_path / "pip-audit"
+    report = "" if packages is None else json.dumps({"dependencies": packages, "fixes": []})
+    auditor.write_text(f"#!/bin/sh\ncat <<'END'\n{report}\nEND\nexit 1\n")
+    auditor.chmod(0o700)
+    found = page(audit(["# pins", "numpy==2.0", "zarr==3.1.0"], auditor))
+    assert re.search(words, found, re.DOTALL), found
+
+
+def test_without_pip_audit_a_sentence_says_so(tmp_path, monkeypatch) -> None:
+    from benchmarks.advisories import audit, page
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = page(audit(["zarr==3.1.0"], tmp_path / "none"))
+    assert found.startswith("Advisories were not compared: pip-audit is not installed")

@@ -70,6 +70,16 @@ def test_every_service_is_bounded_pinned_and_known_to_be_well(name):
         assert service["user"] not in {"root", "0"}
 
 
+def test_services_that_write_to_volumes_only_have_a_read_only_root():
+    """A worker's spill and Prefect's own folder need a disk; those of third parties are theirs."""
+    read_only = {name for name, one in SERVICES.items() if one.get("read_only")}
+    assert read_only == {"bucket", "store", "scheduler", "review"}
+    for name in read_only:
+        assert [place.split(":")[0] for place in SERVICES[name]["tmpfs"]] == ["/tmp"]
+        assert "build" in SERVICES[name]
+        assert "/tmp" not in SERVICES[name]["command"]
+
+
 def test_who_needs_a_service_waits_until_it_is_well():
     for service in SERVICES.values():
         for needed, how in service.get("depends_on", {}).items():
