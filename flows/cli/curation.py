@@ -237,6 +237,41 @@ def why(
     show_why(open_store(store), nodule, job)
 
 
+@curation.command(epilog="Example: halosign report --store ./store --out ./report.html")
+def report(
+    store: StoreOption,
+    out: Annotated[Path, typer.Option("--out", help="File to write; it ends in .html.")],
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            help="Published version to report as released.",
+            show_default="the nodules of the store as they are now",
+        ),
+    ] = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            help="inside the page, linked (a page for each nodule in the folder OUT.d), or none.",
+            show_default="inside up to 60 nodules, then linked",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of drawing processes.", show_default="one per core"),
+    ] = None,
+) -> None:
+    """Write a page with every nodule, its pictures, the reasons of those without, and times."""
+    from typing import cast
+
+    from flows.report import report as write
+    from qc.report.entries import Pictures
+
+    write(store, out, release, pictures=cast("Pictures | None", pictures), workers=workers)
+    folder = out.with_name(f"{out.name}.d")
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB" + f", and {folder}" * folder.is_dir())
+
+
 curation.command(epilog="Example: halosign table ./LNDb --out ./TABLE.csv")(table)
 
 
