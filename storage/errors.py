@@ -9,6 +9,14 @@ StoreError
 └── UnavailableError    (OSError)          the store did not answer; a retry may help
 """
 
+import difflib
+from collections.abc import Sequence
+
+from matting.errors import InputError
+
+_MOST_NAMES = 5
+"""Of the unknown nodules, how many a message names."""
+
 
 class StoreError(Exception):
     """Anything that a store could not do.
@@ -46,3 +54,21 @@ class WriteError(StoreError, OSError):
 
 class UnavailableError(StoreError, OSError):
     """The store did not answer as it should; it may do so later."""
+
+
+def unknown_nodules(unknown: Sequence[str], known: Sequence[str], place: str) -> InputError:
+    """Return the error for nodules that are not where they were looked for, with the nearest id.
+
+    Args:
+        unknown: What was asked for, one or more.
+        known: The ids that are there.
+        place: Where that is, e.g. ``the source``.
+    """
+    more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
+    near = difflib.get_close_matches(unknown[0], known, n=1)
+    return InputError(
+        f"{place} has no such nodule",
+        got=", ".join(unknown[:_MOST_NAMES]) + more,
+        expected=f"some of its {len(known)} nodules",
+        remedy=f"Did you mean {near[0]}?" if near else "Check the id; `halosign list` lists ids.",
+    )

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import getpid
@@ -684,7 +685,7 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True)
 class ExportMarker:
-    """`export.json`: which release a folder holds, in which format."""
+    """`export.json`: which release a folder holds, or which nodules of it, in which format."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     noun: ClassVar[str] = "the marker of an export"
@@ -693,6 +694,28 @@ class ExportMarker:
     release: str
     format: str
     manifest_sha256: Annotated[str, Field(alias="manifest")]
+    splits: Annotated[tuple[str, ...] | None, _UNLESS_NONE] = None
+    """The selected splits; None for all."""
+    nodules: Annotated[tuple[str, ...] | None, _UNLESS_NONE] = None
+    """The selected nodules; None for all."""
+
+    def select(self, members: Mapping[str, Member]) -> dict[str, Member]:
+        """Return the nodules of the release that the folder holds, sorted by id."""
+        return {
+            name: member
+            for name, member in sorted(members.items())
+            if (self.splits is None or member.split in self.splits)
+            and (self.nodules is None or name in self.nodules)
+        }
+
+    @property
+    def selection(self) -> str:
+        """What is selected, in words; empty where the folder holds the whole release."""
+        parts = [f"split {', '.join(self.splits)}"] if self.splits else []
+        if self.nodules:
+            more = f" and {len(self.nodules) - 3} more" if len(self.nodules) > 3 else ""
+            parts.append(f"nodules {', '.join(self.nodules[:3])}{more}")
+        return "; ".join(parts)
 
 
 # Results

@@ -10,12 +10,15 @@ from flows.cli.commands import Commands
 from flows.cli.options import (
     DicomOption,
     FilesOption,
+    NodulesOption,
+    PatientsOption,
     PseudonymizeOption,
     RecipeOption,
     SetOption,
     StoreOption,
     chosen_recipe,
     chosen_source,
+    parse_names,
 )
 from flows.cli.table import table
 from storage.errors import CorruptionError
@@ -25,12 +28,6 @@ if TYPE_CHECKING:
 
 curation = Commands(section="Curate")
 
-PatientsOption = Annotated[
-    str | None, typer.Option("--patients", help="Only these patients, comma-separated.")
-]
-NodulesOption = Annotated[
-    str | None, typer.Option("--nodules", help="Only these nodules, comma-separated.")
-]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many nodules, the first by id.")
 ]
@@ -67,7 +64,7 @@ def synthesize(
     """Write synthetic DICOM scans: simulated CT with known alpha, at real LIDC annotations."""
     from storage.sources.synthetic import write_synthetic
 
-    for series in write_synthetic(dicom, _names(patients) or (), seed):
+    for series in write_synthetic(dicom, parse_names(patients) or (), seed):
         typer.echo(f"synthetic scan: {series}")
 
 
@@ -90,9 +87,10 @@ def plan(
     from tasks.curation.inventory import take_inventory
     from tasks.curation.plan import make_plan
 
+    wanted = (parse_names(patients), parse_names(nodules), limit)
     job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
     opened = open_store(store) if store_exists(store) else None
-    inventory = take_inventory(job, _names(patients), _names(nodules), limit)
+    inventory = take_inventory(job, *wanted)
     made = make_plan(opened, job, inventory)
     if as_json:
         typer.echo(json.dumps(plan_json(made), indent=2))
@@ -143,13 +141,15 @@ def curate(
         raise typer.BadParameter(
             "use only one of --scheduler, --workers and --cluster: each of them selects the workers"
         )
+    chosen_patients = parse_names(patients)
+    chosen_nodules = parse_names(nodules)
     selected = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
     if log_format == "json":
         log_json()
     job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
     open_store(store, create=True)
     with prefect_server():
-        result = curate_flow(job, _names(patients), selected, _names(nodules), limit)
+        result = curate_flow(job, chosen_patients, selected, chosen_nodules, limit)
     show_result(result)
     if not result.aborted:
         typer.echo(
@@ -237,11 +237,42 @@ def why(
     show_why(open_store(store), nodule, job)
 
 
+@curation.command(epilog="Example: halosign report --store ./store --out ./report.html")
+def report(
+    store: StoreOption,
+    out: Annotated[Path, typer.Option("--out", help="File to write; it ends in .html.")],
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            help="Published version to report as released.",
+            show_default="the nodules of the store as they are now",
+        ),
+    ] = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            help="inside the page, linked (a page for each nodule in the folder OUT.d), or none.",
+            show_default="inside up to 60 nodules, then linked",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of drawing processes.", show_default="one per core"),
+    ] = None,
+) -> None:
+    """Write a page with every nodule, its pictures, the reasons of those without, and times."""
+    from typing import cast
+
+    from flows.report import report as write
+    from qc.report.entries import Pictures
+
+    write(store, out, release, pictures=cast("Pictures | None", pictures), workers=workers)
+    folder = out.with_name(f"{out.name}.d")
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB" + f", and {folder}" * folder.is_dir())
+
+
 curation.command(epilog="Example: halosign table ./LNDb --out ./TABLE.csv")(table)
-
-
-def _names(text: str | None) -> frozenset[str] | None:
-    return frozenset(name.strip() for name in text.split(",") if name.strip()) if text else None
 
 
 def _curation_job(

@@ -49,6 +49,12 @@ SetOption = Annotated[
         help="A setting in place of the recipe's, e.g. trimap.dilation_mm=2; may be repeated.",
     ),
 ]
+PatientsOption = Annotated[
+    str | None, typer.Option("--patients", help="Only these patients, comma-separated.")
+]
+NodulesOption = Annotated[
+    str | None, typer.Option("--nodules", help="Only these nodules, comma-separated.")
+]
 
 _DURATION = re.compile(r"(\d+)([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -59,6 +65,19 @@ def chosen_recipe(recipe: str | None, settings: list[str] | None) -> "Recipe":
     from storage.recipe import load_recipe, parse_override
 
     return load_recipe(recipe, **parse_override(settings or []))
+
+
+def parse_names(text: str | None) -> frozenset[str] | None:
+    """Parse names separated by commas; None where none were asked for.
+
+    Raises typer.BadParameter for a text without a name, such as that of a variable that is not set.
+    """
+    if text is None:
+        return None
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise typer.BadParameter(f"got {text!r}, expected names separated by commas")
+    return names
 
 
 def parse_duration(text: str) -> timedelta:

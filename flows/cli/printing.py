@@ -15,6 +15,7 @@ from matting.parameters import FORM_NAMES
 from matting.targets import target_of
 from qc.studies.agreement import Estimate
 from storage.cases.outcomes import find_outcome, read_outcomes
+from storage.errors import unknown_nodules
 from storage.maintenance.gc import Garbage
 from storage.records import JsonObject, Line, Manifest, Outcome, Run, to_json
 from storage.releases.faults import find_release_faults
@@ -31,7 +32,7 @@ from storage.results.scores import scores_url
 from storage.sources.base import Exclusion
 from storage.store import Store
 from tasks.curation.context import CurationJob
-from tasks.curation.inventory import take_inventory, unknown_nodules
+from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import Plan, plan_nodule
 from tasks.reproduce import Reproduction
 

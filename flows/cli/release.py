@@ -10,12 +10,14 @@ from flows.cli.commands import Commands
 from flows.cli.options import (
     DicomOption,
     FilesOption,
+    NodulesOption,
     PseudonymizeOption,
     RecipeOption,
     SetOption,
     StoreOption,
     chosen_recipe,
     chosen_source,
+    parse_names,
 )
 from matting.errors import InputError
 
@@ -152,11 +154,20 @@ def release_diff(
 def release_export(
     version: Annotated[str, typer.Argument(help="Published version.")],
     store: StoreOption,
-    format_: Annotated[str, typer.Option("--format", help="zarr, nifti, npz or dicom-seg.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="zarr, nifti, npz, dicom-seg or nnunet.")
+    ],
     to: Annotated[
         Path,
         typer.Option("--to", help="New folder, or one with an incomplete export of the same kind."),
     ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", help="Only these splits, comma-separated: train, validation, test."
+        ),
+    ] = None,
+    nodules: NodulesOption = None,
     dicom: Annotated[
         Path | None, typer.Option("--dicom", help="The curated scans, which dicom-seg refers to.")
     ] = None,
@@ -164,9 +175,16 @@ def release_export(
     """Export a release to files that other software reads. Run it again to resume."""
     from flows.export import export
 
-    typer.echo(
-        f"{to}: {export(store, version, format_, to, dicom)} files, checksums in checksums.sha256"
+    files = export(
+        store,
+        version,
+        format_,
+        to,
+        dicom,
+        splits=parse_names(split),
+        nodules=parse_names(nodules),
     )
+    typer.echo(f"{to}: {files} files, checksums in checksums.sha256")
 
 
 @release.command(

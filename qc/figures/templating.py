@@ -1,7 +1,9 @@
 """Render HTML templates, format their values, and write the result to disk."""
 
+import hashlib
 import os
 from base64 import b64encode
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,24 @@ def render_template(template: str, **values: Any) -> str:
         short=_short,
         size=_size,
         duration=_duration,
-        data_uri=_data_uri,
+        data_uri=data_uri,
     )
     return environment.get_template(template).render(**values)
+
+
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    """Return a picture as an address that holds it."""
+    return f"data:image/{kind};base64,{b64encode(picture).decode()}"
+
+
+def script_hash(script: str) -> str:
+    """Return the source expression by which a content policy allows one script in a page."""
+    return f"sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+def read_script(name: str) -> str:
+    """Read a script that lies beside the templates."""
+    return files("qc.figures").joinpath("templates", name).read_text()
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -76,10 +93,6 @@ def _size(count: int) -> str:
         number /= 1000
         unit = larger
     return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
-
-
-def _data_uri(picture: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{b64encode(picture).decode()}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -1,17 +1,19 @@
-"""The report: one HTML file that shows what a run or a release holds, readable anywhere, offline.
+"""The report: HTML that shows what a store or a release holds, readable anywhere, offline.
 
 The page is a dataclass (`qc.report.page`), its looks one template. The file loads nothing from
-anywhere: pictures are inside, and its content policy tells the browser to refuse all else.
+anywhere: pictures are inside, and its content policy tells the browser to refuse all else. Of a
+large store, each nodule has a page of its own in a folder beside the report.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matting.targets import Target
-from qc.figures.templating import render_template, replace_file
+from qc.figures.templating import read_script, render_template, replace_file, script_hash
+from qc.report.entries import DrawnEntry, Entry, EntryDrawer, Pictures
 from qc.report.errors import error_table
-from qc.report.nodules import glossary, nodule_errors, nodule_section
+from qc.report.nodules import glossary
 from qc.report.page import (
     FormTable,
     NoduleCounts,
@@ -22,20 +24,21 @@ from qc.report.page import (
     StageTime,
     TrainingFacts,
 )
-from storage.cases.case import Case, read_case, read_case_files
 from storage.cases.outcomes import read_outcomes
-from storage.errors import CorruptionError, NotFoundError
-from storage.records import Outcome
+from storage.records import Manifest, Outcome
 from storage.store import Store
 
 __all__ = ["ReleaseFacts", "RunSummary", "build_page", "write_report"]
 
-MAX_PICTURES = 60
-"""Nodules with pictures unless told otherwise: beyond some 10 MB a page is slow to open and to
-print."""
+MAX_INSIDE = 60
+"""Nodules with pictures inside the report: beyond some 15 MB a page is slow to open and to print,
+and each nodule gets a page of its own."""
 
 STAGES = ("scan", "crop", "resample", "trimap", "solve", "judge", "write")
 """The order in which stages are shown; one that is not named here comes after them."""
+
+MapEntries = Callable[[Callable[[Entry], DrawnEntry], Sequence[Entry]], Iterable[DrawnEntry]]
+"""Applies a function to every nodule, in their order; `map` is one."""
 
 
 def write_report(
@@ -45,129 +48,140 @@ def write_report(
     title: str,
     run: RunSummary | None,
     picks: Mapping[str, str] | None = None,
+    manifest: Manifest | None = None,
     release: ReleaseFacts | None = None,
     training: TrainingFacts | None = None,
     forms: FormTable | None = None,
     target: Target = "density",
-    limit: int = MAX_PICTURES,
+    pictures: Pictures | None = None,
+    map_entries: MapEntries = map,
 ) -> None:
-    """Write the report of a store as one self-contained HTML file, whole or not at all.
+    """Write the report of a store or release as an HTML file, whole or not at all.
 
     Args:
         store: Where outcomes and cases lie.
-        path: The file to write; one that is there is replaced.
+        path: The file to write; one that is there is replaced. Pages of nodules are written before
+            it, into a folder of its name and ``.d``.
         title: The page's heading.
         run: How the run went, if one is to be reported.
         picks: The chosen method by nodule id.
-        release: The release, if one is to be reported.
+        manifest: Of the release whose nodules are to be shown, as released; None to show all
+            nodules of the store as they are now.
+        release: What is said of the release, if one is to be reported.
         training: The network that was trained on it, if one was.
         forms: Errors of both forms of the methods, if both were computed.
         target: The question by which the methods are ranked.
-        limit: At most this many nodules get pictures; the tables hold all.
+        pictures: Where they are; None for inside the report up to `MAX_INSIDE` nodules, and beyond
+            on a page for each nodule.
+        map_entries: Draws the nodules, by default one after another.
     """
     page = build_page(
         store,
+        path,
         title=title,
         run=run,
         picks=picks or {},
+        manifest=manifest,
         release=release,
         training=training,
         forms=forms,
         target=target,
-        limit=limit,
+        pictures=pictures,
+        map_entries=map_entries,
     )
     replace_file(path, render(page).encode())
 
 
 def build_page(
     store: Store,
+    path: Path,
     *,
     title: str,
     run: RunSummary | None,
     picks: Mapping[str, str],
     release: ReleaseFacts | None,
-    limit: int,
+    manifest: Manifest | None = None,
+    pictures: Pictures | None = None,
     training: TrainingFacts | None = None,
     forms: FormTable | None = None,
     target: Target = "density",
+    map_entries: MapEntries = map,
 ) -> ReportPage:
-    """Gather everything that the page shows; draws the pictures of the first `limit` nodules."""
+    """Gather everything that the report shows, and write the pages of nodules, if there are any."""
     outcomes = list(read_outcomes(store))
-    cases, unreadable = _open_cases(store, outcomes)
-    nodules = tuple(
-        nodule_section(case, outcome, picks.get(case.nodule_id), target, pictures=place < limit)
-        for place, (outcome, case) in enumerate(cases)
-    )
-    measured = [
-        m for m in (nodule_errors(case, picks.get(case.nodule_id)) for _, case in cases) if m.errors
+    if manifest:
+        outcomes = _as_released(outcomes, manifest)
+        picks = {name: member.method for name, member in manifest.members.items()}
+    entries = [
+        Entry(one.nodule_id, one.digest or "", one.seconds, picks.get(one.nodule_id))
+        for one in outcomes
+        if one.state == "done"
     ]
-    methods = tuple(dict.fromkeys(name for _, case in cases for name in case.methods))
+    if pictures is None:
+        pictures = "inside" if len(entries) <= MAX_INSIDE else "linked"
+    drawer = EntryDrawer(store.url, target, pictures, path)
+    drawn = list(map_entries(drawer, entries))
+    nodules = tuple(one.section for one in drawn if one.section)
+    measured = [one.errors for one in drawn if one.errors and one.errors.errors]
+    methods = tuple(dict.fromkeys(row.name for nodule in nodules for row in nodule.methods))
+    unreadable = [("unreadable", one.complaint, one.nodule_id) for one in drawn if one.complaint]
+    without = list(_without_case(outcomes))
+    if manifest:
+        without += [("discarded", "Discarded by reviewers", name) for name in manifest.discarded]
     return ReportPage(
         title=title,
-        counts=_counts(store, outcomes, cases, len(unreadable)),
+        counts=_counts(outcomes, drawn, manifest),
         run=run,
         stages=_stages(outcomes),
-        reasons=tuple(_reasons([*_without_case(outcomes), *unreadable])),
+        reasons=tuple(_reasons([*without, *unreadable])),
         release=release,
         training=training,
         errors=error_table(measured, methods),
         forms=forms,
-        form_names=tuple(sorted(Counter(case.facts.form_name for _, case in cases).items())),
+        form_names=tuple(sorted(Counter(nodule.form for nodule in nodules).items())),
         target=target,
         nodules=nodules,
-        limit=limit,
+        thumbnails=pictures != "none",
+        folder=drawer.folder.name if pictures == "linked" and nodules else None,
         glossary=glossary(nodules),
     )
 
 
 def render(page: ReportPage) -> str:
     """Fill the template; every value is escaped, and a value that the page lacks is an error."""
-    return render_template("report.html", page=page)
+    sorting = read_script("sort.js")
+    return render_template(
+        "report.html", page=page, sorting=sorting, sorting_hash=script_hash(sorting)
+    )
 
 
-def _open_cases(
-    store: Store, outcomes: Sequence[Outcome]
-) -> tuple[list[tuple[Outcome, Case]], list[tuple[str, str, str]]]:
-    """Open every finished case; what cannot be read is told apart, never left out in silence."""
-    cases, unreadable = [], []
-    for outcome in outcomes:
-        if outcome.state == "done":
-            try:
-                cases.append((outcome, _open_case(store, outcome)))
-            except (CorruptionError, NotFoundError) as error:
-                unreadable.append(
-                    ("unreadable", f"The case cannot be read: {error}", outcome.nodule_id)
-                )
-    return cases, unreadable
-
-
-def _open_case(store: Store, outcome: Outcome) -> Case:
-    case = read_case(store, outcome.nodule_id, outcome.digest or "")
-    if not case.methods:
-        raise CorruptionError(
-            f"case {outcome.nodule_id}/{outcome.digest} names no methods. Recompute it."
-        )
-    return case
+def _as_released(outcomes: Sequence[Outcome], manifest: Manifest) -> list[Outcome]:
+    """Return an outcome for each nodule of a release, with what is known of its computation."""
+    known = {done.digest: done for done in (outcome.last_done for outcome in outcomes) if done}
+    return [
+        known.get(member.digest)
+        or Outcome(name, member.patient_id, "done", "", digest=member.digest)
+        for name, member in sorted(manifest.members.items())
+    ]
 
 
 def _counts(
-    store: Store,
-    outcomes: Sequence[Outcome],
-    cases: Sequence[tuple[Outcome, Case]],
-    unreadable: int,
+    outcomes: Sequence[Outcome], drawn: Sequence[DrawnEntry], manifest: Manifest | None
 ) -> NoduleCounts:
-    stored = (read_case_files(store, case.nodule_id, case.digest).values() for _, case in cases)
+    sections = [one.section for one in drawn if one.section]
+    readable = {section.id for section in sections}
     return NoduleCounts(
-        done=len(cases),
-        computed=sum(outcome.computed for outcome, _ in cases),
+        done=len(sections),
+        computed=sum(one.computed and one.nodule_id in readable for one in outcomes),
+        discarded=len(manifest.discarded) if manifest else None,
         refused=sum(
             outcome.state == "refused" and not outcome.is_selection for outcome in outcomes
         ),
         failed=sum(outcome.state == "failed" for outcome in outcomes),
         left_out=sum(outcome.state == "refused" and outcome.is_selection for outcome in outcomes),
-        unreadable=unreadable,
-        synthetic=sum(case.facts.synthetic for _, case in cases),
-        stored_bytes=sum(entry.size_bytes for entries in stored for entry in entries),
+        unreadable=len(drawn) - len(sections),
+        synthetic=sum(section.synthetic for section in sections),
+        stored_bytes=sum(one.stored_bytes for one in drawn),
     )
 
 
@@ -193,12 +207,21 @@ def _without_case(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str, str]]
 
 
 def _reasons(complaints: Sequence[tuple[str, str, str]]) -> Iterator[ReasonGroup]:
-    """Group nodules by state and reason, what needs a person first."""
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    """Group nodules by state and the problem that their messages name, what needs a person first.
+
+    A message of invalid input begins with the problem; what follows, from ``got`` on, is the
+    nodule's own.
+    """
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for kind, sentence, nodule_id in complaints:
-        groups[kind, sentence].append(nodule_id)
-    order = ("unreadable", "failed", "refused", "left out")
-    for (kind, sentence), nodules in sorted(
+        groups[kind, sentence.partition(": got ")[0]].append((nodule_id, sentence))
+    order = ("unreadable", "failed", "refused", "discarded", "left out")
+    for (kind, problem), found in sorted(
         groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]), g[0])
     ):
-        yield ReasonGroup(kind, sentence, tuple(nodules))
+        nodules = tuple(nodule_id for nodule_id, _ in found)
+        messages = tuple(sentence for _, sentence in found)
+        if len(set(messages)) == 1:
+            yield ReasonGroup(kind, messages[0], nodules)
+        else:
+            yield ReasonGroup(kind, problem, nodules, messages)

@@ -1,21 +1,21 @@
 """Build a nodule's section of the report from its case."""
 
-from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from matting.geometry.grid import Vector
 from matting.phantoms import Ratings
 from matting.targets import Target
 from qc.figures.drawing import DrawnNodule, draw_anatomy, draw_mattes, png
+from qc.figures.templating import data_uri
 from qc.report.errors import BASELINES, NoduleErrors
 from qc.report.page import MethodRow, NoduleSection
+from qc.report.thumbnail import thumbnail
 from storage.cases.case import Case
-from storage.records import CaseFacts, LidcFacts, Outcome, Rating
+from storage.records import CaseFacts, LidcFacts, Rating
 
 COLUMN_LABELS = {
     "form": "values of the methods' parameters: paper form (the paper's formulas, the literature's"
@@ -56,16 +56,23 @@ UNRATED = "unrated"
 
 
 def nodule_section(
-    case: Case, outcome: Outcome, pick: str | None, target: Target, *, pictures: bool
+    case: Case,
+    seconds: Mapping[str, float],
+    pick: str | None,
+    target: Target,
+    *,
+    pictures: bool,
+    page: str | None = None,
 ) -> NoduleSection:
     """Return what the page shows of one case.
 
     Args:
         case: The case.
-        outcome: Of its nodule.
+        seconds: Wall time of each stage; empty where it is not known.
         pick: The method whose matte was chosen, if any.
         target: The question by which the methods are ranked.
         pictures: Whether to draw its pictures.
+        page: Address of the nodule's own page; None where its section is on the report's.
     """
     facts = case.facts
     measured = nodule_errors(case, pick)
@@ -76,6 +83,7 @@ def nodule_section(
     return NoduleSection(
         id=case.nodule_id,
         anchor=f"nodule-{case.nodule_id}",
+        href=page or f"#nodule-{case.nodule_id}",
         patient=facts.patient,
         kind=None if measured.kind == UNRATED else measured.kind,
         extent_mm=_extent_mm(readers, case.grid.spacing_mm),
@@ -84,7 +92,7 @@ def nodule_section(
         form=facts.form_name,
         pick_error=measured.errors.get(pick) if pick else None,
         regret=measured.regret,
-        seconds=sum(outcome.seconds.values()) if outcome.seconds else None,
+        seconds=sum(seconds.values()) if seconds else None,
         synthetic=facts.synthetic,
         methods=_methods(case, measured, target),
         metric_names=_metric_names(facts),
@@ -98,9 +106,10 @@ def nodule_section(
         rating_names=names,
         ratings=tuple(tuple(row.get(name) for name in names) for row in ratings),
         facts=_particulars(case),
-        anatomy_uri=_data_uri(draw_anatomy(subject)) if subject else None,
+        thumbnail_uri=data_uri(thumbnail(subject)) if subject else None,
+        anatomy_uri=data_uri(png(draw_anatomy(subject))) if subject else None,
         anatomy_alt=_anatomy_alt(case, len(readers)),
-        mattes_uri=_data_uri(draw_mattes(subject)) if subject else None,
+        mattes_uri=data_uri(png(draw_mattes(subject))) if subject else None,
         mattes_alt=_mattes_alt(case, pick),
     )
 
@@ -214,10 +223,6 @@ def subject_of(case: Case, pick: str | None) -> DrawnNodule:
         picked=pick,
         synthetic=facts.synthetic,
     )
-
-
-def _data_uri(figure: Figure) -> str:
-    return f"data:image/png;base64,{b64encode(png(figure)).decode()}"
 
 
 def _anatomy_alt(case: Case, readers: int) -> str:

@@ -18,12 +18,14 @@ class RunSummary:
     """Start time, ISO 8601."""
     wall_s: float
     """Wall time in seconds."""
-    workers: int
-    """Number of worker processes."""
+    workers: int | None
+    """Number of worker processes; None where it is not known."""
     store_url: str
     """Of the store that holds the cases."""
     recipe: str
     """Name of the recipe."""
+    ending: str = ""
+    """How it ended, where it did not end well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class ReleaseFacts:
     """Number of patients by split; may be empty."""
     verified: bool | None = None
     """Whether all files match their SHA-256; None if that was not checked."""
+    withdrawal: str = ""
+    """Who withdrew it, when and why; empty for one in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,11 @@ class ReasonGroup:
     kind: str
     """Refused, failed, excluded or unreadable."""
     sentence: str
-    """The message."""
+    """The message, or what all messages begin with."""
     nodules: tuple[str, ...]
-    """Ids of all nodules with this message."""
+    """Ids of all nodules with this reason."""
+    messages: tuple[str, ...] = ()
+    """Their messages in full, where they differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ class NoduleCounts:
     """A case is stored."""
     computed: int
     """Of these, computed in the last run; the others were up to date."""
+    discarded: int | None
+    """Rejected by reviewers, in the report of a release, which has none of the next three."""
     refused: int
     """Invalid input."""
     failed: int
@@ -164,6 +172,8 @@ class NoduleSection:
     """Nodule id."""
     anchor: str
     """Where its section begins."""
+    href: str
+    """Link from the overview to its section, here or on a page of its own."""
     patient: str
     """Patient id."""
     kind: str | None
@@ -200,12 +210,14 @@ class NoduleSection:
     """One row a reader."""
     facts: tuple[tuple[str, str], ...]
     """Geometry, trimap and provenance as name and value."""
+    thumbnail_uri: str | None
+    """CT and matte in small as a data URI; None without pictures."""
     anatomy_uri: str | None
-    """The CT with outlines and trimap as a data URI; None beyond the limit."""
+    """The CT with outlines and trimap as a data URI; None where it is not on this page."""
     anatomy_alt: str
     """The same in words."""
     mattes_uri: str | None
-    """The mattes as a data URI; None beyond the limit."""
+    """The mattes as a data URI; None where they are not on this page."""
     mattes_alt: str
     """The same in words."""
 
@@ -306,7 +318,25 @@ class ReportPage:
     """The question by which the methods are ranked."""
     nodules: tuple[NoduleSection, ...]
     """Every finished nodule, sorted by id."""
-    limit: int
-    """At most this many nodules have pictures."""
+    thumbnails: bool
+    """Whether the nodules have thumbnails."""
+    folder: str | None
+    """Folder with a page for each nodule, beside the report; None where the nodules are in it."""
     glossary: tuple[tuple[str, str], ...]
     """What the columns of the tables mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodulePage:
+    """The page of one nodule of a large report."""
+
+    title: str
+    """Its heading."""
+    report: str
+    """Address of the report."""
+    nodule: NoduleSection
+    """The nodule, with its pictures."""
+    target: Target
+    """The question by which the methods are ranked."""
+    glossary: tuple[tuple[str, str], ...]
+    """What the columns of its tables mean."""

@@ -1,1 +1,1 @@
-"""A release as files of other formats: Zarr, NIfTI, npz, DICOM SEG."""
+"""A release as files of other formats: Zarr, NIfTI, npz, nnU-Net, DICOM SEG."""

@@ -1,37 +1,41 @@
 """Export folders: a release as files of another format, the checksums last.
 
-`export.json`, the first file of a folder, names the release and the format. A file that is there
-with the right content is not written again, so an interrupted export continues where it was;
-`checksums.sha256`, the last file, is what `sha256sum -c` reads.
+`export.json`, the first file of a folder, names the release, the format and the selection. A file
+that is there with the right content is not written again, so an interrupted export continues where
+it was; `checksums.sha256`, the last file, is what `sha256sum -c` reads.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from matting.errors import InputError
-from storage.errors import CorruptionError, WriteError
+from storage.errors import CorruptionError, WriteError, unknown_nodules
 from storage.exports.dicom_seg import check_dicom, dicom_seg_files
 from storage.exports.nifti import nifti_files
+from storage.exports.nnunet import nnunet_files, nnunet_metadata
 from storage.exports.npz import npz_files
 from storage.exports.ome_zarr import zarr_files
 from storage.exports.released_nodule import SYNTHETIC_NOTE, ReleasedNodule, open_released_nodule
 from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES
-from storage.records import ExportMarker, encode, parse_record
+from storage.records import ExportMarker, Member, encode, parse_record
 from storage.releases.release import Release
 from storage.releases.verify import verify_release
 from storage.store import Store
 
 DICOM_SEG = "dicom-seg"
+NNUNET = "nnunet"
 FORMATS: dict[str, Callable[[ReleasedNodule], dict[str, bytes]]] = {
     "zarr": zarr_files,
     "nifti": nifti_files,
     "npz": npz_files,
     DICOM_SEG: dicom_seg_files,
+    NNUNET: nnunet_files,
 }
-"""By the name of the format, what returns a nodule's files."""
+"""By the name of the format, what returns a nodule's files: their paths are those in the export
+for nnU-Net, and in the nodule's own folder for all others."""
 
 CHECKSUMS = "checksums.sha256"
 _PART = ".part"
@@ -72,18 +76,43 @@ the CT that it refers to.
     import highdicom
     volume = highdicom.seg.segread("NODULE/alpha.dcm").get_volume()  # (z, y, x, segment), 0..1
 """,
+    NNUNET: """\
+This folder is a raw data set of nnU-Net v2. `imagesTr` has the CT in HU of the splits train and
+validation, `labelsTr` a mask for each: 1 where at least half of the readers marked the voxel.
+`softTr` has the released mattes in 0..1, which nnU-Net does not read. `imagesTs`, `labelsTs` and
+`softTs` have the same of the split test. Name the folder DatasetNNN_Halosign, with an id NNN that
+is free, and put it into nnUNet_raw. nnU-Net's own folds may divide the nodules of a patient: after
+planning, copy `splits_final.json`, where it is there, to nnUNet_preprocessed/DatasetNNN_Halosign,
+so that fold 0 is the split of the release.
+
+    import nibabel
+    alpha = nibabel.load("softTr/NODULE.nii.gz").get_fdata()  # axes (x, y, z)
+    mask = alpha > 0.5                # another label: where the matte says that half is lesion
+""",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ExportFolder:
-    """A folder that contains one release in one format, or is about to."""
+    """A folder that contains one release or a part of it in one format, or is about to."""
 
     root: Path
-    format: str
+    marker: ExportMarker
     release: Release
     dicom: Path | None = None
     """The folder of the scans, for the format that refers to them."""
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """The nodules to export, sorted by id."""
+        return self.marker.select(self.release.members)
+
+    def nodule_files(self, nodule: ReleasedNodule) -> dict[str, bytes]:
+        """Return a nodule's files by their path in the folder."""
+        files = FORMATS[self.marker.format](nodule)
+        if self.marker.format == NNUNET:
+            return files
+        return {f"{nodule.case.nodule_id}/{name}": data for name, data in files.items()}
 
     def write(self, name: str, data: bytes) -> str:
         """Write a file unless it is there already; returns its SHA-256.
@@ -107,7 +136,14 @@ class ExportFolder:
 
 
 def open_export(
-    store: Store, version: str, format_: str, root: Path, dicom: Path | None = None
+    store: Store,
+    version: str,
+    format_: str,
+    root: Path,
+    dicom: Path | None = None,
+    *,
+    splits: Collection[str] | None = None,
+    nodules: Collection[str] | None = None,
 ) -> ExportFolder:
     """Check a release and a folder, then write the folder's marker.
 
@@ -117,10 +153,13 @@ def open_export(
         format_: One of `FORMATS`.
         root: The folder to export into.
         dicom: The folder of the scans, for the format that refers to them.
+        splits: Export only these: ``train``, ``validation``, ``test``.
+        nodules: Export only these.
 
     Raises:
         InputError: The format is unknown or lacks the scans that it refers to, the release is
-            unknown, withdrawn or damaged, or the folder contains something else.
+            unknown, withdrawn or damaged, the selection names what is not there, or the folder
+            contains something else.
     """
     if format_ not in FORMATS:
         raise InputError(
@@ -131,26 +170,36 @@ def open_export(
         )
     release = Release.open(store, version)
     release.check_in_use("exported", "Export another version: see `halosign release list`.")
+    marker = ExportMarker(
+        version,
+        format_,
+        release.manifest_sha256,
+        splits=None if splits is None else tuple(sorted(set(splits))),
+        nodules=None if nodules is None else tuple(sorted(set(nodules))),
+    )
+    _check_selection(release, marker)
     _check_files(release)
+    folder = ExportFolder(root, marker, release, dicom)
     if format_ == DICOM_SEG:
-        _check_scans(release, dicom)
-    marker = encode(ExportMarker(version, format_, release.manifest_sha256))
-    _check_folder(root, marker)
-    folder = ExportFolder(root, format_, release, dicom)
-    folder.write(EXPORT_MARKER, marker)
+        _check_scans(folder)
+    _check_folder(root, encode(marker))
+    folder.write(EXPORT_MARKER, encode(marker))
     return folder
 
 
 def read_own_files(folder: ExportFolder) -> dict[str, bytes]:
-    """Read the release's own files and write a page on how to read this format.
+    """Read the release's own files; write a page on how to read this format, and its metadata.
 
-    Returns both by name.
+    Returns all by name.
     """
     release = folder.release
     prefix = f"{RELEASES}/{release.version}"
     names = [*release.manifest.own_files, MANIFEST]
     files = {name: release.store.get(f"{prefix}/{name}") for name in names}
-    return files | {"FORMAT.md": _format_page(folder)}
+    files["FORMAT.md"] = _format_page(folder)
+    if folder.marker.format == NNUNET:
+        files |= nnunet_metadata(release, folder.members)
+    return files
 
 
 def close_export(folder: ExportFolder, sums: Mapping[str, str]) -> None:
@@ -179,14 +228,39 @@ def _check_files(release: Release) -> None:
         )
 
 
-def _check_scans(release: Release, dicom: Path | None) -> None:
+def _check_selection(release: Release, marker: ExportMarker) -> None:
+    """Raise InputError where a split or nodule is not in the release, or in none of the splits."""
+    there = sorted({member.split for member in release.members.values()})
+    absent = sorted(set(marker.splits or ()) - set(there))
+    if absent:
+        raise InputError(
+            "the release has no such split",
+            got=", ".join(absent),
+            expected=" or ".join(there),
+            remedy="Choose among them.",
+        )
+    unknown = sorted(set(marker.nodules or ()) - set(release.members))
+    if unknown:
+        raise unknown_nodules(unknown, sorted(release.members), f"release {release.version}")
+    outside = sorted(set(marker.nodules or ()) - set(marker.select(release.members)))
+    if outside:
+        raise InputError(
+            "a selected nodule is not in the selected split",
+            got=f"{outside[0]}, which is in {release.members[outside[0]].split}",
+            expected=" or ".join(marker.splits or ()),
+            remedy="Leave out either selection, or choose nodules of the split: see `halosign "
+            "release show`.",
+        )
+
+
+def _check_scans(folder: ExportFolder) -> None:
     """Raise InputError for nodules without a DICOM series, or without the folder."""
-    for nodule_id in release.members:
-        check_dicom(open_released_nodule(release, nodule_id))
-    if dicom is None or not dicom.is_dir():
+    for nodule_id in folder.members:
+        check_dicom(open_released_nodule(folder.release, nodule_id))
+    if folder.dicom is None or not folder.dicom.is_dir():
         raise InputError(
             "DICOM SEG refers to the CT",
-            got=dicom or "no --dicom",
+            got=folder.dicom or "no --dicom",
             expected="its folder",
             remedy="Give --dicom the folder that `halosign curate` read.",
         )
@@ -218,7 +292,8 @@ def _describe_content(root: Path) -> str:
         found = parse_record(path.read_bytes(), ExportMarker, str(path))
     except (OSError, CorruptionError):
         return f"{root} with {min(path.name for path in root.iterdir())}"
-    return f"{root} with release {found.release} as {found.format}"
+    part = f" ({found.selection})" if found.selection else ""
+    return f"{root} with release {found.release} as {found.format}{part}"
 
 
 def _has_content(path: Path, data: bytes) -> bool:
@@ -227,7 +302,14 @@ def _has_content(path: Path, data: bytes) -> bool:
 
 def _format_page(folder: ExportFolder) -> bytes:
     warning = f"> **{SYNTHETIC_NOTE.capitalize()}.**\n\n"
-    title = f"# Halosign {folder.release.version} as {folder.format}\n\n"
+    marker = folder.marker
+    title = f"# Halosign {folder.release.version} as {marker.format}\n\n"
     end = "\n`sha256sum -c checksums.sha256` checks every file. README.md describes the data.\n"
     page = title + (warning if folder.release.manifest.synthetic else "")
-    return (page + _HOW_TO_READ[folder.format] + end).encode()
+    if marker.selection:
+        page += (
+            f"This is a part of the release, {len(folder.members)} of its"
+            f" {len(folder.release.members)} nodules: {marker.selection}. The files of the release"
+            " (README.md, index.parquet and others) describe all.\n\n"
+        )
+    return (page + _HOW_TO_READ[marker.format] + end).encode()

@@ -20,10 +20,7 @@ def nifti_files(nodule: ReleasedNodule) -> dict[str, bytes]:
     volumes = nodule.volumes()
     volumes["alpha"] = volumes.pop("matte")
     volumes |= {f"reader-{n}": mask for n, mask in enumerate(nodule.readers(), start=1)}
-    note = "synthetic data, " * nodule.member.synthetic + f"Halosign {nodule.version}"
-    files = {
-        f"{name}.nii.gz": _nifti(values, nodule.grid, note) for name, values in volumes.items()
-    }
+    files = {f"{name}.nii.gz": nifti(values, nodule) for name, values in volumes.items()}
     return files | {"about.json": json.dumps(nodule.summary(), indent=2).encode()}
 
 
@@ -33,8 +30,10 @@ def affine_ras(grid: Grid) -> NDArray[np.float64]:
     return lps_to_ras @ grid.affine[:, [2, 1, 0, 3]]
 
 
-def _nifti(values: NDArray[Any], grid: Grid, note: str) -> bytes:
-    affine = affine_ras(grid)
+def nifti(values: NDArray[Any], nodule: ReleasedNodule) -> bytes:
+    """Return a volume (z, y, x) on the nodule's lattice as a compressed NIfTI-1 file."""
+    affine = affine_ras(nodule.grid)
+    note = "synthetic data, " * nodule.member.synthetic + f"Halosign {nodule.version}"
     image = nib.Nifti1Image(values.transpose(), affine)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")

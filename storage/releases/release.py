@@ -12,7 +12,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -187,7 +187,8 @@ def _open_export(url: str, version: str | None) -> Release:
             expected=f"release {version or marker.release} as zarr",
             remedy="Give the folder of that export, or a store.",
         )
-    return Release(folder, manifest, sha256, export=True)
+    held = replace(manifest, members=marker.select(manifest.members))
+    return Release(folder, held, sha256, export=True)
 
 
 def _reopen(url: str, version: str) -> Release:

@@ -1,16 +1,12 @@
 """The inventory of a source, or of a selection of it."""
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import replace
 
-from matting.errors import InputError
+from storage.errors import unknown_nodules
 from storage.sources.base import Inventory
 from storage.sources.errors import SourceUnreachableError
 from storage.sources.registry import open_source
 from tasks.curation.context import CurationJob
-
-_MOST_NAMES = 5
 
 
 def take_inventory(
@@ -58,22 +54,4 @@ def _only(found: Inventory, nodules: frozenset[str]) -> Inventory:
         nodules=tuple(one for one in found.nodules if one.id in nodules),
         exclusions=tuple(one for one in found.exclusions if one.nodule_id in nodules),
         absent=tuple(one for one in found.absent if one.id in nodules),
-    )
-
-
-def unknown_nodules(unknown: Sequence[str], known: Sequence[str], place: str) -> InputError:
-    """Return the error for nodules that are not where they were looked for, with the nearest id.
-
-    Args:
-        unknown: What was asked for, one or more.
-        known: The ids that are there.
-        place: Where that is, e.g. ``the source``.
-    """
-    more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
-    near = difflib.get_close_matches(unknown[0], known, n=1)
-    return InputError(
-        f"{place} has no such nodule",
-        got=", ".join(unknown[:_MOST_NAMES]) + more,
-        expected=f"some of its {len(known)} nodules",
-        remedy=f"Did you mean {near[0]}?" if near else "Check the id; `halosign list` lists ids.",
     )

@@ -78,6 +78,11 @@ def test_the_links_in_the_docs_lead_somewhere(page):
     ("arguments", "message"),
     [
         (("curate", "--store", "s"), "exactly one source is required"),
+        (("plan", "--store", "s", "--dicom", "a", "--nodules", ""), "expected names separated by"),
+        (
+            ("release", "export", "1", "--store=s", "--format=npz", "--to=d", "--split=,"),
+            "expected names separated by",
+        ),
         (
             ("curate", "--store", "s", "--dicom", "a", "--files", "b"),
             "exactly one source is required",

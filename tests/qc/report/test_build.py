@@ -2,7 +2,10 @@
 whole or not there."""
 
 import ast
+import hashlib
 import os
+import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from html.parser import HTMLParser
@@ -10,10 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
+from matplotlib.figure import Figure
 
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
@@ -23,7 +28,7 @@ from qc.report.nodules import kind_of
 from qc.report.page import ReportPage
 from storage.cases.case import NewCase, write_case
 from storage.cases.outcomes import write_outcome
-from storage.records import CandidateScores, Outcome, SolverReport, TrimapFacts
+from storage.records import CandidateScores, Manifest, Member, Outcome, SolverReport, TrimapFacts
 from storage.store import Store, open_store
 from tests.cases import case_facts, lidc_facts
 
@@ -136,7 +141,7 @@ def full_facts(*, missing: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
 
 
 def report(store: Store, path: Path, **options: Any) -> str:
-    write_report(store, path, **{"title": "Nodules", "run": RUN, "limit": 0, **options})
+    write_report(store, path, **{"title": "Nodules", "run": RUN, "pictures": "none", **options})
     return path.read_text()
 
 
@@ -145,15 +150,19 @@ def test_the_page_is_well_formed_and_loads_nothing_from_outside(
 ) -> None:
     add_case(store, "P1-a1", **full_facts(synthetic=True, errors=ERRORS | TRIVIAL))
     release = ReleaseFacts("1.2.0", {"train": 7, "test": 2}, {"train": 5, "test": 1}, True)
-    html = report(store, tmp_path / "report.html", picks={"P1-a1": "cf"}, release=release, limit=1)
+    html = report(
+        store, tmp_path / "report.html", picks={"P1-a1": "cf"}, release=release, pictures="inside"
+    )
     outline = Outline(html)
     assert all(source.startswith("data:image/png;base64,") for source in outline.values("src"))
     links = [link for link in outline.values("href") if not link.startswith("#")]
     assert links
     assert all(link.startswith(PLAIN_LINKS) for link in links)
-    assert {tag for tag, _ in outline.tags}.isdisjoint(
-        {"script", "link", "iframe", "object", "base", "form"}
-    )
+    assert {tag for tag, _ in outline.tags}.isdisjoint({"link", "iframe", "object", "base", "form"})
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert len(scripts) == html.count("<script") == 1
+    allowed = b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'\">" in html
     assert "url(" not in html
     assert "@import" not in html
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in html
@@ -161,9 +170,9 @@ def test_the_page_is_well_formed_and_loads_nothing_from_outside(
 
 def test_the_page_can_be_heard_and_walked(store: Store, tmp_path: Path) -> None:
     add_case(store, "P1-a1", **full_facts())
-    outline = Outline(report(store, tmp_path / "report.html", limit=1))
+    outline = Outline(report(store, tmp_path / "report.html", pictures="inside"))
     images = [attributes for tag, attributes in outline.tags if tag == "img"]
-    assert len(images) == 2
+    assert len(images) == 3
     assert all("P1-a1" in str(image["alt"]) for image in images)
     names = [tag for tag, _ in outline.tags]
     assert names.count("caption") == names.count("table")
@@ -206,7 +215,7 @@ def test_what_others_wrote_is_escaped(store: Store, tmp_path: Path) -> None:
         picks={"P1-a1": HOSTILE},
         release=release,
     )
-    assert "<script" not in html
+    assert html.count("<script") == 1  # the page's own
     assert "<b>x" not in html
     assert "<img src=x" not in html
     assert html.count("&lt;script&gt;") >= 10
@@ -301,7 +310,7 @@ def test_time_is_told_by_stage_in_the_order_of_the_work(store: Store) -> None:
 
 def test_a_method_without_a_matte_is_not_stored_and_says_why(store: Store, tmp_path: Path) -> None:
     add_case(store, "P1-a1", missing=("knn",), **full_facts(missing=("knn",)))
-    text = Outline(report(store, tmp_path / "report.html", limit=1)).text
+    text = Outline(report(store, tmp_path / "report.html", pictures="inside")).text
     assert text.count("not stored") == 1
     assert GAVE_UP in text
     assert "No matte: knn" in (tmp_path / "report.html").read_text()
@@ -397,20 +406,106 @@ def test_nodules_and_patients_stand_under_their_own_split(store: Store, tmp_path
     assert "train test nodules 71 29 patients 43 17" in words
 
 
-def test_beyond_the_limit_there_are_tables_but_no_pictures(store: Store, tmp_path: Path) -> None:
-    for place in range(3):
-        add_case(store, f"P1-a{place}", **full_facts())
-    outline = Outline(report(store, tmp_path / "report.html", limit=1))
-    assert len(outline.values("src")) == 2
-    assert "first 1 of 3 nodules" in " ".join(outline.text.split())
-    assert outline.text.count("The methods on P1-a") == 3
-    assert "first 3 of 3" not in report(store, tmp_path / "report.html", limit=3)
+def test_the_nodules_of_a_large_store_have_pages_of_their_own(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("draw_anatomy", "draw_mattes"):  # whose own tests are elsewhere
+        monkeypatch.setattr(f"qc.report.nodules.{name}", lambda _: Figure(figsize=(1, 1)))
+    names = ["P1-a0", "P1-a1", "P1-a2"]
+    for name in names:
+        add_case(store, name, **full_facts(synthetic=name == "P1-a2"))
+    monkeypatch.setattr("qc.report.build.MAX_INSIDE", 2)
+    path = tmp_path / "my report #1.html"
+    html = report(store, path, picks={"P1-a0": "cf"}, pictures=None)
+    outline = Outline(html)
+    assert len(outline.values("src")) == 3  # thumbnails
+    assert "The methods on" not in outline.text
+    pages = sorted((tmp_path / "my report #1.html.d").iterdir())
+    assert [page.name for page in pages] == [f"{name}.html" for name in names]
+    for name, page in zip(names, pages, strict=True):
+        assert f"my%20report%20%231.html.d/{name}.html" in outline.values("href")
+        own = Outline(page.read_text())
+        assert len(own.values("src")) == 2
+        assert all(source.startswith("data:image/png;base64,") for source in own.values("src"))
+        assert f"The methods on {name}" in own.text
+        assert ("SYNTHETIC DATA" in own.text) is (name == "P1-a2")
+        assert own.text.count("cf \u25c4 picked") == (name == "P1-a0")
+        links = [link for link in own.values("href") if not link.startswith("https:")]
+        assert [unquote(link) for link in links] == ["../my report #1.html#overview"]
+        assert [tag for tag, _ in own.tags].count("h1") == 1
+    assert "The methods on" in report(store, path, pictures="none")
+    monkeypatch.setattr("qc.report.build.MAX_INSIDE", 3)
+    assert "The methods on" in report(store, path, pictures=None)
+
+
+def test_a_release_is_reported_as_released(store: Store, tmp_path: Path) -> None:
+    """Neither later outcomes nor nodules that are not in it count."""
+    for name in ("P1-a1", "P1-a2", "P1-a3"):
+        add_case(store, name, **full_facts())
+    write_outcome(store, Outcome("P1-a1", "P1", "failed", "write", reason="later"))
+    write_outcome(store, Outcome("Q1-a1", "Q1", "refused", "trimap", reason="not in it"))
+    Path(store.url, "outcomes", "P1-a2.json").unlink()
+    members = {
+        name: Member(name, "P1", f"{name}-digest", "lb", "ann", False, "train", False)
+        for name in ("P1-a1", "P1-a2")
+    }
+    manifest = Manifest(
+        version="1.0.0",
+        published_at="2026-01-02T03:04:05+00:00",
+        publisher="ann",
+        synthetic=False,
+        recipe={},
+        members=members,
+        discarded=("P1-a9",),
+        own_files={},
+        case_files={},
+    )
+    page = build(store, manifest=manifest, run=None)
+    assert [(nodule.id, nodule.pick) for nodule in page.nodules] == [
+        ("P1-a1", "lb"),
+        ("P1-a2", "lb"),
+    ]
+    assert [nodule.seconds for nodule in page.nodules] == [4.0, None]
+    assert sum(stage.seconds for stage in page.stages) == 4.0
+    assert [(reason.kind, reason.nodules) for reason in page.reasons] == [("discarded", ("P1-a9",))]
+    text = Outline(render(page)).text
+    assert "1 discarded by reviewers" in " ".join(text.split())
+    for words in ("refused", "failed", "later", "not in it", "P1-a3", "last run"):
+        assert words not in text
+    gone = ReleaseFacts("1.0.0", {"train": 2}, withdrawal="1.0.0 was withdrawn by ann: swapped")
+    assert "withdrawn by ann: swapped" in render(replace(page, release=gone))
+
+
+def test_messages_that_differ_are_one_reason_with_a_folded_list(
+    store: Store, tmp_path: Path
+) -> None:
+    for place in range(30):
+        reason = f"slices are missing: got {place} mm, expected 1 mm. Fetch them."
+        write_outcome(store, Outcome(f"P{place:02}-a1", "P", "refused", "scan", reason=reason))
+    (group,) = build(store).reasons
+    assert (group.sentence, len(group.nodules)) == ("slices are missing", 30)
+    html = report(store, tmp_path / "report.html")
+    details = html[html.index("<details>") : html.index("</details>")]
+    assert details.count("slices are missing: got ") == 30
+    assert "P07-a1</b>: slices are missing: got 7 mm" in details
+
+
+def test_a_damaged_array_costs_its_own_nodule(store: Store) -> None:
+    for name in ("P1-a1", "P1-a2"):
+        add_case(store, name, **full_facts())
+    chunk = next(Path(store.url, "cases/P1-a1/P1-a1-digest/labels/readers/0/c").rglob("0"))
+    while chunk.is_dir():
+        chunk = next(chunk.iterdir())
+    chunk.write_bytes(b"damaged")
+    page = build(store)
+    assert [nodule.id for nodule in page.nodules] == ["P1-a2"]
+    assert (page.counts.unreadable, page.reasons[0].nodules) == (1, ("P1-a1",))
 
 
 def test_the_same_store_gives_the_same_bytes(store: Store, tmp_path: Path) -> None:
     add_case(store, "P1-a1", **full_facts())
-    assert report(store, tmp_path / "one.html", limit=1) == report(
-        store, tmp_path / "two.html", limit=1
+    assert report(store, tmp_path / "one.html", pictures="inside") == report(
+        store, tmp_path / "two.html", pictures="inside"
     )
 
 
@@ -483,6 +578,5 @@ def test_a_method_without_matte_does_not_count_as_perfect(store: Store, tmp_path
 
 
 def build(store: Store, picks: Mapping[str, str] | None = None, **more: Any) -> ReportPage:
-    return build_page(
-        store, title="Nodules", run=RUN, picks=picks or {}, release=None, limit=0, **more
-    )
+    chosen: dict[str, Any] = {"title": "Nodules", "run": RUN, "release": None, "pictures": "none"}
+    return build_page(store, Path("report.html"), picks=picks or {}, **{**chosen, **more})

@@ -2,8 +2,11 @@
 
 import hashlib
 import io
+import json
+import re
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +17,7 @@ from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 from ome_zarr_models.v05 import Image
 
+from flows.export import export as run_export
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from storage.cases.case import read_case, read_case_files, write_case
@@ -21,7 +25,7 @@ from storage.errors import WriteError
 from storage.exports.export import CHECKSUMS, open_export, read_own_files
 from storage.records import Member
 from storage.releases.card import split_table
-from storage.releases.release import Draft, publish_release, withdraw_release
+from storage.releases.release import Draft, open_release, publish_release, withdraw_release
 from tasks.export import export_nodule
 from tests.cases import new_case
 from tests.phantoms import ball_patch
@@ -52,9 +56,7 @@ def case(store):
 
 def export(store, tmp_path, format_):
     """As the command does, by the library's parts."""
-    from flows.export import export as run
-
-    run(store.url, "0.1.0", format_, tmp_path / format_)
+    run_export(store.url, "0.1.0", format_, tmp_path / format_)
     return tmp_path / format_ / "P-1"
 
 
@@ -128,7 +130,7 @@ def test_zarr_is_the_case_with_the_matte_and_other_readers_open_it(store, case, 
     assert next(iter(Reader(parse_url(str(folder)))())).data[0].shape == case.grid.shape
 
 
-@pytest.mark.parametrize("format_", ["zarr", "nifti", "npz"])
+@pytest.mark.parametrize("format_", ["zarr", "nifti", "npz", "nnunet"])
 def test_the_sums_are_those_of_sha256sum_and_cover_every_file(store, case, tmp_path, format_):
     folder = export(store, tmp_path, format_).parent
     checked = subprocess.run(
@@ -199,7 +201,8 @@ def test_a_withdrawn_or_damaged_release_is_not_exported(store, case, tmp_path):
 
 def test_an_unknown_format_is_refused(store, case, tmp_path):
     with pytest.raises(
-        InputError, match="no such format: got pickle, expected zarr or nifti or npz or dicom-seg"
+        InputError,
+        match="no such format: got pickle, expected zarr or nifti or npz or dicom-seg or nnunet",
     ):
         export(store, tmp_path, "pickle")
 
@@ -263,3 +266,135 @@ def test_the_page_shows_how_to_read_each_format(store, case, tmp_path):
         ].decode()
         code = "\n".join(line.strip() for line in page.splitlines() if line.startswith("    "))
         exec(compile(code.replace("NODULE", str(nodule.parent / made)), "page", "exec"), {})
+
+
+@pytest.fixture
+def three(store):
+    """Release 0.1.0 with a nodule in each split: A, B and C, of release order C, A, B."""
+    splits = {"C": "test", "A": "train", "B": "validation"}
+    for name in splits:
+        write_case(store, new_case(nodule=name, patient=name))
+    members = tuple(
+        Member(name, name, DIGEST, "lb", "ann", False, split, True)
+        for name, split in splits.items()
+    )
+    files = {}
+    for name in splits:
+        files |= read_case_files(store, name, DIGEST)
+    publish_release(store, "0.1.0", Draft(members, (), files, {}, {}), publisher="ann")
+    return store
+
+
+def check_as_nnunet_does(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Check a data set by the rules of nnU-Net v2's `verify_dataset_integrity`; give its cases."""
+    about = json.loads((folder / "dataset.json").read_text())
+    assert {"labels", "channel_names", "numTraining", "file_ending"} <= set(about)
+    assert "dataset" not in about  # would make nnU-Net look for the files elsewhere
+    assert list(about["labels"].values()) == list(range(len(about["labels"])))
+    assert about["labels"]["background"] == 0
+    ending = about["file_ending"]
+    images = sorted((folder / "imagesTr").iterdir())
+    channel = re.compile(r"(.+)_(\d{4})" + re.escape(ending))
+    found = [channel.fullmatch(path.name) for path in images]
+    assert all(found)
+    assert {match[2] for match in found} == {f"{int(n):04d}" for n in about["channel_names"]}
+    cases = {
+        match[1]: (path, folder / "labelsTr" / f"{match[1]}{ending}")
+        for match, path in zip(found, images, strict=True)
+    }
+    assert len(cases) == about["numTraining"]
+    for image_path, label_path in cases.values():
+        image, label = sitk.ReadImage(str(image_path)), sitk.ReadImage(str(label_path))
+        assert set(np.unique(sitk.GetArrayFromImage(label))) <= set(about["labels"].values())
+        assert np.issubdtype(sitk.GetArrayFromImage(label).dtype, np.integer)
+        assert np.isfinite(sitk.GetArrayFromImage(image)).all()
+        for place in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert np.allclose(getattr(image, place)(), getattr(label, place)())
+    return cases
+
+
+def test_a_folder_for_nnunet_passes_its_checks_and_holds_what_it_says(three, tmp_path):
+    folder = export(three, tmp_path, "nnunet").parent
+    assert set(check_as_nnunet_does(folder)) == {"A", "B"}
+    case = read_case(three, "A", DIGEST)
+    votes = case.array("labels/readers/0").sum(axis=0)
+    assert {1, 2, 3} <= set(np.unique(votes))  # of four readers: fewer, just as many, more
+    for part, name in (("Tr", "A"), ("Ts", "C")):
+        read = {
+            kind: np.asarray(nib.load(folder / f"{kind}{part}" / file).dataobj).transpose()
+            for kind, file in (
+                ("images", f"{name}_0000.nii.gz"),
+                ("labels", f"{name}.nii.gz"),
+                ("soft", f"{name}.nii.gz"),
+            )
+        }
+        assert (read["images"] == case.array("image")).all()
+        assert (read["labels"] == (votes >= 2)).all()
+        assert (read["soft"] == case.alpha("lb")).all()
+    assert {path.name for path in (folder / "labelsTs").iterdir()} == {"C.nii.gz"}
+    fold = json.loads((folder / "splits_final.json").read_text())
+    assert fold == [{"train": ["A"], "val": ["B"]}]
+    about = json.loads((folder / "dataset.json").read_text())
+    assert about["channel_names"] == {"0": "CT"}
+    assert about["description"].startswith("Synthetic data")
+    page = (folder / "FORMAT.md").read_text()
+    code = "\n".join(line.strip() for line in page.splitlines() if line.startswith("    "))
+    names = {}
+    exec(compile(code.replace("softTr/NODULE", f"{folder}/softTr/A"), "page", "exec"), names)
+    assert (names["mask"].transpose() == (case.alpha("lb") > 0.5)).all()
+
+
+@pytest.mark.parametrize("format_", ["zarr", "nifti", "npz", "nnunet"])
+@pytest.mark.parametrize(
+    ("chosen", "held"),
+    [
+        ({"splits": ["validation", "test"]}, {"B", "C"}),
+        ({"nodules": ["C", "A"]}, {"A", "C"}),
+        ({"splits": ["train"], "nodules": ["A"]}, {"A"}),
+    ],
+)
+def test_a_selection_exports_its_nodules_only(three, tmp_path, format_, chosen, held):
+    folder = tmp_path / "part"
+    run_export(three.url, "0.1.0", format_, folder, **chosen)
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    assert {
+        name for name in "ABC" if any(re.search(rf"/{name}[._/]", f"/{f}/") for f in files)
+    } == held
+    assert f"{len(held)} of its 3 nodules" in (folder / "FORMAT.md").read_text()
+    if format_ == "nnunet":
+        about = json.loads((folder / "dataset.json").read_text())
+        assert about["numTraining"] == len(held - {"C"})
+        assert not (folder / "splits_final.json").exists()
+    if format_ == "zarr":
+        assert set(open_release(str(folder)).members) == held
+
+
+def test_the_folder_of_another_selection_is_refused_and_left_alone(three, tmp_path):
+    folder = tmp_path / "part"
+    run_export(three.url, "0.1.0", "npz", folder, nodules=["A", "B"])
+    (folder / CHECKSUMS).unlink()  # as if it had been interrupted
+    run_export(three.url, "0.1.0", "npz", folder, nodules=["B", "A", "A"])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for other in ({}, {"nodules": ["A"]}, {"splits": ["train"]}):
+        with pytest.raises(
+            InputError, match=r"something else: got .* 0\.1\.0 as npz \(nodules A, B\)"
+        ):
+            run_export(three.url, "0.1.0", "npz", folder, **other)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"splits": ["tset"]}, "no such split: got tset, expected test or train or validation"),
+        ({"nodules": ["A", "D"]}, r"release 0\.1\.0 has no such nodule: got D"),
+        (
+            {"splits": ["train", "test"], "nodules": ["B"]},
+            "not in the selected split: got B, which is in validation, expected test or train",
+        ),
+    ],
+)
+def test_a_selection_of_what_is_not_there_is_refused(three, tmp_path, chosen, words):
+    with pytest.raises(InputError, match=words):
+        run_export(three.url, "0.1.0", "npz", tmp_path / "part", **chosen)
+    assert not (tmp_path / "part").exists()
