@@ -11,12 +11,12 @@ from flows.engine.cluster import LOCAL, Cluster
 from flows.score import read_prior, score_nodules
 from matting.errors import InputError
 from qc.evaluation.scores import ScoresPage, write_scores_page
+from storage.errors import unknown_nodules
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import open_release
 from storage.results.prediction_scores import NotScored
 from storage.results.scores import ALL
 from storage.sources.predictions import SUFFIXES, PredictionFolder, list_predictions
-from tasks.curation.inventory import unknown_nodules
 from tasks.scoring.prediction_tables import calibration_bins, tabulate_predictions
 from tasks.scoring.predictions import ScoredNodule, score_prediction
 

@@ -33,6 +33,7 @@ from qc.studies.agreement import Estimate
 from storage.cases.outcomes import Outcome, write_outcome
 from storage.cases.runs import Run
 from storage.maintenance.gc import CaseFiles, Garbage
+from storage.recipe import Recipe
 from storage.records import Manifest, Member
 from storage.releases.release import Draft, publish_release
 from storage.results.experiments import Averages, write_table
@@ -255,9 +256,9 @@ def test_why_with_a_source_says_what_a_run_would_do(capsys, store, monkeypatch):
     inventory = Inventory((Nodule("n1", "P1", {}), Nodule("n2", "P2", {})), (EXCLUSION,))
     monkeypatch.setattr("flows.cli.printing.take_inventory", lambda *_: inventory)
     reachable = SimpleNamespace(find_unreachable=lambda _: "")
-    monkeypatch.setattr("tasks.curation.plan.open_source", lambda _: reachable)
+    monkeypatch.setattr("tasks.curation.plan.open_source", lambda *_: reachable)
     for nodule in ("n5", "n2"):
-        show_why(store, nodule, SimpleNamespace(source=None))
+        show_why(store, nodule, SimpleNamespace(source=None, recipe=Recipe()))
     assert printed(capsys) == [
         "n5: not in this store",
         "would be excluded: 1 reader, 4 required",
