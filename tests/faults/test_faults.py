@@ -193,7 +193,7 @@ def test_the_bucket_fails_for_a_while(seed, mode, outage_s, setting, s3_port, re
         assert report.second_computed == 0
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_the_disk_fills_up(seed, setting, dask, reports, tmp_path, scene):
     whole_kb = sum(map(len, scene.undisturbed.values())) // 1024
     try:

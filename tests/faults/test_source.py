@@ -27,7 +27,7 @@ def share(setting, tmp_path):
     return folder
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_the_source_is_unmounted_during_a_run_and_comes_back(seed, setting, share, dask, reports):
     away = share.with_name("away")
 

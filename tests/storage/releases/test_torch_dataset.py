@@ -286,6 +286,7 @@ def test_what_cannot_be_read_is_refused(released):
     )
 
 
+@pytest.mark.slow
 def test_spawned_workers_read_a_bucket(released):
     with (
         moto_server() as port,

@@ -18,6 +18,7 @@ runpy.run_module("tasks.experiments.cost", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
     calls = []
 

@@ -43,9 +43,8 @@ def release(store, folder, ratings):
     if ratings is not None:
         lines = [[*lines[0], "malignancy"], *([*line, ratings[line[0]]] for line in lines[1:])]
     table.write_text("\n".join(",".join(line) for line in lines) + "\n")
-    recipe = Recipe.model_validate(
-        {"crop": {"in_plane_voxels": 24}, "source": {"keep": ["malignancy"]}}
-    )
+    keep = [] if ratings is None else ["malignancy"]
+    recipe = Recipe.model_validate({"crop": {"in_plane_voxels": 24}, "source": {"keep": keep}})
     job = CurationJob(SourceSpec("files", str(table)), store.url, recipe)
     for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
