@@ -22,8 +22,8 @@ from storage.releases.release import (
     Release,
     find_withdrawal,
     publish_release,
-    verify_release,
 )
+from storage.releases.verify import verify_release
 from storage.results.checkpoints import find_state, read_checkpoint_configs
 from storage.results.experiments import read_facts, read_table
 from storage.results.scores import METHOD_SCORES, read_lines
