@@ -273,7 +273,7 @@ def three(store):
     """Release 0.1.0 with a nodule in each split: A, B and C, of release order C, A, B."""
     splits = {"C": "test", "A": "train", "B": "validation"}
     for name in splits:
-        write_case(store, new_case(nodule=name, patient=name))
+        write_case(store, new_case(nodule=name, patient=name, synthetic=True))
     members = tuple(
         Member(name, name, DIGEST, "lb", "ann", False, split, True)
         for name, split in splits.items()
@@ -281,7 +281,8 @@ def three(store):
     files = {}
     for name in splits:
         files |= read_case_files(store, name, DIGEST)
-    publish_release(store, "0.1.0", Draft(members, (), files, {}, {}), publisher="ann")
+    own = {"splits.csv": split_table(members)}
+    publish_release(store, "0.1.0", Draft(members, (), files, own, {}), publisher="ann")
     return store
 
 
