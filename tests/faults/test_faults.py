@@ -46,7 +46,7 @@ def nothing_is_lost(report, reports):
     assert report.recomputed == 0
 
 
-@seeds(quick=1)
+@seeds(quick=0)
 def test_a_worker_is_killed(seed, setting, dask, reports):
     def strike(_, dice):
         os.kill(dice.choice(dask.worker_pids()), signal.SIGKILL)

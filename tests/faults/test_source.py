@@ -47,6 +47,7 @@ def test_the_source_is_unmounted_during_a_run_and_comes_back(seed, setting, shar
     nothing_is_lost(suffer("source unmounted during a run", seed, setting, strike), reports)
 
 
+@pytest.mark.slow
 def test_a_night_with_the_source_unmounted_changes_nothing(setting, share, dask):
     store = setting.store()
     scene = setting.scene

@@ -140,6 +140,7 @@ def test_a_killed_run_is_finished_by_the_same_command(
     assert "would not be computed: invalid input, unchanged since" in refused.stdout
 
 
+@pytest.mark.slow
 def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
     store = open_store(str(tmp_path / "store"), create=True)
     command = ["curate", "--files", table, "--store", store.url, "--recipe", recipe, "--workers", 1]

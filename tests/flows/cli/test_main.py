@@ -138,6 +138,7 @@ def test_a_scheduler_that_does_not_respond_is_an_error(halosign, table, recipe, 
     assert "error: the Dask scheduler does not respond: got tcp://127.0.0.1:9" in done.stderr
 
 
+@pytest.mark.slow
 def test_progress_goes_to_the_error_stream(halosign, table, recipe, tmp_path):
     store = tmp_path / "store"
     halosign(

@@ -547,6 +547,7 @@ def test_the_digest_follows_contents_not_names(table: Path) -> None:
 # -- real nodules, where they are at hand
 
 
+@pytest.mark.slow
 def test_all_real_nodules_go_through(real_data: Path, tmp_path: Path) -> None:
     for name in ("nodules", "nodules.csv"):
         (tmp_path / name).symlink_to(real_data / name)
