@@ -176,7 +176,7 @@ def status(
 
     opened = open_store(store)
     outcomes = [outcome.brief for outcome in read_outcomes(opened)]
-    choices = Counter(row.choice for row in list_rows(opened, "done") if row.choice)
+    choices = Counter(row.choice for row in list_rows(opened, "done", outcomes) if row.choice)
     last_run = None
     try:
         last_run = find_last_run(opened)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from base64 import b64encode
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,26 @@ NO_VALUE = "\N{EM DASH}"
 """Shown where there is no value."""
 
 
-def render_template(template: str, **values: Any) -> str:
-    """Render a template; values are HTML-escaped, and a missing value is an error."""
-    environment = Environment(
-        loader=PackageLoader("qc.figures"),
+def html_environment(package: str) -> Environment:
+    """Return the templates of a package; values are escaped, and a missing one is an error."""
+    return Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render_template(template: str, **values: Any) -> str:
+    """Render a template; values are HTML-escaped, and a missing value is an error."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    # Kept, so that a template is compiled once and not for every nodule of a report.
+    environment = html_environment("qc.figures")
     environment.filters.update(
         heading=_heading,
         fixed=_fixed,
@@ -32,7 +44,7 @@ def render_template(template: str, **values: Any) -> str:
         duration=_duration,
         data_uri=data_uri,
     )
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def data_uri(picture: bytes, kind: str = "png") -> str:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matting.targets import MEANINGS
+from qc.figures.templating import html_environment
 from qc.report.nodules import METRIC_LABELS
 from qc.review.pages import DISCARD_REASONS
 from qc.review.queue import SHOW_WORDS, SORT_WORDS
@@ -15,13 +15,7 @@ class Templates:
     """The page's templates; every value is escaped, and a missing value is an error."""
 
     def __init__(self) -> None:
-        environment = Environment(
-            loader=PackageLoader("qc.review"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        environment = html_environment("qc.review")
         environment.globals.update(
             metric_labels=METRIC_LABELS,
             show_words=SHOW_WORDS,

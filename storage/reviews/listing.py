@@ -1,5 +1,6 @@
 """Every nodule of a store as a row: what came of it, and which matte was chosen."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from matting.errors import InputError
@@ -48,14 +49,14 @@ class NoduleRow:
 
 
 def list_rows(
-    store: Store, state: str | None = None, rule: ReviewSettings | None = None
+    store: Store, state: str | None = None, outcomes: Iterable[Outcome] | None = None
 ) -> list[NoduleRow]:
-    """List the nodules of a store, sorted by id.
+    """List the nodules of a store, sorted by id; verdicts are joined as in the paper's recipe.
 
     Args:
         store: Holds outcomes and verdicts.
         state: Only nodules of this state; all where None.
-        rule: How verdicts are joined; the paper's recipe where None.
+        outcomes: Of the store, sorted by id, where they were read already.
 
     Raises:
         InputError: There is no such state.
@@ -73,11 +74,11 @@ def list_rows(
     verdicts = log.by_nodule()
     damaged = {error.key.split("/")[-2] for error in log.damaged}
     rows = []
-    for outcome in read_outcomes(store):
+    for outcome in read_outcomes(store) if outcomes is None else outcomes:
         own = EXCLUDED if outcome.is_selection else STATES[outcome.state]
         if state in (None, own):
             found = find_consensus(
-                verdicts.get(outcome.nodule_id, ()), str(outcome.digest), rule or ReviewSettings()
+                verdicts.get(outcome.nodule_id, ()), str(outcome.digest), ReviewSettings()
             ).verdict
             choice = "" if found is None else found.choice or found.verdict
             by = "" if found is None else found.reviewer
