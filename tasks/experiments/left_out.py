@@ -23,13 +23,14 @@ from storage.recipe import Recipe, load_recipe
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.results.left_out import LeftOutScore, left_out_id, list_left_out, write_left_out
+from tasks.scoring.calibration import bin_columns
+from tasks.scoring.mattes import READERS_MEAN
 
 LEFT_OUT_VERSION = 1
 """Increased whenever the same release gives other scores than before."""
-MEAN = "readers' mean"
 BLURS_MM = (0.5, 1.0)
 """Standard deviations of the blurred means."""
-BASELINE = f"{MEAN}, blurred {BLURS_MM[0]} mm"
+BASELINE = f"{READERS_MEAN}, blurred {BLURS_MM[0]} mm"
 """What all others are compared with."""
 FORMS = ("paper", "improved")
 PLAIN = tuple(method for method in METHODS if target_of(method) == "opacity")
@@ -82,10 +83,10 @@ def score_left_out(release: Release, nodule_id: str) -> None:
         if len(mattes) < len(PLAIN) * len(FORMS):
             continue
         mean = readers_mean(others)
-        mattes[MEAN] = mean
+        mattes[READERS_MEAN] = mean
         for blur_mm in BLURS_MM:
             sigma = [blur_mm / spacing for spacing in spacing_mm]
-            mattes[f"{MEAN}, blurred {blur_mm} mm"] = ndimage.gaussian_filter(mean, sigma)
+            mattes[f"{READERS_MEAN}, blurred {blur_mm} mm"] = ndimage.gaussian_filter(mean, sigma)
         truth = readers[left_out][unknown]
         scores += [_score(nodule_id, left_out, n, m[unknown], truth) for n, m in mattes.items()]
     write_left_out(release.store, release.version, measurement_of(release), nodule_id, scores)
@@ -126,7 +127,5 @@ def _score(
         len(truth),
         errors.brier,
         errors.log_loss,
-        " ".join(map(str, errors.voxels)),
-        " ".join(f"{value:.6g}" for value in errors.expected),
-        " ".join(map(str, errors.marked)),
+        **bin_columns(errors),
     )

@@ -1,28 +1,19 @@
 """The table of left-out readers: means over nodules, by kind and by slice distance."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-import numpy as np
-from numpy.typing import NDArray
-
 from matting.measures.probability import calibration_error, relative_difference
-from matting.phantoms import Ratings
-from storage.records import CaseFacts, LidcFacts
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
-from storage.results.diagnoses import reader_ratings
 from storage.results.left_out import LeftOutRow, LeftOutScore, list_left_out, read_left_out
 from tasks.experiments.left_out import BASELINE, measurement_of
+from tasks.scoring.calibration import sum_bins
+from tasks.scoring.nodule_classes import ALL, group_by_class
 
-ALL = "all"
 GROUPS = (ALL, "solid", "part-solid", "ground-glass")
 """Come first in the table, in this order; then the classes of slice distance."""
-THICK_MM = 2.0
-"""Distance of slices from which a scan counts as thick."""
-SLICE_COLUMN = "slice_mm"
-"""Column of a table of volumes with the distance of the scan's slices."""
 
 
 def tabulate_left_out(release: Release) -> list[LeftOutRow]:
@@ -37,10 +28,7 @@ def tabulate_left_out(release: Release) -> list[LeftOutRow]:
     by_nodule: dict[str, list[LeftOutScore]] = defaultdict(list)
     for score in read_left_out(release.store, release.version, measurement, nodules):
         by_nodule[score.nodule].append(score)
-    groups: dict[str, list[str]] = {ALL: list(by_nodule)}
-    for nodule in by_nodule:
-        for label in classes_of(reader.facts(nodule)):
-            groups.setdefault(label, []).append(nodule)
+    groups = group_by_class(reader, by_nodule)
     patients = {name: reader.member(name).patient_id for name in by_nodule}
     rows: list[LeftOutRow] = []
     for label in sorted(groups, key=_place):
@@ -48,28 +36,8 @@ def tabulate_left_out(release: Release) -> list[LeftOutRow]:
     return rows
 
 
-def classes_of(facts: CaseFacts) -> Iterator[str]:
-    """Yield the classes of a nodule that are known: its kind, and its scan's slice distance."""
-    textures = reader_ratings(facts, "texture")
-    if textures:
-        yield Ratings(texture=fmean(textures), margin=0, spiculation=0, calcification=0).kind
-    slice_mm = _slice_mm(facts)
-    if slice_mm is not None:
-        yield f"slices {'from' if slice_mm >= THICK_MM else 'below'} {THICK_MM:g} mm"
-
-
 def _place(group: str) -> tuple[int, str]:
     return (GROUPS.index(group), "") if group in GROUPS else (len(GROUPS), group)
-
-
-def _slice_mm(facts: CaseFacts) -> float | None:
-    if isinstance(facts.source, LidcFacts):
-        gaps = np.diff(np.sort(facts.source.slice_positions_mm))
-        return float(np.median(gaps)) if len(gaps) else None
-    try:
-        return float(facts.source.columns[SLICE_COLUMN])
-    except (KeyError, ValueError):
-        return None
 
 
 def _rows(
@@ -88,11 +56,7 @@ def _rows(
             len(set(owners)),
             fmean(brier[matte]),
             fmean(_means(scores, matte, "log_loss")),
-            calibration_error(
-                _sum(score.bin_voxels for score in own),
-                _sum(score.bin_expected for score in own),
-                _sum(score.bin_marked for score in own),
-            ),
+            calibration_error(*sum_bins(own)),
             *relative_difference(brier[matte], brier[BASELINE], owners),
         )
 
@@ -103,8 +67,3 @@ def _means(scores: Mapping[str, Sequence[LeftOutScore]], matte: str, measure: st
         fmean(float(getattr(score, measure)) for score in own if score.matte == matte)
         for own in scores.values()
     ]
-
-
-def _sum(texts: Iterable[str]) -> NDArray[np.float64]:
-    total: NDArray[np.float64] = np.sum([np.array(t.split(), np.float64) for t in texts], axis=0)
-    return total

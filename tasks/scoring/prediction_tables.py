@@ -13,8 +13,9 @@ from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.results.prediction_scores import CalibrationBin, MeanScore, ReaderScore
 from storage.results.scores import METRIC_NAMES
-from tasks.experiments.left_out_table import ALL, classes_of
+from tasks.scoring.calibration import sum_bins
 from tasks.scoring.mattes import HU_LINEAR, READERS_MEAN, TRIMAP_PRIOR
+from tasks.scoring.nodule_classes import ALL, group_by_class
 from tasks.scoring.predictions import PREDICTION, RELEASED, ScoredNodule
 
 READERS = "readers"
@@ -49,14 +50,12 @@ def tabulate_predictions(release: Release, scored: Sequence[ScoredNodule]) -> li
     for place, one in enumerate(scored):
         for column, value in _values(reader, one):
             values.setdefault(column, [np.nan] * len(nodules))[place] = value
-    groups: dict[str, list[int]] = {ALL: list(range(len(nodules)))}
-    for place, name in enumerate(nodules):
-        for label in classes_of(reader.facts(name)):
-            groups.setdefault(label, []).append(place)
+    groups = group_by_class(reader, nodules)
+    place_of = {name: place for place, name in enumerate(nodules)}
     values = dict(sorted(values.items(), key=lambda item: _rank(item[0].matte)))
     rows: list[MeanScore] = []
     for label in sorted(groups, key=lambda name: (name != ALL, name)):
-        places = groups[label]
+        places = [place_of[name] for name in groups[label]]
         table = {column: np.array(found)[places] for column, found in values.items()}
         rows += _rows(label, table, patients[places])
         rows += _calibration_rows(label, [scored[place] for place in places], patients[places])
@@ -67,7 +66,7 @@ def calibration_bins(scored: Sequence[ScoredNodule]) -> list[CalibrationBin]:
     """Return the bins of every matte and region over all nodules; empty bins are left out."""
     rows: list[CalibrationBin] = []
     for (region, matte), own in _by_matte(scored).items():
-        voxels, expected, marked = _bins(own)
+        voxels, expected, marked = sum_bins(own)
         rows += [
             CalibrationBin(
                 matte,
@@ -145,7 +144,7 @@ def _calibration_rows(
 ) -> Iterator[MeanScore]:
     """Yield the calibration error of each matte over all voxels of a group."""
     found = _by_matte(scored)
-    errors = {key: calibration_error(*_bins(own)) for key, own in found.items()}
+    errors = {key: calibration_error(*sum_bins(own)) for key, own in found.items()}
     for (region, matte), own in found.items():
         compared = matte != PREDICTION
         yield MeanScore(
@@ -173,11 +172,3 @@ def _by_matte(scored: Iterable[ScoredNodule]) -> dict[tuple[str, str], list[Read
         for score in one.readers:
             found.setdefault((score.region, score.matte), []).append(score)
     return found
-
-
-def _bins(scores: Sequence[ReaderScore]) -> tuple[NDArray[np.float64], ...]:
-    """Return voxels, sums of probabilities and marks (10,) over nodules."""
-    return tuple(
-        np.sum([np.array(getattr(score, name).split(), np.float64) for score in scores], axis=0)
-        for name in ("bin_voxels", "bin_expected", "bin_marked")
-    )

@@ -15,6 +15,7 @@ from storage.releases.release import Release
 from storage.results.prediction_scores import ReaderScore
 from storage.results.scores import METHOD_SCORES, Score, read_nodule_scores
 from storage.sources.predictions import read_prediction
+from tasks.scoring.calibration import bin_columns
 from tasks.scoring.mattes import Matte, measured_regions, score_mattes, stored_mattes
 
 PREDICTION = "prediction"
@@ -117,7 +118,5 @@ def _score_readers(
                 voxels=int(inside.sum()),
                 brier=errors.brier,
                 log_loss=errors.log_loss,
-                bin_voxels=" ".join(map(str, errors.voxels)),
-                bin_expected=" ".join(f"{value:.6g}" for value in errors.expected),
-                bin_marked=" ".join(map(str, errors.marked)),
+                **bin_columns(errors),
             )

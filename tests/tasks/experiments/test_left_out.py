@@ -12,19 +12,20 @@ from tasks.experiments.left_out import (
     BASELINE,
     BLURS_MM,
     FORMS,
-    MEAN,
     PLAIN,
     measurement_of,
     nodules_to_measure,
     score_left_out,
 )
-from tasks.experiments.left_out_table import classes_of, tabulate_left_out
+from tasks.experiments.left_out_table import tabulate_left_out
+from tasks.scoring.mattes import READERS_MEAN
+from tasks.scoring.nodule_classes import classes_of
 from tests.cases import case_facts
 from tests.tasks.experiments.test_diagnosis import release
 
 MATTES = {f"{form} {name}" for form in FORMS for name in PLAIN} | {
-    MEAN,
-    *(f"{MEAN}, blurred {blur_mm} mm" for blur_mm in BLURS_MM),
+    READERS_MEAN,
+    *(f"{READERS_MEAN}, blurred {blur_mm} mm" for blur_mm in BLURS_MM),
 }
 
 
@@ -41,7 +42,7 @@ def test_each_reader_is_left_out_and_foretold_by_the_others_alone(measured):
     scores = read_left_out(measured.store, "0.1.0", measurement_of(measured), ["n1"])
     assert {(s.reader, s.matte) for s in scores} == {(r, m) for r in range(4) for m in MATTES}
     readers = ReleaseReader(measured).read("n1", "readers") > 0
-    for score in (score for score in scores if score.matte == MEAN):
+    for score in (score for score in scores if score.matte == READERS_MEAN):
         others = np.delete(readers, score.reader, axis=0)
         # Over the unknown voxels, of which the readers' mean knows nothing outside their union.
         disagree = others.any(axis=0) & ~others.all(axis=0)
