@@ -62,18 +62,23 @@ format: $(VENV)/dev
 clean:
 	rm -rf $(VENV) *.egg-info halosign-demo
 
+# uv installs in half a minute what takes pip three; it does not read pip's settings. pip where uv cannot be had.
+define install
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv \
+		&& UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt $(1) \
+		|| $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(1)
+	@touch $@
+endef
+
 $(VENV)/user: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	@touch $@
+	$(call install,-e .)
 
 $(VENV)/dev: $(VENV)/user
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(call install,-e '.[dev]')
 
 $(VENV)/bench: $(VENV)/user
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	@touch $@
+	$(call install,-e '.[bench]')
 
 # In an environment of its own, since it judges the packages of the other
 $(VENV)/audit: $(VENV)/user
