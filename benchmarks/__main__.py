@@ -11,6 +11,7 @@ SCRIPTS = (
     "margin",
     "memory",
     "reading",
+    "survey",
     "publishing",
     "synthetic_errors",
     "truth",

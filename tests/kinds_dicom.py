@@ -106,6 +106,18 @@ def _moved(index: int, xy: tuple[float, float]) -> Make:
     return make
 
 
+def _jittered(off_mm: float) -> Make:
+    """Write slices of which every other lies above its place, but not the last."""
+
+    def make(folder: Path) -> Path:
+        for k in range(SHAPE[0]):
+            z = _z(k) + (off_mm if k % 2 and k < SHAPE[0] - 1 else 0)
+            write_slice(folder / f"{k:02d}.dcm", z, **slice_of(k))
+        return folder
+
+    return make
+
+
 def _unsigned(dataset: Dataset, k: int) -> None:
     """Declare signed pixels unsigned; outside the field of view they are -2000."""
     stored = ct_hu()[k].astype(np.int32) + 1024
@@ -117,6 +129,14 @@ def _unsigned(dataset: Dataset, k: int) -> None:
 def _unsigned_with_tag(dataset: Dataset, k: int) -> None:
     _unsigned(dataset, k)
     dataset.add_new("PixelPaddingValue", "SS", -2000)
+
+
+def _unsigned_tag_of_its_own(dataset: Dataset, k: int) -> None:
+    """Store unsigned pixels; outside the field of view they are 63536, as the header says."""
+    stored = (ct_hu()[k].astype(np.int32) + 1024).astype(np.uint16)
+    stored[:2] = 63536
+    dataset.PixelData, dataset.PixelRepresentation = stored.astype("<u2").tobytes(), 0
+    dataset.add_new("PixelPaddingValue", "US", 63536)
 
 
 def _two_paddings(dataset: Dataset, k: int) -> None:
@@ -368,6 +388,7 @@ KINDS: list[tuple[str, Make, str]] = [
     ("22 cut short", _cut_short, r"cut short: got 1913 bytes in .*03\.dcm, expected 1920 bytes"),
     ("24 no slope", _series(RescaleSlope=None), "how to turn its values into HU: got .*None"),
     ("25 slope 0", _series(RescaleSlope=0), "HU: got RescaleSlope 0"),
+    ("26 unsigned flag, padding tag unsigned", _saved(_unsigned_tag_of_its_own), READ),
     ("27 unsigned flag, padding tag signed", _saved(_unsigned_with_tag), READ),
     ("27 unsigned flag, no tag", _saved(_unsigned), r"not in HU: got .* to 62512: .*unsigned"),
     ("28 two padding values", _saved(_two_paddings), r"several padding values: got \[-2000, -2000"),
@@ -379,6 +400,12 @@ KINDS: list[tuple[str, Make, str]] = [
     ("34 a middle slice aside", _moved(5, (3.0, 0.0)), r"step aside.*got 05\.dcm at \(-117\.300"),
     ("34 a middle slice aside by 0.06 mm", _moved(4, (0.0, 0.06)), "step aside"),
     ("35 the last slice aside", _moved(9, (0.0, 4.0)), "step aside|tilted gantry"),
+    ("36 slices up to 0.04 mm off their place", _jittered(0.04), READ),
+    (
+        "36 slices up to 0.3 mm off their place",
+        _jittered(0.3),
+        "got 2.800 mm between|unevenly spaced",
+    ),
     ("37 no InstanceNumber", _series(InstanceNumber=None), READ),
     ("37 one InstanceNumber", _series(number=1), READ),
     ("38 no position", _series(ImagePositionPatient=None), "10 files: header without ImagePos"),

@@ -49,6 +49,20 @@ def _label_maps(folder: Path) -> None:
         write_image(folder / f"l{number}.mhd", values)
 
 
+def _other_nodules(folder: Path) -> None:
+    """Write label maps in which each reader's finding 2 is another nodule."""
+    for number, mask in enumerate(masks(), 1):
+        write_image(folder / f"l{number}.mhd", np.roll(mask, 8 * number, axis=2).astype(np.uint8))
+
+
+def _one_label_map(folder: Path) -> None:
+    """Write all readers into one file with a label each, as for parts that do not overlap."""
+    values = np.zeros(SHAPE, np.uint8)
+    for number, mask in reversed(list(enumerate(masks(), 1))):
+        values[mask] = number
+    write_image(folder / "labels.nii.gz", values)
+
+
 def _slicer(folder: Path) -> None:
     """Write the readers as segments in two layers of a cropped extent, as 3D Slicer does."""
     first, second, third, fourth = masks()[(slice(None), *CROP)]
@@ -240,6 +254,17 @@ KINDS: list[tuple[str, Make, str]] = [
         "49 a label that is not there",
         _written(_label_maps, LABELS.replace(":2", ":3", 1)),
         "a label does not occur in its mask: got a label of file 1 of column `readers`:3, expected",
+    ),
+    (
+        "50 labels of different nodules",
+        _written(_other_nodules, "l1.mhd:1;l2.mhd:1;l3.mhd:1;l4.mhd:1"),
+        "share no voxel|in common|agree",
+    ),
+    ("51 a label a reader", _written(_one_label_map, "labels.nii.gz"), "number of readers|agree"),
+    (
+        "51 a label a reader, four told",
+        _written(_one_label_map, "labels.nii.gz", "n_readers=4"),
+        "is empty|agree",
     ),
     (
         "52 layers of 3D Slicer, cropped",

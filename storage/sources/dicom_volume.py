@@ -178,7 +178,10 @@ def _step_mm(
             remedy=f"Fetch the whole series {series.uid}.{series.ignored_files()}",
         )
     uneven = np.flatnonzero(np.abs(steps - usual) > POSITION_TOLERANCE_MM)
-    if not len(uneven):
+    places = np.linspace(along[0], along[-1], len(along))
+    # Positions that are rounded up and down in turn: two steps differ by more than any slice is off
+    is_jitter = len(steps) > 1 and np.abs(along - places).max() <= POSITION_TOLERANCE_MM
+    if not len(uneven) or is_jitter:
         return float((along[-1] - along[0]) / len(steps)) if len(steps) else usual, True
     repeated = _repeated_steps(series)
     by_scanner = repeated.size > 0

@@ -16,7 +16,7 @@ from matting.geometry.grid import Grid, Vector
 from matting.geometry.patch import AIR_HU
 from storage.sources.detached import voxel_files
 from storage.sources.dicom_file import PREAMBLE_BYTES
-from storage.sources.nifti_file import check_agreement, read_nifti
+from storage.sources.nifti_file import check_agreement, check_scale, read_nifti
 
 PADDING_BELOW_HU = -1024.0
 """No tissue and no air is below; scanners fill the corners outside their field of view with such
@@ -111,6 +111,7 @@ def read_stack(path: Path, what: str) -> Stack:
         raise _unreadable(path, what, str(error)) from error
     if nifti:
         check_agreement(affines, nifti.shape, path, what)
+        check_scale(nifti.header, path, what)
     try:
         stack = _stack(sitk.ReadImage(str(path)), path, what)
     except RuntimeError as error:

