@@ -28,6 +28,7 @@ def curate(
     patients: list[str] | None = None,
     scheduler: str | None = None,
     pseudonymize: str | None = None,
+    xml: str | None = None,
 ) -> State[None]:
     """Bring a store up to date with its source: compute what is missing, keep what is done.
 
@@ -40,9 +41,12 @@ def curate(
         patients: Only these; all where None.
         scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster where None.
         pseudonymize: File with the key of the pseudonyms that replace a table's ids; it must exist.
+        xml: Folder of LIDC-IDRI's XML files, which name the reader of each annotation.
     """
     source = (
-        SourceSpec("lidc", dicom) if dicom else SourceSpec("files", files or "", pseudonymize or "")
+        SourceSpec("lidc", dicom, xml=xml or "")
+        if dicom
+        else SourceSpec("files", files or "", pseudonymize or "")
     )
     job = CurationJob(source, store, load_recipe(recipe))
     # The flow function is called directly, so that Prefect shows one run, not a run with a subflow.

@@ -16,6 +16,7 @@ from flows.cli.options import (
     RecipeOption,
     SetOption,
     StoreOption,
+    XmlOption,
     chosen_recipe,
     chosen_source,
     parse_names,
@@ -80,6 +81,7 @@ def plan(
     limit: LimitOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     pseudonymize: PseudonymizeOption = None,
+    xml: XmlOption = None,
 ) -> None:
     """Show what `curate` would compute and why, with estimates of time, size and memory."""
     from flows.cli.printing import plan_json, show_plan
@@ -88,7 +90,7 @@ def plan(
     from tasks.curation.plan import make_plan
 
     wanted = (parse_names(patients), parse_names(nodules), limit)
-    job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
+    job = _curation_job(store, dicom, files, recipe, settings, pseudonymize, xml)
     opened = open_store(store) if store_exists(store) else None
     inventory = take_inventory(job, *wanted)
     made = make_plan(opened, job, inventory)
@@ -111,6 +113,7 @@ def curate(
     nodules: NodulesOption = None,
     limit: LimitOption = None,
     pseudonymize: PseudonymizeOption = None,
+    xml: XmlOption = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
@@ -146,7 +149,7 @@ def curate(
     selected = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
     if log_format == "json":
         log_json()
-    job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
+    job = _curation_job(store, dicom, files, recipe, settings, pseudonymize, xml)
     open_store(store, create=True)
     with prefect_server():
         result = curate_flow(job, chosen_patients, selected, chosen_nodules, limit)
@@ -226,6 +229,7 @@ def why(
     recipe: RecipeOption = None,
     settings: SetOption = None,
     pseudonymize: PseudonymizeOption = None,
+    xml: XmlOption = None,
 ) -> None:
     """Show the latest outcome of a nodule and, given a source, whether it would be recomputed."""
     from flows.cli.printing import show_why
@@ -233,7 +237,7 @@ def why(
 
     job = None
     if dicom or files:
-        job = _curation_job(store, dicom, files, recipe, settings, pseudonymize)
+        job = _curation_job(store, dicom, files, recipe, settings, pseudonymize, xml)
     show_why(open_store(store), nodule, job)
 
 
@@ -282,8 +286,9 @@ def _curation_job(
     recipe: str | None,
     settings: list[str] | None,
     pseudonymize: Path | None,
+    xml: Path | None,
 ) -> "CurationJob":
     from tasks.curation.context import CurationJob
 
-    source = chosen_source(dicom, files, pseudonymize, store)
+    source = chosen_source(dicom, files, pseudonymize, xml, store)
     return CurationJob(source, store, chosen_recipe(recipe, settings))

@@ -41,6 +41,14 @@ PseudonymizeOption = Annotated[
         "ids is written beside it. Keep both outside the store.",
     ),
 ]
+XmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--xml",
+        help="With --dicom: folder of LIDC-IDRI's XML files, which name the reader of each "
+        "annotation; nodules that one reader marked twice are excluded.",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -97,7 +105,11 @@ def write_duration(duration: timedelta) -> str:
 
 
 def chosen_source(
-    dicom: Path | None, files: Path | None, pseudonymize: Path | None, store: str
+    dicom: Path | None,
+    files: Path | None,
+    pseudonymize: Path | None,
+    xml: Path | None,
+    store: str,
 ) -> "SourceSpec":
     """Return the one source that was given, opened once; raises typer.BadParameter, InputError."""
     from storage.sources.pseudonyms import create_key, map_file
@@ -111,8 +123,12 @@ def chosen_source(
         raise typer.BadParameter(
             "--pseudonymize replaces the ids of a table: use it with --files. LIDC's are public"
         )
+    if files and xml:
+        raise typer.BadParameter(
+            "--xml names the readers of LIDC-IDRI: use it with --dicom; a table names its own"
+        )
     source = (
-        SourceSpec("lidc", str(dicom.resolve()))
+        SourceSpec("lidc", str(dicom.resolve()), xml=str(xml.resolve()) if xml else "")
         if dicom
         else SourceSpec(
             "files",

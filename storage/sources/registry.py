@@ -21,6 +21,8 @@ class SourceSpec:
     """Folder of LIDC-IDRI patients, or a CSV table."""
     pseudonym_key: str = ""
     """File with the key of the pseudonyms that stand for a table's ids; empty for the ids."""
+    xml: str = ""
+    """Folder of LIDC-IDRI's XML files, which name the reader of each annotation; or empty."""
 
 
 def open_source(spec: SourceSpec, settings: SourceSettings) -> Source:
@@ -60,7 +62,8 @@ def _open_once(spec: SourceSpec, settings: SourceSettings) -> Source:
     if spec.kind == "lidc":
         from storage.sources.lidc import LidcSource
 
-        return LidcSource(Path(spec.location), settings)
+        xml = Path(spec.xml) if spec.xml else None
+        return LidcSource(Path(spec.location), settings, xml)
     from storage.sources.table import FilesSource
 
     key = Path(spec.pseudonym_key) if spec.pseudonym_key else None
