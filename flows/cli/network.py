@@ -205,12 +205,25 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     point: Annotated[
         str | None,
-        typer.Option(help="Voxel z,y,x in the nodule; the network sees a cube of 64 mm around it."),
+        typer.Option(
+            help="Voxel z,y,x in a nodule; the network sees a box as large as its training crops."
+        ),
     ] = None,
-    box: Annotated[
-        str | None,
-        typer.Option(help="First and last voxel, z,y,x,z,y,x.", show_default="the whole CT"),
-    ] = None,
+    box: Annotated[str | None, typer.Option(help="First and last voxel, z,y,x,z,y,x.")] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="The whole CT, in many windows: the network learned nodules, not chests.",
+        ),
+    ] = False,
+    keep_all: Annotated[
+        bool,
+        typer.Option("--all", help="With --point: keep all that is found in the box around it."),
+    ] = False,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Average over eight flips, in eight times the time.")
+    ] = False,
     device: DeviceOption = "auto",
     uneven: Annotated[
         Literal["refuse", "interpolate"],
@@ -222,18 +235,40 @@ def predict(
     ] = "refuse",
     hu_check: Annotated[bool, typer.Option(help="Refuse a CT whose values cannot be HU.")] = True,
 ) -> None:
-    """Predict the alpha matte of a CT, and the overlap and union of readers' masks."""
-    from matting.parameters import ResampleSettings
-    from tasks.learning.predict import PixelBox, predict_file
+    """Predict the alpha matte of a nodule in a CT, and the overlap and union of readers' masks.
 
-    files = predict_file(
-        checkpoint,
-        image,
-        PixelBox.parse(point, box),
-        out,
-        device,
+    Exit code 1: the network finds no nodule at the point. Nothing is written then.
+    """
+    from rich.progress import Progress
+
+    from flows.engine.console import console
+    from matting.parameters import ResampleSettings
+    from tasks.learning.predict import Place, PredictionSettings, predict_file
+
+    settings = PredictionSettings(
         hu_check=hu_check,
         slices=ResampleSettings(uneven=uneven, tilt=tilt),
+        all_lesions=keep_all,
+        flips=flips,
     )
-    for file in files:
+    place = Place.parse(point, box, whole)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("windows", total=None, visible=whole)
+        predicted = predict_file(
+            checkpoint,
+            image,
+            place,
+            out,
+            device,
+            settings,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if not predicted.files:
+        typer.echo(
+            f"no nodule at {point}: alpha is {predicted.highest_alpha:.2f} there. Nothing was "
+            "written; use --all to keep what the network finds around it.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    for file in predicted.files:
         typer.echo(file)

@@ -4,7 +4,10 @@ The network's instance norms depend on all voxels of its input, so the values of
 little on its borders. Tiles are used only where memory requires them.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 from math import ceil
 from typing import cast
 
@@ -46,6 +49,7 @@ def predict(
     range_hu: tuple[float, float],
     *,
     precision: str = "auto",
+    flips: bool = False,
     max_whole_voxels: int = MAX_WHOLE_VOXELS,
     tile: int = TILE,
     overlap: int = OVERLAP,
@@ -60,6 +64,7 @@ def predict(
         valid: (z, y, x): False where nothing was measured.
         range_hu: HU that the training mapped to intensities 0..1.
         precision: Precision of convolutions; see `matting.parameters.TrainingSettings`.
+        flips: Average the maps of all eight flips of the volume, in eight times the time.
         max_whole_voxels: Voxels up to which the box is computed in one piece.
         tile: Largest side of the tiles otherwise, a multiple of 16.
         overlap: Voxels that neighbouring tiles share at least, from 0 to below `tile`.
@@ -90,14 +95,14 @@ def predict(
     precision = resolve_precision(precision, next(network.parameters()).device)
     network.eval()
     with torch.inference_mode():
-        if image.numel() > max_whole_voxels:
-            maps = _predict_tiles(network, image, precision, tile, overlap)
-        else:
-            try:
-                maps = _predict_whole(network, image, precision)
-            except torch.cuda.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                maps = _predict_tiles(network, image, precision, tile, overlap)
+        maps = None
+        if image.numel() <= max_whole_voxels:
+            # The tiles are not computed in a handler of the error: its traceback holds memory.
+            with suppress(torch.cuda.OutOfMemoryError):
+                maps = _predict_whole(network, image, precision, flips)
+        if maps is None:
+            torch.cuda.empty_cache()
+            maps = _predict_tiles(network, image, precision, flips, tile, overlap)
     whole = np.zeros((len(maps), *image_hu.shape), np.float32)
     whole[(slice(None), *box)] = maps.numpy()
     if len(whole) == 1:
@@ -105,16 +110,21 @@ def predict(
     return Prediction(whole[0], whole[1], whole[2])
 
 
-def _predict_whole(network: MattingNetwork, image: Tensor, precision: str) -> Tensor:
+def _predict_whole(network: MattingNetwork, image: Tensor, precision: str, flips: bool) -> Tensor:
     """Return the maps of a volume (z, y, x) computed in one piece, on the CPU."""
     padded = torch.zeros(1, 1, *(_round_up(size) for size in image.shape))
     z, y, x = image.shape
     padded[0, 0, :z, :y, :x] = image
-    return _maps(network, padded, precision)[0, :, :z, :y, :x].cpu()
+    return _averaged_maps(network, padded, precision, flips)[0, :, :z, :y, :x].cpu()
 
 
 def _predict_tiles(
-    network: MattingNetwork, image: Tensor, precision: str, tile: int, overlap: int
+    network: MattingNetwork,
+    image: Tensor,
+    precision: str,
+    flips: bool,
+    tile: int,
+    overlap: int,
 ) -> Tensor:
     """Return the maps of a volume (z, y, x) computed in tiles, on the CPU.
 
@@ -124,18 +134,24 @@ def _predict_tiles(
     from monai.inferers.utils import sliding_window_inference  # seconds to import, seldom needed
 
     sides = [min(tile, _round_up(size)) for size in image.shape]
-    ramps = [_ramp(side, overlap) for side in sides]
     maps = sliding_window_inference(
         image[None, None],
         sides,
         1,
-        lambda window: _maps(network, window, precision),
+        lambda window: _averaged_maps(network, window, precision, flips),
         overlap=overlap / tile,
-        roi_weight_map=ramps[0][:, None, None] * ramps[1][:, None] * ramps[2],
+        roi_weight_map=blending_weights(sides, [overlap] * 3),
         sw_device=next(network.parameters()).device,
         device="cpu",
     )
     return cast(Tensor, maps)[0]
+
+
+def _averaged_maps(network: MattingNetwork, image: Tensor, precision: str, flips: bool) -> Tensor:
+    """Return the mean of the maps over all flips of an image, or those of the image alone."""
+    axes = [axes for count in range(4 if flips else 1) for axes in combinations((2, 3, 4), count)]
+    total = sum(_maps(network, image.flip(flipped), precision).flip(flipped) for flipped in axes)
+    return cast(Tensor, total) / len(axes)
 
 
 def _maps(network: MattingNetwork, image: Tensor, precision: str) -> Tensor:
@@ -147,6 +163,20 @@ def _maps(network: MattingNetwork, image: Tensor, precision: str) -> Tensor:
     if output.masks is not None:
         maps.append(output.masks.float().sigmoid())
     return torch.cat([values.float() for values in maps], dim=1)
+
+
+def blending_weights(sides: Sequence[int], shared: Sequence[int]) -> Tensor:
+    """Return weights of a tile's voxels that fall linearly over what neighbouring tiles share.
+
+    Args:
+        sides: Of a tile, in voxels along (z, y, x).
+        shared: Voxels that it shares with the next one along each axis.
+
+    Returns:
+        Weights (z, y, x), above 0 and at most 1.
+    """
+    z, y, x = (_ramp(side, overlap) for side, overlap in zip(sides, shared, strict=True))
+    return z[:, None, None] * y[:, None] * x
 
 
 def _ramp(side: int, overlap: int) -> Tensor:

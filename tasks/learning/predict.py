@@ -1,18 +1,24 @@
 """Predict the matte of a CT: read, resample, predict, resample back, write."""
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from matting.errors import InputError
 from matting.geometry.box import Box
 from matting.geometry.hounsfield import check_hounsfield
 from matting.geometry.resample import resample_back, resample_image
+from matting.learned.lesion import find_lesion
 from matting.learned.network import MattingNetwork
-from matting.learned.prediction import Prediction, predict
+from matting.learned.prediction import Prediction, blending_weights, predict
 from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
 from storage.recipe import EVERYTHING_ALLOWED
@@ -21,18 +27,18 @@ from storage.sources.base import REFUSE_ODD
 from storage.sources.ct import CtVolume, read_ct, write_volume
 from tasks.learning.load import load_network
 
-DEFAULT_SIDE_MM = 64.0
-"""Side of the box around a point; about that of the crops that the network was trained on."""
 MASK_THRESHOLD = 0.5
 """Probability from which a voxel belongs to a mask."""
+SHARED = 0.25
+"""Share of a window's side that neighbouring windows of a whole CT have in common."""
 HU_REMEDY = (
     "Convert it to HU, or give the original CT; where the values are right, use --no-hu-check."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class PixelBox:
-    """The part of a CT to predict."""
+class Place:
+    """The part of a CT to predict: around a point, a box, or all of it."""
 
     first: tuple[int, int, int] | None = None
     """Voxel (z, y, x): a point, or the first of a box; None for the whole CT."""
@@ -40,36 +46,51 @@ class PixelBox:
     """The last voxel of a box; None for a point."""
 
     @staticmethod
-    def parse(point: str | None, box: str | None) -> "PixelBox":
-        """Parse a point ``z,y,x`` or a box ``z,y,x,z,y,x``.
+    def parse(point: str | None, box: str | None, whole: bool) -> "Place":
+        """Parse a point ``z,y,x`` or a box ``z,y,x,z,y,x``, or take the whole CT.
 
         Raises:
-            InputError: Both are given, or one cannot be parsed.
+            InputError: Not exactly one is given, or it cannot be parsed.
         """
-        if point and box:
+        given = [n for n, v in (("--point", point), ("--box", box), ("--whole", whole)) if v]
+        if len(given) != 1:
             raise InputError(
-                "point and box exclude each other",
-                got="both",
-                expected="one of them",
-                remedy="Omit --point or --box.",
+                "the place to predict is not clear",
+                got=" and ".join(given) or "none",
+                expected="one of --point, --box and --whole",
+                remedy="Give the voxel of a nodule, e.g. --point 61,240,310: the network learned "
+                "nodules, and what it says elsewhere has no meaning.",
             )
         if point:
             z, y, x = _numbers(point, 3, "--point")
-            return PixelBox((z, y, x))
+            return Place((z, y, x))
         if box:
             z, y, x, c, b, a = _numbers(box, 6, "--box")
-            return PixelBox((z, y, x), (c, b, a))
-        return PixelBox()
+            return Place((z, y, x), (c, b, a))
+        return Place()
 
-    def within(self, ct: CtVolume) -> Box:
-        """Return the box of voxels; raise InputError if it is not in the CT."""
+    @property
+    def kind(self) -> Literal["point", "box", "whole"]:
+        """What it is."""
+        if self.first is None:
+            return "whole"
+        return "point" if self.last is None else "box"
+
+    def within(self, ct: CtVolume, window_mm: tuple[float, float, float]) -> Box:
+        """Return the box of voxels; raise InputError if it is not in the CT.
+
+        Args:
+            ct: The CT.
+            window_mm: Sides (z, y, x) of the box around a point.
+        """
         if self.first is None:
             z, y, x = (slice(0, size) for size in ct.grid.shape)
             return z, y, x
         last = self.last or self.first
         reach = [0, 0, 0]
         if self.last is None:
-            reach = [round(DEFAULT_SIDE_MM / 2 / spacing) for spacing in ct.grid.spacing_mm]
+            sides = zip(window_mm, ct.grid.spacing_mm, strict=True)
+            reach = [round(side / 2 / spacing) for side, spacing in sides]
         inside = all(
             0 <= a <= b < n for a, b, n in zip(self.first, last, ct.grid.shape, strict=True)
         )
@@ -82,21 +103,44 @@ class PixelBox:
                 expected=f"voxels z, y, x from 0 to below {sizes}, the first before the last",
                 remedy="Count voxels from 0 in the order z, y, x: viewers often show x, y, z.",
             )
-        sides = zip(self.first, last, reach, ct.grid.shape, strict=True)
-        z, y, x = (slice(max(0, a - r), min(n, b + r + 1)) for a, b, r, n in sides)
+        box = zip(self.first, last, reach, ct.grid.shape, strict=True)
+        z, y, x = (slice(max(0, a - r), min(n, b + r + 1)) for a, b, r, n in box)
         return z, y, x
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedFiles:
+    """What became of a prediction."""
+
+    files: tuple[Path, ...]
+    """Those written; none where no nodule was found at the point."""
+    highest_alpha: float
+    """In what was predicted; at a point within the reach of `find_lesion`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSettings:
+    """How a CT is read and predicted."""
+
+    hu_check: bool = True
+    """Refuse a CT whose values cannot be HU."""
+    slices: ResampleSettings = REFUSE_ODD
+    """What becomes of slices at changing distances and of slices that lean."""
+    all_lesions: bool = False
+    """At a point, keep all that the network finds in the window, not the lesion there alone."""
+    flips: bool = False
+    """Average over the eight flips of each window."""
 
 
 def predict_file(
     checkpoint: str,
     image: Path,
-    place: PixelBox,
+    place: Place,
     out: Path,
     device: str = "auto",
-    *,
-    hu_check: bool = True,
-    slices: ResampleSettings = REFUSE_ODD,
-) -> list[Path]:
+    settings: PredictionSettings = PredictionSettings(),
+    progress: Callable[[int, int], None] = lambda _, __: None,
+) -> PredictedFiles:
     """Estimate the matte of a CT in a file or DICOM folder, and write it.
 
     `alpha.nii.gz` holds 0..1, `overlap.nii.gz` and `union.nii.gz` 0 and 1, all on the CT's voxels
@@ -105,39 +149,53 @@ def predict_file(
     Args:
         checkpoint: Path or URL of the network's checkpoint.
         image: The CT.
-        place: The part of it to predict.
+        place: The part of it to predict. Around a point it is as large as the network's training
+            crops, and the lesion at the point is kept alone.
         out: Folder for the files.
         device: auto, cpu, cuda, cuda:1.
-        hu_check: Refuse a CT whose values cannot be HU.
-        slices: What becomes of slices at changing distances and of slices that lean.
+        settings: How.
+        progress: Called with the windows done and their number where the whole CT is predicted.
 
     Returns:
-        The files written.
+        The files written. There are none where the network finds no nodule at the point.
 
     Raises:
         InputError: The checkpoint or CT cannot be read or is not in HU, the place is not in the
             CT, the device does not exist, or the files cannot be written.
     """
     trained = read_checkpoint(checkpoint)
-    ct = read_ct(image, slices, EVERYTHING_ALLOWED)
-    if hu_check:
+    ct = read_ct(image, settings.slices, EVERYTHING_ALLOWED)
+    if settings.hu_check:
         check_hounsfield(ct.image_hu, ct.valid, remedy=HU_REMEDY)
-    box = place.within(ct)
+    box = place.within(ct, _window_mm(trained))
     network = load_network(trained, pick_device(device))
+    if place.kind == "whole":
+        volumes = predict_whole(network, trained, ct, flips=settings.flips, progress=progress)
+    else:
+        volumes = predict_box(network, trained, ct, box, flips=settings.flips)
+    alpha = volumes["alpha"]
+    highest = float(alpha.max())
+    if place.kind == "point" and not settings.all_lesions:
+        start = [side.start for side in box]
+        z, y, x = (k - first for k, first in zip(place.first or (), start, strict=True))
+        lesion = find_lesion(alpha, (z, y, x), ct.grid.spacing_mm)
+        if lesion is None:
+            return PredictedFiles((), float(alpha[z, y, x]))
+        volumes = {name: np.where(lesion, values, 0) for name, values in volumes.items()}
     files = []
-    for name, values in predict_box(network, trained, ct, box):
-        volume = np.zeros(ct.grid.shape, values.dtype)
-        volume[box] = values
+    for name, values in volumes.items():
+        volume = np.zeros(ct.grid.shape, np.float32 if name == "alpha" else np.uint8)
+        volume[box] = values if name == "alpha" else values >= MASK_THRESHOLD
         files.append(out / f"{name}.nii.gz")
         write_volume(files[-1], volume, ct.grid)
     files.append(out / "about.json")
-    files[-1].write_text(json.dumps(_about(trained, image, box), indent=1) + "\n")
-    return files
+    files[-1].write_text(json.dumps(_about(trained, image, place, box), indent=1) + "\n")
+    return PredictedFiles(tuple(files), highest)
 
 
 def predict_box(
-    network: MattingNetwork, checkpoint: Checkpoint, ct: CtVolume, box: Box
-) -> list[tuple[str, NDArray[np.generic]]]:
+    network: MattingNetwork, checkpoint: Checkpoint, ct: CtVolume, box: Box, *, flips: bool = False
+) -> dict[str, NDArray[np.float32]]:
     """Predict a box of a CT on isotropic voxels, and resample the result to the CT's.
 
     Args:
@@ -145,9 +203,11 @@ def predict_box(
         checkpoint: Its checkpoint, which has spacing and intensity range.
         ct: The CT.
         box: The voxels to predict.
+        flips: Average over the eight flips of the box.
 
     Returns:
-        Name and values, of the box's shape, of each volume.
+        Each map, of the box's shape, by name: alpha 0..1; overlap and union, where the network has
+        auxiliary masks, as probabilities.
     """
     grid = ct.grid.window((box[0].start, box[1].start, box[2].start), ct.image_hu[box].shape)
     spacing_mm = checkpoint.config.spacing_mm
@@ -155,25 +215,92 @@ def predict_box(
     image, valid, _ = resample_image(
         ct.image_hu[box], ct.valid[box], grid, ResampleSettings(spacing_mm=spacing_mm)
     )
-    found: Prediction = predict(network, image, valid, (low, high))
-
-    def back(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.where(
+    found: Prediction = predict(network, image, valid, (low, high), flips=flips)
+    maps = {"alpha": found.alpha, "overlap": found.overlap, "union": found.union}
+    return {
+        name: np.where(
             ct.valid[box],
             np.clip(resample_back(values, (spacing_mm,) * 3, grid), 0, 1),
             np.float32(0),
         )
-
-    volumes: list[tuple[str, NDArray[np.generic]]] = [("alpha", back(found.alpha))]
-    for name, mask in (("overlap", found.overlap), ("union", found.union)):
-        if mask is not None:
-            volumes.append((name, (back(mask) >= MASK_THRESHOLD).astype(np.uint8)))
-    return volumes
+        for name, values in maps.items()
+        if values is not None
+    }
 
 
-def _about(checkpoint: Checkpoint, image: Path, box: Box) -> dict[str, object]:
+def predict_whole(
+    network: MattingNetwork,
+    checkpoint: Checkpoint,
+    ct: CtVolume,
+    *,
+    flips: bool = False,
+    progress: Callable[[int, int], None] = lambda _, __: None,
+) -> dict[str, NDArray[np.float32]]:
+    """Predict a whole CT in windows as large as the training's crops, blended where they overlap.
+
+    The network normalises over its input, so each window is resampled and predicted by itself; no
+    volume but the CT's own is ever held.
+
+    Args:
+        network: The network.
+        checkpoint: Its checkpoint.
+        ct: The CT.
+        flips: Average over the eight flips of each window.
+        progress: Called with the number of windows done, and of all.
+
+    Returns:
+        As `predict_box`.
+    """
+    from monai.inferers.utils import sliding_window_inference  # seconds to import, seldom needed
+
+    names = ("alpha", "overlap", "union") if network.auxiliary else ("alpha",)
+    sides = [
+        min(size, max(1, round(side / spacing)))
+        for side, spacing, size in zip(
+            _window_mm(checkpoint), ct.grid.spacing_mm, ct.grid.shape, strict=True
+        )
+    ]
+    steps = [max(1, int(side * (1 - SHARED))) for side in sides]
+    total = math.prod(
+        1 + math.ceil((size - side) / step)
+        for size, side, step in zip(ct.grid.shape, sides, steps, strict=True)
+    )
+    done = 0
+
+    def predict_window(window: Tensor) -> Tensor:
+        nonlocal done
+        image_hu, measured = window[0].numpy()
+        part = CtVolume(
+            replace(ct.grid, shape=image_hu.shape), image_hu, np.asarray(measured > 0.5)
+        )
+        maps = np.zeros((len(names), *image_hu.shape), np.float32)
+        if part.valid.any():
+            everything = (slice(0, sides[0]), slice(0, sides[1]), slice(0, sides[2]))
+            found = predict_box(network, checkpoint, part, everything, flips=flips)
+            maps = np.stack([found[name] for name in names])
+        done += 1
+        progress(done, total)
+        return torch.from_numpy(maps[None])
+
+    inputs = torch.from_numpy(np.stack([ct.image_hu, ct.valid.astype(np.float32)]))
+    weights = blending_weights(sides, [math.ceil(side * SHARED) for side in sides])
+    maps = sliding_window_inference(
+        inputs[None], sides, 1, predict_window, overlap=SHARED, roi_weight_map=weights
+    )
+    return dict(zip(names, maps[0].numpy(), strict=True))
+
+
+def _window_mm(checkpoint: Checkpoint) -> tuple[float, float, float]:
+    """Return the sides (z, y, x) of the training's crops."""
+    z, y, x = (size * checkpoint.config.spacing_mm for size in checkpoint.config.training.crop_zyx)
+    return z, y, x
+
+
+def _about(checkpoint: Checkpoint, image: Path, place: Place, box: Box) -> dict[str, object]:
+    outside = place.kind != "point"
     return {
         "image": image.name,
+        "place": place.kind,
         "first_voxel_zyx": [side.start for side in box],
         "last_voxel_zyx": [side.stop - 1 for side in box],
         "network": checkpoint.label,
@@ -181,7 +308,8 @@ def _about(checkpoint: Checkpoint, image: Path, box: Box) -> dict[str, object]:
         "trained_on_release": checkpoint.config.release,
         "trained_on_mattes": checkpoint.config.learned,
         "trained_on_stand_in": checkpoint.config.synthetic,
-        "note": "Research software. Not for diagnosis or treatment.",
+        "note": "Research software. Not for diagnosis or treatment."
+        + (" The network learned nodules only: elsewhere its output has no meaning." * outside),
     }
 
 

@@ -13,12 +13,23 @@ from matting.learned.network import MattingNetwork, NetworkOutput
 from storage.results.checkpoints import Checkpoint
 from storage.sources.ct import CtVolume
 from tasks.learning import predict
-from tasks.learning.predict import PixelBox, predict_box, predict_file
+from tasks.learning.predict import (
+    Place,
+    PredictionSettings,
+    predict_box,
+    predict_file,
+    predict_whole,
+)
 from tests.cases import checkpoint_config
 
 GRID = Grid((20, 40, 44), (2.0, 1.0, 0.8), (-30.0, 12.0, 99.0))
 CONFIG = checkpoint_config(
-    spacing_mm=1.0, synthetic=True, matte_form="improved form", target="density", digest="d1"
+    spacing_mm=1.0,
+    synthetic=True,
+    matte_form="improved form",
+    target="density",
+    digest="d1",
+    content_key={"variant": "3dmm-mg", "training": {"crop_zyx": [64, 64, 64]}},
 )
 CHECKPOINT = Checkpoint({}, CONFIG)
 
@@ -47,29 +58,31 @@ def ct():
     ("point", "box", "expected"),
     [
         (None, None, (slice(0, 20), slice(0, 40), slice(0, 44))),
-        # 32 mm to each side: 16, 32 and 40 voxels, cut at the CT's border
-        ("10,35,43", None, (slice(0, 20), slice(3, 40), slice(3, 44))),
-        ("0,0,0", None, (slice(0, 17), slice(0, 33), slice(0, 41))),
+        # 16, 32 and 32 mm to each side: 8, 32 and 40 voxels, cut at the CT's border
+        ("10,35,43", None, (slice(2, 19), slice(3, 40), slice(3, 44))),
+        ("0,0,0", None, (slice(0, 9), slice(0, 33), slice(0, 41))),
         (None, "1,2,3,19,39,43", (slice(1, 20), slice(2, 40), slice(3, 44))),
         (None, "5,5,5,5,5,5", (slice(5, 6),) * 3),
     ],
 )
 def test_a_point_or_box_names_these_voxels(ct, point, box, expected):
-    assert PixelBox.parse(point, box).within(ct) == expected
+    whole = point is None and box is None
+    assert Place.parse(point, box, whole).within(ct, (32.0, 64.0, 64.0)) == expected
 
 
 @pytest.mark.parametrize(
     ("point", "box", "message"),
     [
+        (None, None, "the place to predict is not clear: got none, expected one of --point"),
         ("1,2", None, "--point.*got '1,2', expected 3 whole numbers"),
         ("a,2,3", None, "--point.*expected 3"),
         (None, "1,2,3", "--box.*expected 6"),
-        ("1,2,3", "1,2,3,4,5,6", "got both"),
+        ("1,2,3", "1,2,3,4,5,6", "got --point and --box"),
     ],
 )
 def test_what_cannot_be_parsed_is_refused(point, box, message):
     with pytest.raises(InputError, match=message):
-        PixelBox.parse(point, box)
+        Place.parse(point, box, whole=False)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +97,12 @@ def test_what_cannot_be_parsed_is_refused(point, box, message):
 )
 def test_a_place_outside_the_ct_is_refused(ct, point, box):
     with pytest.raises(InputError, match=r"not in the CT: got .*below 20, 40, 44"):
-        PixelBox.parse(point, box).within(ct)
+        Place.parse(point, box, whole=False).within(ct, (64.0, 64.0, 64.0))
 
 
 def test_a_box_is_predicted_on_isotropic_voxels_and_resampled_back(ct):
     box = (slice(2, 12), slice(3, 23), slice(4, 40))
-    volumes = dict(predict_box(Repeats(), CHECKPOINT, ct, box))
+    volumes = predict_box(Repeats(), CHECKPOINT, ct, box)
     intensity = np.broadcast_to(np.linspace(0, 1, 44), GRID.shape)[box]
     valid = ct.valid[box]
     # Isotropic voxels that an unmeasured one contributes to are 0, and blur into their neighbours
@@ -98,21 +111,19 @@ def test_a_box_is_predicted_on_isotropic_voxels_and_resampled_back(ct):
     np.testing.assert_allclose(volumes["alpha"][far], intensity[far], atol=2e-3)
     assert volumes["alpha"][2, 2, 2] == 0.0
     clear = far & (np.abs(intensity - 0.75) > 0.03) & (np.abs(intensity - 0.25) > 0.03)
-    assert volumes["overlap"].dtype == volumes["union"].dtype == np.uint8
-    assert np.array_equal(volumes["overlap"][clear], intensity[clear] > 0.75)
-    assert np.array_equal(volumes["union"][clear], intensity[clear] > 0.25)
-    alone = predict_box(Repeats(auxiliary=False), CHECKPOINT, ct, box)
-    assert [name for name, _ in alone] == ["alpha"]
+    assert np.array_equal(volumes["overlap"][clear] > 0.5, intensity[clear] > 0.75)
+    assert np.array_equal(volumes["union"][clear] > 0.5, intensity[clear] > 0.25)
+    assert [*predict_box(Repeats(auxiliary=False), CHECKPOINT, ct, box)] == ["alpha"]
 
 
 def test_the_files_have_the_ct_s_grid_and_0_outside_the_box(ct, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "read_checkpoint", lambda _: CHECKPOINT)
     monkeypatch.setattr(predict, "read_ct", lambda *_: ct)
     monkeypatch.setattr(predict, "load_network", lambda *_: Repeats())
-    place = PixelBox((8, 6, 7), (15, 30, 31))
-    files = predict_file("checkpoint", tmp_path / "ct.nii.gz", place, tmp_path / "out", "cpu")
+    place = Place((8, 6, 7), (15, 30, 31))
+    files = predict_file("checkpoint", tmp_path / "ct.nii.gz", place, tmp_path / "out", "cpu").files
     names = ["alpha.nii.gz", "overlap.nii.gz", "union.nii.gz", "about.json"]
-    assert files == [tmp_path / "out" / name for name in names]
+    assert [*files] == [tmp_path / "out" / name for name in names]
     image = sitk.ReadImage(str(files[0]))
     assert image.GetSpacing() == pytest.approx(GRID.spacing_mm[::-1])
     assert image.GetOrigin() == pytest.approx(GRID.origin_lps_mm)
@@ -134,7 +145,98 @@ def test_a_ct_in_other_values_is_refused_unless_they_are_known(ct, tmp_path, mon
     monkeypatch.setattr(predict, "read_checkpoint", lambda _: CHECKPOINT)
     monkeypatch.setattr(predict, "read_ct", lambda *_: shifted)
     monkeypatch.setattr(predict, "load_network", lambda *_: Repeats())
-    given = ("checkpoint", tmp_path / "ct.nii.gz", PixelBox((8, 6, 7), (9, 7, 8)), tmp_path, "cpu")
+    given = ("checkpoint", tmp_path / "ct.nii.gz", Place((8, 6, 7), (9, 7, 8)), tmp_path, "cpu")
     with pytest.raises(InputError, match=r"not in HU: got 24 to 1424.*--no-hu-check"):
         predict_file(*given)
-    assert predict_file(*given, hu_check=False)[0].exists()
+    assert predict_file(*given, PredictionSettings(hu_check=False)).files[0].exists()
+
+
+BALLS = {(10, 20, 12): 6.0, (10, 20, 32): 6.0}
+"""Centres of two lesions, and their radius in mm."""
+
+
+@pytest.fixture
+def two_lesions(tmp_path, monkeypatch):
+    """A CT of two soft balls side by side; the network returns intensities as alpha."""
+    index = np.moveaxis(np.indices(GRID.shape), 0, -1)
+    image = np.full(GRID.shape, -1000.0)
+    for centre, radius in BALLS.items():
+        distance = np.linalg.norm((index - centre) * GRID.spacing_mm, axis=-1)
+        image = np.maximum(image, -1000 + 1400 / (1 + np.exp(distance - radius)))
+    ct = CtVolume(GRID, image.astype(np.float32), np.ones(GRID.shape, bool))
+    monkeypatch.setattr(predict, "read_checkpoint", lambda _: CHECKPOINT)
+    monkeypatch.setattr(predict, "read_ct", lambda *_: ct)
+    monkeypatch.setattr(predict, "load_network", lambda *_: Repeats())
+    return tmp_path
+
+
+def at_point(folder, point, **settings):
+    place = Place.parse(point, None, whole=False)
+    known = PredictionSettings(hu_check=False, **settings)
+    return predict_file("checkpoint", folder / "ct.nii.gz", place, folder / "out", "cpu", known)
+
+
+def read_alpha(predicted):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(predicted.files[0])))
+
+
+@pytest.mark.parametrize("beside", [0, 1, 7])
+def test_the_lesion_at_the_point_is_kept_alone(two_lesions, beside):
+    """A point may be in the lesion, or up to 2 mm beside it (voxels of .8 mm)."""
+    alpha = read_alpha(at_point(two_lesions, f"10,20,{12 - beside - 1}"))
+    assert alpha[10, 20, 12] > 0.9
+    assert alpha[10, 20, 32] == 0
+    assert 0 < alpha[10, 20, 12 + 9] < 0.5, "its soft border stays"
+    both = read_alpha(at_point(two_lesions, "10,20,12", all_lesions=True))
+    assert both[10, 20, 32] > 0.9
+    assert np.array_equal(both[:, :, :20], alpha[:, :, :20])
+
+
+@pytest.mark.parametrize("point", ["2,4,40", "10,38,22"])
+def test_where_there_is_no_lesion_nothing_is_written(two_lesions, point):
+    predicted = at_point(two_lesions, point)
+    assert predicted.files == ()
+    assert predicted.highest_alpha < 0.5
+    assert not (two_lesions / "out").exists()
+
+
+def test_a_whole_ct_is_blended_from_windows_of_the_training_s_size(ct, monkeypatch):
+    seen, calls = [], []
+
+    class Watches(Repeats):
+        def forward(self, image):
+            seen.append(tuple(image.shape[2:]))
+            return super().forward(image)
+
+    config = checkpoint_config(
+        spacing_mm=1.0,
+        synthetic=True,
+        content_key={**CONFIG.content_key, "training": {"crop_zyx": [16, 16, 32]}},
+    )
+    maps = predict_whole(
+        Watches(), Checkpoint({}, config), ct, progress=lambda *numbers: calls.append(numbers)
+    )
+    assert set(seen) == {(16, 16, 32)}
+    assert calls == [(n, len(seen)) for n in range(1, len(seen) + 1)]
+    intensity = np.broadcast_to(np.linspace(0, 1, 44), GRID.shape)
+    far = np.ones(GRID.shape, bool)
+    far[:6, :8, :9] = False
+    np.testing.assert_allclose(maps["alpha"][far], intensity[far], atol=0.03)
+    assert maps["alpha"][4, 5, 6] == 0
+
+
+def test_flips_are_averaged(ct):
+    """A network that adds what lies before a voxel is symmetric after averaging."""
+
+    class Leans(Repeats):
+        def forward(self, image):
+            return NetworkOutput((image + image.roll(1, dims=4)) / 2, None)
+
+    box = (slice(2, 12), slice(8, 24), slice(10, 26))
+    network = Leans(auxiliary=False)
+    intensity = np.broadcast_to(np.linspace(0, 1, 44), GRID.shape)[box]
+    inner = (slice(None), slice(None), slice(3, -3))
+    plain = predict_box(network, CHECKPOINT, ct, box)["alpha"][inner]
+    flipped = predict_box(network, CHECKPOINT, ct, box, flips=True)["alpha"][inner]
+    assert np.abs(plain - intensity[inner]).max() > 0.01
+    np.testing.assert_allclose(flipped, intensity[inner], atol=2e-3)
