@@ -141,6 +141,7 @@ def test_the_command_trains_measures_and_predicts(released, halosign, tmp_path):
         ct,
         "--point",
         "10,12,14",
+        "--all",
         "--out",
         tmp_path / "p",
     )
@@ -200,11 +201,15 @@ def write_ct(folder: Path) -> Path:
             "lacks a split: got exam",
         ),
         (
-            ("predict", "--checkpoint", "STORE", "--image", "CT", "--out", "OUT"),
+            ("predict", "--checkpoint", "PLACE", "--image", "CT", "--out", "OUT"),
+            "the place to predict is not clear: got none",
+        ),
+        (
+            ("predict", "--checkpoint", "STORE", "--image", "CT", "--out", "OUT", "--whole"),
             "there is no checkpoint here",
         ),
         (
-            ("predict", "--checkpoint", "PLACE", "--image", "none.nii.gz", "--out", "OUT"),
+            ("predict", "--checkpoint", "PLACE", "--image", "no.nii.gz", "--out", "OUT", "--whole"),
             "the CT is not there",
         ),
         (
