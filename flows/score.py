@@ -33,7 +33,7 @@ from storage.results.scores import (
 )
 from storage.store import Store
 from tasks.learning.load import load_network
-from tasks.scoring.mattes import score_methods, trimap_prior
+from tasks.scoring.mattes import score_methods, trimap_priors
 from tasks.scoring.network import score_network
 
 Result = TypeVar("Result")
@@ -93,18 +93,18 @@ def measure_methods(release: Release, side: str, cluster: Cluster = LOCAL) -> li
     done = list_scored_nodules(store, version, METHOD_SCORES)
     missing = [nodule for nodule in nodules if nodule not in done]
     if missing:
-        score = partial(score_methods, prior=read_prior(reader))
+        score = partial(score_methods, priors=read_priors(reader))
         score_nodules(score, release, missing, cluster, "scoring methods")
     scores = read_nodule_scores(store, version, METHOD_SCORES, nodules)
     synthetic = release.manifest.synthetic
     return list(write_scores(store, version, side, METHOD_SCORES, scores, synthetic=synthetic))
 
 
-def read_prior(reader: ReleaseReader) -> float:
-    """Return the value of the trimap prior, with a progress bar: every matte is read."""
+def read_priors(reader: ReleaseReader) -> dict[str, float]:
+    """Return the trimap prior of each nodule, with a progress bar: every matte is read."""
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("reading mattes", total=None)
-        return trimap_prior(reader, lambda _: progress.advance(bar))
+        return trimap_priors(reader, lambda _: progress.advance(bar))
 
 
 def score_nodules(

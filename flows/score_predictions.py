@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from flows.engine.cluster import LOCAL, Cluster
-from flows.score import read_prior, score_nodules
+from flows.score import read_priors, score_nodules
 from matting.errors import InputError
 from qc.evaluation.scores import ScoresPage, write_scores_page
 from storage.errors import unknown_nodules
@@ -55,7 +55,7 @@ def score_predictions(job: ScoringJob) -> ScoresPage:
     not_scored = list(_not_read(folder, reader, job.split))
     if not found:
         raise _nothing(job, not_scored, len(nodules))
-    score = partial(score_prediction, files=folder.files, prior=read_prior(reader))
+    score = partial(score_prediction, files=folder.files, priors=read_priors(reader))
     results = score_nodules(score, release, found, job.cluster, "scoring predictions")
     scored = [one for one in results if not one.refusal]
     not_scored += [_refused(one, folder) for one in results if one.refusal]

@@ -890,6 +890,9 @@ class Cost:
     device: str
     """Model and number of threads."""
     torch: str
+    load: Annotated[float | None, _UNLESS_NONE] = None
+    """Load of the machine when the timing began, as the mean number of runnable processes in a
+    minute; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

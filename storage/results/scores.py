@@ -22,7 +22,7 @@ from storage.records import Line, ScoreSummary, encode, read_record
 from storage.results.csv_rows import from_csv, seal_csv, to_csv
 from storage.store import Store
 
-METRICS_VERSION = 1
+METRICS_VERSION = 2
 """Raised whenever the same mattes get other scores than before."""
 ALL = "all"
 """The side with every nodule of a release."""

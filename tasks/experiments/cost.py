@@ -5,6 +5,7 @@ memory is known of a whole process only.
 """
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -105,6 +106,7 @@ def cost_here(variant: str, auxiliary: bool, crop_zyx: tuple[int, int, int], dev
     """Measure a network in this process, which must be a new one; arguments as `measure_cost`."""
     name = device_name(device)
     place = pick_device(device)
+    load, _, _ = os.getloadavg()
     network = build_network(variant, auxiliary)
     counts = parameter_count(network), multiply_adds(network)
     network.to(place).to(memory_format=network.layout(place)).eval()  # type: ignore[call-overload]
@@ -125,6 +127,7 @@ def cost_here(variant: str, auxiliary: bool, crop_zyx: tuple[int, int, int], dev
         passes,
         name,
         torch.__version__,
+        round(load, 2),
     )
 
 

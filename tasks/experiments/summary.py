@@ -32,6 +32,20 @@ from tasks.experiments.tables import average_scores
 IGNORED_SETTINGS = ("at_once", "precision", "compiled", "look_every", "seed")
 """Training settings whose difference from the paper's is not reported."""
 
+STATED = frozenset(
+    {
+        *(f"training.{name}" for name in ("crop_zyx", "symmetries", "batch", "epochs", "rate")),
+        *(f"training.{name}" for name in ("ghost_rate", "weight_decay", "warm_up_epochs")),
+        *(f"training.{name}" for name in ("alpha_weight", "gradient_weight")),
+        *(
+            f"evaluation.{name}"
+            for name in ("partitions", "trained_partitions", "variants", "test_nodules")
+        ),
+        *(f"diagnosis.{name}" for name in ("backbones", "seeds")),
+    }
+)
+"""Settings whose value the paper states (sections 6.1 to 6.3); our defaults have that value."""
+
 
 def check_experiments(release: Release, recipe: Recipe, device: str) -> None:
     """Raise InputError for no test nodules, an invalid recipe name or a missing device."""
@@ -54,17 +68,24 @@ def tabulate(release: Release, recipe: Recipe) -> dict[int, list[Averages]]:
 
 
 def differences(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Return the settings that differ from the paper's: name, the recipe's value, the paper's."""
+    """Return the settings that differ from our defaults: name, the recipe's value, the paper's.
+
+    The paper's is empty where the paper does not state it.
+    """
     sections = (
         ("training", asdict(recipe.training), asdict(TrainingSettings())),
         ("evaluation", recipe.evaluation.model_dump(), EvaluationSettings().model_dump()),
         ("diagnosis", asdict(recipe.diagnosis), asdict(DiagnosisSettings())),
     )
     return [
-        (f"{section}.{name}", _setting_text(ours[name]), _setting_text(paper[name]))
-        for section, ours, paper in sections
+        (
+            f"{section}.{name}",
+            _setting_text(ours[name]),
+            _setting_text(default[name]) if f"{section}.{name}" in STATED else "",
+        )
+        for section, ours, default in sections
         for name in ours
-        if name not in IGNORED_SETTINGS and ours[name] != paper[name]
+        if name not in IGNORED_SETTINGS and ours[name] != default[name]
     ]
 
 

@@ -28,19 +28,19 @@ TRIMAP_PRIOR = "trimap prior"
 Matte = NDArray[np.floating]
 
 
-def score_methods(release: Release, nodule_id: str, prior: float) -> list[Score]:
+def score_methods(release: Release, nodule_id: str, priors: Mapping[str, float]) -> list[Score]:
     """Score the mattes of all methods and the trivial ones of a nodule, and store the scores.
 
     Args:
         release: The release; scores are written to its store.
         nodule_id: The nodule.
-        prior: Value of `trimap_prior`, 0..1.
+        priors: Values of `trimap_priors`.
 
     Returns:
         The scores.
     """
     reader = ReleaseReader(release)
-    mattes = stored_mattes(reader, nodule_id, prior)
+    mattes = stored_mattes(reader, nodule_id, priors[nodule_id])
     supplied = reader.member(nodule_id).method
     scores = list(score_mattes(reader, nodule_id, mattes, supplied))
     write_nodule_scores(release.store, release.version, METHOD_SCORES, nodule_id, scores)
@@ -53,7 +53,7 @@ def stored_mattes(reader: ReleaseReader, nodule_id: str, prior: float) -> dict[s
     Args:
         reader: The release.
         nodule_id: The nodule.
-        prior: Value of `trimap_prior`, 0..1.
+        prior: The nodule's value of `trimap_priors`.
     """
     mattes: dict[str, Matte] = {}
     for method in reader.facts(nodule_id).methods:
@@ -112,17 +112,27 @@ def measured_regions(reader: ReleaseReader, nodule_id: str) -> dict[str, NDArray
     }
 
 
-def trimap_prior(reader: ReleaseReader, after: Callable[[str], None] = lambda _: None) -> float:
-    """Return the mean of the released mattes over the unknown voxels, 0..1.
+def trimap_priors(
+    reader: ReleaseReader, after: Callable[[str], None] = lambda _: None
+) -> dict[str, float]:
+    """Return for each nodule the mean of other patients' mattes over their unknown voxels, 0..1.
 
-    It runs over the training split, or over all nodules if that is empty. The trivial matte of that
-    name has this value where unknown, 1 in the foreground and 0 in the background.
+    The trivial matte of that name has this value where unknown, 1 in the foreground and 0 in the
+    background. It knows nothing of the nodule's own patient, in any partition into splits. In a
+    release of one patient it is the mean over all nodules.
     """
-    total = 0.0
-    voxels = 0
-    for nodule_id in reader.nodules("train" if "train" in reader.splits.values() else None):
+    patients: dict[str, tuple[float, int]] = {}
+    for nodule_id in reader.nodules():
         unknown = reader.read(nodule_id, "trimap") == UNKNOWN
+        total, voxels = patients.get(reader.member(nodule_id).patient_id, (0.0, 0))
         total += float(reader.read(nodule_id, "alpha")[unknown].sum(dtype=np.float64))
-        voxels += int(unknown.sum())
+        patients[reader.member(nodule_id).patient_id] = (total, voxels + int(unknown.sum()))
         after(nodule_id)
-    return total / voxels
+    priors = {}
+    for nodule_id in reader.nodules():
+        own = reader.member(nodule_id).patient_id
+        others = [
+            sums for patient, sums in patients.items() if patient != own or len(patients) == 1
+        ]
+        priors[nodule_id] = sum(total for total, _ in others) / sum(n for _, n in others)
+    return priors

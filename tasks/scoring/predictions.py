@@ -40,7 +40,11 @@ class ScoredNodule:
 
 
 def score_prediction(
-    release: Release, nodule_id: str, *, files: Mapping[str, tuple[Path, ...]], prior: float
+    release: Release,
+    nodule_id: str,
+    *,
+    files: Mapping[str, tuple[Path, ...]],
+    priors: Mapping[str, float],
 ) -> ScoredNodule:
     """Score the prediction for a nodule and the mattes of the release; writes nothing.
 
@@ -48,7 +52,7 @@ def score_prediction(
         release: The release.
         nodule_id: The nodule.
         files: Files of predictions by nodule.
-        prior: Value of `tasks.scoring.mattes.trimap_prior`, 0..1.
+        priors: Values of `tasks.scoring.mattes.trimap_priors`.
 
     Returns:
         The scores, or why there are none: invalid input costs its own nodule only.
@@ -57,7 +61,7 @@ def score_prediction(
     try:
         read = read_prediction(_only(files[nodule_id]), reader.grid(nodule_id))
         prediction = read.matte
-        mattes = stored_mattes(reader, nodule_id, prior)
+        mattes = stored_mattes(reader, nodule_id, priors[nodule_id])
         own = score_mattes(reader, nodule_id, {PREDICTION: prediction})
         others = _scores_of_release(reader, nodule_id, mattes)
         compared = {

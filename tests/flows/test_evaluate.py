@@ -91,7 +91,7 @@ def nodule_rows(store_url, what, nodules):
     return [
         row
         for name in nodules
-        for row in rows_in(f"{store_url}/metrics/0.1.0/nodules-1/{what}/{name}.csv")
+        for row in rows_in(f"{store_url}/metrics/0.1.0/nodules-2/{what}/{name}.csv")
     ]
 
 
@@ -265,7 +265,7 @@ def test_killed_and_started_again_it_finishes_what_it_had_begun(
             elif line.startswith("scored"):
                 print(file=child.stdin, flush=True)
     assert child.returncode == -signal.SIGKILL
-    stored = store.list_prefix("metrics/0.1.0/nodules-1")
+    stored = store.list_prefix("metrics/0.1.0/nodules-2")
     before = {key: os.stat(f"{store.url}/{key}").st_mtime_ns for key in stored}
     assert len(before) == 3
     # The networks are those of the other store, which has the same release.

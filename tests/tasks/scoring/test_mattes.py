@@ -18,7 +18,7 @@ from tasks.scoring.mattes import (
     READERS_MEAN,
     TRIMAP_PRIOR,
     score_methods,
-    trimap_prior,
+    trimap_priors,
 )
 
 
@@ -39,11 +39,11 @@ def released(store, table):
 
 
 def test_a_method_is_not_scored_against_the_mattes_that_it_supplied(store, released):
-    prior = trimap_prior(released)
+    priors = trimap_priors(released)
     nodules = released.nodules()
     scores = []
     for nodule_id in nodules:
-        scores += score_methods(released.release, nodule_id, prior)
+        scores += score_methods(released.release, nodule_id, priors)
     assert list_scored_nodules(store, "0.1.0", METHOD_SCORES) == set(nodules)
     assert read_nodule_scores(store, "0.1.0", METHOD_SCORES, nodules) == scores
     for nodule_id in nodules:
@@ -62,14 +62,26 @@ def test_a_method_is_not_scored_against_the_mattes_that_it_supplied(store, relea
         assert mean.voxels == unknown.sum()
         # In the unknown region the trivial matte is one number
         flat = next(s for s in mine if (s.matte, s.region) == (TRIMAP_PRIOR, "unknown"))
-        assert flat.sad == pytest.approx(np.abs(prior - truth)[unknown].sum())
+        assert flat.sad == pytest.approx(np.abs(priors[nodule_id] - truth)[unknown].sum())
+
+
+def test_the_prior_of_a_nodule_knows_nothing_of_its_own_patient(released):
+    priors = trimap_priors(released)
+    for nodule_id in released.nodules():
+        own = released.member(nodule_id).patient_id
+        values = [
+            released.read(other, "alpha")[released.read(other, "trimap") == 128]
+            for other in released.nodules()
+            if released.member(other).patient_id != own
+        ]
+        assert priors[nodule_id] == pytest.approx(np.concatenate(values).mean(dtype=float))
 
 
 def test_a_voxel_at_exactly_five_millimetres_is_near(store, released):
     nodule_id = released.nodules()[0]
     near = next(
         score
-        for score in score_methods(released.release, nodule_id, trimap_prior(released))
+        for score in score_methods(released.release, nodule_id, trimap_priors(released))
         if score.region == "near"
     )
     union = released.read(nodule_id, "readers").any(axis=0)
