@@ -108,7 +108,7 @@ def evaluate(
     Args:
         version: A published version.
         store: Folder or URL of the store.
-        recipe: YAML file, or `paper` or `reduced`; its sections `training`, `evaluation` and
+        recipe: YAML file, or `paper` or `cpu`; its sections `training`, `evaluation` and
             `diagnosis` are used.
         device: auto (the GPU, if there is one), cpu, cuda or cuda:1.
         train: Train missing networks; without it they are listed as missing.

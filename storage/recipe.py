@@ -227,7 +227,7 @@ def load_recipe(path: str | Path | None = None, **overrides: Any) -> Recipe:
 
     Args:
         path: A YAML file, the name of a recipe that comes with Halosign (``paper``,
-            ``improved``, ``demo``, ``reduced``), or None for the paper's.
+            ``improved``, ``demo``, ``cpu``), or None for the paper's.
         **overrides: By section, values that replace the recipe's; of a setting without a section,
             its value.
 
@@ -325,7 +325,7 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
         remedy = (
-            "Check the path, or use one that comes with Halosign: `paper`, `improved`, `reduced` "
+            "Check the path, or use one that comes with Halosign: `paper`, `improved`, `cpu` "
             "or `demo`."
         )
         raise _invalid(name, error, "a readable YAML file", remedy) from error

@@ -70,7 +70,7 @@ def evaluate(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="YAML file, `paper` or `reduced`; its sections `training`, `evaluation` and "
+            help="YAML file, `paper` or `cpu`; its sections `training`, `evaluation` and "
             "`diagnosis` are used.",
             show_default="paper",
         ),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from matting.learned.losses import LossTargets
 
@@ -48,6 +49,21 @@ def make_batch(crops: Mapping[str, Tensor], range_hu: tuple[float, float]) -> Ba
     """
     targets = LossTargets(crops["alpha"], crops["overlap"], crops["union"], crops["valid"])
     return Batch(to_intensity(crops["image"], range_hu), targets)
+
+
+def pool_crop(crop: Mapping[str, Tensor], pooling: int) -> dict[str, Tensor]:
+    """Average blocks of voxels into one.
+
+    Args:
+        crop: TENSORS by name, each (1, z, y, x), of sizes that are multiples of `pooling`; other
+            entries are dropped.
+        pooling: Side of a block.
+
+    Returns:
+        TENSORS by name. A mask holds the blocks of which it held half or more.
+    """
+    means = {name: avg_pool3d(crop[name].float(), pooling) for name in TENSORS}
+    return {name: m >= 0.5 if crop[name].dtype == torch.bool else m for name, m in means.items()}
 
 
 def to_intensity(image_hu: Tensor, range_hu: tuple[float, float]) -> Tensor:

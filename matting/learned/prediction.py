@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool3d, interpolate
 
 from matting.errors import InputError
 from matting.geometry.box import box_around
@@ -50,6 +51,7 @@ def predict(
     *,
     precision: str = "auto",
     flips: bool = False,
+    pooling: int = 1,
     max_whole_voxels: int = MAX_WHOLE_VOXELS,
     tile: int = TILE,
     overlap: int = OVERLAP,
@@ -60,11 +62,14 @@ def predict(
 
     Args:
         network: The network, on the device that shall compute.
-        image_hu: (z, y, x), HU on isotropic voxels of the spacing of the training.
+        image_hu: (z, y, x), HU on isotropic voxels of the spacing of the training, or finer by
+            `pooling`.
         valid: (z, y, x): False where nothing was measured.
         range_hu: HU that the training mapped to intensities 0..1.
         precision: Precision of convolutions; see `matting.parameters.TrainingSettings`.
         flips: Average the maps of all eight flips of the volume, in eight times the time.
+        pooling: Voxels along each axis that are averaged into one of the network's; its maps are
+            interpolated linearly.
         max_whole_voxels: Voxels up to which the box is computed in one piece.
         tile: Largest side of the tiles otherwise, a multiple of 16.
         overlap: Voxels that neighbouring tiles share at least, from 0 to below `tile`.
@@ -91,7 +96,9 @@ def predict(
         )
     box = box_around(valid, (0, 0, 0))
     measured_hu = np.where(valid, image_hu, AIR_HU)[box].astype(np.float32)
-    image = to_intensity(torch.from_numpy(measured_hu), range_hu)
+    shape = measured_hu.shape
+    fine = torch.from_numpy(np.pad(measured_hu, [(0, -n % pooling) for n in shape], mode="edge"))
+    image = to_intensity(avg_pool3d(fine[None], pooling)[0], range_hu)
     precision = resolve_precision(precision, next(network.parameters()).device)
     network.eval()
     with torch.inference_mode():
@@ -103,6 +110,9 @@ def predict(
         if maps is None:
             torch.cuda.empty_cache()
             maps = _predict_tiles(network, image, precision, flips, tile, overlap)
+    if pooling > 1:
+        z, y, x = shape
+        maps = interpolate(maps[None], scale_factor=pooling, mode="trilinear")[0, :, :z, :y, :x]
     whole = np.zeros((len(maps), *image_hu.shape), np.float32)
     whole[(slice(None), *box)] = maps.numpy()
     if len(whole) == 1:

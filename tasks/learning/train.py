@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from matting.errors import InputError
-from matting.learned.batches import TENSORS, Batch, make_batch, random_flip_rotate
+from matting.learned.batches import Batch, make_batch, pool_crop, random_flip_rotate
 from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
 from matting.learned.training import Epoch, Trainer, TrainerState, pick_device, set_num_threads
@@ -139,10 +139,10 @@ def learn(
     crops = ReleaseDataset(
         job.release,
         reader.nodules("train"),
-        crop_zyx=job.training.crop_zyx,
+        crop_zyx=[size * job.training.pooling for size in job.training.crop_zyx],
         seed=job.training.seed,
         focus=job.training.focus,
-        fitted=STRIDE if job.training.fitted else 0,
+        fitted=STRIDE * job.training.pooling if job.training.fitted else 0,
     )
     device = pick_device(job.device)
     set_num_threads()
@@ -261,7 +261,12 @@ class _TrainingCallbacks:
             image = self.reader.read(nodule_id, "image")
             valid = self.reader.read(nodule_id, "validity") > 0
             predicted = predict(
-                trainer.network, image, valid, range_hu, precision=trainer.training.precision
+                trainer.network,
+                image,
+                valid,
+                range_hu,
+                precision=trainer.training.precision,
+                pooling=trainer.training.pooling,
             )
             union = np.asarray(self.reader.read(nodule_id, "readers").any(axis=0))
             yield PreviewSample(
@@ -299,7 +304,7 @@ def _mean_errors(samples: list[PreviewSample]) -> dict[str, float | None]:
 
 
 class _Crops(Dataset[dict[str, Tensor]]):
-    """Crops by (epoch, nodule), flipped and rotated if the training asks for it."""
+    """Crops by (epoch, nodule), on the network's voxels, flipped and rotated if asked for."""
 
     def __init__(self, crops: ReleaseDataset, training: TrainingSettings) -> None:
         self.crops = crops
@@ -308,10 +313,10 @@ class _Crops(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
         self.crops.set_epoch(epoch)
-        crop = self.crops[index]
+        crop = pool_crop(self.crops[index], self.training.pooling)
         if self.training.symmetries:
             return random_flip_rotate(crop, self.training.seed, epoch, index)
-        return {name: crop[name] for name in TENSORS}
+        return crop
 
 
 class _Loader:
@@ -372,13 +377,14 @@ def _preview_nodules(reader: ReleaseReader) -> tuple[str, list[str]]:
 
 def _content_key(job: TrainingJob, reader: ReleaseReader) -> JsonObject:
     """Return all that determines the weights; its digest is the training's id."""
+    # Lists instead of tuples, as JSON has them: equal to the key read from the store
+    training = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(job.training).items()}
+    if job.training.pooling == 1:
+        del training["pooling"]  # stored ids have none
     content_key: JsonObject = {
         "variant": job.variant,
         "auxiliary": job.auxiliary,
-        # Lists instead of tuples, as JSON has them: equal to the key read from the store
-        "training": {
-            key: list(v) if isinstance(v, tuple) else v for key, v in asdict(job.training).items()
-        },
+        "training": training,
         "release": reader.version,
         "manifest_sha256": reader.release.manifest_sha256,
         "learning": LEARNING_VERSION,
@@ -401,7 +407,7 @@ def _config(
         variant=job.variant,
         auxiliary=job.auxiliary,
         intensity_range_hu=intensity_range(reader),
-        spacing_mm=manifest.recipe["resample"]["spacing_mm"],
+        spacing_mm=manifest.recipe["resample"]["spacing_mm"] * job.training.pooling,
         release=reader.version,
         synthetic=manifest.synthetic,
         matte_form=manifest.form_name,

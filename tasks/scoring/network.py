@@ -36,7 +36,8 @@ def score_network(
     """
     image = reader.read(nodule_id, "image")
     valid = reader.read(nodule_id, "validity") > 0
-    alpha = predict(network, image, valid, intensity_range(reader)).alpha
+    pooling = checkpoint.config.training.pooling
+    alpha = predict(network, image, valid, intensity_range(reader), pooling=pooling).alpha
     scores = list(score_mattes(reader, nodule_id, {checkpoint.label: alpha}))
     write_nodule_scores(store, reader.version, checkpoint.digest, nodule_id, scores)
     return scores
@@ -63,5 +64,11 @@ def predict_nodules(
     for nodule_id in nodule_ids:
         image = reader.read(nodule_id, "image")
         valid = reader.read(nodule_id, "validity") > 0
-        found[nodule_id] = predict(network, image, valid, intensity_range(reader))
+        found[nodule_id] = predict(
+            network,
+            image,
+            valid,
+            intensity_range(reader),
+            pooling=checkpoint.config.training.pooling,
+        )
     return found

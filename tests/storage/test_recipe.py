@@ -34,7 +34,7 @@ def test_the_improved_recipe_spells_out_the_improved_form():
     assert recipe.form == Parameters.improved().form == "improved"
 
 
-@pytest.mark.parametrize("name", ["demo", "reduced"])
+@pytest.mark.parametrize("name", ["demo", "cpu"])
 def test_recipes_of_small_machines_have_the_paper_form(name):
     assert load_recipe(name).form == "paper"
 

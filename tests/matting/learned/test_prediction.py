@@ -108,3 +108,18 @@ def test_tiles_that_cannot_be_used_are_refused(tile: int, overlap: int) -> None:
     image, valid = volume((16, 16, 32))
     with pytest.raises(InputError, match="tiles cannot be used"):
         predict(Repeats(), image, valid, RANGE_HU, tile=tile, overlap=overlap)
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 64), (21, 33, 50)])
+def test_a_network_of_coarser_voxels_is_given_means_and_its_maps_are_interpolated(
+    shape: tuple[int, int, int],
+) -> None:
+    """A plane is its own mean and its own interpolation, but for the half voxel at each end."""
+    z, y, x = np.indices(shape)
+    image = -900.0 + 6 * z + 8 * y + 5 * x
+    network = Repeats()
+    found = predict(network, image, np.ones(shape, bool), RANGE_HU, pooling=2)
+    assert network.seen == [(16, 16, 32) if shape[0] == 32 else (16, 32, 32)]
+    inner = (slice(1, -2),) * 3
+    np.testing.assert_allclose(found.alpha[inner], intensity(image)[inner], atol=1e-5)
+    assert found.alpha.shape == shape

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from matting.errors import InputError
-from matting.learned.batches import TENSORS, Batch, draw_order, make_batch, random_flip_rotate
+from matting.learned.batches import (
+    TENSORS,
+    Batch,
+    draw_order,
+    make_batch,
+    pool_crop,
+    random_flip_rotate,
+)
 from matting.learned.losses import LossTargets, losses
 from matting.learned.training import Trainer, TrainerState, pick_device, rate_at, resolve_precision
 from matting.parameters import TrainingSettings
@@ -258,6 +265,24 @@ def test_symmetries_are_drawn_anew_in_each_epoch_and_are_the_same_when_asked_aga
         )
         for n in range(4)
     )
+
+
+def test_a_coarse_crop_holds_the_means_of_blocks() -> None:
+    generator = torch.Generator().manual_seed(1)
+    crop = {name: torch.rand(1, 4, 6, 8, generator=generator) for name in TENSORS}
+    for name in ("overlap", "union", "valid"):
+        crop[name] = crop[name] > 0.5
+    coarse = pool_crop({**crop, "nodule": torch.zeros(1)}, 2)
+    assert set(coarse) == set(TENSORS)
+    for name in TENSORS:
+        blocks = crop[name].float().reshape(2, 2, 3, 2, 4, 2)
+        mean = blocks.mean(dim=(1, 3, 5))[None]
+        if crop[name].dtype == torch.bool:
+            assert torch.equal(coarse[name], mean >= 0.5)
+        else:
+            torch.testing.assert_close(coarse[name], mean)
+    for name, values in pool_crop(crop, 1).items():
+        assert torch.equal(values, crop[name])
 
 
 def test_intensities_are_clipped() -> None:

@@ -18,6 +18,7 @@ from storage.results.checkpoints import find_checkpoint, find_state, write_state
 from tasks.learning import train
 from tasks.learning.load import load_network
 from tasks.learning.train import StepInfo, TrainingJob, intensity_range, learn, training_id_of
+from tasks.scoring.network import predict_nodules
 from tests.tasks.learning.conftest import TRAINING
 
 CPU = torch.device("cpu")
@@ -200,3 +201,28 @@ def test_previews_come_from_the_training_split_without_validation_and_are_few(re
     assert snapshots[0].split == "train"
     # First, last and the one between of seven
     assert [s.nodule_id for s in snapshots[0].samples] == [names[1], names[4], names[7]]
+
+
+def test_a_network_of_coarser_voxels_knows_its_spacing(release, monkeypatch):
+    """Twice the release's spacing: crops of the release are twice as large, and pooled."""
+    seen = []
+
+    class Watched(ReleaseDataset):
+        def __init__(self, *given, **how):
+            seen.append(how)
+            super().__init__(*given, **how)
+
+    monkeypatch.setattr(train, "ReleaseDataset", Watched)
+    coarse = replace(TRAINING, pooling=2, crop_zyx=(16, 16, 32), fitted=True, epochs=1)
+    job = TrainingJob(release, "3dmm-mg", training=coarse)
+    trained = learn(job)
+    (how,) = seen
+    assert how["crop_zyx"] == [32, 32, 64]
+    assert how["fitted"] == 32
+    assert trained.config.spacing_mm == 2 * release.manifest.recipe["resample"]["spacing_mm"]
+    assert trained.config.training == coarse
+    (nodule, *_) = ReleaseReader(release).nodules("test")
+    predicted = predict_nodules(release, trained.digest, [nodule], "cpu")[nodule]
+    assert predicted.alpha.shape == ReleaseReader(release).read(nodule, "image").shape
+    plain = TrainingJob(release, "3dmm-mg", training=replace(coarse, pooling=1))
+    assert training_id_of(plain) != training_id_of(job)
