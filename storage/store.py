@@ -34,7 +34,7 @@ from storage.folder import Disk, Folder
 from storage.records import StoreMarker, encode, read_record
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig
+    from obstore.store import ClientConfig, RetryConfig
 
 STORE_MARKER = "store.json"
 CLOCK = "clock"
@@ -55,6 +55,9 @@ RETRIES: "RetryConfig" = {
     },
     "retry_timeout": timedelta(seconds=RETRY_S),
 }
+
+_WEB = ("http://", "https://")
+_SCHEMES = ("file://", "s3://", "gs://", "az://", *_WEB)
 
 _NO_PERMISSION = {errno.EPERM, errno.EACCES}
 _NOT_WRITABLE = _NO_PERMISSION | {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
@@ -233,8 +236,7 @@ def open_folder(url: str) -> Store:
     """Open any folder or URL for reading; one that does not exist has no keys."""
     local = _local_folder(url)
     if local is None:
-        with _reading(url, ""):
-            return Store(url.rstrip("/"), from_url(url))
+        return _open_bucket(url)
     return Store(str(local), LocalStore(local) if local.is_dir() else MemoryStore())
 
 
@@ -257,17 +259,25 @@ def open_store(url: str, *, create: bool = False) -> Store:
 
     Args:
         url: A folder, or a URL such as ``s3://bucket/prefix`` (credentials from the environment).
+            On a web server (``https://...``) it can only be read.
         create: Create the store where there is none.
 
     Raises:
-        InputError: There is no store (and none is to be created), or it was written with another
-            layout.
+        InputError: There is no store (and none is to be created), it was written with another
+            layout, or the URL is none of a kind of storage that is known.
         WriteError: The store cannot be created.
         UnavailableError: The store does not answer.
     """
     local = _local_folder(url)
     if local is not None and not create and not local.is_dir():
         raise _no_store(url)
+    if create and url.startswith(_WEB):
+        raise InputError(
+            "a web server is only read from",
+            got=url,
+            expected="a folder or bucket that can be written",
+            remedy="Give another --store.",
+        )
     with _writing(url, ""):
         store = _open_bucket(url) if local is None else _open_local(local)
     _check_marker(store, create)
@@ -284,7 +294,18 @@ def store_exists(url: str) -> bool:
 
 
 def _open_bucket(url: str) -> Store:
-    return Store(url.rstrip("/"), from_url(url, retry_config=RETRIES))
+    options: ClientConfig | None = {"allow_http": True} if url.startswith("http://") else None
+    try:
+        # No request is made here: what fails is the address, or a setting of the environment.
+        objects = from_url(url, retry_config=RETRIES, client_options=options)
+    except (BaseError, ValueError) as error:
+        raise InputError(
+            "the address of a store cannot be used",
+            got=f"{url}: {_reason(error)}",
+            expected=f"a folder, or a URL that begins with {', '.join(_SCHEMES)}",
+            remedy="Check its spelling, and the settings of the storage in the environment.",
+        ) from error
+    return Store(url.rstrip("/"), objects)
 
 
 def _open_local(path: Path) -> Store:
