@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import obstore
 from obstore.exceptions import AlreadyExistsError as KeyExistsError
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.store import LocalStore, MemoryStore
 
 from matting.errors import InputError
+from storage.addresses import check_writable, local_folder, open_objects
 from storage.errors import (
     AlreadyExistsError,
     NotFoundError,
@@ -34,7 +35,7 @@ from storage.folder import Disk, Folder
 from storage.records import StoreMarker, encode, read_record
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import RetryConfig
 
 STORE_MARKER = "store.json"
 CLOCK = "clock"
@@ -55,9 +56,6 @@ RETRIES: "RetryConfig" = {
     },
     "retry_timeout": timedelta(seconds=RETRY_S),
 }
-
-_WEB = ("http://", "https://")
-_SCHEMES = ("file://", "s3://", "gs://", "az://", *_WEB)
 
 _NO_PERMISSION = {errno.EPERM, errno.EACCES}
 _NOT_WRITABLE = _NO_PERMISSION | {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
@@ -234,7 +232,7 @@ class Store:
 
 def open_folder(url: str) -> Store:
     """Open any folder or URL for reading; one that does not exist has no keys."""
-    local = _local_folder(url)
+    local = local_folder(url)
     if local is None:
         return _open_bucket(url)
     return Store(str(local), LocalStore(local) if local.is_dir() else MemoryStore())
@@ -268,16 +266,11 @@ def open_store(url: str, *, create: bool = False) -> Store:
         WriteError: The store cannot be created.
         UnavailableError: The store does not answer.
     """
-    local = _local_folder(url)
+    local = local_folder(url)
     if local is not None and not create and not local.is_dir():
         raise _no_store(url)
-    if create and url.startswith(_WEB):
-        raise InputError(
-            "a web server is only read from",
-            got=url,
-            expected="a folder or bucket that can be written",
-            remedy="Give another --store.",
-        )
+    if create:
+        check_writable(url)
     with _writing(url, ""):
         store = _open_bucket(url) if local is None else _open_local(local)
     _check_marker(store, create)
@@ -294,18 +287,7 @@ def store_exists(url: str) -> bool:
 
 
 def _open_bucket(url: str) -> Store:
-    options: ClientConfig | None = {"allow_http": True} if url.startswith("http://") else None
-    try:
-        # No request is made here: what fails is the address, or a setting of the environment.
-        objects = from_url(url, retry_config=RETRIES, client_options=options)
-    except (BaseError, ValueError) as error:
-        raise InputError(
-            "the address of a store cannot be used",
-            got=f"{url}: {_reason(error)}",
-            expected=f"a folder, or a URL that begins with {', '.join(_SCHEMES)}",
-            remedy="Check its spelling, and the settings of the storage in the environment.",
-        ) from error
-    return Store(url.rstrip("/"), objects)
+    return Store(url.rstrip("/"), open_objects(url, RETRIES))
 
 
 def _open_local(path: Path) -> Store:
@@ -347,14 +329,6 @@ def _no_store(url: str) -> InputError:
         expected=f"a folder or bucket with a {STORE_MARKER}",
         remedy="Check the --store argument; `halosign curate` creates a store.",
     )
-
-
-def _local_folder(url: str) -> Path | None:
-    """Return the folder that a URL means, or None where it is not a local one."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return Path(url).expanduser().resolve()
-    return Path(rest) if scheme == "file" else None
 
 
 @contextmanager

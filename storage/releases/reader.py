@@ -59,6 +59,10 @@ class ReleaseReader:
         url = release.store.url
         self._files: Store | Path = release.store if "://" in url else Path(url)
 
+    def __repr__(self) -> str:
+        """Name the release."""
+        return f"ReleaseReader({self.release})"
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the address."""
         return ReleaseReader, (self.release, self.partition)

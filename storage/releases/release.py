@@ -79,6 +79,10 @@ class Release:
         except NotFoundError:
             raise _unknown(store, version) from None
 
+    def __repr__(self) -> str:
+        """Name the version, its size and its store."""
+        return f"Release({self.version}, {len(self.members)} nodules, {self.store.url})"
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the address."""
         return _reopen, (self.store.url, self.version)
