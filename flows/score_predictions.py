@@ -3,6 +3,7 @@
 Nothing is written to the store, so a release that belongs to others can be scored against.
 """
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from matting.errors import InputError
 from qc.evaluation.scores import ScoresPage, write_scores_page
 from storage.errors import unknown_nodules
 from storage.releases.reader import ReleaseReader
-from storage.releases.release import open_release
+from storage.releases.release import Release, open_release
 from storage.results.prediction_scores import NotScored
 from storage.results.scores import ALL
 from storage.sources.predictions import SUFFIXES, PredictionFolder, list_predictions
@@ -48,31 +49,60 @@ def score_predictions(job: ScoringJob) -> ScoresPage:
         InputError: No prediction could be scored.
     """
     release = open_release(job.store_url, job.version)
+    page = score(release, job.predictions, split=job.split, cluster=job.cluster)
+    write_scores_page(page, job.out)
+    return page
+
+
+def score(
+    release: Release,
+    predictions: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    cluster: Cluster = LOCAL,
+) -> ScoresPage:
+    """Score a folder of mattes that somebody predicted; writes nothing.
+
+    Args:
+        release: From `storage.releases.release.open_release`.
+        predictions: Folder with one NIfTI or npz file for each nodule, named by it.
+        split: ``train``, ``validation``, ``test`` or ``all``.
+        cluster: Where nodules are scored, if there are many; this machine by default.
+
+    Returns:
+        What `halosign score` writes as a page and tables: the means with their intervals in
+        `scores`, those of each nodule in `nodules`, and what was not scored in `not_scored`.
+
+    Raises:
+        InputError: There is no such split or folder, or no prediction could be scored.
+    """
     reader = ReleaseReader(release)
-    nodules = reader.nodules(None if job.split == ALL else job.split)
-    folder = list_predictions(job.predictions)
+    nodules = reader.nodules(None if split == ALL else split)
+    folder = list_predictions(Path(predictions))
     found = [name for name in nodules if name in folder.files]
-    not_scored = list(_not_read(folder, reader, job.split))
+    not_scored = list(_not_read(folder, reader, split))
+    expected = f"predictions for some of the {len(nodules)} nodules of {release.version}, {split}"
     if not found:
-        raise _nothing(job, not_scored, len(nodules))
-    score = partial(score_prediction, files=folder.files, priors=read_priors(reader))
-    results = score_nodules(score, release, found, job.cluster, "scoring predictions")
+        raise _nothing(not_scored, expected)
+    score_one = partial(score_prediction, files=folder.files, priors=read_priors(reader))
+    results = score_nodules(score_one, release, found, cluster, "scoring predictions")
     scored = [one for one in results if not one.refusal]
     not_scored += [_refused(one, folder) for one in results if one.refusal]
     if not scored:
-        raise _nothing(job, not_scored, len(nodules))
+        raise _nothing(not_scored, expected)
     not_scored += [
         NotScored(name, "", "missing", "no prediction for it")
         for name in nodules
         if name not in folder.files
     ]
     names = tuple(one.nodule_id for one in scored)
-    page = ScoresPage(
-        title=f"Scores of {job.predictions.resolve().name} against release {release.version}",
+    title = Path(predictions).resolve().name
+    return ScoresPage(
+        title=f"Scores of {title} against release {release.version}",
         release=release.version,
         manifest_sha256=release.manifest_sha256,
-        predictions=job.predictions.resolve().name,
-        split=job.split,
+        predictions=title,
+        split=split,
         expected=len(nodules),
         synthetic=sum(reader.member(name).synthetic for name in names),
         without_geometry=sum(one.without_geometry for one in scored),
@@ -83,8 +113,6 @@ def score_predictions(job: ScoringJob) -> ScoresPage:
         calibration=tuple(calibration_bins(scored)),
         not_scored=tuple(not_scored),
     )
-    write_scores_page(page, job.out)
-    return page
 
 
 def _not_read(folder: PredictionFolder, reader: ReleaseReader, split: str) -> list[NotScored]:
@@ -110,11 +138,11 @@ def _refused(one: ScoredNodule, folder: PredictionFolder) -> NotScored:
     return NotScored(one.nodule_id, files, "refused", one.refusal)
 
 
-def _nothing(job: ScoringJob, not_scored: list[NotScored], expected: int) -> InputError:
+def _nothing(not_scored: list[NotScored], expected: str) -> InputError:
     first = not_scored[0]
     return InputError(
         "no prediction could be scored",
         got=f"{len(not_scored)} files, the first {first.file}: {first.reason}",
-        expected=f"predictions for some of the {expected} nodules of {job.version}, {job.split}",
+        expected=expected,
         remedy="Correct them, or choose another --split.",
     )

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "InputError", "Parameters", "Solution", "Status", "estimate_alphas", "solve"]
 
 _HOMES = {
-    "METHODS": "matting.estimate",
-    "Parameters": "matting.parameters",
-    "InputError": "matting.errors",
-    "Solution": "matting.solvers.conjugate_gradient",
-    "Status": "matting.solvers.conjugate_gradient",
-    "estimate_alphas": "matting.estimate",
-    "solve": "matting.estimate",
+    "METHODS": ".estimate",
+    "Parameters": ".parameters",
+    "InputError": ".errors",
+    "Solution": ".solvers.conjugate_gradient",
+    "Status": ".solvers.conjugate_gradient",
+    "estimate_alphas": ".estimate",
+    "solve": ".estimate",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'matting' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES[name], __name__), name)

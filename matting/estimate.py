@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from matting.array_input import read_spacing
 from matting.geometry.grid import Vector
 from matting.geometry.trimap import FOREGROUND, UNKNOWN
 from matting.methods import closed_form, information_flow, knn, learning_based
@@ -33,7 +34,6 @@ from matting.volume_input import (
     check_reach,
     check_scale,
     read_readers,
-    read_spacing,
     read_trimap,
     read_volume,
 )
@@ -57,7 +57,7 @@ def estimate_alphas(
     trimap: ArrayLike,
     *,
     spacing_mm: float | Sequence[float],
-    methods: Iterable[str] = METHODS,
+    methods: str | Iterable[str] = METHODS,
     parameters: Parameters | None = None,
     readers: ArrayLike | None = None,
 ) -> dict[str, Solution]:
@@ -71,7 +71,7 @@ def estimate_alphas(
             against what chest CT has.
         trimap: (z, y, x), BACKGROUND, UNKNOWN or FOREGROUND, as numbers of any type.
         spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
-        methods: Names from METHODS, at least one; one named twice is answered once.
+        methods: A name from METHODS or several; one named twice is answered once.
         parameters: All settings; the paper form if None.
         readers: (readers, z, y, x), what each reader marked, as truth values or 0 and 1. Only the
             readers' prior of the improved form uses them; it is left out if None.

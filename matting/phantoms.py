@@ -29,6 +29,7 @@ from scipy import fft, ndimage
 
 from matting.geometry.grid import Vector
 from matting.geometry.resample import signed_distance_mm
+from matting.short_repr import short_repr
 
 Kind = Literal["solid", "part-solid", "ground-glass"]
 Volume = NDArray[np.float32]
@@ -98,6 +99,8 @@ class Lesion:
     """The known matte in 0..1, averaged over each voxel."""
     foreground_hu: Volume
     """Pure radiodensity of the lesion, averaged over each voxel with the matte as weight."""
+
+    __repr__ = short_repr
 
 
 def simulate_lesion(

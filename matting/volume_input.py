@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from matting.array_input import read_array, read_masks, type_name
 from matting.errors import InputError
 from matting.geometry.grid import Vector
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -20,9 +21,6 @@ from matting.parameters import Parameters
 
 SMALLEST_SIDE = 3
 """Voxels that a volume needs along each axis to hold a window of 3 x 3 x 3."""
-SPACING_LIMITS_MM = (1e-3, 100.0)
-"""Spacings that are taken for lengths in mm. CT has 0.2 to 10 mm and micro-CT down to 0.001 mm; a
-header in metres (0.0005) or in micrometres (500) lies outside."""
 LARGEST_REACH = 10
 """How many times the longest side of the volume a mean may reach. Beyond it a mean holds little but
 repeated border voxels, and its filter more memory than the volume."""
@@ -40,30 +38,25 @@ KINDS = {
 """What the kinds of NumPy arrays that are no real numbers are called."""
 
 
-def check_methods(methods: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
+def check_methods(methods: str | Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return the names asked for, each once, in the order of their first mention.
 
     Args:
-        methods: Names; those that repeat count once.
+        methods: Names, or a single one; those that repeat count once.
         known: All names there are.
 
     Returns:
         At least one name.
 
     Raises:
-        InputError: A single string, nothing that holds names, no name at all, or an unknown name.
+        InputError: Nothing that holds names, no name at all, or an unknown name.
     """
     if isinstance(methods, str):
-        raise InputError(
-            "methods is one string",
-            got=repr(methods),
-            expected="a sequence of names",
-            remedy=f"Write methods=({methods!r},), or call matting.solve for one method.",
-        )
+        methods = (methods,)
     if not isinstance(methods, Iterable):
         raise InputError(
             "methods is no sequence of names",
-            got=_type_name(methods),
+            got=type_name(methods),
             expected=f"some of {', '.join(known)}",
             remedy="Leave it out for all methods.",
         )
@@ -101,7 +94,7 @@ def check_parameters(parameters: Parameters | None) -> Parameters:
     if not isinstance(parameters, Parameters):
         raise InputError(
             "parameters are of another type",
-            got=_type_name(parameters),
+            got=type_name(parameters),
             expected="matting.Parameters, or None for the defaults",
             remedy="Write Parameters(knn=KnnSettings(...)) with the sections of "
             "matting.parameters; a recipe's are Recipe.parameters.",
@@ -111,7 +104,7 @@ def check_parameters(parameters: Parameters | None) -> Parameters:
         if not isinstance(given, section.default_factory):  # type: ignore[arg-type]
             raise InputError(
                 f"the section {section.name} of the parameters is of another type",
-                got=_type_name(given),
+                got=type_name(given),
                 expected=f"matting.parameters.{section.default_factory.__name__}",  # type: ignore[union-attr]
                 remedy="Give a section as an object of its class.",
             )
@@ -132,7 +125,7 @@ def read_volume(volume_hu: ArrayLike) -> NDArray[np.floating]:
     Raises:
         InputError: It is no array of real numbers, masked, too small, or not finite.
     """
-    given = _read_array("volume", volume_hu, "Replace what was not measured by air (-1000 HU).")
+    given = read_array("volume", volume_hu, "Replace what was not measured by air (-1000 HU).")
     _check_real("volume", given, "radiodensities in HU", "Convert it with .astype(float).")
     if given.ndim != 3 or min(given.shape) < SMALLEST_SIDE:
         raise InputError(
@@ -169,7 +162,7 @@ def read_trimap(trimap: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """
     expected = f"{BACKGROUND} background, {UNKNOWN} unknown, {FOREGROUND} foreground"
     build = "Build it with matting.geometry.trimap.build_trimap."
-    given = _read_array("trimap", trimap, f"Label masked voxels {UNKNOWN} or {BACKGROUND}.")
+    given = read_array("trimap", trimap, f"Label masked voxels {UNKNOWN} or {BACKGROUND}.")
     _check_real("trimap", given, expected, build)
     if given.shape != shape:
         raise InputError(
@@ -211,22 +204,7 @@ def read_readers(readers: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_
     Raises:
         InputError: They are no masks, of another shape, or a reader marked nothing or everything.
     """
-    given = _read_array("readers' masks", readers, "Say what a reader marked in every voxel.")
-    if given.ndim != 4 or given.shape[1:] != shape or not len(given):
-        raise InputError(
-            "the readers' masks do not fit the volume",
-            got=given.shape,
-            expected=f"(readers, {', '.join(map(str, shape))})",
-            remedy="Stack one mask a reader, on the volume's grid.",
-        )
-    if given.dtype.kind != "b" and not np.isin(given, (0, 1)).all():
-        raise InputError(
-            "the readers' masks hold other values than 0 and 1",
-            got=np.unique(given)[:5].tolist(),
-            expected="truth values, or 0 and 1",
-            remedy="Pass masks > 0, or split a volume of bits into one mask a reader.",
-        )
-    masks: NDArray[np.bool_] = given.astype(bool, copy=False)
+    masks = read_masks(readers, shape)
     for reader, mask in enumerate(masks):
         if mask.all() or not mask.any():
             raise InputError(
@@ -236,41 +214,6 @@ def read_readers(readers: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_
                 remedy="Leave that reader out, or check the mask's file.",
             )
     return masks
-
-
-def read_spacing(spacing_mm: float | Sequence[float]) -> Vector:
-    """Return voxel spacing as three floats.
-
-    Args:
-        spacing_mm: Along (z, y, x) in mm, or one number for cubic voxels.
-
-    Returns:
-        Along (z, y, x), within SPACING_LIMITS_MM.
-
-    Raises:
-        InputError: It is no length, or not one or three of them, or hardly in mm.
-    """
-    given = _read_array("spacing", spacing_mm, "Check the image header.")
-    if given.ndim == 0:
-        given = np.repeat(given, 3)
-    lengths = given.tolist()
-    real = given.dtype.kind in "iuf" and given.shape == (3,)
-    if not real or not all(np.isfinite(length) and length > 0 for length in lengths):
-        raise InputError(
-            "voxel spacing must be positive",
-            got=spacing_mm,
-            expected="three lengths in mm above 0 along (z, y, x), or one for cubic voxels",
-            remedy="Check the image header.",
-        )
-    least, most = SPACING_LIMITS_MM
-    if not all(least <= length <= most for length in lengths):
-        raise InputError(
-            "voxel spacing is hardly in mm",
-            got=spacing_mm,
-            expected=f"{least} to {most:g} mm",
-            remedy="Check the image header's unit; it may be in metres or micrometres.",
-        )
-    return float(lengths[0]), float(lengths[1]), float(lengths[2])
 
 
 def check_reach(reach_mm: float, spacing_mm: Vector, shape: tuple[int, ...]) -> None:
@@ -320,30 +263,6 @@ def check_scale(volume_hu: NDArray[np.floating], range_hu: tuple[float, float]) 
         )
 
 
-def _read_array(name: str, given: object, remedy_if_masked: str) -> NDArray[Any]:
-    """Return what NumPy reads, without the mask of a masked array, which must not hide anything."""
-    try:
-        # Slices may be masked arrays too, and only numpy.ma keeps the masks of a sequence.
-        array = np.ma.asarray(given) if isinstance(given, list | tuple) else np.asanyarray(given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"the {name} cannot be read as an array",
-            got=f"{_type_name(given)} ({error})",
-            expected="a NumPy array, or what numpy.asarray accepts",
-            remedy="Pass an array with rows of equal length; of a tensor, "
-            "tensor.detach().cpu().numpy().",
-        ) from error
-    hidden = int(np.ma.getmaskarray(array).sum()) if isinstance(array, np.ma.MaskedArray) else 0
-    if hidden:
-        raise InputError(
-            f"the {name} is masked",
-            got=f"{hidden} masked values",
-            expected="a value everywhere",
-            remedy=remedy_if_masked,
-        )
-    return np.asarray(array)
-
-
 def _check_real(name: str, array: NDArray[Any], expected: str, remedy: str) -> None:
     if array.dtype.kind not in "iuf":
         raise InputError(
@@ -352,8 +271,3 @@ def _check_real(name: str, array: NDArray[Any], expected: str, remedy: str) -> N
             expected=expected,
             remedy=remedy,
         )
-
-
-def _type_name(given: object) -> str:
-    kind = type(given)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

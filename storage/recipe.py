@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+import recipes
 from matting.errors import InputError
 from matting.parameters import (
     ClosedFormSettings,
@@ -314,7 +315,7 @@ def _override(content: JsonObject, overrides: JsonObject) -> JsonObject:
 
 def _recipe_text(path: str | Path | None) -> tuple[str, str]:
     name = "paper" if path is None else str(path)
-    shipped = files("recipes") / f"{name}.yaml"
+    shipped = files(recipes) / f"{name}.yaml"
     if "/" not in name and not Path(name).exists() and shipped.is_file():
         return shipped.read_text(encoding="utf-8"), f"recipe {name}"
     try:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import obstore
 from obstore.exceptions import AlreadyExistsError as KeyExistsError
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.store import LocalStore, MemoryStore
 
 from matting.errors import InputError
+from storage.addresses import check_writable, local_folder, open_objects
 from storage.errors import (
     AlreadyExistsError,
     NotFoundError,
@@ -231,10 +232,9 @@ class Store:
 
 def open_folder(url: str) -> Store:
     """Open any folder or URL for reading; one that does not exist has no keys."""
-    local = _local_folder(url)
+    local = local_folder(url)
     if local is None:
-        with _reading(url, ""):
-            return Store(url.rstrip("/"), from_url(url))
+        return _open_bucket(url)
     return Store(str(local), LocalStore(local) if local.is_dir() else MemoryStore())
 
 
@@ -257,17 +257,20 @@ def open_store(url: str, *, create: bool = False) -> Store:
 
     Args:
         url: A folder, or a URL such as ``s3://bucket/prefix`` (credentials from the environment).
+            On a web server (``https://...``) it can only be read.
         create: Create the store where there is none.
 
     Raises:
-        InputError: There is no store (and none is to be created), or it was written with another
-            layout.
+        InputError: There is no store (and none is to be created), it was written with another
+            layout, or the URL is none of a kind of storage that is known.
         WriteError: The store cannot be created.
         UnavailableError: The store does not answer.
     """
-    local = _local_folder(url)
+    local = local_folder(url)
     if local is not None and not create and not local.is_dir():
         raise _no_store(url)
+    if create:
+        check_writable(url)
     with _writing(url, ""):
         store = _open_bucket(url) if local is None else _open_local(local)
     _check_marker(store, create)
@@ -284,7 +287,7 @@ def store_exists(url: str) -> bool:
 
 
 def _open_bucket(url: str) -> Store:
-    return Store(url.rstrip("/"), from_url(url, retry_config=RETRIES))
+    return Store(url.rstrip("/"), open_objects(url, RETRIES))
 
 
 def _open_local(path: Path) -> Store:
@@ -326,14 +329,6 @@ def _no_store(url: str) -> InputError:
         expected=f"a folder or bucket with a {STORE_MARKER}",
         remedy="Check the --store argument; `halosign curate` creates a store.",
     )
-
-
-def _local_folder(url: str) -> Path | None:
-    """Return the folder that a URL means, or None where it is not a local one."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return Path(url).expanduser().resolve()
-    return Path(rest) if scheme == "file" else None
 
 
 @contextmanager

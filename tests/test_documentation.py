@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "tasks", "matting", "storage", "qc", "tests", "benchmarks", "recipes")
-DOTTED = re.compile(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?!\w*[/-])")
+DOTTED = re.compile(rf"(?<![\w./-])(?:halosign|{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?!\w*[/-])")
 PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)}|docs|examples)/[\w./-]*\w")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 KEYS = {"recipes/paper.yaml"}

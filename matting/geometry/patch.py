@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from matting.errors import InputError
 from matting.geometry.grid import Grid
+from matting.short_repr import short_repr
 
 AIR_HU = -1000.0
 """Radiodensity of air, and of all voxels that the scanner did not measure."""
@@ -28,6 +29,8 @@ class Patch:
     """(readers, z, y, x): what each reader marked."""
     known_alpha: NDArray[np.float32] | None = None
     """The true matte in 0..1 if the data is simulated, else None."""
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         """Raise InputError for arrays that do not have the grid's shape."""

@@ -8,15 +8,18 @@ Ours    The band is dilated by a Euclidean ball in mm, outward from the union an
         Voxels that the scanner did not measure are background.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from matting.array_input import read_array, read_masks, read_spacing
 from matting.errors import InputError
 from matting.geometry.grid import Vector
 from matting.parameters import TrimapSettings
+from matting.short_repr import short_repr
 
 BACKGROUND = 0
 UNKNOWN = 128
@@ -34,31 +37,39 @@ class Trimap:
     core_voxels: int
     """Size of the largest 6-connected component of the foreground."""
 
+    __repr__ = short_repr
+
 
 def build_trimap(
-    readers: NDArray[np.bool_],
-    valid: NDArray[np.bool_],
+    readers: ArrayLike,
+    valid: ArrayLike | None = None,
     *,
-    spacing_mm: Vector,
-    parameters: TrimapSettings,
+    spacing_mm: float | Sequence[float],
+    parameters: TrimapSettings | None = None,
 ) -> Trimap:
     """Label every voxel of a patch.
 
     Args:
-        readers: (readers, z, y, x), what each reader marked.
-        valid: (z, y, x), False where nothing was measured.
-        spacing_mm: Voxel spacing along (z, y, x), above 0.
-        parameters: Radius of the band and size of the core.
+        readers: (readers, z, y, x), what each reader marked: truth values, or 0 and 1.
+        valid: (z, y, x), False where nothing was measured; None where everything was.
+        spacing_mm: Voxel spacing along (z, y, x), above 0, or one number for cubic voxels.
+        parameters: Radius of the band and size of the core; None for the paper's.
 
     Returns:
         Labels of the readers' shape (z, y, x), the inward radius and the core's size.
 
     Raises:
-        InputError: A reader marked nothing, the readers share no voxel, or no background is left.
+        InputError: A reader marked nothing, the readers share no voxel, no background is left, or
+            an argument is of another kind or shape.
     """
-    _check_marks(readers)
-    union = readers.any(axis=0) & valid
-    core = readers.all(axis=0) & valid
+    masks = read_masks(readers)
+    spacing = read_spacing(spacing_mm)
+    parameters = TrimapSettings() if parameters is None else parameters
+    shape = masks.shape[1:]
+    measured = np.ones(shape, bool) if valid is None else _read_valid(valid, shape)
+    _check_marks(masks)
+    union = masks.any(axis=0) & measured
+    core = masks.all(axis=0) & measured
     if not core.any():
         raise InputError(
             "the readers share no voxel",
@@ -67,11 +78,11 @@ def build_trimap(
             remedy="Look at the masks: the readers may have marked different lesions. "
             "Exclude this nodule.",
         )
-    depth_mm = _distance_inside(core, spacing_mm)
+    depth_mm = _distance_inside(core, spacing)
     inward_mm = _largest_inward_radius(depth_mm, parameters)
     labels = np.full(union.shape, UNKNOWN, np.uint8)
     labels[depth_mm > inward_mm] = FOREGROUND
-    labels[~valid | (_distance_inside(~union, spacing_mm) > parameters.dilation_mm)] = BACKGROUND
+    labels[~measured | (_distance_inside(~union, spacing) > parameters.dilation_mm)] = BACKGROUND
     if not (labels == BACKGROUND).any():
         raise InputError(
             "the patch holds no background",
@@ -80,6 +91,12 @@ def build_trimap(
             remedy="Use a wider crop or a smaller dilation.",
         )
     return Trimap(labels, inward_mm, _largest_component(labels == FOREGROUND))
+
+
+def _read_valid(valid: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    given = np.expand_dims(read_array("validity", valid, "Mark masked voxels False."), 0)
+    measured: NDArray[np.bool_] = read_masks(given, shape, "validity")[0]
+    return measured
 
 
 def _check_marks(readers: NDArray[np.bool_]) -> None:

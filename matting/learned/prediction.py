@@ -23,6 +23,7 @@ from matting.geometry.patch import AIR_HU
 from matting.learned.batches import to_intensity
 from matting.learned.network import STRIDE, MattingNetwork
 from matting.learned.training import autocast, resolve_precision
+from matting.short_repr import short_repr
 
 MAX_WHOLE_VOXELS = 192**3
 """Voxels up to which a volume is computed in one piece, unless a GPU's memory is exceeded."""
@@ -41,6 +42,8 @@ class Prediction:
     """Probability that all readers would mark a voxel; None without auxiliary masks."""
     union: NDArray[np.float32] | None
     """Probability that any reader would."""
+
+    __repr__ = short_repr
 
 
 def predict(

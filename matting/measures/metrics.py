@@ -27,8 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from matting.array_input import read_array
 from matting.errors import InputError
 from matting.geometry.box import box_around
+from matting.short_repr import short_repr
 
 GradientMode = Literal["clean", "dim", "vector"]
 GRADIENT_SIGMA = 1.4
@@ -54,9 +56,9 @@ def sad(
         region: (z, y, x), where to measure.
 
     Raises:
-        InputError: The arrays' shapes differ.
+        InputError: The arrays' shapes differ, or the region holds no truth values.
     """
-    _check_shapes(alpha.shape, truth.shape, region.shape)
+    alpha, truth, region = _read(alpha, truth, region)
     return float(_absolute_errors(alpha[region], truth[region]).sum())
 
 
@@ -71,9 +73,9 @@ def mse(
         region: (z, y, x), where to measure; at least one voxel.
 
     Raises:
-        InputError: The arrays' shapes differ or the region is empty.
+        InputError: The arrays' shapes differ, or the region is empty or holds no truth values.
     """
-    _check_shapes(alpha.shape, truth.shape, region.shape)
+    alpha, truth, region = _read(alpha, truth, region)
     _check_not_empty(region)
     return float(_squared_errors(alpha[region], truth[region]).mean())
 
@@ -89,9 +91,9 @@ def mean_absolute_error(
         region: (z, y, x), where to measure; at least one voxel.
 
     Raises:
-        InputError: The arrays' shapes differ or the region is empty.
+        InputError: The arrays' shapes differ, or the region is empty or holds no truth values.
     """
-    _check_shapes(alpha.shape, truth.shape, region.shape)
+    alpha, truth, region = _read(alpha, truth, region)
     _check_not_empty(region)
     return float(_absolute_errors(alpha[region], truth[region]).mean())
 
@@ -114,9 +116,9 @@ def gradient_error(
             Eq. 33 prints it, with the clean kernel.
 
     Raises:
-        InputError: The arrays' shapes differ.
+        InputError: The arrays' shapes differ, or the region holds no truth values.
     """
-    _check_shapes(alpha.shape, truth.shape, region.shape)
+    alpha, truth, region = _read(alpha, truth, region)
     if not region.any():
         return 0.0
     box = box_around(region, (GRADIENT_REACH,) * 3)
@@ -144,9 +146,9 @@ def connectivity_error(
         region: (z, y, x), where to sum.
 
     Raises:
-        InputError: The arrays' shapes differ.
+        InputError: The arrays' shapes differ, or the region holds no truth values.
     """
-    _check_shapes(alpha.shape, truth.shape, region.shape)
+    alpha, truth, region = _read(alpha, truth, region)
     return float(_connectivity_errors(alpha, truth)[region].sum())
 
 
@@ -181,6 +183,8 @@ class MatteWithGradient:
     gradient_length: NDArray[np.float64]
     """(z, y, x), in the mode "clean"."""
 
+    __repr__ = short_repr
+
     @classmethod
     def of(cls, matte: NDArray[np.floating]) -> "MatteWithGradient":
         """Compute the gradient of a matte."""
@@ -203,7 +207,7 @@ def matte_errors(
         The metrics by name of the region.
 
     Raises:
-        InputError: The arrays' shapes differ.
+        InputError: The arrays' shapes differ, or the region holds no truth values.
     """
     for region in regions.values():
         _check_shapes(alpha.matte.shape, truth.matte.shape, region.shape)
@@ -338,6 +342,25 @@ def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _phi(excess: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(excess >= CONNECTIVITY_SLACK, 1.0 - excess, 1.0)
+
+
+def _read(
+    alpha: NDArray[np.floating], truth: NDArray[np.floating], region: NDArray[np.bool_]
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_]]:
+    """Return the arrays as floats and truth values of one shape."""
+    mattes = [read_array("matte", given, "Fill masked voxels.") for given in (alpha, truth)]
+    inside = read_array("region", region, "Leave masked voxels out of the region.")
+    _check_shapes(mattes[0].shape, mattes[1].shape, inside.shape)
+    if inside.dtype.kind != "b":
+        # Whole numbers would select slices.
+        raise InputError(
+            "the region holds no truth values",
+            got=inside.dtype,
+            expected="a mask of truth values",
+            remedy="Pass region > 0.",
+        )
+    first, second = (one if one.dtype.kind == "f" else one.astype(np.float64) for one in mattes)
+    return first, second, inside
 
 
 def _check_shapes(alpha: tuple[int, ...], truth: tuple[int, ...], region: tuple[int, ...]) -> None:

@@ -59,6 +59,10 @@ class ReleaseReader:
         url = release.store.url
         self._files: Store | Path = release.store if "://" in url else Path(url)
 
+    def __repr__(self) -> str:
+        """Name the release."""
+        return f"ReleaseReader({self.release})"
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the address."""
         return ReleaseReader, (self.release, self.partition)
@@ -247,14 +251,22 @@ def _zarr_store(files: Store | Path) -> zarr.abc.store.Store:
     return zarr.storage.LocalStore(files, read_only=True)
 
 
-def check_shape(crop_zyx: Sequence[int]) -> Shape:
-    """Return the size of a crop; raises InputError for anything but three sizes in voxels."""
-    if len(crop_zyx) != 3 or any(int(n) != n or n < 1 for n in crop_zyx):
+def check_shape(crop_zyx: int | Sequence[int]) -> Shape:
+    """Return the size of a crop; raises InputError for anything but one or three sizes in voxels.
+
+    Args:
+        crop_zyx: Voxels along (z, y, x), or one number for a cube.
+    """
+    sizes = np.asarray(crop_zyx)
+    if sizes.ndim == 0:
+        sizes = np.repeat(sizes, 3)
+    is_whole = sizes.shape == (3,) and sizes.dtype.kind in "iuf" and (sizes % 1 == 0).all()
+    if not is_whole or (sizes < 1).any():
         raise InputError(
             "invalid size of a crop",
             got=crop_zyx,
-            expected="three whole numbers (z, y, x)",
+            expected="three whole numbers (z, y, x), or one for a cube",
             remedy="Use for example 96 96 96.",
         )
-    z, y, x = (int(n) for n in crop_zyx)
+    z, y, x = (int(n) for n in sizes)
     return z, y, x

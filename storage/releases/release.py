@@ -9,13 +9,13 @@ manifest; nothing of it is removed.
 """
 
 import hashlib
+import os
 import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 
 from matting.errors import InputError
 from storage.errors import AlreadyExistsError, CorruptionError, NotFoundError
@@ -79,6 +79,10 @@ class Release:
         except NotFoundError:
             raise _unknown(store, version) from None
 
+    def __repr__(self) -> str:
+        """Name the version, its size and its store."""
+        return f"Release({self.version}, {len(self.members)} nodules, {self.store.url})"
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the address."""
         return _reopen, (self.store.url, self.version)
@@ -140,11 +144,14 @@ class Release:
             ) from error
 
 
-def open_release(url: str, version: str | None = None, *, allow_withdrawn: bool = False) -> Release:
+def open_release(
+    url: str | os.PathLike[str], version: str | None = None, *, allow_withdrawn: bool = False
+) -> Release:
     """Open a release for reading.
 
     Args:
-        url: A store (folder or URL), or a folder with an export in the format ``zarr``.
+        url: A store or an export in the format ``zarr``: a folder, or a URL such as
+            ``s3://bucket/prefix`` or ``https://host/path``.
         version: Which release of the store; may be left out for an export, which holds one.
         allow_withdrawn: Open also a release that was withdrawn, to reproduce old work.
 
@@ -152,15 +159,17 @@ def open_release(url: str, version: str | None = None, *, allow_withdrawn: bool 
         InputError: There is no such store, release or export, or it was withdrawn.
         CorruptionError: The manifest is damaged.
     """
-    if (Path(url) / EXPORT_MARKER).is_file():
-        return _open_export(url, version)
+    url = os.fspath(url)
+    folder = open_folder(url)
+    if folder.exists(EXPORT_MARKER):
+        return _open_export(folder, version)
     store = open_store(url)
     if version is None:
         raise InputError(
             "a store holds many releases",
             got="no version",
             expected="one",
-            remedy="Name it, for example 0.1.0.",
+            remedy='Name it, for example open_release(url, "0.1.0").',
         )
     release = Release.open(store, version)
     if not allow_withdrawn:
@@ -171,14 +180,14 @@ def open_release(url: str, version: str | None = None, *, allow_withdrawn: bool 
     return release
 
 
-def _open_export(url: str, version: str | None) -> Release:
-    folder = open_folder(url)
+def _open_export(folder: Store, version: str | None) -> Release:
     try:
         marker = read_record(folder, EXPORT_MARKER, ExportMarker)
         manifest, sha256 = _read_manifest(folder, MANIFEST)
     except NotFoundError as error:
         raise CorruptionError(
-            f"{url} is not a complete export: {error} Export the release again.", key=error.key
+            f"{folder.url} is not a complete export: {error} Export the release again.",
+            key=error.key,
         ) from error
     if marker.format != "zarr" or version not in (None, marker.release):
         raise InputError(

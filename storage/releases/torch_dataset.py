@@ -1,8 +1,7 @@
 """A release as a PyTorch data set: one crop of one nodule per item.
 
+    from halosign import ReleaseDataset, open_release
     from torch.utils.data import DataLoader
-    from storage.releases.release import open_release
-    from storage.releases.torch_dataset import ReleaseDataset
 
     nodules = ReleaseDataset(open_release("./store", "0.1.0"), "train", seed=1)
     loader = DataLoader(nodules, batch_size=16, shuffle=True, num_workers=4)
@@ -19,9 +18,11 @@ No other module of the package imports torch, so commands and workers that do no
 wait for it.
 """
 
-from collections.abc import Sequence
+import operator
+import os
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -33,13 +34,14 @@ from matting.geometry.box import Box, box_around
 from matting.geometry.grid import Shape
 from matting.geometry.patch import AIR_HU
 from storage.releases.reader import ReleaseReader, Start, check_shape
-from storage.releases.release import Release
+from storage.releases.release import Release, open_release
+from storage.releases.splits import SPLITS
 
 CROP_ZYX = (96, 96, 96)
 """Size of the paper's input patches (z, y, x)."""
 
 
-class ReleaseDataset(Dataset[dict[str, Any]]):
+class ReleaseDataset(Dataset[Any]):
     """Crops of a release's nodules.
 
     An item is a dict, ready for the default collation:
@@ -58,21 +60,25 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        release: Release,
-        split: str | Sequence[str],
+        release: Release | str | os.PathLike[str],
+        split: str | Iterable[str],
         *,
-        crop_zyx: Sequence[int] = CROP_ZYX,
+        crop_zyx: int | Sequence[int] = CROP_ZYX,
         seed: int | None = None,
         focus: float = 0.0,
         fitted: int = 0,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
     ) -> None:
         """Take crops of an opened release.
 
         Args:
-            release: From `storage.releases.release.open_release`.
-            split: ``train``, ``validation`` or ``test``, or the ids of some nodules.
-            crop_zyx: Size of a crop in voxels. It is placed in the box of the measured voxels;
-                where that is smaller, the crop contains the whole box, at a random position too.
+            release: From `storage.releases.release.open_release`; or the folder or URL of an
+                export in the format ``zarr``, which holds one release.
+            split: ``train``, ``validation`` or ``test``; or several of them, or the ids of some
+                nodules, in the order in which they are numbered.
+            crop_zyx: Size of a crop in voxels, or one number for a cube. It is placed in the box
+                of the measured voxels; where that is smaller, the crop contains the whole box, at
+                a random position too.
             seed: Of the random positions; None takes the middle of each box, every time.
             focus: Fraction of the crops, 0..1, that are placed so that they contain a voxel that a
                 reader marked. Small crops at random positions would rarely contain any of the
@@ -80,23 +86,28 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
             fitted: Where the box is smaller than a crop, reduce the crop to the next multiple of
                 this many voxels. Crops then differ in size and cannot be collated; 0 gives all of
                 them the same size.
+            transform: Called with each item; what it returns takes the item's place. With worker
+                processes that are spawned it must be picklable.
 
         Raises:
-            InputError: There is no such split or nodule, or the size or the seed is invalid.
+            InputError: There is no such release, split or nodule, or the size, the seed or the
+                share is invalid.
         """
-        if seed is not None and seed < 0:
+        if not 0 <= focus <= 1:
             raise InputError(
-                "invalid seed",
-                got=seed,
-                expected="a whole number from 0 up, or None",
-                remedy="Use for example 1.",
+                "invalid share of crops that contain a marked voxel",
+                got=focus,
+                expected="0 to 1",
+                remedy="Use for example 0.5.",
             )
-        self.reader = ReleaseReader(release)
+        opened = release if isinstance(release, Release) else open_release(release)
+        self.reader = ReleaseReader(opened)
         self.nodules = _choose_nodules(self.reader, split)
         self.crop_zyx = check_shape(crop_zyx)
-        self.seed = seed
+        self.seed = None if seed is None else _whole("seed", seed)
         self.focus = focus
-        self.fitted = fitted
+        self.fitted = _whole("multiple of voxels", fitted)
+        self.transform = transform
         self._boxes: dict[str, Box] = {}
         # In shared memory, so that workers that persist from epoch to epoch see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
@@ -109,8 +120,14 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         """Return the number of nodules: one crop of each per epoch."""
         return len(self.nodules)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __repr__(self) -> str:
+        """Name the release and the number of nodules, without arrays."""
+        version, size = self.reader.version, "x".join(map(str, self.crop_zyx))
+        return f"ReleaseDataset({version}, {len(self)} nodules, crops of {size})"
+
+    def __getitem__(self, index: SupportsIndex) -> Any:
         """Read one crop of nodule number `index`."""
+        index = operator.index(index)  # NumPy's and torch's whole numbers too
         if not -len(self) <= index < len(self):
             raise IndexError(f"{index} of {len(self)} nodules")
         index %= len(self)
@@ -129,7 +146,8 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
             name: torch.from_numpy(_pad(part, start, size, dtype, fill))
             for name, part, dtype, fill in parts
         }
-        return item | {"start": torch.from_numpy(np.array(start)), "nodule": nodule_id}
+        item |= {"start": torch.from_numpy(np.array(start)), "nodule": nodule_id}
+        return self.transform(item) if self.transform else item
 
     def _box(self, nodule_id: str) -> Box:
         """Return the box of the measured voxels, which is all that a prediction uses."""
@@ -199,9 +217,32 @@ def _pad(part: NDArray[Any], start: Start, size: Shape, dtype: type, fill: float
     return whole
 
 
-def _choose_nodules(reader: ReleaseReader, split: str | Sequence[str]) -> tuple[str, ...]:
+def _choose_nodules(reader: ReleaseReader, split: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(split, str):
         return reader.nodules(split)
-    for nodule_id in split:
-        reader.member(nodule_id)
-    return tuple(split)
+    if not isinstance(split, Iterable):
+        raise InputError(
+            "invalid choice of nodules",
+            got=repr(split),
+            expected="a split, several of them, or ids of nodules",
+            remedy='Use for example "train".',
+        )
+    chosen: list[str] = []
+    for name in split:
+        chosen += reader.nodules(name) if name in SPLITS else (reader.member(name).nodule_id,)
+    return tuple(chosen)
+
+
+def _whole(name: str, number: SupportsIndex) -> int:
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        whole = -1
+    if whole < 0:
+        raise InputError(
+            f"invalid {name}",
+            got=repr(number),
+            expected="a whole number from 0 up",
+            remedy="Use for example 1.",
+        )
+    return whole

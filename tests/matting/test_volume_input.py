@@ -23,7 +23,7 @@ WHOLE_HU = np.round(SCENE.hu)
 PLAIN = {"volume_hu": WHOLE_HU, "trimap": SCENE.trimap, "spacing_mm": (0.5, 0.5, 0.5)}
 
 
-def answer(methods: tuple[str, ...] = ("cf", "knn+"), **changes: Any) -> dict[str, bytes]:
+def answer(methods: str | tuple[str, ...] = ("cf", "knn+"), **changes: Any) -> dict[str, bytes]:
     solved = estimate_alphas(**(PLAIN | {"methods": methods} | changes))
     assert all(solution.converged for solution in solved.values())
     return {name: solution.alpha.tobytes() for name, solution in solved.items()}
@@ -170,10 +170,8 @@ REFUSED = {
         {"parameters": Parameters(solver={"tolerance": 1e-6})},  # type: ignore[arg-type]
         "the section solver .* got dict, expected matting.parameters.SolverSettings",
     ),
-    "methods as a string": (
-        {"methods": "cf"},
-        r"methods is one string: got 'cf', .*methods=\('cf',\)",
-    ),
+    "an unknown name": ({"methods": "cg"}, "no such method: got 'cg', .*'cf'"),
+    "several names in one string": ({"methods": "cf, knn"}, "no such method: got 'cf, knn'"),
     "methods as a number": ({"methods": 3}, "methods is no sequence of names: got int"),
     "methods as None": ({"methods": None}, "got NoneType, .*Leave it out"),
     "no method": ({"methods": ()}, "no method is asked for"),
@@ -186,6 +184,10 @@ def test_refuses_what_has_no_clear_meaning_in_words(kind: str) -> None:
     changes, message = REFUSED[kind]
     with pytest.raises(InputError, match=message):
         estimate_alphas(**(PLAIN | changes))
+
+
+def test_one_name_stands_for_a_sequence_of_one() -> None:
+    assert answer("cf") == answer(("cf",))
 
 
 def test_one_method_is_checked_like_many() -> None:

@@ -13,7 +13,7 @@ from storage.errors import (
     WriteError,
 )
 from storage.records import canonical_json
-from storage.store import open_store, store_exists
+from storage.store import open_folder, open_store, store_exists
 
 
 @pytest.fixture
@@ -152,3 +152,17 @@ def test_canonical_json_knows_no_order():
         == canonical_json({"a": [1.5, None], "b": 1})
         == b'{"a":[1.5,null],"b":1}'
     )
+
+
+@pytest.mark.parametrize("url", ["ftp://host/set", "hf://datasets/x", "abfs://x@y/z", "s4://b/x"])
+@pytest.mark.parametrize("opening", [open_store, open_folder])
+def test_an_address_of_no_known_kind_is_refused_in_words(url, opening):
+    with pytest.raises(
+        InputError, match=r"cannot be used: got .*://.*, expected a folder, or a URL"
+    ):
+        opening(url)
+
+
+def test_no_store_is_created_on_a_web_server():
+    with pytest.raises(InputError, match="a web server is only read from"):
+        open_store("https://127.0.0.1:9/set", create=True)

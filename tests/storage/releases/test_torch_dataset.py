@@ -3,8 +3,12 @@
 import pickle
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -363,3 +367,67 @@ def test_arrays_of_another_make_are_read_too(released):
             "P-0", "image", (1, 2, 3), (4, 5, 60)
         )
         assert (box == values[1:5, 2:7, 3:]).all()
+
+
+def test_crops_are_chosen_as_numpy_torch_and_pathlib_have_it(released, tmp_path):
+    export(released.url, "0.1.0", "zarr", tmp_path / "export")
+    opened = open_release(Path(released.url), "0.1.0")
+    plain = ReleaseDataset(opened, ("train", "test"), crop_zyx=(8, 8, 8), seed=1)
+    assert plain.nodules == ("P-0", "P-1", "P-2", "P-3", "P-4")
+    assert repr(plain) == "ReleaseDataset(0.1.0, 5 nodules, crops of 8x8x8)"
+    other = ReleaseDataset(
+        tmp_path / "export",
+        np.array(["train", "P-4"]),
+        crop_zyx=np.int64(8),
+        seed=torch.tensor(1),
+        transform=lambda item: (item["nodule"], item["image"] + 1),
+    )
+    for n in (3, np.int64(3), np.uint8(3), torch.tensor(3), -2):
+        nodule, image = other[n]
+        assert nodule == plain[n]["nodule"] == "P-3"
+        assert (image == plain[3]["image"] + 1).all()
+    assert len(ReleaseDataset(str(tmp_path / "export"), "test", crop_zyx=torch.tensor([8, 8, 8])))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"split": 3}, "invalid choice of nodules: got 3"),
+        ({"seed": 0.5}, r"invalid seed: got 0\.5, expected a whole number"),
+        ({"crop_zyx": None}, "invalid size of a crop: got None"),
+        ({"crop_zyx": "96"}, "invalid size of a crop: got 96"),
+        ({"focus": 1.5}, r"invalid share .* got 1\.5, expected 0 to 1"),
+        ({"fitted": -8}, "invalid multiple of voxels: got -8"),
+    ],
+)
+def test_a_choice_of_another_type_is_refused_in_words(released, given, message):
+    with pytest.raises(InputError, match=message):
+        ReleaseDataset(open_release(released.url, "0.1.0"), **{"split": "train", **given})
+
+
+def test_a_release_and_an_export_on_a_web_server_are_read(released, tmp_path):
+    export(released.url, "0.1.0", "zarr", tmp_path / "export")
+    for folder, path, version in (
+        (Path(released.url), "", "0.1.0"),
+        (tmp_path, "/export", None),
+    ):
+        with served(folder) as address:
+            remote = ReleaseDataset(open_release(f"{address}{path}", version), "train", seed=2)
+            local = ReleaseDataset(open_release(released.url, "0.1.0"), "train", seed=2)
+            assert same({"P-1": remote[1]}, {"P-1": local[1]})
+            with pytest.raises(InputError, match="there is no store here"):
+                open_release(f"{address}/nowhere", "0.1.0")
+
+
+@contextmanager
+def served(folder):
+    """Serve a folder as a plain web server does."""
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder))
+    )
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
