@@ -84,12 +84,12 @@ def test_all_nodules_are_scored_on_a_cluster_where_they_are_many(release, schedu
 submitted: list[str] = []
 
 
-def elsewhere(release, nodule_id, prior):
+def elsewhere(release, nodule_id, priors):
     """Run by a worker, whose list is another one."""
     from tasks.scoring.mattes import score_methods
 
     submitted.append(nodule_id)
-    score_methods(release, nodule_id, prior)
+    score_methods(release, nodule_id, priors)
 
 
 def score(nodule_id):
