@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Processes of `make test`
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test test-slow mutants bench cluster cluster-down browser format clean
+.PHONY: help demo test test-slow mutants bench cluster cluster-down browser docs format clean
 
 help:
 	@echo "make demo       install, then run the whole pipeline on synthetic scans"
@@ -15,6 +15,7 @@ help:
 	@echo "make mutants    60 one-line mutants, each against the tests that reach its module; resumes"
 	@echo "make bench      all benchmarks, as a table and as benchmarks/results/*.json"
 	@echo "make cluster    start the services of docker-compose.yml as local processes; make cluster-down stops them"
+	@echo "make docs       build the documentation as a site: build/docs/index.html"
 	@echo "make format     format the code"
 	@echo "make clean      remove everything that make created"
 
@@ -55,12 +56,16 @@ browser:
 			|| echo "cannot install chromium: the browser tests are skipped"; \
 		else echo "chromium is not installed: install it as root, or the browser tests are skipped"; fi
 
+docs: $(VENV)/docs
+	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
+
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) *.egg-info halosign-demo
+	rm -rf $(VENV) *.egg-info build halosign-demo
 
 # uv installs in half a minute what takes pip three; it does not read pip's settings. pip where uv cannot be had.
 define install
@@ -76,6 +81,9 @@ $(VENV)/user: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/user
 	$(call install,-e '.[dev]')
+
+$(VENV)/docs: $(VENV)/user
+	$(call install,-e '.[docs]')
 
 $(VENV)/bench: $(VENV)/user
 	$(call install,-e '.[bench]')

@@ -1,5 +1,7 @@
 """3D alpha mattes of lung nodules: the solvers as functions, releases as data sets, their scores.
 
+::
+
     import halosign
 
     solutions = halosign.estimate_alphas(volume_hu, trimap, spacing_mm=0.5)

@@ -3,6 +3,8 @@
 Paper   Wang et al., 3D Matting, arXiv 2210.05104, Eq. 31-33; C. Rhemann et al., A Perceptually
         Motivated Online Benchmark for Image Matting, CVPR 2009, doi:10.1109/CVPR.2009.5206503.
 
+::
+
         metric               formula                              unit
         sad                  SAD = sum |a^ - a|                   voxels of full opacity
         mse                  MSE = mean (a^ - a)^2                opacity squared

@@ -46,16 +46,16 @@ class ReleaseDataset(Dataset[Any]):
 
     An item is a dict, ready for the default collation:
 
-    ``image``    (1, z, y, x) float32, radiodensity in HU; -1000 (air) where nothing was measured
-                 and beyond the volume.
-    ``alpha``    (1, z, y, x) float32 in 0..1, the released matte; 0 beyond the volume.
-    ``overlap``  (1, z, y, x) bool, what all readers marked.
-    ``union``    (1, z, y, x) bool, what any reader marked.
-    ``valid``    (1, z, y, x) bool, what the scanner measured; False beyond the volume. Keep the
-                 rest out of a loss.
-    ``start``    (3,) int64, voxel (z, y, x) of the nodule's volume at which the crop begins;
-                 negative where it begins before it.
-    ``nodule``   the nodule's id.
+    - ``image``: (1, z, y, x) float32, radiodensity in HU; -1000 (air) where nothing was measured
+      and beyond the volume.
+    - ``alpha``: (1, z, y, x) float32 in 0..1, the released matte; 0 beyond the volume.
+    - ``overlap``: (1, z, y, x) bool, what all readers marked.
+    - ``union``: (1, z, y, x) bool, what any reader marked.
+    - ``valid``: (1, z, y, x) bool, what the scanner measured; False beyond the volume. Keep the
+      rest out of a loss.
+    - ``start``: (3,) int64, voxel (z, y, x) of the nodule's volume at which the crop begins;
+      negative where it begins before it.
+    - ``nodule``: the nodule's id.
     """
 
     def __init__(
