@@ -1,4 +1,4 @@
-"""Pictures of docs/methods: the mattes of a synthetic nodule with CT, trimap and known matte.
+"""Pictures of the README and docs/methods: a synthetic nodule, its mattes and its known matte.
 
     python -m benchmarks.pictures
 
@@ -22,6 +22,8 @@ from matting.geometry.box import box_around
 from matting.geometry.trimap import FOREGROUND, UNKNOWN
 from matting.parameters import DensitySettings
 from matting.solvers.foreground_target import foreground_target
+from qc.figures.drawing import DrawnNodule, png
+from qc.figures.matte import draw_matte
 
 NODULE = "LIDC-IDRI-0375-a2693"
 SEED = 1
@@ -38,12 +40,17 @@ PAGES = {
 }
 
 
+FRONT = "cf"
+"""The method whose matte the README shows."""
+
+
 def main() -> None:
     mpl.use("Agg")
     slab, placed, spacing_mm = simulated(NODULE, SEED)
     native = native_patch(slab, placed, spacing_mm)
     nodule = make_ready(NODULE, native)
     solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
+    save_front(nodule, solutions[FRONT].alpha)
     place = middle_slice(nodule)
     known = nodule.patch.known_alpha
     truths = {
@@ -60,6 +67,24 @@ def main() -> None:
                 f"{page}: {method} "
                 f"{np.abs(alpha - truth)[nodule.unknown].mean():.3f} from its truth"
             )
+
+
+def save_front(nodule: Ready, alpha: NDArray[np.float64]) -> None:
+    """Save the README's picture: CT, the readers' outlines, and a matte."""
+    patch = nodule.patch
+    subject = DrawnNodule(
+        grid=patch.grid,
+        image_hu=patch.image_hu,
+        valid=patch.valid,
+        readers=patch.readers,
+        trimap=nodule.labels,
+        alphas={FRONT: alpha.astype(np.float32)},
+        why_missing={},
+        known_alpha=patch.known_alpha,
+        synthetic=True,
+    )
+    picture = Image.open(io.BytesIO(png(draw_matte(subject, FRONT)))).convert("RGB")
+    picture.quantize(256).save(PICTURES / "matte.png", optimize=True)
 
 
 def middle_slice(nodule: Ready) -> tuple[int, slice, slice]:

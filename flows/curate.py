@@ -16,6 +16,7 @@ from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.result import CurationResult
 from flows.engine.run_log import begin_run, create_run_artifacts, end_run, keep_alive
+from flows.run_report import write_run_report
 from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
@@ -49,6 +50,8 @@ def curate(
     cluster: Cluster = LOCAL,
     nodules: frozenset[str] | None = None,
     limit: int | None = None,
+    *,
+    report: bool = True,
 ) -> CurationResult:
     """Bring a store up to date with its source: compute what is missing, keep what is done.
 
@@ -58,6 +61,7 @@ def curate(
         cluster: Where nodules are computed.
         nodules: Only these; all where None.
         limit: At most so many nodules, the first by id; all where None.
+        report: Whether the store's report is written after a run that computed something.
 
     Returns:
         What was planned and what became of it; failures of single nodules are outcomes, not
@@ -74,6 +78,8 @@ def curate(
     result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), aborted)
     end_run(job, run, result)
     create_run_artifacts(job, result)
+    if report and plan.to_compute:
+        write_run_report(job.store_url)
     return result
 
 

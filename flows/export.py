@@ -38,6 +38,9 @@ def export(
     """
     store = open_store(store_url)
     folder = open_export(store, version, format_, to, dicom, splits=splits, nodules=nodules)
+    if folder.left_out:
+        names = folder.left_out_names
+        console.print(f"left out, without a DICOM series: {names}", highlight=False)
     sums = {name: folder.write(name, data) for name, data in read_own_files(folder).items()}
     sums[EXPORT_MARKER] = folder.write(EXPORT_MARKER, (to / EXPORT_MARKER).read_bytes())
     for nodule_id in track(folder.members, "exporting", console=console):

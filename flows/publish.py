@@ -8,9 +8,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.deployments import run_deployment
 
+from qc.figures.drawing import png
+from qc.figures.matte import draw_matte
 from qc.figures.release_statistics import draw_release_statistics
+from qc.report.nodules import subject_of
+from storage.cases.case import read_case
 from storage.recipe import Recipe
+from storage.records import UNSTATED, About
 from storage.releases.release import Draft, Release, publish_release
+from storage.releases.statistics import median_nodule
 from storage.store import open_store
 from tasks.publish import draft_release
 
@@ -20,7 +26,9 @@ FOLLOWS_RELEASE = "follows-release"
 
 
 @flow(name="publish")
-def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> Release:
+def publish(
+    store_url: str, version: str, recipe: Recipe, publisher: str, about: About = UNSTATED
+) -> Release:
     """Publish the cases with a verdict as an immutable version.
 
     Args:
@@ -28,6 +36,7 @@ def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> Rel
         version: The new version, MAJOR.MINOR.PATCH.
         recipe: The recipe by which the cases were curated.
         publisher: Name of the publisher.
+        about: Title, authors, license and contact; what it leaves out is as in the release before.
 
     Returns:
         The release.
@@ -35,7 +44,8 @@ def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> Rel
     Raises:
         InputError: A check failed; nothing was published.
     """
-    draft = add_fingerprint_figure(version, draft_cases(store_url, version, recipe))
+    draft = draft_cases(store_url, version, recipe, about)
+    draft = add_pictures(store_url, version, draft)
     release = write_release(store_url, version, draft, publisher)
     create_release_artifact(release)
     # A failure here does not affect the release, which is published.
@@ -44,19 +54,27 @@ def publish(store_url: str, version: str, recipe: Recipe, publisher: str) -> Rel
 
 
 @task(cache_policy=NO_CACHE)
-def draft_cases(store_url: str, version: str, recipe: Recipe) -> Draft:
+def draft_cases(store_url: str, version: str, recipe: Recipe, about: About) -> Draft:
     """Collect the chosen mattes and check them."""
-    return draft_release(open_store(store_url), version, recipe)
+    return draft_release(open_store(store_url), version, recipe, about)
 
 
 @task(cache_policy=NO_CACHE)
-def add_fingerprint_figure(version: str, draft: Draft) -> Draft:
-    """Add a figure of the fingerprint; the manifest, which is immutable, lists its checksum."""
+def add_pictures(store_url: str, version: str, draft: Draft) -> Draft:
+    """Add the figure of the fingerprint, and the picture of one matte that the card shows.
+
+    The manifest, which is immutable, lists their checksums.
+    """
     note = ", synthetic data" if draft.synthetic else ""
-    figure = draw_release_statistics(
-        draft.own_files["fingerprint.csv"], f"Halosign {version}{note}"
-    )
-    return replace(draft, own_files={**draft.own_files, "fingerprint.png": figure})
+    table = draft.own_files["fingerprint.csv"]
+    shown = median_nodule(table)
+    member = next(member for member in draft.members if member.nodule_id == shown)
+    case = read_case(open_store(store_url), member.nodule_id, member.digest)
+    pictures = {
+        "fingerprint.png": draw_release_statistics(table, f"Halosign {version}{note}"),
+        "matte.png": png(draw_matte(subject_of(case, member.method), member.method)),
+    }
+    return replace(draft, own_files={**draft.own_files, **pictures})
 
 
 @task(cache_policy=NO_CACHE)

@@ -35,6 +35,7 @@ def report(
     *,
     pictures: Pictures | None = None,
     workers: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Write the report of a store, or of one of its releases.
 
@@ -44,6 +45,7 @@ def report(
         version: A published version; None for the nodules of the store as they are now.
         pictures: Where they are; None for what suits the number of nodules.
         workers: Number of processes that draw; None for one per core.
+        quiet: Whether no progress is shown.
 
     Raises:
         InputError: `out` is no name of a page, or there is no such store, version or choice of
@@ -65,7 +67,8 @@ def report(
             remedy="Use one of these.",
         )
     store = open_store(store_url)
-    draw = partial(_draw_all, workers=workers or len(os.sched_getaffinity(0)))
+    workers = workers or len(os.sched_getaffinity(0))
+    draw = partial(_draw_all, workers=workers, quiet=quiet)
     if version is not None:
         release = Release.open(store, version)
         write_report(
@@ -95,10 +98,12 @@ def report(
 
 
 def _draw_all(
-    draw: Callable[[Entry], DrawnEntry], entries: Sequence[Entry], workers: int
+    draw: Callable[[Entry], DrawnEntry], entries: Sequence[Entry], workers: int, quiet: bool
 ) -> Iterable[DrawnEntry]:
     """Draw nodules in several processes, in their order."""
-    progress = partial(track, description="drawing", total=len(entries), console=console)
+    progress = partial(
+        track, description="drawing", total=len(entries), console=console, disable=quiet
+    )
     if workers == 1 or len(entries) <= FEW:
         yield from progress(map(draw, entries))
         return

@@ -615,6 +615,33 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a publisher states of a release that a store does not know."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    title: Annotated[str, _UNLESS_EMPTY] = ""
+    """Of the data set, without its version."""
+    authors: Annotated[tuple[str, ...], _UNLESS_EMPTY] = ()
+    license: Annotated[str, _UNLESS_EMPTY] = ""
+    """Identifier of SPDX, or a name."""
+    contact: Annotated[str, _UNLESS_EMPTY] = ""
+    """Name, e-mail address or web page."""
+
+    def over(self, earlier: "About") -> "About":
+        """Return this, with what it leaves out as an earlier release had it."""
+        return About(
+            title=self.title or earlier.title,
+            authors=self.authors or earlier.authors,
+            license=self.license or earlier.license,
+            contact=self.contact or earlier.contact,
+        )
+
+
+UNSTATED = About()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """`releases/<version>/manifest.json`: what a release consists of."""
 
@@ -637,6 +664,8 @@ class Manifest:
     """The release's own files, by name."""
     case_files: dict[FileKey, FileEntry]
     """Every file of every case, by its path in the store."""
+    about: Annotated[About, Field(exclude_if=lambda about: about == UNSTATED)] = UNSTATED
+    """Who made it and under which terms; empty where the publisher did not say."""
 
     @property
     def form_name(self) -> str:

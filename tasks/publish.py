@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from matting.errors import InputError
-from matting.targets import Target, target_of
+from matting.targets import target_of
 from storage.cases.case import Case, read_case, read_case_files, verify_files
 from storage.cases.outcomes import UNREADABLE, read_outcomes
 from storage.layout import is_nodule_id
 from storage.recipe import Recipe
-from storage.records import Member, Outcome, TableFacts, Verdict
-from storage.releases.card import dataset_card, index_table, split_table
+from storage.records import UNSTATED, About, Member, Outcome, TableFacts, Verdict
+from storage.releases.card import dataset_card
 from storage.releases.contents import ReleaseContents
 from storage.releases.diff import Members, changes_page, diff_releases, find_predecessor
+from storage.releases.index import index_table, split_table
 from storage.releases.metadata import metadata_files
 from storage.releases.release import Draft, check_version
 from storage.releases.splits import assign_split
@@ -34,13 +35,14 @@ class Decided:
     case: Case
 
 
-def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
+def draft_release(store: Store, version: str, recipe: Recipe, about: About = UNSTATED) -> Draft:
     """Collect the cases with a verdict and check each of them.
 
     Args:
         store: Holds cases and verdicts.
         version: The version to publish.
         recipe: The recipe by which the cases were curated.
+        about: Who makes it and under which terms; what it leaves out is as in the release before.
 
     Returns:
         What the release will contain.
@@ -86,30 +88,26 @@ def draft_release(store: Store, version: str, recipe: Recipe) -> Draft:
     members = tuple(_member(one, recipe) for one in chosen)
     discarded = tuple(one.outcome.nodule_id for one in decided if one not in chosen)
     decided_at = max(one.verdict.decided_at for one in chosen)
+    before = find_predecessor(store, version)
+    about = about.over(before.about if before else UNSTATED)
     whole = ReleaseContents(
-        version, members, discarded, facts, recipe.content_key(), decided_at, target
+        version, members, discarded, facts, recipe.content_key(), decided_at, target, about
     )
+    statistics = [
+        nodule_statistics(one.case, member.method, member.split)
+        for one, member in zip(chosen, members, strict=True)
+    ]
     own = {
         "README.md": dataset_card(whole),
-        "index.parquet": index_table(members, facts),
+        "index.parquet": index_table(members, facts, statistics),
         "splits.csv": split_table(members),
     }
-    own |= metadata_files(whole, own)
-    sides = {member.nodule_id: member.split for member in members}
-    own |= statistics_files(
-        [
-            nodule_statistics(one.case, str(one.verdict.method), sides[one.case.nodule_id])
-            for one in chosen
-        ]
-    )
-    own["CHANGES.md"] = _changes(store, version, members, target)
-    return Draft(members, discarded, files, own, recipe.model_dump(mode="json"))
-
-
-def _changes(store: Store, version: str, members: tuple[Member, ...], target: Target) -> bytes:
-    before = find_predecessor(store, version)
+    own |= metadata_files(whole, own) | statistics_files(statistics)
     after = Members(version, {member.nodule_id: member for member in members}, target)
-    return changes_page(version, diff_releases(store, before, after) if before else None)
+    own["CHANGES.md"] = changes_page(
+        version, diff_releases(store, before, after) if before else None
+    )
+    return Draft(members, discarded, files, own, recipe.model_dump(mode="json"), about)
 
 
 def _decided(store: Store, recipe: Recipe) -> list[Decided]:

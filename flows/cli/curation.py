@@ -124,6 +124,9 @@ def curate(
     cluster: Annotated[
         Path | None, typer.Option(help="YAML file that describes a Dask cluster (docs/cluster.md).")
     ] = None,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Do not write reports/store.html into the store.")
+    ] = False,
     log_format: Annotated[
         Literal["text", "json"],
         typer.Option(
@@ -152,7 +155,9 @@ def curate(
     job = _curation_job(store, dicom, files, recipe, settings, pseudonymize, xml)
     open_store(store, create=True)
     with prefect_server():
-        result = curate_flow(job, chosen_patients, selected, chosen_nodules, limit)
+        result = curate_flow(
+            job, chosen_patients, selected, chosen_nodules, limit, report=not no_report
+        )
     show_result(result)
     if not result.aborted:
         typer.echo(
@@ -274,6 +279,23 @@ def report(
     write(store, out, release, pictures=cast("Pictures | None", pictures), workers=workers)
     folder = out.with_name(f"{out.name}.d")
     typer.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB" + f", and {folder}" * folder.is_dir())
+
+
+@curation.command(epilog="Example: halosign view LIDC-IDRI-0078-a0123 --store ./store")
+def view(
+    nodule: Annotated[str, typer.Argument(help="Nodule id, e.g. LIDC-IDRI-0078-a0123.")],
+    store: StoreOption,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="Write NIfTI files there, for 3D Slicer and other viewers."),
+    ] = None,
+) -> None:
+    """Open a nodule in napari, if it is installed: CT, trimap, readers and every matte."""
+    from flows.view import view as open_viewer
+
+    files = open_viewer(store, nodule, to)
+    if to:
+        typer.echo(f"{to}: {files} files; drag them into 3D Slicer")
 
 
 curation.command(epilog="Example: halosign table ./LNDb --out ./TABLE.csv")(table)

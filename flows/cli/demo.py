@@ -39,13 +39,14 @@ from tasks.curation.context import CurationJob
 
 SEED = 20221011
 VERSION = "0.1.0"
+REPORT, NETWORK = "report.html", "network.html"
 
 
 def run_demo(out: Path, workers: int) -> int:
     """Run the pipeline on synthetic scans; a second call resumes an interrupted one.
 
     Args:
-        out: Folder for ``dicom/``, ``store/`` and ``report.html``.
+        out: Folder for ``dicom/``, ``store/``, ``report.html`` and ``network.html``.
         workers: Number of worker processes.
 
     Returns:
@@ -88,12 +89,23 @@ def run_demo(out: Path, workers: int) -> int:
         job.recipe.name,
     )
     members = Release.open(store, VERSION).members
-    training = _training(store, network)
-    report = out / "report.html"
     target = job.recipe.review.target
-    _write_report(store, report, run, members, training, forms, target, verified=not complaints)
+    _write_report(store, out, run, members, forms, target, verified=not complaints)
+    _write_network_page(store, out, network)
     _print_next_steps(out, min(members), complaints)
     return 0 if result.is_clean and not complaints else 1
+
+
+def _write_network_page(store: Store, out: Path, digest: str) -> None:
+    """Write the network's page: a minute of training shows that the pipeline works, and no more."""
+    write_report(
+        store,
+        out / NETWORK,
+        title="Halosign demo: the network",
+        run=None,
+        training=_training(store, digest),
+        pictures="none",
+    )
 
 
 def _training(store: Store, digest: str) -> TrainingFacts:
@@ -107,10 +119,9 @@ def _training(store: Store, digest: str) -> TrainingFacts:
 
 def _write_report(
     store: Store,
-    path: Path,
+    out: Path,
     run: RunSummary,
     members: Mapping[str, Member],
-    training: TrainingFacts,
     forms: FormTable | None,
     target: Target,
     *,
@@ -122,12 +133,11 @@ def _write_report(
     release = ReleaseFacts(VERSION, nodules, patients, verified)
     write_report(
         store,
-        path,
+        out / REPORT,
         title="Halosign demo",
         run=run,
         picks=picks,
         release=release,
-        training=training,
         forms=forms,
         target=target,
     )
@@ -155,7 +165,8 @@ def _print_next_steps(out: Path, nodule_id: str, complaints: list[str]) -> None:
         console.print(f"\nfirst  export PATH={Path(sys.executable).parent}:$PATH")
     console.print(
         f"""
-open   {out / "report.html"}
+open   {out / REPORT}
+       {out / NETWORK}                     (the network, trained for a minute)
 look   halosign status --store {store}
        halosign release show {VERSION} --store {store}
        halosign why {nodule_id} --store {store} --dicom {out / "dicom"} --recipe demo

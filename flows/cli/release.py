@@ -34,20 +34,39 @@ def release_publish(
     publisher: Annotated[
         str, typer.Option(help="Name of the publisher, which the release shows.")
     ] = "unknown",
+    title: Annotated[
+        str, typer.Option(help="Title of the data set.", show_default="as in the release before")
+    ] = "",
+    authors: Annotated[
+        str, typer.Option(help="Their names, separated by semicolons.", show_default="the same")
+    ] = "",
+    license_: Annotated[
+        str,
+        typer.Option(
+            "--license",
+            help="Identifier of SPDX such as CC-BY-4.0, or a name.",
+            show_default="the same, else CC-BY-3.0 if all scans are LIDC-IDRI's",
+        ),
+    ] = "",
+    contact: Annotated[
+        str, typer.Option(help="Name, e-mail address or web page.", show_default="the same")
+    ] = "",
 ) -> None:
     """Publish the cases with a verdict as an immutable version, if they pass all checks."""
     from flows.cli.printing import warn_of_other_question, warn_of_unreachable
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
+    from storage.releases.about import read_about
     from storage.releases.release import check_version
     from storage.store import open_store
 
     # Wrong input is refused before a server is started.
     check_version(version)
+    about = read_about(title=title, authors=authors, license_=license_, contact=contact)
     chosen = chosen_recipe(recipe, settings)
     opened = open_store(store)
     with prefect_server():
-        manifest = publish(store, version, chosen, publisher).manifest
+        manifest = publish(store, version, chosen, publisher, about).manifest
     nodules = len(manifest.members)
     files = len(manifest.case_files)
     typer.echo(f"published {version}: {nodules} nodules, {files} files; {manifest.form_name}")

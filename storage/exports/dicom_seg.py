@@ -69,9 +69,9 @@ def dicom_seg_files(nodule: ReleasedNodule) -> dict[str, bytes]:
     return {"alpha.dcm": buffer.getvalue()}
 
 
-def check_dicom(nodule: ReleasedNodule) -> None:
-    """Raise InputError for a nodule without a DICOM series."""
-    _lidc_facts(nodule)
+def has_dicom(nodule: ReleasedNodule) -> bool:
+    """Return whether a nodule comes from a DICOM series that is known by its UIDs."""
+    return isinstance(nodule.case.facts.source, LidcFacts)
 
 
 def _lidc_facts(nodule: ReleasedNodule) -> LidcFacts:

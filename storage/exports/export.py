@@ -7,18 +7,19 @@ it was; `checksums.sha256`, the last file, is what `sha256sum -c` reads.
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matting.errors import InputError
 from storage.errors import CorruptionError, WriteError, unknown_nodules
-from storage.exports.dicom_seg import check_dicom, dicom_seg_files
+from storage.exports.dicom_seg import dicom_seg_files, has_dicom
 from storage.exports.nifti import nifti_files
 from storage.exports.nnunet import nnunet_files, nnunet_metadata
 from storage.exports.npz import npz_files
 from storage.exports.ome_zarr import zarr_files
-from storage.exports.released_nodule import SYNTHETIC_NOTE, ReleasedNodule, open_released_nodule
+from storage.exports.own_files import adapt_files, format_page
+from storage.exports.released_nodule import ReleasedNodule, open_released_nodule
 from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES
 from storage.records import ExportMarker, Member, encode, parse_record
 from storage.releases.release import Release
@@ -41,56 +42,6 @@ CHECKSUMS = "checksums.sha256"
 _PART = ".part"
 """Suffix of a file until it is complete."""
 
-_HOW_TO_READ = {
-    "zarr": """\
-Each folder is one nodule, an OME-Zarr 0.5 group. `matte` is the released matte, `alpha` has all
-eight, in the order of the attribute `halosign.methods`; `image` is in HU, `labels/readers/0` has
-one mask per reader.
-
-    import zarr
-    nodule = zarr.open_group("NODULE", mode="r")
-    matte = nodule["matte"][:]        # (z, y, x) in 0..1
-""",
-    "nifti": """\
-Each folder is one nodule. `alpha.nii.gz` is the released matte, `image.nii.gz` the CT in HU,
-`reader-1.nii.gz` and so on the readers' masks, `trimap.nii.gz` has 0 for background, 128 for
-unknown and 255 for foreground. All files have the same lattice.
-
-    import nibabel
-    alpha = nibabel.load("NODULE/alpha.nii.gz")   # axes (x, y, z), alpha.affine maps to RAS mm
-""",
-    "npz": """\
-Each folder is one nodule. Axes are (z, y, x), `spacing_mm` is the voxel spacing along them,
-`axes_lps` has one row per axis, and voxel (k, j, i) is at `origin_lps_mm + ([k, j, i] *
-spacing_mm) @ axes_lps` in LPS mm.
-
-    import numpy as np
-    nodule = np.load("NODULE/nodule.npz")         # no pickle needed
-    matte, image_hu = nodule["matte"], nodule["image"]
-""",
-    "dicom-seg": """\
-Each folder is one nodule. `alpha.dcm` is the released matte as DICOM Segmentation, FRACTIONAL,
-OCCUPANCY: 255 means 1. It has its own isotropic lattice, in the study and frame of reference of
-the CT that it refers to.
-
-    import highdicom
-    volume = highdicom.seg.segread("NODULE/alpha.dcm").get_volume()  # (z, y, x, segment), 0..1
-""",
-    NNUNET: """\
-This folder is a raw data set of nnU-Net v2. `imagesTr` has the CT in HU of the splits train and
-validation, `labelsTr` a mask for each: 1 where at least half of the readers marked the voxel.
-`softTr` has the released mattes in 0..1, which nnU-Net does not read. `imagesTs`, `labelsTs` and
-`softTs` have the same of the split test. Name the folder DatasetNNN_Halosign, with an id NNN that
-is free, and put it into nnUNet_raw. nnU-Net's own folds may divide the nodules of a patient: after
-planning, copy `splits_final.json`, where it is there, to nnUNet_preprocessed/DatasetNNN_Halosign,
-so that fold 0 is the split of the release.
-
-    import nibabel
-    alpha = nibabel.load("softTr/NODULE.nii.gz").get_fdata()  # axes (x, y, z)
-    mask = alpha > 0.5                # another label: where the matte says that half is lesion
-""",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class ExportFolder:
@@ -101,11 +52,19 @@ class ExportFolder:
     release: Release
     dicom: Path | None = None
     """The folder of the scans, for the format that refers to them."""
+    left_out: tuple[str, ...] = ()
+    """Selected nodules that the format cannot hold, sorted."""
+
+    @property
+    def left_out_names(self) -> str:
+        """The first of the nodules that are left out, and how many more there are."""
+        return _first_names(self.left_out)
 
     @property
     def members(self) -> dict[str, Member]:
         """The nodules to export, sorted by id."""
-        return self.marker.select(self.release.members)
+        selected = self.marker.select(self.release.members)
+        return {name: one for name, one in selected.items() if name not in self.left_out}
 
     def nodule_files(self, nodule: ReleasedNodule) -> dict[str, bytes]:
         """Return a nodule's files by their path in the folder."""
@@ -181,22 +140,20 @@ def open_export(
     _check_files(release)
     folder = ExportFolder(root, marker, release, dicom)
     if format_ == DICOM_SEG:
-        _check_scans(folder)
+        folder = replace(folder, left_out=_without_dicom(folder))
     _check_folder(root, encode(marker))
     folder.write(EXPORT_MARKER, encode(marker))
     return folder
 
 
 def read_own_files(folder: ExportFolder) -> dict[str, bytes]:
-    """Read the release's own files; write a page on how to read this format, and its metadata.
-
-    Returns all by name.
-    """
+    """Read the release's own files, adapted to the folder, with its page and metadata, by name."""
     release = folder.release
     prefix = f"{RELEASES}/{release.version}"
     names = [*release.manifest.own_files, MANIFEST]
     files = {name: release.store.get(f"{prefix}/{name}") for name in names}
-    files["FORMAT.md"] = _format_page(folder)
+    files |= adapt_files(files, folder.marker.format, folder.members)
+    files["FORMAT.md"] = format_page(release, folder.marker, folder.members, folder.left_out)
     if folder.marker.format == NNUNET:
         files |= nnunet_metadata(release, folder.members)
     return files
@@ -253,10 +210,20 @@ def _check_selection(release: Release, marker: ExportMarker) -> None:
         )
 
 
-def _check_scans(folder: ExportFolder) -> None:
-    """Raise InputError for nodules without a DICOM series, or without the folder."""
-    for nodule_id in folder.members:
-        check_dicom(open_released_nodule(folder.release, nodule_id))
+def _without_dicom(folder: ExportFolder) -> tuple[str, ...]:
+    """Return the nodules without a DICOM series.
+
+    Raises InputError where there is no other, or no folder of scans.
+    """
+    opened = [open_released_nodule(folder.release, name) for name in folder.members]
+    left_out = tuple(one.case.nodule_id for one in opened if not has_dicom(one))
+    if len(left_out) == len(opened):
+        raise InputError(
+            "none of the nodules has a DICOM series that DICOM SEG could refer to",
+            got=f"{_first_names(left_out)}, from a table of volumes",
+            expected="nodules of LIDC-IDRI",
+            remedy="Export the release as nifti.",
+        )
     if folder.dicom is None or not folder.dicom.is_dir():
         raise InputError(
             "DICOM SEG refers to the CT",
@@ -264,6 +231,12 @@ def _check_scans(folder: ExportFolder) -> None:
             expected="its folder",
             remedy="Give --dicom the folder that `halosign curate` read.",
         )
+    return left_out
+
+
+def _first_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _check_folder(root: Path, marker: bytes) -> None:
@@ -298,18 +271,3 @@ def _describe_content(root: Path) -> str:
 
 def _has_content(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
-
-
-def _format_page(folder: ExportFolder) -> bytes:
-    warning = f"> **{SYNTHETIC_NOTE.capitalize()}.**\n\n"
-    marker = folder.marker
-    title = f"# Halosign {folder.release.version} as {marker.format}\n\n"
-    end = "\n`sha256sum -c checksums.sha256` checks every file. README.md describes the data.\n"
-    page = title + (warning if folder.release.manifest.synthetic else "")
-    if marker.selection:
-        page += (
-            f"This is a part of the release, {len(folder.members)} of its"
-            f" {len(folder.release.members)} nodules: {marker.selection}. The files of the release"
-            " (README.md, index.parquet and others) describe all.\n\n"
-        )
-    return (page + _HOW_TO_READ[marker.format] + end).encode()

@@ -20,7 +20,8 @@ def nifti_files(nodule: ReleasedNodule) -> dict[str, bytes]:
     volumes = nodule.volumes()
     volumes["alpha"] = volumes.pop("matte")
     volumes |= {f"reader-{n}": mask for n, mask in enumerate(nodule.readers(), start=1)}
-    files = {f"{name}.nii.gz": nifti(values, nodule) for name, values in volumes.items()}
+    note = nifti_note(nodule)
+    files = {f"{name}.nii.gz": nifti(one, nodule.grid, note) for name, one in volumes.items()}
     return files | {"about.json": json.dumps(nodule.summary(), indent=2).encode()}
 
 
@@ -30,10 +31,20 @@ def affine_ras(grid: Grid) -> NDArray[np.float64]:
     return lps_to_ras @ grid.affine[:, [2, 1, 0, 3]]
 
 
-def nifti(values: NDArray[Any], nodule: ReleasedNodule) -> bytes:
-    """Return a volume (z, y, x) on the nodule's lattice as a compressed NIfTI-1 file."""
-    affine = affine_ras(nodule.grid)
-    note = "synthetic data, " * nodule.member.synthetic + f"Halosign {nodule.version}"
+def nifti_note(nodule: ReleasedNodule) -> str:
+    """Return what the header of each file states."""
+    return "synthetic data, " * nodule.member.synthetic + f"Halosign {nodule.version}"
+
+
+def nifti(values: NDArray[Any], grid: Grid, note: str) -> bytes:
+    """Return a volume (z, y, x) as a compressed NIfTI-1 file.
+
+    Args:
+        values: The volume.
+        grid: Its lattice.
+        note: For the header, which has room for 79 bytes.
+    """
+    affine = affine_ras(grid)
     image = nib.Nifti1Image(values.transpose(), affine)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")

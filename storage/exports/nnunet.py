@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from storage.exports.nifti import nifti
+from storage.exports.nifti import nifti, nifti_note
 from storage.exports.released_nodule import SYNTHETIC_NOTE, ReleasedNodule
 from storage.records import Member
 from storage.releases.release import Release
@@ -29,11 +29,14 @@ def nnunet_files(nodule: ReleasedNodule) -> dict[str, bytes]:
     """Return image, mask and matte by path; the same nodule gives the same bytes."""
     part = "Ts" if nodule.member.split == "test" else "Tr"
     name = nodule.case.nodule_id
+    grid, note = nodule.grid, nifti_note(nodule)
     mask = (nodule.readers().mean(axis=0) >= 0.5).astype(np.uint8)
     return {
-        f"images{part}/{name}_{CT_CHANNEL}{FILE_ENDING}": nifti(nodule.case.array("image"), nodule),
-        f"labels{part}/{name}{FILE_ENDING}": nifti(mask, nodule),
-        f"soft{part}/{name}{FILE_ENDING}": nifti(nodule.matte, nodule),
+        f"images{part}/{name}_{CT_CHANNEL}{FILE_ENDING}": nifti(
+            nodule.case.array("image"), grid, note
+        ),
+        f"labels{part}/{name}{FILE_ENDING}": nifti(mask, grid, note),
+        f"soft{part}/{name}{FILE_ENDING}": nifti(nodule.matte, grid, note),
     }
 
 

@@ -1,24 +1,28 @@
-"""The card of a release, for people, and its index and splits, for programs."""
+"""The card of a release: its README, which hubs of data sets read too."""
 
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
 
-import pandas as pd
+import yaml
 
 from matting.targets import FORMS_OF, MEANINGS, TARGETS
-from storage.records import CaseFacts, Member, to_json
+from storage.records import TableFacts
+from storage.releases.about import LICENSES
 from storage.releases.contents import LIDC, ReleaseContents, format_counts
+from storage.releases.index import COLUMNS, describe_column
 
 _ATTRIBUTION = """\
 Scans and annotations whose source is LIDC-IDRI are from The Cancer Imaging Archive (CC BY 3.0).
 Cite Armato et al., Data From LIDC-IDRI, TCIA 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX, and Armato
-et al., Medical Physics 38:915-931, 2011. The method is that of Wang et al., 3D Matting,
-arXiv:2210.05104."""
+et al., Medical Physics 38:915-931, 2011."""
 
-_NO_LICENCE = """\
-The scans are not from LIDC-IDRI: this data set has the licence of its scans. The method is that
-of Wang et al., 3D Matting, arXiv:2210.05104."""
+_NO_LICENSE = """\
+Scans that are not from LIDC-IDRI keep their license, which is not stated here."""
+
+_OTHER_SCANS = """\
+Scans that are not from LIDC-IDRI keep their own license."""
+
+_METHOD = """\
+The method is that of Wang et al., 3D Matting, arXiv:2210.05104."""
 
 _USE = """\
 ## Intended use
@@ -43,45 +47,21 @@ not tested with any medical device.
 
 """
 
-_EXAMPLE = """\
+EXAMPLE = """\
 ```python
-import pandas as pd, zarr
+from pathlib import Path
 
-store = "."  # the folder or URL of the store with this release
-index = pd.read_csv(f"{{store}}/releases/{version}/splits.csv")
-row = index.iloc[0]
-case = zarr.open_group(f"{{store}}/cases/{{row.nodule}}/{{row.digest}}", mode="r")
-image_hu = case["image"][:]
-alpha = case["alpha"][case.attrs["halosign"]["methods"].index(row.method)]
+import pandas as pd
+import zarr
+
+row = pd.read_parquet("index.parquet").iloc[0]  # one row per nodule; paths begin at this folder
+case = zarr.open_group(Path(row.image_path).parent, mode="r")
+image_hu = case["image"][:]  # (z, y, x) int16
+methods = case.attrs["halosign"]["methods"]
+alpha = case["alpha"][methods.index(row.method)]  # (z, y, x) in 0..1
 ```"""
-
-
-def index_table(members: Sequence[Member], facts: Mapping[str, CaseFacts]) -> bytes:
-    """Write ``index.parquet``: one row per nodule with its choice, geometry and candidate metrics.
-
-    Args:
-        members: The release's nodules.
-        facts: Of their cases, by nodule id.
-    """
-    rows = [_index_row(member, facts[member.nodule_id]) for member in members]
-    buffer = io.BytesIO()
-    pd.DataFrame(rows).to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def split_table(members: Sequence[Member]) -> bytes:
-    """Write ``splits.csv``: nodule, patient, digest, method and split."""
-    rows = [
-        {
-            "nodule": member.nodule_id,
-            "patient": member.patient_id,
-            "digest": member.digest,
-            "method": member.method,
-            "split": member.split,
-        }
-        for member in members
-    ]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+READING = re.compile(r"(?<=\n## How to read it\n\n).*?(?=\n\n## )", re.DOTALL)
+"""The section of a card whose text depends on where the card lies."""
 
 
 def dataset_card(contents: ReleaseContents) -> bytes:
@@ -91,9 +71,11 @@ def dataset_card(contents: ReleaseContents) -> bytes:
     total = len(contents.members)
     discarded = len(contents.discarded)
     picked = sum(member.automatic for member in contents.members)
-    page = f"""# {contents.title}
+    page = f"""{_front_matter(contents)}# {contents.title}
 
 {_warning(contents)}{contents.summary}
+
+![CT of a nodule of this release, its readers' outlines, and its matte](matte.png)
 
 ## Contents
 
@@ -117,14 +99,80 @@ def dataset_card(contents: ReleaseContents) -> bytes:
 
 ## How to read it
 
-{_EXAMPLE.format(version=version)}
+{EXAMPLE}
+
+## Columns of `index.parquet`
+
+| column | content |
+|---|---|
+{_column_rows(contents)}
 
 {_USE}
-## Source and licence
+## Source and license
 
-{_ATTRIBUTION if LIDC in contents.sources else _NO_LICENCE}
+{_terms(contents)}
 """
     return page.encode()
+
+
+def _front_matter(contents: ReleaseContents) -> str:
+    """Write what a hub of data sets reads first: license, task, size, and which file to load."""
+    license_ = contents.license
+    is_known = license_ in LICENSES
+    front = {
+        "pretty_name": contents.title,
+        "license": license_.lower() if is_known else "other" if license_ else "unknown",
+        **({"license_name": license_} if license_ and not is_known else {}),
+        "task_categories": ["image-segmentation"],
+        "tags": ["medical", "CT", "lung-nodule", "alpha-matting", "3D"],
+        "size_categories": [_size_category(len(contents.members))],
+        # One row per nodule. A split named train would hold the nodules of all splits.
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "nodules", "path": "index.parquet"}],
+            }
+        ],
+    }
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n"
+
+
+def _size_category(count: int) -> str:
+    """Return the class of sizes that a count falls into, as hubs name them."""
+    bounds = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6))
+    return next((name for name, end in bounds if count < end), "n>1M")
+
+
+def _column_rows(contents: ReleaseContents) -> str:
+    kept = sorted(
+        {
+            f"source_{name}"
+            for facts in contents.facts.values()
+            if isinstance(facts.source, TableFacts)
+            for name in facts.source.columns
+        }
+    )
+    return "\n".join(f"| `{name}` | {describe_column(name)} |" for name in (*COLUMNS, *kept))
+
+
+def _terms(contents: ReleaseContents) -> str:
+    lines = []
+    license_ = contents.license
+    if contents.about.license:
+        address = LICENSES.get(license_)
+        lines.append(
+            f"License of this data set: {f'[{license_}]({address})' if address else license_}."
+        )
+    if LIDC in contents.sources:
+        lines.append(_ATTRIBUTION)
+    if set(contents.sources) != {LIDC}:
+        lines.append(_OTHER_SCANS if contents.about.license else _NO_LICENSE)
+    lines.append(_METHOD)
+    if contents.about.authors:
+        lines.append(f"Authors: {'; '.join(contents.about.authors)}.")
+    if contents.about.contact:
+        lines.append(f"Contact: {contents.about.contact}.")
+    return "\n\n".join(lines)
 
 
 def _question(contents: ReleaseContents) -> str:
@@ -147,13 +195,3 @@ def _warning(contents: ReleaseContents) -> str:
     return (
         f"> **Synthetic data.** {count} scans are simulated. Nothing here describes a patient.\n\n"
     )
-
-
-def _index_row(member: Member, facts: CaseFacts) -> dict[str, Any]:
-    row: dict[str, Any] = {**to_json(member), "form": member.form}
-    grid = facts.geometry
-    row |= {f"shape_{axis}": size for axis, size in zip("zyx", grid.shape, strict=True)}
-    row |= {f"origin_lps_mm_{axis}": mm for axis, mm in zip("xyz", grid.origin_lps_mm, strict=True)}
-    row |= {"spacing_mm": grid.spacing_mm[0], "unknown_voxels": facts.trimap.unknown_voxels}
-    metrics = facts.scores.methods[member.method]
-    return row | {f"figure_{name}": value for name, value in metrics.items()}

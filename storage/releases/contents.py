@@ -7,9 +7,11 @@ from statistics import fmean
 
 from matting.phantoms import Ratings
 from matting.targets import MEANINGS, Target, family_of, target_of
-from storage.records import CaseFacts, JsonObject, LidcFacts, Member
+from storage.records import UNSTATED, About, CaseFacts, JsonObject, LidcFacts, Member
 
+CURATORS = "Curators of this Halosign data set"
 LIDC = "LIDC-IDRI"
+LIDC_LICENSE = "CC-BY-3.0"
 TABLE = "a table of volumes"
 UNRATED = "unrated"
 
@@ -29,6 +31,8 @@ class ReleaseContents:
     """Time of the latest verdict, ISO 8601; a release's files contain no other time."""
     target: Target
     """The question that the release answers."""
+    about: About = UNSTATED
+    """What the publisher states of it."""
 
     @property
     def synthetic_count(self) -> int:
@@ -70,7 +74,20 @@ class ReleaseContents:
     def title(self) -> str:
         """The release's title."""
         note = " (synthetic data: simulated CT)" if self.synthetic_count else ""
+        if self.about.title:
+            return f"{self.about.title}, version {self.version}{note}"
         return f"Halosign {self.version}: 3D alpha mattes of lung nodules{note}"
+
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """Who made it, or a name in place of those whom a store does not know."""
+        return self.about.authors or (CURATORS,)
+
+    @property
+    def license(self) -> str:
+        """Name of its license; that of LIDC-IDRI where all scans are from it, else empty."""
+        is_lidc = set(self.sources) == {LIDC}
+        return self.about.license or (LIDC_LICENSE if is_lidc else "")
 
     @property
     def summary(self) -> str:

@@ -1,27 +1,23 @@
 """Metadata files of a release, for programs: Croissant, Citation File Format and DataCite."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 
+import pandas as pd
 import yaml
 
 from storage.records import JsonObject
+from storage.releases.about import LICENSES
 from storage.releases.contents import LIDC, ReleaseContents
+from storage.releases.index import describe_column
 
-LICENCE_URL = "https://creativecommons.org/licenses/by/3.0/"
 METHOD_ARXIV = "2210.05104"
 SOURCE_DOI = "10.7937/K9/TCIA.2015.LO9QL9SX"
-CURATORS = "Curators of this Halosign data set"
-"""In place of the authors, whom a store does not know."""
-
-_COLUMNS = {
-    "nodule": "Nodule id, the same in every release",
-    "patient": "Public patient id",
-    "digest": "Digest of the case; equal digests mean equal bytes",
-    "method": "The matting method whose matte is released",
-    "split": "train, validation or test; all nodules of a patient are in one split",
-}
+INDEX = "index.parquet"
+_TYPES = {"b": "sc:Boolean", "i": "sc:Integer", "u": "sc:Integer", "f": "sc:Float"}
+"""Types of Croissant by the kind of a column's data type; all others are text."""
 _TERMS = (
     "citeAs",
     "column",
@@ -59,6 +55,7 @@ _CONTEXT = {
     "dct": "http://purl.org/dc/terms/",
     **{term: f"cr:{term}" for term in _TERMS},
     "conformsTo": "dct:conformsTo",
+    "equivalentProperty": "cr:equivalentProperty",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
@@ -82,8 +79,10 @@ def metadata_files(contents: ReleaseContents, files: Mapping[str, bytes]) -> dic
 
 
 def _croissant(contents: ReleaseContents, files: Mapping[str, bytes]) -> JsonObject:
-    fields = [_field(name, text) for name, text in _COLUMNS.items()]
+    columns = pd.read_parquet(io.BytesIO(files[INDEX])).dtypes
+    fields = [_field(str(name), _TYPES.get(kind.kind, "sc:Text")) for name, kind in columns.items()]
     sources = ", ".join(sorted(contents.sources))
+    authors = contents.authors
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -93,11 +92,13 @@ def _croissant(contents: ReleaseContents, files: Mapping[str, bytes]) -> JsonObj
         "description": f"{contents.title}. {contents.summary}",
         "version": contents.version,
         "url": f"https://arxiv.org/abs/{METHOD_ARXIV}",
-        "citeAs": f"{CURATORS}. {contents.title}. Made from {sources}.",
-        **({"license": LICENCE_URL} if _all_lidc(contents) else {}),
+        "citeAs": f"{'; '.join(authors)}. {contents.title}. Made from {sources}.",
+        "creator": [{"@type": _kind_of_author(contents), "name": name} for name in authors],
+        "datePublished": contents.decided_at[:10],
+        "license": LICENSES.get(contents.license, contents.license or "That of the scans"),
         "distribution": [
             _file("splits.csv", "text/csv", files["splits.csv"]),
-            _file("index.parquet", "application/x-parquet", files["index.parquet"]),
+            _file(INDEX, "application/x-parquet", files[INDEX]),
         ],
         "recordSet": [
             {"@type": "cr:RecordSet", "@id": "nodules", "name": "nodules", "field": fields}
@@ -116,14 +117,18 @@ def _file(name: str, encoding: str, data: bytes) -> dict[str, str]:
     }
 
 
-def _field(name: str, text: str) -> JsonObject:
+def _kind_of_author(contents: ReleaseContents) -> str:
+    return "sc:Person" if contents.about.authors else "sc:Organization"
+
+
+def _field(name: str, type_: str) -> JsonObject:
     return {
         "@type": "cr:Field",
         "@id": f"nodules/{name}",
         "name": f"nodules/{name}",
-        "description": text,
-        "dataType": "sc:Text",
-        "source": {"fileObject": {"@id": "splits.csv"}, "extract": {"column": name}},
+        "description": describe_column(name),
+        "dataType": type_,
+        "source": {"fileObject": {"@id": INDEX}, "extract": {"column": name}},
     }
 
 
@@ -150,11 +155,19 @@ def _citation(contents: ReleaseContents) -> JsonObject:
         "type": "dataset",
         "title": contents.title,
         "version": contents.version,
-        "authors": [{"name": CURATORS}],
+        "authors": [{"name": name} for name in contents.authors],
+        **({"contact": [{"name": contents.about.contact}]} if contents.about.contact else {}),
         "abstract": contents.summary,
-        **({"license-url": LICENCE_URL} if _all_lidc(contents) else {}),
+        **_citation_license(contents.license),
         "references": references,
     }
+
+
+def _citation_license(name: str) -> JsonObject:
+    if name in LICENSES:
+        return {"license": name, "license-url": LICENSES[name]}
+    # The format knows no other names than those of SPDX
+    return {"keywords": [f"license: {name}"]} if name else {}
 
 
 def _datacite(contents: ReleaseContents) -> JsonObject:
@@ -169,28 +182,38 @@ def _datacite(contents: ReleaseContents) -> JsonObject:
         }
         for identifier, kind in origins
     ]
-    rights = {
-        "rights": "Creative Commons Attribution 3.0 Unported",
-        "rightsUri": LICENCE_URL,
-        "rightsIdentifier": "CC-BY-3.0",
-        "rightsIdentifierScheme": "SPDX",
-    }
+    kind = "Personal" if contents.about.authors else "Organizational"
+    contact = contents.about.contact
     return {
         "schemaVersion": "http://datacite.org/schema/kernel-4",
-        "creators": [{"name": CURATORS, "nameType": "Organizational"}],
+        "creators": [{"name": name, "nameType": kind} for name in contents.authors],
+        **(
+            {"contributors": [{"name": contact, "contributorType": "ContactPerson"}]}
+            if contact
+            else {}
+        ),
         "titles": [{"title": contents.title, "lang": "en"}],
-        "publisher": {"name": CURATORS},
+        "publisher": {"name": "; ".join(contents.authors)},
         "publicationYear": contents.decided_at[:4],
         "types": {"resourceTypeGeneral": "Dataset", "resourceType": "3D alpha mattes"},
         "version": contents.version,
         "descriptions": [{"description": contents.summary, "descriptionType": "Abstract"}],
         "relatedIdentifiers": related,
-        "rightsList": [rights] if _all_lidc(contents) else [],
+        "rightsList": _rights(contents.license),
     }
 
 
-def _all_lidc(contents: ReleaseContents) -> bool:
-    return set(contents.sources) == {LIDC}
+def _rights(name: str) -> list[JsonObject]:
+    if name not in LICENSES:
+        return [{"rights": name}] if name else []
+    return [
+        {
+            "rights": name,
+            "rightsUri": LICENSES[name],
+            "rightsIdentifier": name,
+            "rightsIdentifierScheme": "SPDX",
+        }
+    ]
 
 
 def _json(value: object) -> bytes:

@@ -22,6 +22,8 @@ from storage.errors import AlreadyExistsError, CorruptionError, NotFoundError
 from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES, claim_key, manifest_key
 from storage.recipe import ReleaseSettings
 from storage.records import (
+    UNSTATED,
+    About,
     Claim,
     ExportMarker,
     FileEntry,
@@ -241,6 +243,8 @@ class Draft:
     own_files: Mapping[str, bytes]
     """Card, index, splits and metadata by file name."""
     recipe: JsonObject
+    about: About = UNSTATED
+    """Who made it and under which terms."""
 
     @property
     def synthetic(self) -> bool:
@@ -402,6 +406,7 @@ def _manifest(version: str, draft: Draft, publisher: str) -> Manifest:
             for name, data in sorted(draft.own_files.items())
         },
         case_files=dict(draft.case_files),
+        about=draft.about,
     )
 
 

@@ -1,5 +1,6 @@
 """Statistics of a release's nodules, and their quantiles."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -86,6 +87,17 @@ def statistics_files(rows: Sequence[NoduleStatistics]) -> dict[str, bytes]:
         "fingerprint.csv": table.to_csv(index=False, lineterminator="\n").encode(),
         "fingerprint.json": _quantiles(table),
     }
+
+
+def median_nodule(table: bytes) -> str:
+    """Return the id of the nodule whose matte has the median volume.
+
+    Args:
+        table: ``fingerprint.csv``.
+    """
+    rows = pd.read_csv(io.BytesIO(table), dtype={"nodule": str})
+    ordered = rows.sort_values(["volume_mm3", "nodule"])["nodule"]
+    return str(ordered.iloc[len(ordered) // 2])
 
 
 def _quantiles(table: pd.DataFrame) -> bytes:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import httpx
 import pytest
 
 import flows.curate
@@ -15,6 +16,7 @@ from flows.curate import curate
 from flows.engine.cluster import Cluster
 from flows.engine.progress import FailureBudgetExceeded, ProgressTracker
 from storage.cases.outcomes import find_outcome, read_outcomes
+from storage.layout import REPORT
 from storage.recipe import load_recipe
 from storage.records import Outcome
 from storage.sources.registry import SourceSpec
@@ -67,6 +69,35 @@ def test_one_worker_and_another_order_give_the_same_bytes(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert contents(open_store(str(tmp_path / "store"))) == contents(undisturbed[1])
+
+
+def test_a_run_leaves_the_stores_report_and_links_to_it(undisturbed, environment):
+    _, store = undisturbed
+    page = store.get(REPORT).decode()
+    assert all(f">{name}<" in page for name in WELL)
+    assert "the readers share no voxel" in page
+    found = httpx.post(
+        f"{environment['PREFECT_API_URL']}/artifacts/filter",
+        json={"artifacts": {"key": {"any_": ["report"]}}},
+    ).json()
+    assert f"({store.link}/{REPORT})" in next(one["data"] for one in found)
+
+
+def test_a_report_is_left_out_on_request_and_its_failure_costs_the_run_nothing(
+    undisturbed, halosign, scheduler, table, recipe, tmp_path
+):
+    for folder in ("none", "blocked"):
+        store = tmp_path / folder
+        if folder == "blocked":
+            store.mkdir()
+            (store / "reports").write_text("a file where the folder of reports should be")
+        where = ("--store", store, "--recipe", recipe, "--scheduler", scheduler, "--nodules", "n1")
+        options = ["--no-report"] * (folder == "none")
+        done = halosign("curate", "--files", table, *where, *options)
+        assert done.returncode == 0, done.stderr
+        assert "1 computed" in done.stdout
+        assert "Traceback" not in done.stderr
+        assert not (store / REPORT).exists()
 
 
 def test_the_same_command_again_computes_nothing(undisturbed, halosign, table, recipe):

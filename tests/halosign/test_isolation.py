@@ -95,16 +95,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-P", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     build = ["wheel", copy, "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
-    subprocess.run([*pip, *build], check=True, cwd=folder)
+    subprocess.run([*pip, *build], check=True, env=alone)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     site = next((folder / "venv" / "lib").glob("python*/site-packages"))
-    # Only a folder: its own .pth files, such as that of a checkout, are not read.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     wheel = next(folder.glob("*.whl"))
     install = ["install", wheel, "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--python", folder / "venv" / "bin" / "python", *install], check=True)
+    subprocess.run([*pip, "--python", folder / "venv/bin/python", *install], check=True, env=alone)
+    # Only a folder: its own .pth files, such as that of a checkout, are not read.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv" / "bin"
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from storage.cases.case import read_case_files, write_case
 from storage.records import Member
-from storage.releases.card import split_table
+from storage.releases.index import split_table
 from storage.releases.release import Draft, publish_release
 from storage.releases.verify import verify_release
 from tests.cases import new_case

@@ -154,7 +154,7 @@ def test_the_cards_example_reads_a_release_with_nothing_of_ours(store, curated, 
     code = card.split("```python\n")[1].split("```")[0]
     names = {}
     assert store.url not in card
-    monkeypatch.chdir(store.url)
+    monkeypatch.chdir(f"{store.url}/releases/0.1.0")
     exec(compile(code, "card", "exec"), names)
     assert names["alpha"].shape == names["image_hu"].shape
     assert 0 < names["alpha"].max() <= 1

@@ -13,7 +13,7 @@ export class Outbox {
     this.csrfToken = csrfToken;
     this.hooks = { onChange, onStored, onRefused };
     this.failures = 0;
-    this.sending = false;
+    this.sending = null;
     this.retry = 0;
   }
 
@@ -35,10 +35,13 @@ export class Outbox {
     this.send();
   }
 
-  // Resolves once nothing waits or the server does not take it.
-  async send() {
-    if (this.sending) return;
-    this.sending = true;
+  // Resolves once nothing waits or the server does not take it, also for those who ask while verdicts are on their way.
+  send() {
+    this.sending ??= this.sendAll().finally(() => { this.sending = null; });
+    return this.sending;
+  }
+
+  async sendAll() {
     clearTimeout(this.retry);
     while (this.waiting.length) {
       const verdict = this.waiting[0];
@@ -56,7 +59,6 @@ export class Outbox {
       if (answer.ok) this.hooks.onStored(verdict);
       else this.hooks.onRefused(verdict, content.error ?? `error ${answer.status}`);
     }
-    this.sending = false;
   }
 
   async post(verdict) {

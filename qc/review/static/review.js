@@ -1,5 +1,6 @@
 // The review page: shows nodules, takes verdicts, keeps the next nodule ready.
 
+import { paintLegend } from "./legend.js";
 import { Outbox, newId } from "./outbox.js";
 import { Viewer, WINDOWS, firstLook } from "./viewer.js";
 import { fetchVolume } from "./volume.js";
@@ -18,6 +19,7 @@ let now = null; // { view, volume } on the screen
 let shownAt = 0, hiddenFor = 0, hiddenAt = 0;
 let coming = 0, arrived = 0; // numbers of the last nodule asked for and of the last shown
 let showsAll = false; // whether the options that answer the other question are shown too
+let finished = false; // whether the rater has answered the last nodule of a study
 let missed = null; // the nodule that could not be shown while the server was away
 
 const viewer = new Viewer(find("planes"), find("strip"), {
@@ -39,12 +41,17 @@ const outbox = new Outbox(reviewer, csrfToken, {
     if (missed && !away && !count) show(...missed);
   },
   async onStored(verdict) {
+    if (finished && !outbox.waiting.length) {
+      location.assign(`/study/${now.view.study}`);
+      return;
+    }
     ready.delete(apiAddress(now?.view.address ?? ""));
     if (now) await refreshHead();
     const isHere = now?.view.nodule === verdict.nodule && coming === arrived;
     if (verdict.verdict === "undo" && isHere) await show(apiAddress(now.view.address), { again: true });
   },
   onRefused(verdict, error) {
+    finished = false;
     const place = undoable.findIndex((one) => one.id === verdict.id);
     if (place >= 0) undoable.splice(place, 1);
     notify(`Not recorded (${verdict.nodule}): ${error}`, true);
@@ -152,6 +159,8 @@ function showState() {
   find("against").hidden = !layers.difference;
   find("against").value = String(viewer.against);
   find("solid-button").setAttribute("aria-pressed", solidMode === "mip");
+  const against = now.view.options[viewer.against]?.name || `option ${viewer.against + 1}`;
+  paintLegend(find("legend"), { layers, bare, against, readerCount: viewer.volume.readerCount });
   for (const row of side.querySelectorAll(".option")) row.classList.toggle("looked", Number(row.dataset.place) === option + 1);
 }
 
@@ -164,6 +173,9 @@ function needsAll({ options, shown_first }) {
 function showOptions(all) {
   const { options, shown_first } = now.view;
   document.body.classList.toggle("first-only", !all && shown_first < options.length);
+  const { length } = shownOptions(), columns = length < 4 ? length : Math.ceil(length / 2);
+  find("strip").style.setProperty("--columns", columns);
+  find("strip").style.setProperty("--rows", Math.ceil(length / columns));
   const button = find("all-button");
   if (!button) return;
   button.textContent = all ? `Show only ${shown_first}` : `Show all ${options.length}`;
@@ -227,6 +239,9 @@ function openNext(words, begun) {
     return show(now.view.next, { push: true, begun });
   }
   notify(`${words} That was the last nodule of this list.`);
+  // The study's page says thank you once the server has every answer, or what is left to decide.
+  finished = Boolean(now.view.study);
+  if (finished) return outbox.send();
   return outbox.send().then(() => show(apiAddress(now.view.address), { again: true }));
 }
 

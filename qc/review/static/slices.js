@@ -23,7 +23,7 @@ function pixelOf(red, green, blue, cover) {
 }
 
 // What a value of 0..255 looks like at one opacity; 0 is clear. Thin parts of a matte shine through.
-const COLOURS = {
+export const COLOURS = {
   matte(value, opacity) {
     const place = (value / 255) * (ANCHORS.length - 1);
     const low = Math.min(Math.floor(place), ANCHORS.length - 2);

@@ -195,19 +195,73 @@ def test_a_study_from_its_first_page_to_its_last(page, visit, reviewed):
         rater.goto(f"{page.url}/study/pilot")
         begin(rater)
         assert rater.locator("#strip button").count() == 5
+        rater.keyboard.press("g")
+        assert filled_share(rater) > 0.75
+        rater.keyboard.press("g")
         for choice in range(1, 6):
             before = rater.get_attribute("body", "data-shown")
             rater.keyboard.press(str(choice))
             if choice < 5:
                 rater.wait_for_selector(f"body:not([data-shown='{before}'])")
-        saved(rater)
-        rater.goto(f"{page.url}/study/pilot")
-        assert "You have decided all nodules" in rater.text_content("main")
+        # The page of the study, which is asked for once the server has the last answer
+        rater.wait_for_url(f"{page.url}/study/pilot")
+        assert "You have decided all nodules. Thank you." in rater.text_content("main")
+        assert "5 of 5 decided" in rater.text_content("main")
     for name in ("ann", "bob"):
         given = answers(reviewed, name, "pilot")
         assert set(given) == set(IDS)
         assert set(given.values()) <= {"reader-1", "reader-2", "reader-3", "reader-4", MATTE}
         assert all(d.blind for n in IDS for d in read_verdicts(reviewed, n, "pilot"))
+
+
+def filled_share(page: Any) -> float:
+    """The share of the strip's area that its pictures cover."""
+    strip = page.locator("#strip").bounding_box()
+    areas = [
+        box["width"] * box["height"]
+        for box in (one.bounding_box() for one in page.locator("#strip button:visible").all())
+    ]
+    return sum(areas) / (strip["width"] * strip["height"])
+
+
+def test_a_study_ends_with_thanks_also_where_the_last_answer_had_to_wait(page, visit, reviewed):
+    pick_automatically(reviewed)
+    create_study(
+        reviewed, plan_study(reviewed, "pilot", nodules=1, raters=1, seed=11, recipe=Recipe())
+    )
+    rater = visit(page.url, "ann")
+    rater.goto(f"{page.url}/study/pilot")
+    begin(rater)
+    page.kill()
+    rater.keyboard.press("1")
+    rater.wait_for_selector("#saved:has-text('1 waiting')")
+    page.start()
+    rater.wait_for_url(f"{page.url}/study/pilot")
+    assert "Thank you" in rater.text_content("main")
+    assert len(answers(reviewed, "ann", "pilot")) == 1
+
+
+def test_the_legend_names_what_is_shown_and_the_queue_is_one_click_away(page, visit):
+    ann = visit(f"{page.url}/?show=all")
+    begin(ann)
+    legend = ann.locator("#legend")
+    assert legend.text_content() == "alpha 01alpha 0.5"
+    for key, words in (
+        ("r", ["reader 1", "reader 4"]),
+        ("t", ["unknown", "foreground"]),
+        ("d", ["more than knn+", "less than knn+"]),
+    ):
+        ann.keyboard.press(key)
+        for one in words:
+            ann.wait_for_selector(f"#legend :text-is('{one}')")
+    assert "alpha 01" not in legend.text_content()
+    ann.keyboard.down("h")
+    ann.wait_for_selector("#legend:empty", state="attached")
+    ann.keyboard.up("h")
+    ann.click("summary")
+    assert f"halosign view {ann.get_attribute('body', 'data-shown')}" in ann.inner_text("#side")
+    ann.click("nav a:text-is('Queue')")
+    ann.wait_for_url(f"{page.url}/?show=all")
 
 
 def seen(page: Any, plane: str) -> tuple[Any, list[str]]:

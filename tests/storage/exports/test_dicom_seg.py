@@ -5,11 +5,13 @@ And no patient data on the way.
 
 import gzip
 import io
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
+import mlcroissant
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,12 +22,14 @@ from flows.curate import curate_nodule
 from flows.export import export
 from matting.errors import InputError
 from matting.geometry.patch import Patch
-from storage.cases.case import NewCase, read_case, write_case
+from storage.cases.case import NewCase, read_case, read_case_files, write_case
 from storage.exports.dicom_seg import dicom_seg_files
 from storage.exports.export import FORMATS
 from storage.exports.released_nodule import ReleasedNodule
 from storage.recipe import Recipe, recipe_from
-from storage.releases.release import Release, publish_release
+from storage.records import Member
+from storage.releases.index import write_parquet
+from storage.releases.release import Draft, Release, publish_release
 from storage.sources.registry import SourceSpec
 from storage.sources.synthetic import write_synthetic
 from storage.store import open_store
@@ -34,6 +38,7 @@ from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
 from tasks.reproduce import compare_with_release
+from tests.cases import new_case
 
 NODULE = "LIDC-IDRI-0789-a5855"
 PLANTED = {
@@ -238,6 +243,74 @@ def test_it_is_the_same_bytes_again(released, exported, dicom, tmp_path):
     export(released.url, "0.1.0", "dicom-seg", tmp_path / "again", dicom)
     name = f"{NODULE}/alpha.dcm"
     assert (tmp_path / "again" / name).read_bytes() == (exported / "dicom-seg" / name).read_bytes()
+
+
+@pytest.mark.parametrize("place", ["release", *FORMATS])
+def test_the_cards_example_reads_the_release_wherever_it_was_put(
+    released, exported, tmp_path, monkeypatch, place
+):
+    """The whole folder is copied: nothing of the example depends on where it was made."""
+    folder = tmp_path / "copy"
+    shutil.copytree(released.url if place == "release" else exported / place, folder)
+    if place == "release":
+        folder = folder / "releases" / "0.1.0"
+    monkeypatch.chdir(folder)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    case, method = case_of(released)
+    along_zyx = place not in ("nifti", "nnunet")
+    alpha = names["alpha"] if along_zyx else names["alpha"].transpose()
+    if (
+        place == "dicom-seg"
+    ):  # in its own order of axes; test_highdicom_reads_the_matte_in_its_place
+        assert sorted(alpha.shape) == sorted(case.grid.shape)
+        assert abs(alpha.sum() - case.alpha(method).sum()) < 0.01 * alpha.sum()
+        return
+    assert (alpha == case.alpha(method)).all()
+    image_hu = names["image_hu"] if along_zyx else names["image_hu"].transpose()
+    assert (image_hu == case.array("image")).all()
+    if place != "release":
+        assert code in (folder / "FORMAT.md").read_text()
+
+
+# rdflib, under mlcroissant, warns of its own future
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("place", FORMATS)
+def test_the_metadata_of_an_export_describe_its_own_files(exported, place):
+    folder = exported / place
+    dataset = mlcroissant.Dataset(str(folder / "croissant.json"))
+    (record,) = dataset.records("nodules")
+    index = pd.read_parquet(folder / "index.parquet")
+    assert record["nodules/alpha_path"].decode() == index.loc[0, "alpha_path"]
+    for column in ("image_path", "alpha_path"):
+        path = index.loc[0, column]
+        assert (folder / path).exists() if path else (place, column) == ("dicom-seg", "image_path")
+
+
+def test_a_mixed_release_is_exported_without_what_is_not_from_dicom(
+    released, dicom, tmp_path, capsys
+):
+    shutil.copytree(released.url, tmp_path / "store")
+    store = open_store(str(tmp_path / "store"))
+    first = Release.open(store, "0.1.0")
+    write_case(store, new_case("e" * 64, nodule="T-1", patient="T"))
+    other = Member("T-1", "T", "e" * 64, "cf", "ann", False, "train", False)
+    table = pd.read_parquet(io.BytesIO(store.get("releases/0.1.0/index.parquet")))
+    more = table.assign(nodule_id="T-1", patient_id="T", digest="e" * 64, method="cf")
+    more = more.assign(reviewer="ann", automatic=False, split="train", stand_in=False)
+    own = {"index.parquet": write_parquet(pd.concat([table, more.assign(form=None)]))}
+    files = {**first.manifest.case_files, **read_case_files(store, "T-1", "e" * 64)}
+    members = (*first.members.values(), other)
+    publish_release(store, "0.2.0", Draft(members, (), files, own, {}), publisher="ann")
+    export(store.url, "0.2.0", "dicom-seg", tmp_path / "out", dicom)
+    said = capsys.readouterr()
+    assert "left out, without a DICOM series: T-1" in said.out + said.err
+    assert [path.parent.name for path in (tmp_path / "out").rglob("alpha.dcm")] == [NODULE]
+    assert "do not come from a DICOM series: T-1." in (tmp_path / "out/FORMAT.md").read_text()
+    assert pd.read_parquet(tmp_path / "out/index.parquet")["nodule_id"].tolist() == [NODULE]
+    with pytest.raises(InputError, match=r"none of the nodules has a DICOM series .*nifti"):
+        export(store.url, "0.2.0", "dicom-seg", tmp_path / "none", dicom, nodules=["T-1"])
 
 
 def test_it_is_refused_without_the_scans(released, dicom, tmp_path):

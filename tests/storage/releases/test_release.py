@@ -10,7 +10,7 @@ from storage.cases.outcomes import write_outcome
 from storage.errors import StoreError
 from storage.maintenance.gc import Garbage, find_garbage, remove_garbage
 from storage.records import Member, Outcome
-from storage.releases.card import split_table
+from storage.releases.index import split_table
 from storage.releases.release import (
     Draft,
     Release,
