@@ -15,6 +15,7 @@ from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, predict
 from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
+from storage.output import remove_incomplete, write_output
 from storage.recipe import EVERYTHING_ALLOWED
 from storage.results.checkpoints import Checkpoint, read_checkpoint
 from storage.sources.base import REFUSE_ODD
@@ -131,7 +132,8 @@ def predict_file(
         files.append(out / f"{name}.nii.gz")
         write_volume(files[-1], volume, ct.grid)
     files.append(out / "about.json")
-    files[-1].write_text(json.dumps(_about(trained, image, box), indent=1) + "\n")
+    write_output(files[-1], (json.dumps(_about(trained, image, box), indent=1) + "\n").encode())
+    remove_incomplete(out)
     return files
 
 
