@@ -176,8 +176,8 @@ def _explain(context: NoduleContext, error: Exception) -> None:
         context.nodule.id,
         context.stage,
         context.reason,
-        # The store's errors say what to do; where they were raised tells a user nothing.
-        exc_info=None if isinstance(error, StoreError) else error,
+        # Errors of the store and the disk say it all; where they were raised tells a user nothing.
+        exc_info=None if isinstance(error, StoreError | OSError) else error,
         extra={"nodule": context.nodule.id, "stage": context.stage},
     )
     context.transient = isinstance(error, UnavailableError | ConnectionError | TimeoutError)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from storage.store import open_store
-from tests.faults.harness import Report, Scene, keep
+from tests.faults.harness import CommandReport, Report, Scene, keep
 from tests.faults.services import DaskCluster, PrefectServer
 from tests.phantoms import ball_patch, write_table
 from tests.s3 import moto_server
@@ -64,7 +64,7 @@ def s3_port():
 @pytest.fixture
 def reports():
     """Collects a test's report, and keeps it where somebody asks for the file."""
-    collected: list[Report] = []
+    collected: list[Report | CommandReport] = []
     yield collected
     path = os.environ.get(REPORTS)
     if path and collected:
