@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from storage.store import open_store
+from tests.faults.disk_faults import build_library
 from tests.faults.harness import CommandReport, Report, Scene, keep
 from tests.faults.services import DaskCluster, PrefectServer
 from tests.phantoms import ball_patch, write_table
@@ -59,6 +60,15 @@ def dask():
 def s3_port():
     with moto_server() as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What strikes the system calls of commands, compiled."""
+    try:
+        return build_library(tmp_path_factory.mktemp("library"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

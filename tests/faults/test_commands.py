@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.commands import COMMANDS, LongCommand, Stages, damages, store_in
-from tests.faults.disk_faults import FAULTS, Calls, FaultyDisk, build_library
+from tests.faults.disk_faults import FAULTS, Calls, FaultyDisk
 from tests.faults.harness import CommandReport
 from tests.flows.conftest import environment, halosign
 
@@ -64,14 +64,6 @@ def carry_out(environment):
         return Ended(done.returncode, done.stdout)
 
     return call
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory) -> Path:
-    try:
-        return build_library(tmp_path_factory.mktemp("library"))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ from storage.reviews.verdicts import read_verdicts
 from tests.faults.commands import damages, store_in
 from tests.faults.disk_faults import FAULTS, FaultyDisk
 from tests.faults.harness import CommandReport
-from tests.faults.test_commands import INTERRUPTED, library, stages
+from tests.faults.test_commands import INTERRUPTED, stages
 from tests.flows.conftest import environment, halosign
 from tests.qc.review.conftest import PATIENCE_S, Caller
 from tests.s3 import free_port
 
-__all__ = ["environment", "halosign", "library", "stages"]
+__all__ = ["environment", "halosign", "stages"]
 
 VERDICTS = 16
 SEEDS = 4
