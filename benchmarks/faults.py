@@ -1,4 +1,4 @@
-"""All faults with all seeds, for the table of docs/faults.md: half an hour on two cores.
+"""All faults with all seeds, for the tables of docs/faults.md: two hours on two cores.
 
     python -m benchmarks.faults [--page-only]
 
@@ -13,13 +13,14 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.measure import RESULTS
 from benchmarks.page import markdown
 
 REPORTS = RESULTS / "faults.json"
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
-BEGIN, END = "<!-- table: python -m benchmarks.faults -->\n", "<!-- end of table -->"
+END = "<!-- end of table -->"
 HEADER = (
     "fault",
     "runs",
@@ -29,6 +30,16 @@ HEADER = (
     "median recovery, s",
     "longest",
 )
+STRUCK = {
+    "kill": "killed",
+    "term": "terminated",
+    "write-enospc": "disk full",
+    "write-eio": "EIO on writes",
+    "read-eio": "EIO on reads",
+}
+"""Columns by the faults that strike one command."""
+HARM = ("lost", "damaged", "tracebacks", "other bytes")
+BESIDE = "two at once"
 
 
 def main() -> None:
@@ -44,16 +55,59 @@ def main() -> None:
             [sys.executable, "-m", "pytest", "-m", "slow or not slow", "tests/faults"],
             env=environment,
         )
-    head, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(head + BEGIN + "\n" + table() + "\n\n" + END + rest.split(END)[1])
+    page = PAGE.read_text()
+    for name, rows in (("faults", faults()), ("commands", commands()), ("pairs", pairs())):
+        begin = f"<!-- table of {name}: python -m benchmarks.faults -->\n"
+        head, rest = page.split(begin)
+        page = f"{head}{begin}\n{rows}\n\n{END}{rest.split(END, 1)[1]}"
+    PAGE.write_text(page)
     print(f"wrote {PAGE}")
 
 
-def table() -> str:
+def read_reports() -> list[dict[str, Any]]:
+    """Return the kept reports."""
+    return list(json.loads(REPORTS.read_text()))
+
+
+def faults() -> str:
+    """Return the table of the faults of machines and services."""
     by_fault = defaultdict(list)
-    for report in json.loads(REPORTS.read_text()):
-        by_fault[report["fault"]].append(report)
+    for report in read_reports():
+        if "command" not in report:
+            by_fault[report["fault"]].append(report)
     return markdown(HEADER, [row(fault, reports) for fault, reports in by_fault.items()])
+
+
+def commands() -> str:
+    """Return the table of the commands that were struck: runs of each fault, and the harm."""
+    rows = []
+    for name, reports in _by_command(struck=True).items():
+        runs = [sum(report["fault"] == fault for report in reports) for fault in STRUCK]
+        rows.append((name, *runs, *_harm(reports)))
+    return markdown(("command", *STRUCK.values(), *HARM), rows)
+
+
+def pairs() -> str:
+    """Return the table of two commands at once."""
+    rows = [
+        (name, len(reports), *_harm(reports)) for name, reports in _by_command(struck=False).items()
+    ]
+    return markdown(("commands", "runs", *HARM), rows)
+
+
+def _by_command(*, struck: bool) -> dict[str, list[dict[str, Any]]]:
+    grouped = defaultdict(list)
+    for report in read_reports():
+        if "command" in report and (report["fault"] != BESIDE) == struck:
+            grouped[report["command"]].append(report)
+    return grouped
+
+
+def _harm(reports: list[dict[str, Any]]) -> tuple[int, ...]:
+    return tuple(
+        sum(report[name] for report in reports)
+        for name in ("lost", "damaged", "tracebacks", "other_bytes")
+    )
 
 
 def row(fault: str, reports: list[dict[str, int | float]]) -> tuple[object, ...]:

@@ -32,6 +32,7 @@ from storage.errors import (
     WriteError,
 )
 from storage.folder import Disk, Folder
+from storage.output import write_output
 from storage.records import StoreMarker, encode, read_record
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Store:
 
     def get(self, key: str) -> bytes:
         """Read one key; raises NotFoundError."""
-        with _reading(self.url, key):
+        with reading(self.url, key):
             return bytes(obstore.get(self.objects, key).bytes())
 
     def put(self, key: str, data: bytes) -> None:
@@ -142,6 +143,8 @@ class Store:
                         raise error
                     return
             except UnavailableError as error:
+                if self._folder:
+                    raise
                 # The library retries all requests except a conditional write whose connection
                 # broke.
                 problem = error
@@ -163,7 +166,7 @@ class Store:
     def size(self, key: str) -> int | None:
         """Return the size of a key in bytes, or None where it does not exist."""
         try:
-            with _reading(self.url, key):
+            with reading(self.url, key):
                 return int(obstore.head(self.objects, key)["size"])
         except NotFoundError:
             return None
@@ -171,39 +174,39 @@ class Store:
     def etag(self, key: str) -> str | None:
         """Return a tag that changes whenever a key is written, or None where it does not exist."""
         try:
-            with _reading(self.url, key):
+            with reading(self.url, key):
                 return _etag(obstore.head(self.objects, key))
         except NotFoundError:
             return None
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         """List every key below a prefix, sorted within the batches that the store returns."""
-        with _reading(self.url, prefix):
+        with reading(self.url, prefix):
             for batch in obstore.list(self.objects, prefix or None):
                 yield from sorted(str(entry["path"]) for entry in batch)
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """List the names directly below a prefix: folders, then files, each sorted."""
-        with _reading(self.url, prefix):
+        with reading(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)
         folders = sorted(Path(path).name for path in found["common_prefixes"])
         return folders, sorted(Path(str(entry["path"])).name for entry in found["objects"])
 
     def etags(self, prefix: str) -> dict[str, str]:
         """Return the tag of each file directly below a prefix, by name; see `etag`."""
-        with _reading(self.url, prefix):
+        with reading(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
         return {Path(str(entry["path"])).name: _etag(entry) for entry in found}
 
     def entries(self, prefix: str) -> Iterator[StoredFile]:
         """List every key below a prefix with its size and time, in no particular order."""
-        with _reading(self.url, prefix):
+        with reading(self.url, prefix):
             for batch in obstore.list(self.objects, prefix or None):
                 yield from map(_stored_file, batch)
 
     def files(self, prefix: str) -> list[StoredFile]:
         """List the files directly below a prefix with their size and time."""
-        with _reading(self.url, prefix):
+        with reading(self.url, prefix):
             found = obstore.list_with_delimiter(self.objects, prefix)["objects"]
         return [_stored_file(entry) for entry in found]
 
@@ -216,7 +219,7 @@ class Store:
             self.put(CLOCK, b"")
         except WriteError:
             return datetime.now(UTC)
-        with _reading(self.url, CLOCK):
+        with reading(self.url, CLOCK):
             return _stored_file(obstore.head(self.objects, CLOCK)).modified
 
     def delete(self, keys: list[str]) -> None:
@@ -246,9 +249,7 @@ def copy_folder(url: str, to: Path) -> int:
     source = open_folder(url)
     keys = list(source.list_prefix(""))
     for key in keys:
-        path = to / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(source.get(key))
+        write_output(to / key, source.get(key))
     return len(keys)
 
 
@@ -332,7 +333,7 @@ def _no_store(url: str) -> InputError:
 
 
 @contextmanager
-def _reading(url: str, key: str) -> Iterator[None]:
+def reading(url: str, key: str) -> Iterator[None]:
     """Replace the errors of the library and the system by those of `storage.errors`."""
     path = f"{url}/{key}".rstrip("/")
     try:

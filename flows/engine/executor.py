@@ -235,8 +235,8 @@ class BatchExecutor:
         )
         try:
             write_outcome(open_store(self.job.store_url), outcome)
-        except StoreError:
-            logger.exception("cannot write the outcome of %s", nodule.id)
+        except StoreError as error:
+            logger.error("cannot write the outcome of %s: %s", nodule.id, error)
         return outcome
 
 

@@ -46,8 +46,8 @@ def keep_alive(job: CurationJob, run: Run) -> Iterator[None]:
         while not ended.wait(BEAT_S):
             try:
                 write_run(open_store(job.store_url), run)
-            except StoreError:
-                logger.warning("cannot write the record of this run", exc_info=True)
+            except StoreError as error:
+                logger.warning("cannot write the record of this run: %s", error)
 
     thread = threading.Thread(target=beat, name="run record", daemon=True)
     thread.start()
@@ -73,8 +73,8 @@ def end_run(job: CurationJob, run: Run, result: CurationResult) -> None:
     logger.info("run ends", extra={**facts, "reason": result.aborted})
     try:
         write_run(open_store(job.store_url), run)
-    except StoreError:
-        logger.exception("cannot write the record of this run")
+    except StoreError as error:
+        logger.error("cannot write the record of this run: %s", error)
 
 
 def create_run_artifacts(job: CurationJob, result: CurationResult) -> None:

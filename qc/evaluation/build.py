@@ -15,7 +15,8 @@ from qc.evaluation.paper import NODULES, PATIENTS
 from qc.evaluation.tables import PAPER_COMPARISON, table_1, table_2, table_3
 from qc.evaluation.tradeoff import HEADINGS, draw_tradeoff
 from qc.figures.drawing import png
-from qc.figures.templating import render_template, replace_file
+from qc.figures.templating import render_template
+from storage.output import write_output
 from storage.records import Cost
 from storage.results.csv_rows import to_csv
 from storage.results.diagnoses import DiagnosisDifference
@@ -103,7 +104,7 @@ def write_evaluation(page: EvaluationPage, folder: Path) -> None:
     """Write the page and its files into a folder, each atomically, the page last."""
     files = render(page)
     for name in (*sorted(files.keys() - {REPORT}), REPORT):
-        replace_file(folder / name, files[name])
+        write_output(folder / name, files[name])
 
 
 def _missing(page: EvaluationPage, tradeoff: Picture | None) -> dict[str, str]:

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from qc.evaluation.tables import REGIONS, TRUTHS
 from qc.figures.drawing import png
-from qc.figures.templating import render_template, replace_file
+from qc.figures.templating import render_template
+from storage.output import write_output
 from storage.results.csv_rows import to_csv
 from storage.results.prediction_scores import CalibrationBin, MeanScore, NotScored, ReaderScore
 from storage.results.scores import Score
@@ -118,7 +119,7 @@ def write_scores_page(page: ScoresPage, folder: Path) -> None:
     """Write the page and its tables into a folder, each atomically, the page last."""
     files = render_scores(page)
     for name in (*sorted(files.keys() - {REPORT}), REPORT):
-        replace_file(folder / name, files[name])
+        write_output(folder / name, files[name])
 
 
 def _group_of(table: ScoreTable) -> str:

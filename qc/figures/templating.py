@@ -1,11 +1,9 @@
 """Render HTML templates, format their values, and write the result to disk."""
 
 import hashlib
-import os
 from base64 import b64encode
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -60,17 +58,6 @@ def script_hash(script: str) -> str:
 def read_script(name: str) -> str:
     """Read a script that lies beside the templates."""
     return files("qc.figures").joinpath("templates", name).read_text()
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file atomically: beside it first, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _fixed(value: float | None, digits: int = 3) -> str:

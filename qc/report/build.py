@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from matting.targets import Target
-from qc.figures.templating import read_script, render_template, replace_file, script_hash
+from qc.figures.templating import read_script, render_template, script_hash
 from qc.report.entries import DrawnEntry, Entry, EntryDrawer, Pictures
 from qc.report.errors import error_table
 from qc.report.nodules import glossary
@@ -25,6 +25,7 @@ from qc.report.page import (
     TrainingFacts,
 )
 from storage.cases.outcomes import read_outcomes
+from storage.output import write_output
 from storage.records import Manifest, Outcome
 from storage.store import Store
 
@@ -89,7 +90,7 @@ def write_report(
         pictures=pictures,
         map_entries=map_entries,
     )
-    replace_file(path, render(page).encode())
+    write_output(path, render(page).encode())
 
 
 def build_page(

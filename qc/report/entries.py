@@ -7,12 +7,13 @@ from typing import Literal
 from urllib.parse import quote
 
 from matting.targets import Target
-from qc.figures.templating import render_template, replace_file
+from qc.figures.templating import render_template
 from qc.report.errors import NoduleErrors
 from qc.report.nodules import glossary, nodule_errors, nodule_section
 from qc.report.page import NodulePage, NoduleSection
 from storage.cases.case import Case, read_case, read_case_files
 from storage.errors import CorruptionError, NotFoundError
+from storage.output import write_output
 from storage.store import open_store
 
 Pictures = Literal["inside", "linked", "none"]
@@ -105,7 +106,7 @@ class EntryDrawer:
             glossary=glossary([section]),
         )
         html = render_template("nodule_page.html", page=page)
-        replace_file(self.folder / name, html.encode())
+        write_output(self.folder / name, html.encode())
 
 
 def _page_name(entry: Entry) -> str:

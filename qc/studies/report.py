@@ -10,7 +10,7 @@ import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from qc.studies.agreement import Estimate, joint_kappa, pairwise_kappas, wilson
 from storage.cases.case import read_case
 from storage.csv_cells import neutralize
+from storage.output import write_output
 from storage.records import Study, Verdict
 from storage.reviews.studies import MATTE, raters_of, read_study
 from storage.reviews.verdicts import effective_verdicts, read_verdicts
@@ -104,12 +105,13 @@ def read_study_result(store: Store, name: str) -> StudyResult:
 def write_study_report(store: Store, name: str, folder: Path) -> str:
     """Write report.md, shares.csv, answers.csv and figure.png; return the report's text."""
     result = read_study_result(store, name)
-    folder.mkdir(parents=True, exist_ok=True)
     text = report_text(result)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "shares.csv").write_bytes(shares_csv(result))
-    (folder / "answers.csv").write_bytes(_csv(_answer_rows(result)))
-    draw_shares(result).savefig(folder / "figure.png", metadata={"Software": None})
+    figure = BytesIO()
+    draw_shares(result).savefig(figure, metadata={"Software": None})
+    write_output(folder / "report.md", text.encode())
+    write_output(folder / "shares.csv", shares_csv(result))
+    write_output(folder / "answers.csv", _csv(_answer_rows(result)))
+    write_output(folder / "figure.png", figure.getvalue())
     return text
 
 

@@ -35,6 +35,7 @@ from storage.records import (
     to_json,
 )
 from storage.store import Store
+from storage.zarr_files import ZarrFiles
 
 ALGORITHM_VERSION = 8
 """Raised whenever the same source and recipe give other bytes than before."""
@@ -218,8 +219,7 @@ def read_case(store: Store, nodule_id: str, digest: str) -> Case:
             f"{store.url} has no finished case {nodule_id}/{digest}. Curate it, or check the id.",
             key=key,
         )
-    files = zarr.storage.ObjectStore(store.objects, read_only=True)
-    group, facts = open_group(files, case_prefix(nodule_id, digest))
+    group, facts = open_group(ZarrFiles(store), case_prefix(nodule_id, digest))
     return Case(nodule_id, digest, group, facts)
 
 

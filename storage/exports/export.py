@@ -6,7 +6,6 @@ it was; `checksums.sha256`, the last file, is what `sha256sum -c` reads.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from storage.exports.ome_zarr import zarr_files
 from storage.exports.own_files import adapt_files, format_page
 from storage.exports.released_nodule import ReleasedNodule, open_released_nodule
 from storage.layout import EXPORT_MARKER, MANIFEST, RELEASES
+from storage.output import is_incomplete, remove_incomplete, write_output
 from storage.records import ExportMarker, Member, encode, parse_record
 from storage.releases.release import Release
 from storage.releases.verify import verify_release
@@ -39,8 +39,6 @@ FORMATS: dict[str, Callable[[ReleasedNodule], dict[str, bytes]]] = {
 for nnU-Net, and in the nodule's own folder for all others."""
 
 CHECKSUMS = "checksums.sha256"
-_PART = ".part"
-"""Suffix of a file until it is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +80,7 @@ class ExportFolder:
         path = self.root / name
         try:
             if not _has_content(path, data):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(path.name + _PART)
-                part.write_bytes(data)
-                os.replace(part, path)
+                write_output(path, data)
         except OSError as error:
             raise WriteError(
                 f"{path} cannot be written: {error}. Make room, then run the same command again.",
@@ -166,8 +161,7 @@ def close_export(folder: ExportFolder, sums: Mapping[str, str]) -> None:
         folder: To close.
         sums: SHA-256 of every file, by its path in the folder.
     """
-    for part in folder.root.rglob(f"*{_PART}"):
-        part.unlink()
+    remove_incomplete(folder.root)
     lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
     folder.write(CHECKSUMS, "".join(lines).encode())
 
@@ -248,7 +242,7 @@ def _check_folder(root: Path, marker: bytes) -> None:
             expected="a new or empty folder",
             remedy="Give another --to.",
         )
-    if not root.exists() or not any(path.name != EXPORT_MARKER + _PART for path in root.iterdir()):
+    if not root.exists() or all(is_incomplete(path) for path in root.iterdir()):
         return
     if not _has_content(root / EXPORT_MARKER, marker):
         raise InputError(

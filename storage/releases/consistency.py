@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
-import zarr.storage
 
 from storage.cases.case import open_group, read_case_files
 from storage.errors import CorruptionError, NotFoundError
@@ -22,6 +21,7 @@ from storage.records import CaseFacts, FileEntry, Manifest, Member, to_json
 from storage.releases.contents import ReleaseContents, format_counts
 from storage.releases.splits import SPLITS
 from storage.store import Store
+from storage.zarr_files import ZarrFiles
 
 Facts = Mapping[str, CaseFacts]
 """Of the cases that can be read, by nodule id."""
@@ -136,8 +136,7 @@ def _in_files(store: Store, member: Member, files: Mapping[str, FileEntry]) -> I
 
 
 def _read_facts(store: Store, member: Member) -> CaseFacts:
-    files = zarr.storage.ObjectStore(store.objects, read_only=True)
-    return open_group(files, case_prefix(member.nodule_id, member.digest))[1]
+    return open_group(ZarrFiles(store), case_prefix(member.nodule_id, member.digest))[1]
 
 
 def _in_case(member: Member, facts: CaseFacts, files: Mapping[str, FileEntry]) -> Iterator[str]:

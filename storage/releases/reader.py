@@ -26,6 +26,7 @@ from storage.layout import case_prefix
 from storage.records import CaseFacts, Member
 from storage.releases.release import Release
 from storage.store import Store
+from storage.zarr_files import ZarrFiles
 
 Start = tuple[int, int, int]
 PATHS = {
@@ -247,7 +248,7 @@ class ReleaseReader:
 
 def _zarr_store(files: Store | Path) -> zarr.abc.store.Store:
     if isinstance(files, Store):
-        return zarr.storage.ObjectStore(files.objects, read_only=True)
+        return ZarrFiles(files)
     return zarr.storage.LocalStore(files, read_only=True)
 
 

@@ -19,6 +19,7 @@ from storage.cases.case import is_done, read_case
 from storage.cases.outcomes import find_outcome
 from storage.csv_cells import neutralize, restore
 from storage.layout import DECISIONS, is_safe_name, study_verdicts_prefix
+from storage.output import write_output
 from storage.records import VERDICT_KINDS, Verdict, to_json
 from storage.reviews.studies import read_study
 from storage.reviews.verdicts import (
@@ -61,13 +62,13 @@ def export_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
     """Write verdicts to a file, as CSV or JSON after its suffix."""
     rows = [to_json(verdict) for verdict in verdicts]
     if _format(path) == "json":
-        path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_output(path, (json.dumps(rows, indent=1) + "\n").encode())
         return
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: neutralize(cell) for name, cell in row.items()} for row in rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    write_output(path, text.getvalue().encode())
 
 
 def import_verdicts(store: Store, path: Path) -> Imported:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.parameters import ResampleSettings
+from storage.output import produce_output
 from storage.recipe import NOTHING_ALLOWED, SourceSettings
 from storage.sources.base import REFUSE_ODD
 from storage.sources.dicom_file import is_dicom
@@ -95,10 +96,9 @@ def write_volume(path: Path, values: NDArray[Any], grid: Grid) -> None:
     image.SetSpacing(grid.spacing_mm[::-1])
     image.SetOrigin(grid.origin_lps_mm)
     image.SetDirection(np.asarray(grid.axes_lps)[::-1].T.ravel().tolist())
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:
+        produce_output(path, lambda part: sitk.WriteImage(image, str(part), useCompression=True))
+    except (RuntimeError, OSError) as error:
         raise InputError(
             "the result cannot be written",
             got=f"{path}: {str(error).strip().splitlines()[-1]}",

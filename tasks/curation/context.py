@@ -170,14 +170,16 @@ def _explain(context: NoduleContext, error: Exception) -> None:
         context.state = "refused"
         context.reason = str(error)
         return
+    context.reason = f"{type(error).__name__}: {error}"
     logger.error(
-        "nodule %s failed at stage %s",
+        "nodule %s failed at stage %s: %s",
         context.nodule.id,
         context.stage,
-        exc_info=error,
+        context.reason,
+        # Errors of the store and the disk say it all; where they were raised tells a user nothing.
+        exc_info=None if isinstance(error, StoreError | OSError) else error,
         extra={"nodule": context.nodule.id, "stage": context.stage},
     )
-    context.reason = f"{type(error).__name__}: {error}"
     context.transient = isinstance(error, UnavailableError | ConnectionError | TimeoutError)
 
 

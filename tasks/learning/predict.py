@@ -21,6 +21,7 @@ from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, blending_weights, predict
 from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
+from storage.output import remove_incomplete, write_output
 from storage.recipe import EVERYTHING_ALLOWED
 from storage.results.checkpoints import Checkpoint, read_checkpoint
 from storage.sources.base import REFUSE_ODD
@@ -189,7 +190,9 @@ def predict_file(
         files.append(out / f"{name}.nii.gz")
         write_volume(files[-1], volume, ct.grid)
     files.append(out / "about.json")
-    files[-1].write_text(json.dumps(_about(trained, image, place, box), indent=1) + "\n")
+    about = json.dumps(_about(trained, image, place, box), indent=1) + "\n"
+    write_output(files[-1], about.encode())
+    remove_incomplete(out)
     return PredictedFiles(tuple(files), highest)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from storage.store import open_store
-from tests.faults.harness import Report, Scene, keep
+from tests.faults.disk_faults import build_library
+from tests.faults.harness import CommandReport, Report, Scene, keep
 from tests.faults.services import DaskCluster, PrefectServer
 from tests.phantoms import ball_patch, write_table
 from tests.s3 import moto_server
@@ -61,10 +62,19 @@ def s3_port():
         yield port
 
 
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What strikes the system calls of commands, compiled."""
+    try:
+        return build_library(tmp_path_factory.mktemp("library"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def reports():
     """Collects a test's report, and keeps it where somebody asks for the file."""
-    collected: list[Report] = []
+    collected: list[Report | CommandReport] = []
     yield collected
     path = os.environ.get(REPORTS)
     if path and collected:

@@ -45,6 +45,30 @@ class Report:
     """Nodules that two commands computed at the same time."""
 
 
+@dataclass(frozen=True)
+class CommandReport:
+    """What one fault, or another command beside it, did to one command."""
+
+    command: str
+    fault: str
+    seed: int
+    first_exit: int
+    """Exit code of the command that was struck, or of the second of two."""
+    lost: int
+    """Files that are written once and were there, and are gone or changed after the same command
+    again; acknowledged verdicts that are gone."""
+    damaged: int
+    """Complaints about the store at the end."""
+    tracebacks: int
+    other_bytes: bool
+    """Whether the result differs from that of an undisturbed run."""
+
+    @property
+    def is_harmless(self) -> bool:
+        """True where nothing was lost and the user read words."""
+        return not (self.lost or self.damaged or self.tracebacks or self.other_bytes)
+
+
 @dataclass
 class Scene:
     """What every run of a fault is about."""
@@ -66,8 +90,9 @@ class Setting:
     where: tuple[str, ...] = ("--workers", "2")
     environment: dict[str, str] = field(default_factory=dict)
 
-    def command(self) -> list[str]:
-        arguments = (
+    def arguments(self) -> list[str]:
+        """Return the arguments of `halosign`."""
+        given = (
             "curate",
             "--files",
             self.scene.table,
@@ -76,15 +101,7 @@ class Setting:
             "--recipe",
             self.scene.recipe,
         )
-        return [
-            sys.executable,
-            "-m",
-            "flows.cli",
-            *map(str, arguments),
-            *self.where,
-            "--log-format",
-            "json",
-        ]
+        return [*map(str, given), *self.where, "--log-format", "json"]
 
     def store(self) -> Store:
         return open_store(self.store_url, create=True)
@@ -110,7 +127,12 @@ class Command:
 def running(setting: Setting) -> Iterator[Command]:
     handle, name = tempfile.mkstemp(suffix=".log")
     environment = {**os.environ, **setting.scene.environment, **setting.environment}
-    process = subprocess.Popen(setting.command(), env=environment, stdout=handle, stderr=handle)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *setting.arguments()],
+        env=environment,
+        stdout=handle,
+        stderr=handle,
+    )
     try:
         yield Command(process, Path(name))
     finally:
@@ -221,10 +243,12 @@ def _written_at(store: Store, key: str) -> object:
     return obstore.head(store.objects, key)["last_modified"]
 
 
-def keep(reports: list[Report], path: Path) -> None:
-    """Add reports to a file of them; one of the same fault and seed replaces the one before."""
-    known = (
-        {(r["fault"], r["seed"]): r for r in json.loads(path.read_text())} if path.exists() else {}
-    )
-    known |= {(r.fault, r.seed): asdict(r) for r in reports}
+def keep(reports: list[Report | CommandReport], path: Path) -> None:
+    """Add reports to a file of them; one of the same run replaces the one before."""
+
+    def name(report: dict[str, object]) -> tuple[object, ...]:
+        return report.get("command", ""), report["fault"], report["seed"]
+
+    kept = json.loads(path.read_text()) if path.exists() else []
+    known = {name(report): report for report in (*kept, *map(asdict, reports))}
     path.write_text(json.dumps([known[key] for key in sorted(known)], indent=1) + "\n")

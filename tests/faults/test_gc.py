@@ -69,7 +69,7 @@ def leave_old_cases(store, undisturbed, nodules):
             store.put(f"outcomes/{nodule}.json", encode(failed))
 
 
-@seeds(quick=0)
+@seeds(quick=0, runs=20)
 def test_garbage_is_collected_without_grace_beside_a_run(seed, setting, dask, reports):
     store = setting.store()
     leave_old_cases(store, setting.scene.undisturbed, {"n1", "n3", "n5", "n7"})

@@ -1,21 +1,18 @@
 """A source that is unmounted before, during and after a run."""
 
+import random
 import shutil
 import time
 from dataclasses import replace
 
 import pytest
 
-from flows.curate import curate_nodule
 from storage.cases.outcomes import read_outcomes
-from storage.recipe import load_recipe
-from storage.sources.registry import SourceSpec
-from tasks.curation.context import CurationJob
-from tasks.curation.inventory import take_inventory
-from tests.faults.harness import running, suffer
+from tests.faults.harness import Report, suffer, written
 from tests.faults.test_faults import nothing_is_lost, seeds, setting
+from tests.flows.conftest import environment, halosign
 
-__all__ = ["setting"]
+__all__ = ["environment", "halosign", "setting"]
 
 
 @pytest.fixture
@@ -47,27 +44,61 @@ def test_the_source_is_unmounted_during_a_run_and_comes_back(seed, setting, shar
     nothing_is_lost(suffer("source unmounted during a run", seed, setting, strike), reports)
 
 
-@pytest.mark.slow
-def test_a_night_with_the_source_unmounted_changes_nothing(setting, share, dask):
+def stored(setting):
+    """Return every file of the store."""
     store = setting.store()
-    scene = setting.scene
-    source = SourceSpec("files", str(scene.table))
-    job = CurationJob(source, store.url, load_recipe(scene.recipe))
-    for nodule in take_inventory(job, None).nodules:
-        assert curate_nodule(nodule, job).state == "done"
-    before = {key: store.get(key) for key in store.list_prefix("")}
+    return {key: store.get(key) for key in store.list_prefix("")}
+
+
+def store_some(setting, dice):
+    """Store finished cases of some of the nodules."""
+    store, undisturbed = setting.store(), setting.scene.undisturbed
+    nodules = sorted({key.split("/")[1] for key in undisturbed})
+    chosen = dice.sample(nodules, dice.randrange(len(nodules)))
+    for key, data in undisturbed.items():
+        if key.split("/")[1] in chosen:
+            store.put(key, data)
+
+
+@seeds(quick=0)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_while_the_source_is_unmounted_changes_nothing(
+    moment, seed, setting, share, dask, halosign, reports
+):
+    dice = random.Random(seed)
     dask.fill_up()
     setting.where = ("--scheduler", dask.address)
-    share.rename(share.with_name("away"))
-    with running(setting) as night:
-        assert night.process.wait(timeout=600) == 1
-        words = " ".join(night.log.read_text().split())
+    if moment == "before":
+        store_some(setting, dice)
+    else:
+        assert halosign(*setting.arguments()).returncode == 0
+    before, times = stored(setting), written(setting.store())
+    away = share.with_name("away")
+    share.rename(away)
+    if dice.random() < 0.5:
+        share.mkdir()  # what an unmounted share leaves behind
+    night = halosign(*setting.arguments())
+    words = " ".join((night.stdout + night.stderr).split())
+    assert night.returncode == 1
     assert "the source is not reachable" in words
     assert "what is stored was not touched" in words
-    assert {key: store.get(key) for key in store.list_prefix("")} == before
-    share.with_name("away").rename(share)
+    assert "Traceback" not in words
+    assert stored(setting) == before
+    shutil.rmtree(share, ignore_errors=True)
+    away.rename(share)
     begin = time.monotonic()
-    with running(setting) as morning:
-        assert morning.process.wait(timeout=600) == 0
-        assert morning.computed() == set()
-    print(f"the morning after: {time.monotonic() - begin:.1f} s")
+    morning = halosign(*setting.arguments())
+    assert morning.returncode == 0, morning.stderr
+    after, now = stored(setting), written(setting.store())
+    wanted = setting.scene.undisturbed
+    report = Report(
+        f"source unmounted {moment} a run",
+        seed,
+        len({key.split("/")[1] for key in times}),
+        night.returncode,
+        lost=len({key.split("/")[1] for key in wanted if after.get(key) != wanted[key]}),
+        recomputed=len({key.split("/")[1] for key in times if now.get(key) != times[key]}),
+        recovery_s=round(time.monotonic() - begin, 1),
+        second_computed=len({key.split("/")[1] for key in now.keys() - times.keys()}),
+    )
+    nothing_is_lost(report, reports)

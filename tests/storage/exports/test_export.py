@@ -158,7 +158,7 @@ def test_an_export_continues_where_it_was_and_repairs_what_is_wrong(store, case,
     )
     damaged.write_bytes(b"\0" * damaged.stat().st_size)
     (folder / CHECKSUMS).unlink()
-    (folder / "P-1" / "image.part").write_bytes(b"half")
+    (folder / "P-1" / ".part-00c0ffee-image").write_bytes(b"half")
     export(store, tmp_path, format_)
     after = {
         path: (path.stat().st_mtime_ns, path.read_bytes())
