@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast, overload
 
 import numba
 
+_IS_ISOLATED = not __name__.startswith("matting.")
+"""Whether this is `halosign.matting`, beside another package of that name."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -53,6 +55,7 @@ def _compiled(function: Function, *, reordered: bool, inlined: bool) -> Function
         "inline": "always" if inlined else "never",
     }
     try:
-        return cast(Function, numba.njit(cache=True, **options)(function))
+        # Cached code names its module, which another package's `matting` would then stand for
+        return cast(Function, numba.njit(cache=not _IS_ISOLATED, **options)(function))
     except RuntimeError:
         return cast(Function, numba.njit(**options)(function))

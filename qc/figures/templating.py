@@ -31,7 +31,7 @@ def render_template(template: str, **values: Any) -> str:
 @cache
 def _environment() -> Environment:
     # Kept, so that a template is compiled once and not for every nodule of a report.
-    environment = html_environment("qc.figures")
+    environment = html_environment(str(__package__))
     environment.filters.update(
         heading=_heading,
         fixed=_fixed,
@@ -57,7 +57,7 @@ def script_hash(script: str) -> str:
 
 def read_script(name: str) -> str:
     """Read a script that lies beside the templates."""
-    return files("qc.figures").joinpath("templates", name).read_text()
+    return files(str(__package__)).joinpath("templates", name).read_text()
 
 
 def _fixed(value: float | None, digits: int = 3) -> str:

@@ -108,7 +108,7 @@ def _words_of(error: StoreError) -> str:
 
 def _add_static(app: FastAPI) -> None:
     # Read at the start, so that no request can name another file
-    folder = files("qc.review") / "static"
+    folder = files(str(__package__)) / "static"
     static = {
         entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.count(".") == 1
     }

@@ -15,7 +15,7 @@ class Templates:
     """The page's templates; every value is escaped, and a missing value is an error."""
 
     def __init__(self) -> None:
-        environment = html_environment("qc.review")
+        environment = html_environment(str(__package__))
         environment.globals.update(
             metric_labels=METRIC_LABELS,
             show_words=SHOW_WORDS,
