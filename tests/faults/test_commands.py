@@ -141,7 +141,7 @@ def test_a_struck_command_is_finished_by_the_same_command(
 
 
 def repeat(command, folder, halosign) -> Ended:
-    """Give the same command again; a version that was begun is used up, and the next is taken."""
+    """Run the same command again; a version that was begun is used up, and the next is taken."""
     again = halosign(*command.call(folder))
     if command.name == "publish" and again.returncode == 2:
         assert "a version is used only once" in again.stderr
