@@ -34,7 +34,7 @@ CODES = {
 }
 """How a struck command may end; with 0, all of its work must be done."""
 IN_OWN_PROCESS = ("train",)
-"""Commands whose bytes depend on the number of threads, which others have set in this process."""
+"""Commands whose bytes depend on the number of threads, which Dask sets in this process."""
 WRITTEN_ONCE = ("cases", "decisions", "releases", "checkpoints")
 
 
