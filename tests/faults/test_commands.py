@@ -34,7 +34,7 @@ CODES = {
 }
 """How a struck command may end; with 0, all of its work must be done."""
 IN_OWN_PROCESS = ("train",)
-"""Commands whose bytes depend on the number of threads, which others have set in this process."""
+"""Commands whose bytes depend on the number of threads, which Dask sets in this process."""
 WRITTEN_ONCE = ("cases", "decisions", "releases", "checkpoints")
 
 
@@ -141,7 +141,7 @@ def test_a_struck_command_is_finished_by_the_same_command(
 
 
 def repeat(command, folder, halosign) -> Ended:
-    """Give the same command again; a version that was begun is used up, and the next is taken."""
+    """Run the same command again; a version that was begun is used up, and the next is taken."""
     again = halosign(*command.call(folder))
     if command.name == "publish" and again.returncode == 2:
         assert "a version is used only once" in again.stderr

@@ -150,15 +150,19 @@ def stages(tmp_path_factory, halosign) -> Stages:
 
 
 @pytest.fixture(scope="module")
-def one_after_the_other(stages, halosign, tmp_path_factory):
-    """Return what two commands leave that are given one after the other."""
+def one_after_the_other(stages, environment, tmp_path_factory):
+    """Return what two commands leave that are given one after the other.
+
+    They run in processes of their own: weights depend on the number of threads, which Dask sets in
+    this one.
+    """
 
     @once
     def carried_out(pair: Pair) -> dict[str, object]:
         folder = stages.copy(pair.stage, tmp_path_factory.mktemp("alone") / "work")
         pair.prepare(folder)
         for call in (pair.first, pair.second):
-            halosign(*call(folder))
+            start(call(folder), environment, folder.with_name("log")).end()
         return pair.result(folder)
 
     return carried_out
