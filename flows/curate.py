@@ -10,12 +10,12 @@ import time
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.engine.cluster import LOCAL, Cluster
-from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
+from flows.engine.progress import ProgressTracker
 from flows.engine.result import CurationResult
-from flows.engine.run_log import begin_run, create_run_artifacts, end_run, keep_alive
+from flows.engine.run_log import begin_run, end_run, report_while_running
+from flows.engine.task_runs import run_nodules
 from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.store import open_store
@@ -41,8 +41,7 @@ def curate_nodule(nodule: Nodule, job: CurationJob) -> Outcome:
     return context.outcome
 
 
-# Prefect declares the runner's future type invariant, so its own default does not fit either.
-@flow(name="curate", task_runner=ThreadPoolTaskRunner(max_workers=CONCURRENT_BATCHES))  # type: ignore[arg-type]
+@flow(name="curate")
 def curate(
     job: CurationJob,
     patients: frozenset[str] | None = None,
@@ -66,14 +65,14 @@ def curate(
     begin = time.monotonic()
     plan = plan_nodules(job, patients, nodules, limit)
     run = begin_run(job, plan)
-    outcomes: tuple[Outcome, ...] = ()
-    aborted = ""
-    if plan.to_compute:
-        with keep_alive(job, run):
-            outcomes, aborted = run_nodules(curate_nodule, plan.to_compute, job, cluster)
-    result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), aborted)
+    progress = ProgressTracker(len(plan.to_compute), job.recipe.run.failure_budget)
+    with report_while_running(job, run, plan, progress):
+        if plan.to_compute:
+            with progress:
+                run_nodules(curate_nodule, plan.to_compute, job, cluster, progress)
+    outcomes = tuple(progress.outcomes[key] for key in sorted(progress.outcomes))
+    result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), progress.aborted)
     end_run(job, run, result)
-    create_run_artifacts(job, result)
     return result
 
 

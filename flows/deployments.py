@@ -1,11 +1,14 @@
 """The flows that prefect.yaml deploys, with parameters that are plain JSON."""
 
+import os
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
 from flows.curate import curate as curate_store
 from flows.engine.cluster import Cluster
+from flows.engine.logs import FORMAT_VARIABLE, log_json
 from flows.evaluate import PARTS, EvaluationJob, check_parts
 from flows.evaluate import evaluate as evaluate_release
 from flows.publish import publish as publish_release
@@ -19,7 +22,7 @@ from storage.store import open_store
 from tasks.curation.context import CurationJob
 
 
-@flow(name="curate", task_runner=curate_store.task_runner, retries=2, retry_delay_seconds=60)
+@flow(name="curate", retries=2, retry_delay_seconds=60)
 def curate(
     store: str,
     dicom: str | None = None,
@@ -41,6 +44,8 @@ def curate(
         scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster where None.
         pseudonymize: File with the key of the pseudonyms that replace a table's ids; it must exist.
     """
+    if os.environ.get(FORMAT_VARIABLE) == "json":
+        log_json()
     source = (
         SourceSpec("lidc", dicom) if dicom else SourceSpec("files", files or "", pseudonymize or "")
     )

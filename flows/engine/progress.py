@@ -1,5 +1,6 @@
 """Progress of a run: outcomes counted as they arrive, progress bar or log, failure budget."""
 
+import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class ProgressTracker:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     states: Counter[str] = field(default_factory=Counter)
     """Nodules by state."""
+    aborted: str = ""
+    """Why the run was aborted; empty where it was not."""
     _unfit: int = 0
     """Nodules that count against the budget."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,20 +82,24 @@ class ProgressTracker:
             self._update_bar(
                 ", ".join(f"{n} {STATE_LABELS[s]}" for s, n in sorted(present.items()))
             )
-        facts = {
-            "state": outcome.state,
-            "stage": outcome.stage,
-            "seconds": round(sum(outcome.seconds.values()), 3),
-        }
-        logger.info(
-            "nodule",
+        logger.log(
+            logging.WARNING if outcome.transient else logging.INFO,
+            _sentence(outcome),
             extra={
+                "event": "nodule",
                 "nodule": outcome.nodule_id,
-                **facts,
+                "state": outcome.state,
+                "stage": outcome.stage,
+                "seconds": round(sum(outcome.seconds.values()), 3),
                 "computed": outcome.computed,
                 "reason": outcome.reason,
             },
         )
+
+    def latest(self) -> list[Outcome]:
+        """Return the outcomes so far, the latest at the end."""
+        with self._lock:
+            return list(self.outcomes.values())
 
     def discard(self, nodule_id: str) -> None:
         """Remove a nodule's outcome, because the nodule will run again."""
@@ -124,3 +131,13 @@ class ProgressTracker:
 
     def _update_bar(self, text: str) -> None:
         self._bar.update(self._bar.task_ids[0], completed=len(self.outcomes), description=text)
+
+
+def _sentence(outcome: Outcome) -> str:
+    """Return what became of a nodule, for people who read the log."""
+    if outcome.state == "done":
+        took = f"computed in {sum(outcome.seconds.values()):.1f} s"
+        return f"{outcome.nodule_id}: {took if outcome.computed else 'was stored already'}"
+    again = "; it will be tried again" if outcome.transient else ""
+    where = f"{STATE_LABELS[outcome.state]} at {outcome.stage}"
+    return f"{outcome.nodule_id}: {where}: {outcome.reason}{again}"

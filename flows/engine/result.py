@@ -1,6 +1,7 @@
 """The result of a run, as the client sees it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from storage.records import Outcome
@@ -43,6 +44,11 @@ class CurationResult:
     @property
     def states(self) -> dict[str, int]:
         """Number of nodules by what this run did: computed, found stored, refused, failed."""
-        count = Counter("computed" if o.computed else o.state for o in self.outcomes)
-        count["found stored"] = count.pop("done", 0)
-        return {state: count[state] for state in ("computed", "found stored", "refused", "failed")}
+        return count_states(self.outcomes)
+
+
+def count_states(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Return the number of nodules by what a run did with them, in the order of `STATE_LABELS`."""
+    count = Counter("computed" if o.computed else o.state for o in outcomes)
+    count["found stored"] = count.pop("done", 0)
+    return {state: count[state] for state in ("computed", "found stored", "refused", "failed")}

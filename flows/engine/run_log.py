@@ -1,26 +1,44 @@
-"""Reports of a run: its record in the store, the log, and the artifacts in Prefect."""
+"""Reports of a run while it goes on: its record in the store, the log, and artifacts in Prefect."""
 
+import contextvars
+import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from uuid import UUID
 
-from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
+import httpx
+from prefect import get_client
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+)
+from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.engine.logs import logger
-from flows.engine.result import STATE_LABELS, CurationResult
+from flows.engine.logs import log_to_prefect, logger
+from flows.engine.progress import ProgressTracker
+from flows.engine.result import STATE_LABELS, CurationResult, count_states
 from storage.cases.runs import BEAT_S, write_run
 from storage.errors import StoreError
-from storage.records import Ending, Run
+from storage.records import Ending, Outcome, Run
 from storage.store import open_store
 from tasks.curation.context import CurationJob
 from tasks.curation.plan import Plan
 
 MAX_ROWS = 1000
-"""Rows of the table in Prefect; nodules that are not done come first. The store has every
-outcome."""
+"""Rows of the table in Prefect at the end; nodules that are not done come first. The store has
+every outcome."""
+
+_ROWS_WHILE_RUNNING = 100
+"""Prefect keeps every update for days, so those before the last are short."""
+
+_UPDATE_S = 15.0
+"""How often the artifacts are updated while the run continues."""
 
 
 def begin_run(job: CurationJob, plan: Plan) -> Run:
@@ -30,6 +48,7 @@ def begin_run(job: CurationJob, plan: Plan) -> Run:
     run = Run(
         job.source.location, job.recipe.name, to_compute, unchanged, excluded=len(plan.exclusions)
     )
+    log_to_prefect()
     logger.info(
         "run begins", extra={"store": job.store_url, "to_compute": to_compute, "kept": unchanged}
     )
@@ -38,24 +57,40 @@ def begin_run(job: CurationJob, plan: Plan) -> Run:
 
 
 @contextmanager
-def keep_alive(job: CurationJob, run: Run) -> Iterator[None]:
-    """Write the record of a run again every `BEAT_S`, which shows that the run continues."""
+def report_while_running(
+    job: CurationJob, run: Run, plan: Plan, progress: ProgressTracker
+) -> Iterator[None]:
+    """Show that a run continues, and how far it is, until the block ends.
+
+    The run's record is written again every `BEAT_S`, and Prefect's artifacts are updated every
+    `_UPDATE_S`, once more at the end; they stay where the process dies.
+    """
+    artifacts = RunArtifacts(job, plan, progress)
+    artifacts.create()
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(BEAT_S):
+        next_record = time.monotonic() + BEAT_S
+        while not ended.wait(_UPDATE_S):
+            artifacts.update(_ROWS_WHILE_RUNNING)
+            if time.monotonic() < next_record:
+                continue
+            next_record += BEAT_S
             try:
                 write_run(open_store(job.store_url), run)
             except StoreError:
                 logger.warning("cannot write the record of this run", exc_info=True)
 
-    thread = threading.Thread(target=beat, name="run record", daemon=True)
+    # Prefect finds its server and the flow run in the context of the thread.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(beat,), name="run report", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+        artifacts.update(MAX_ROWS)
 
 
 def end_run(job: CurationJob, run: Run, result: CurationResult) -> None:
@@ -77,33 +112,82 @@ def end_run(job: CurationJob, run: Run, result: CurationResult) -> None:
         logger.exception("cannot write the record of this run")
 
 
-def create_run_artifacts(job: CurationJob, result: CurationResult) -> None:
-    """Create the artifacts of a run in Prefect: its summary, its outcomes, a link to the store."""
-    counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
-    text = (
-        f"**Store** `{job.store_url}` · **source** `{job.source.location}` · "
-        f"**recipe** `{job.recipe.name}`\n\n{counts}; {len(result.plan.unchanged)} unchanged, "
-        f"{len(result.plan.exclusions)} excluded; {result.wall_s} s. {result.aborted}"
-    )
-    unfit_first = sorted(result.outcomes, key=lambda outcome: outcome.state == "done")
-    rows: list[dict[str, object]] = [
-        {
-            "nodule": o.nodule_id,
-            "state": o.state,
-            "stage": o.stage,
-            "reason": o.reason,
-            "seconds": sum(o.seconds.values()),
+@dataclass(slots=True)
+class RunArtifacts:
+    """The artifacts of a run in Prefect: progress, table of nodules, summary, link to the store.
+
+    Prefect's server may be away; then they have gaps, and the run goes on.
+    """
+
+    job: CurationJob
+    plan: Plan
+    progress: ProgressTracker
+    _ids: dict[str, UUID] = field(default_factory=dict)
+    _shown: int = -1
+    """Number of outcomes when they were last updated."""
+    _begin: float = field(default_factory=time.monotonic)
+
+    def create(self) -> None:
+        """Create them, without outcomes."""
+        url = self.job.store_url
+        try:
+            created = {
+                "progress": create_progress_artifact(
+                    0.0, key="progress", description="Nodules of this run that are finished"
+                ),
+                "nodules": create_table_artifact(
+                    [], key="nodules", description=f"Outcomes of this run in {url}"
+                ),
+                "curation": create_markdown_artifact(
+                    self._summary(), key="curation", description="Summary of this run"
+                ),
+            }
+            # Prefect's types allow for coroutines, which they are in asynchronous flows only.
+            self._ids = cast(dict[str, UUID], created)
+            create_link_artifact(link=open_store(url).link, link_text=url, key="store")
+        except (httpx.HTTPError, OSError) as error:
+            logger.warning("cannot create the artifacts of this run in Prefect: %s", error)
+
+    def update(self, rows: int) -> None:
+        """Show the outcomes so far, at most so many rows of them."""
+        finished = len(self.progress.outcomes)
+        if (finished == self._shown and rows < MAX_ROWS) or not self._ids:
+            return
+        data = {
+            "progress": 100.0 * finished / self.progress.total if self.progress.total else 100.0,
+            "nodules": json.dumps(list(_rows(self.progress.latest(), rows))),
+            "curation": self._summary(),
         }
-        for o in unfit_first[:MAX_ROWS]
-    ]
-    # Prefect traverses the arguments of a task, so the result of many nodules must not be one.
-    _create_artifacts(job.store_url, rows, text)
+        try:
+            with get_client(sync_client=True) as client:
+                for key, artifact_id in self._ids.items():
+                    client.update_artifact(artifact_id, ArtifactUpdate(data=data[key]))
+        except (httpx.HTTPError, OSError) as error:
+            logger.warning("cannot update the artifacts of this run in Prefect: %s", error)
+            return
+        self._shown = finished
+
+    def _summary(self) -> str:
+        states = count_states(self.progress.latest())
+        counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in states.items())
+        job = self.job
+        return (
+            f"**Store** `{job.store_url}` · **source** `{job.source.location}` · "
+            f"**recipe** `{job.recipe.name}`\n\n{len(self.progress.outcomes)} of "
+            f"{self.progress.total} nodules: {counts}; {len(self.plan.unchanged)} unchanged, "
+            f"{len(self.plan.exclusions)} excluded; {time.monotonic() - self._begin:.0f} s. "
+            f"{self.progress.aborted}"
+        )
 
 
-@task(name="report", cache_policy=NO_CACHE)
-def _create_artifacts(store_url: str, rows: list[dict[str, object]], text: str) -> None:
-    create_table_artifact(
-        table=rows, key="nodules", description=f"Outcomes of this run in {store_url}"
-    )
-    create_markdown_artifact(markdown=text, key="curation", description="Summary of this run")
-    create_link_artifact(link=open_store(store_url).link, link_text=store_url, key="store")
+def _rows(outcomes: Iterable[Outcome], most: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table of nodules: those that are not done first, then the latest."""
+    latest_first = list(outcomes)[::-1]
+    for outcome in sorted(latest_first, key=lambda outcome: outcome.state == "done")[:most]:
+        yield {
+            "nodule": outcome.nodule_id,
+            "state": outcome.state,
+            "stage": outcome.stage,
+            "reason": outcome.reason,
+            "seconds": round(sum(outcome.seconds.values()), 3),
+        }

@@ -5,8 +5,9 @@ from concurrent.futures import CancelledError
 import pytest
 from distributed.comm.core import CommClosedError
 
-from flows.engine.executor import BatchExecutor, SchedulerLostError, run_batch
+from flows.engine.executor import NoduleExecutor, SchedulerLostError
 from flows.engine.progress import ProgressTracker
+from flows.engine.task_runs import run_batch
 from storage.recipe import load_recipe
 from storage.sources.base import Nodule
 from storage.sources.registry import SourceSpec
@@ -49,5 +50,5 @@ def test_a_result_that_cannot_be_fetched_ends_the_run_with_what_to_do(error):
         ProgressTracker(1, 0.2) as progress,
         pytest.raises(SchedulerLostError, match="run the same command again"),
     ):
-        run_batch(BatchExecutor(lambda *_: None, JOB, progress, Client(error)), (NODULE,))
+        run_batch(NoduleExecutor(lambda *_: None, JOB, progress, Client(error)), (NODULE,))
     assert not progress.outcomes
