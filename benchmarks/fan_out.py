@@ -219,7 +219,7 @@ def fan_stubs(address: str, nodules: int, seconds: float, **run: int) -> None:
     progress = ProgressTracker(nodules, 0.2)
     with progress:
         run_nodules(partial(stub, seconds), made, job, Cluster(scheduler=address), progress)
-    expect(not progress.aborted, progress.aborted)
+    expect(not progress.error, str(progress.error))
     states = [outcome.state for outcome in progress.outcomes.values()]
     expect(states == ["done"] * nodules, "every stub is done")
 

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.progress import ProgressTracker
 from flows.engine.result import CurationResult
-from flows.engine.run_log import begin_run, end_run, report_while_running
+from flows.engine.run_log import recorded_run
 from flows.engine.task_runs import run_nodules
 from storage.records import Outcome
 from storage.sources.base import Nodule
@@ -64,16 +64,13 @@ def curate(
     """
     begin = time.monotonic()
     plan = plan_nodules(job, patients, nodules, limit)
-    run = begin_run(job, plan)
-    progress = ProgressTracker(len(plan.to_compute), job.recipe.run.failure_budget)
-    with report_while_running(job, run, plan, progress):
+    progress = ProgressTracker(len(plan.to_compute), job.recipe.run.failure_budget, begin)
+    with recorded_run(job, plan, progress):
         if plan.to_compute:
             with progress:
                 run_nodules(curate_nodule, plan.to_compute, job, cluster, progress)
     outcomes = tuple(progress.outcomes[key] for key in sorted(progress.outcomes))
-    result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), progress.aborted)
-    end_run(job, run, result)
-    return result
+    return CurationResult(plan, outcomes, progress.wall_s, progress.error)
 
 
 @task(name="plan nodules", cache_policy=NO_CACHE)

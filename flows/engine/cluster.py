@@ -2,6 +2,8 @@
 
 import importlib
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from typing import Any, Self
 import dask
 import yaml
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from distributed.deploy.cluster import Cluster as AnyCluster
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -96,6 +98,20 @@ class Cluster:
 LOCAL = Cluster()
 
 
+class _IgnoreInterrupts(WorkerPlugin):
+    """Keeps Ctrl-C, which a terminal sends to every process, from the workers of this machine.
+
+    This process hears of it too, and decides how long they may work.
+    """
+
+    name = "halosign-ignore-interrupts"
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002
+        """Ignore interrupts; called by Dask in the main thread of a worker process."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file; raises InputError where it is missing or invalid."""
     try:
@@ -133,6 +149,8 @@ def dask_client(cluster: Cluster) -> Iterator[Client]:
                 _start_cluster(file) if file else _start_local_cluster(cluster.workers) as started,
                 Client(started) as client,
             ):
+                if isinstance(started, LocalCluster):
+                    client.register_plugin(_IgnoreInterrupts())
                 yield client
 
 

@@ -15,9 +15,10 @@ from distributed import Client, Future
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
+from flows.engine.errors import SchedulerLostError
 from flows.engine.in_flight import InFlight
 from flows.engine.logs import logger
-from flows.engine.progress import ProgressTracker, RunAborted
+from flows.engine.progress import ProgressTracker
 from storage.cases.outcomes import write_outcome
 from storage.errors import StoreError
 from storage.records import Outcome
@@ -36,10 +37,6 @@ _THREAD_COUNT_TTL_S = 1.0
 
 NoduleFunction = Callable[[Nodule, CurationJob], Outcome]
 """What a worker runs for one nodule."""
-
-
-class SchedulerLostError(RunAborted):
-    """The Dask scheduler is gone, and with it every nodule that was in flight."""
 
 
 class NoduleExecutor:
@@ -113,6 +110,10 @@ class NoduleExecutor:
                 if self._threads == 0:
                     self.progress.show_message("waiting for workers")
             return self._threads
+
+    def drain(self) -> None:
+        """Submit nothing more; what is in flight may finish."""
+        self._in_flight.drain()
 
     def stop(self, error: BaseException) -> None:
         """End the run: nothing more is submitted, and nobody waits for what is in flight."""

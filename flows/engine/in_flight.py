@@ -31,6 +31,7 @@ class InFlight:
     def __init__(self, limit: Callable[[], int]) -> None:
         self._limit = limit
         self._count = 0
+        self._is_draining = False
         self._is_stopped = False
         self._changed = threading.Condition()
 
@@ -53,7 +54,7 @@ class InFlight:
                 completed.append(future)
                 self._changed.notify_all()
 
-        while following or futures:
+        while futures or (following and not self._is_draining):
             while following and self._has_room():
                 try:
                     future = submit(following[0])
@@ -72,6 +73,12 @@ class InFlight:
                 future = completed.popleft()
                 yield futures.pop(future), future
 
+    def drain(self) -> None:
+        """Submit nothing more; loops over `as_completed` end with what is in flight."""
+        with self._changed:
+            self._is_draining = True
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """End every loop over `as_completed`, whatever is still in flight."""
         with self._changed:
@@ -82,7 +89,7 @@ class InFlight:
         """Take one place where there is one."""
         limit = self._limit()
         with self._changed:
-            if self._is_stopped or self._count >= limit:
+            if self._is_draining or self._is_stopped or self._count >= limit:
                 return False
             self._count += 1
             return True

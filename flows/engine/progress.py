@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -17,17 +18,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from flows.engine.errors import FailureBudgetExceeded, RunAborted
 from flows.engine.logs import is_json_logging, logger
 from flows.engine.result import STATE_LABELS
 from storage.records import Outcome
-
-
-class RunAborted(Exception):
-    """A run stopped before its last nodule; the message says why and what to do."""
-
-
-class FailureBudgetExceeded(RunAborted):
-    """More nodules failed than the recipe's failure budget allows."""
 
 
 @dataclass(slots=True)
@@ -37,11 +31,13 @@ class ProgressTracker:
     total: int
     budget: float
     """Share of nodules that may have invalid input or fail."""
+    begin: float = field(default_factory=time.monotonic)
+    """When the run began, by the monotonic clock."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     states: Counter[str] = field(default_factory=Counter)
     """Nodules by state."""
-    aborted: str = ""
-    """Why the run was aborted; empty where it was not."""
+    error: RunAborted | None = None
+    """Why the run was aborted; None where it was not."""
     _unfit: int = 0
     """Nodules that count against the budget."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -95,6 +91,11 @@ class ProgressTracker:
                 "reason": outcome.reason,
             },
         )
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the run began."""
+        return round(time.monotonic() - self.begin, 1)
 
     def latest(self) -> list[Outcome]:
         """Return the outcomes so far, the latest at the end."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from flows.engine.errors import RunAborted
 from storage.records import Outcome
 from tasks.curation.plan import Plan
 
@@ -25,8 +26,13 @@ class CurationResult:
     outcomes: tuple[Outcome, ...]
     """Of the nodules that the plan asked to compute."""
     wall_s: float
-    aborted: str = ""
-    """Why the run was aborted; empty where it was not."""
+    error: RunAborted | None = None
+    """Why the run was aborted; None where it was not."""
+
+    @property
+    def aborted(self) -> str:
+        """Why the run was aborted; empty where it was not."""
+        return str(self.error or "")
 
     @property
     def is_clean(self) -> bool:

@@ -22,7 +22,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.engine.logs import log_to_prefect, logger
 from flows.engine.progress import ProgressTracker
-from flows.engine.result import STATE_LABELS, CurationResult, count_states
+from flows.engine.result import STATE_LABELS, count_states
 from storage.cases.runs import BEAT_S, write_run
 from storage.errors import StoreError
 from storage.records import Ending, Outcome, Run
@@ -41,8 +41,42 @@ _UPDATE_S = 15.0
 """How often the artifacts are updated while the run continues."""
 
 
-def begin_run(job: CurationJob, plan: Plan) -> Run:
-    """Write the record of a run that begins, and log it."""
+@contextmanager
+def recorded_run(job: CurationJob, plan: Plan, progress: ProgressTracker) -> Iterator[None]:
+    """Record a run in the store, in the log and in Prefect, while the block runs and as it ends.
+
+    Its record is written again every `BEAT_S`, which shows that it continues, and its artifacts
+    are updated every `_UPDATE_S`; what is not complete when the process dies stays as it is.
+    """
+    run = _begin(job, plan)
+    artifacts = RunArtifacts(job, plan, progress)
+    artifacts.create()
+    ended = threading.Event()
+
+    def beat() -> None:
+        next_record = time.monotonic() + BEAT_S
+        while not ended.wait(_UPDATE_S):
+            artifacts.update(_ROWS_WHILE_RUNNING)
+            if time.monotonic() >= next_record:
+                next_record += BEAT_S
+                _write(job, run)
+
+    # Prefect finds its server and the flow run in the context of the thread.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(beat,), name="run report", daemon=True)
+    thread.start()
+    ending: Ending = "interrupted"
+    try:
+        yield
+        ending = "stopped early" if progress.error else "complete"
+    finally:
+        ended.set()
+        thread.join()
+        _end(job, run, progress, ending)
+        artifacts.update(MAX_ROWS)
+
+
+def _begin(job: CurationJob, plan: Plan) -> Run:
     to_compute = len(plan.to_compute)
     unchanged = len(plan.unchanged)
     run = Run(
@@ -56,60 +90,21 @@ def begin_run(job: CurationJob, plan: Plan) -> Run:
     return run
 
 
-@contextmanager
-def report_while_running(
-    job: CurationJob, run: Run, plan: Plan, progress: ProgressTracker
-) -> Iterator[None]:
-    """Show that a run continues, and how far it is, until the block ends.
-
-    The run's record is written again every `BEAT_S`, and Prefect's artifacts are updated every
-    `_UPDATE_S`, once more at the end; they stay where the process dies.
-    """
-    artifacts = RunArtifacts(job, plan, progress)
-    artifacts.create()
-    ended = threading.Event()
-
-    def beat() -> None:
-        next_record = time.monotonic() + BEAT_S
-        while not ended.wait(_UPDATE_S):
-            artifacts.update(_ROWS_WHILE_RUNNING)
-            if time.monotonic() < next_record:
-                continue
-            next_record += BEAT_S
-            try:
-                write_run(open_store(job.store_url), run)
-            except StoreError:
-                logger.warning("cannot write the record of this run", exc_info=True)
-
-    # Prefect finds its server and the flow run in the context of the thread.
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(beat,), name="run report", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        artifacts.update(MAX_ROWS)
+def _end(job: CurationJob, run: Run, progress: ProgressTracker, ending: Ending) -> None:
+    states = count_states(progress.latest())
+    reason = str(progress.error or "")
+    run = replace(run, ending=ending, states=states, wall_s=progress.wall_s, stopped=reason)
+    facts = {"ending": ending, "wall_s": run.wall_s, "nodules_per_hour": run.nodules_per_hour}
+    logger.info("run ends", extra={**facts, **states, "reason": reason})
+    _write(job, run)
 
 
-def end_run(job: CurationJob, run: Run, result: CurationResult) -> None:
-    """Write the record of a run that ended, and log it."""
-    ending: Ending = "stopped early" if result.aborted else "complete"
-    run = replace(
-        run, ending=ending, states=result.states, wall_s=result.wall_s, stopped=result.aborted
-    )
-    facts = {
-        "ending": ending,
-        "wall_s": run.wall_s,
-        "nodules_per_hour": run.nodules_per_hour,
-        **result.states,
-    }
-    logger.info("run ends", extra={**facts, "reason": result.aborted})
+def _write(job: CurationJob, run: Run) -> None:
+    """Write the record of a run; the run goes on where that is impossible."""
     try:
         write_run(open_store(job.store_url), run)
     except StoreError:
-        logger.exception("cannot write the record of this run")
+        logger.warning("cannot write the record of this run", exc_info=True)
 
 
 @dataclass(slots=True)
@@ -125,7 +120,6 @@ class RunArtifacts:
     _ids: dict[str, UUID] = field(default_factory=dict)
     _shown: int = -1
     """Number of outcomes when they were last updated."""
-    _begin: float = field(default_factory=time.monotonic)
 
     def create(self) -> None:
         """Create them, without outcomes."""
@@ -175,8 +169,8 @@ class RunArtifacts:
             f"**Store** `{job.store_url}` · **source** `{job.source.location}` · "
             f"**recipe** `{job.recipe.name}`\n\n{len(self.progress.outcomes)} of "
             f"{self.progress.total} nodules: {counts}; {len(self.plan.unchanged)} unchanged, "
-            f"{len(self.plan.exclusions)} excluded; {time.monotonic() - self._begin:.0f} s. "
-            f"{self.progress.aborted}"
+            f"{len(self.plan.exclusions)} excluded; {self.progress.wall_s} s. "
+            f"{self.progress.error or ''}"
         )
 
 

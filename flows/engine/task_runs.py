@@ -13,15 +13,17 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task, exponential_backoff
 
 from flows.engine.cluster import Cluster, dask_client
+from flows.engine.errors import RunAborted
 from flows.engine.executor import WORKER_STAGE, NoduleExecutor, NoduleFunction
 from flows.engine.in_flight import InFlight, StoppedError
 from flows.engine.logs import log_on_workers, logger
-from flows.engine.progress import ProgressTracker, RunAborted
+from flows.engine.progress import ProgressTracker
 from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.sources.errors import SourceUnreachableError
@@ -34,8 +36,11 @@ CONCURRENT_BATCHES = 2
 UNAVAILABLE = "Unavailable"
 """Name of the state of a task run that failed for a reason that may disappear; it is retried."""
 
+DRAIN_S = 20.0
+"""How long a run that is interrupted waits for the nodules that its workers hold."""
+
 _LEAVING_S = 10.0
-"""How long a run that ends early waits for its task runs to notice."""
+"""How long a run that ends early waits for its task runs to notice: they use the Dask client."""
 
 Nodules = tuple[Nodule, ...]
 
@@ -75,13 +80,12 @@ def run_nodules(
         try:
             _run_first(executor, nodules)
             _run_suspects(executor, nodules)
-        except RunAborted as error:
-            executor.stop(error)
         except BaseException as error:
             executor.stop(error)
-            raise
+            if not isinstance(error, RunAborted):
+                raise
     if isinstance(executor.error, RunAborted):
-        progress.aborted = str(executor.error)
+        progress.error = executor.error
     elif executor.error is not None:
         raise executor.error
 
@@ -133,11 +137,21 @@ def _run_all(executor: NoduleExecutor, batches: list[Batch], limit: Callable[[],
     try:
         for _, future in InFlight(limit).as_completed(wanted, submit):
             running.remove(future)
+    except (KeyboardInterrupt, TerminationSignal):
+        executor.drain()
+        logger.warning(
+            "stopping: nodules that are in hand have %.0f s to finish, no other one begins; "
+            "a second interrupt stops at once",
+            DRAIN_S,
+        )
+        wait(list(running), timeout=DRAIN_S)
+        raise
     except BaseException as error:
         executor.stop(error)
-        # They use the client, which closes next.
-        wait(list(running), timeout=_LEAVING_S)
         raise
+    finally:
+        if running:
+            wait(list(running), timeout=_LEAVING_S)
 
 
 def _batch_task(executor: NoduleExecutor) -> Task[[Batch], State[None]]:
@@ -184,7 +198,9 @@ def run_batch(executor: NoduleExecutor, nodules: Nodules) -> State[None]:
             progress.check_failure_budget()
             progress.add(outcome)
             _check_source(executor.job, outcome)
-    ended = [progress.outcomes[nodule.id] for nodule in nodules]
+    ended = [progress.outcomes[one.id] for one in nodules if one.id in progress.outcomes]
+    if len(ended) < len(nodules):
+        raise StoppedError
     if len(ended) == 1:
         return _state_of(ended[0])
     unavailable = [outcome for outcome in ended if _is_pending(outcome)]

@@ -5,7 +5,8 @@ from concurrent.futures import CancelledError
 import pytest
 from distributed.comm.core import CommClosedError
 
-from flows.engine.executor import NoduleExecutor, SchedulerLostError
+from flows.engine.errors import SchedulerLostError
+from flows.engine.executor import NoduleExecutor
 from flows.engine.progress import ProgressTracker
 from flows.engine.task_runs import run_batch
 from storage.recipe import load_recipe

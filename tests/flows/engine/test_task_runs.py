@@ -20,13 +20,11 @@ from prefect.settings import (
 )
 
 from flows.engine.cluster import Cluster
-from flows.engine.logs import log_to_prefect
 from flows.engine.progress import ProgressTracker
-from flows.engine.run_log import report_while_running
+from flows.engine.run_log import recorded_run
 from flows.engine.task_runs import run_nodules
 from storage.cases.outcomes import find_outcome
 from storage.recipe import load_recipe
-from storage.records import Run
 from storage.sources.base import Nodule
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
@@ -40,9 +38,8 @@ NO_PLAN = Plan((), (), 0.0, 0.0, "custom parameters", 0)
 
 @flow(name="stubs")
 def run_stubs(function, job, cluster, nodules=NODULES):
-    log_to_prefect()
     progress = ProgressTracker(len(nodules), 0.5)
-    with report_while_running(job, Run("s", "r", len(nodules), 0, 0), NO_PLAN, progress), progress:
+    with recorded_run(job, NO_PLAN, progress), progress:
         run_nodules(function, nodules, job, cluster, progress)
     return progress, FlowRunContext.get().flow_run.id
 
