@@ -94,6 +94,11 @@ class Cluster:
     file: ClusterFile | None = None
     """Content of a cluster file; it takes precedence over the other two."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its workers are processes of this machine, started for a run."""
+        return self.scheduler is None and self.file is None
+
 
 LOCAL = Cluster()
 

@@ -24,6 +24,7 @@ from flows.engine.executor import WORKER_STAGE, NoduleExecutor, NoduleFunction
 from flows.engine.in_flight import InFlight, StoppedError
 from flows.engine.logs import log_on_workers, logger
 from flows.engine.progress import ProgressTracker
+from matting.kernel_cache import is_compiled
 from storage.records import Outcome
 from storage.sources.base import Nodule
 from storage.sources.errors import SourceUnreachableError
@@ -76,6 +77,8 @@ def run_nodules(
     min_in_flight = cluster.file.adapt.maximum if cluster.file and cluster.file.adapt else 1
     with dask_client(cluster) as client:
         log_on_workers(client)
+        if cluster.is_local and not is_compiled():
+            progress.show_message("compiling, once on this machine")
         executor = NoduleExecutor(function, job, progress, client, min_in_flight)
         try:
             _run_first(executor, nodules)
