@@ -39,6 +39,9 @@ OWN_SETTINGS = {
 }
 """Dask settings for schedulers that Halosign starts."""
 
+_REPLACE_EVERY_S = 30.0
+"""How often workers of a cluster file whose jobs have ended are replaced."""
+
 _OPTIONS = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
@@ -156,7 +159,29 @@ def dask_client(cluster: Cluster) -> Iterator[Client]:
             ):
                 if isinstance(started, LocalCluster):
                     client.register_plugin(_IgnoreInterrupts())
-                yield client
+                with _replacing_workers(started, file.workers if file else None):
+                    yield client
+
+
+@contextmanager
+def _replacing_workers(started: AnyCluster, workers: int | None) -> Iterator[None]:
+    """Ask now and then for the wanted number of workers: a job that ends is not replaced else."""
+    if workers is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(_REPLACE_EVERY_S):
+            started.scale(workers)
+
+    thread = threading.Thread(target=ask, name="replace workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _detach_dask_logger() -> None:

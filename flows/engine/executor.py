@@ -35,6 +35,10 @@ _THREADS_PER_QUEUED_NODULE = 4
 _THREAD_COUNT_TTL_S = 1.0
 """Workers come and go, but asking the scheduler before every nodule would be too expensive."""
 
+_SAY_WAITING_EVERY_S = 300.0
+_FIRST_SAID_AFTER_S = 20.0
+"""Workers take seconds to start; only those that take longer are worth a line in the log."""
+
 NoduleFunction = Callable[[Nodule, CurationJob], Outcome]
 """What a worker runs for one nodule."""
 
@@ -66,6 +70,7 @@ class NoduleExecutor:
         self._lock = threading.Lock()
         self._threads = 0
         self._counted_at = -_THREAD_COUNT_TTL_S
+        self._waiting_said_at = time.monotonic() - _SAY_WAITING_EVERY_S + _FIRST_SAID_AFTER_S
 
     def as_completed(self, nodules: Iterable[Nodule]) -> Generator[Outcome, None, None]:
         """Run nodules and yield outcomes in the order of completion; closing it cancels the rest.
@@ -108,8 +113,21 @@ class NoduleExecutor:
                     raise self.lose_scheduler(error) from error
                 self._counted_at = time.monotonic()
                 if self._threads == 0:
-                    self.progress.show_message("waiting for workers")
+                    self._wait_for_workers()
             return self._threads
+
+    def _wait_for_workers(self) -> None:
+        """Show that there are no workers, and log it from time to time."""
+        self.progress.show_message("waiting for workers")
+        now = time.monotonic()
+        if now - self._waiting_said_at >= _SAY_WAITING_EVERY_S:
+            self._waiting_said_at = now
+            logger.warning(
+                "waiting for workers: the scheduler %s has none. Start workers, or look at the "
+                "queue of the cluster that starts them; nodules begin when one joins",
+                self.client.scheduler.address if self.client.scheduler else "of this run",
+                extra={"event": "waiting for workers"},
+            )
 
     def drain(self) -> None:
         """Submit nothing more; what is in flight may finish."""

@@ -1,4 +1,4 @@
-"""Progress of a run: outcomes counted as they arrive, progress bar or log, failure budget."""
+"""Progress of a run: outcomes counted as they arrive, failure budget."""
 
 import logging
 import threading
@@ -8,18 +8,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from flows.engine.errors import FailureBudgetExceeded, RunAborted
-from flows.engine.logs import is_json_logging, logger
+from flows.engine.logs import logger
+from flows.engine.progress_bar import ProgressBar
 from flows.engine.result import STATE_LABELS
 from storage.records import Outcome
 
@@ -41,23 +32,13 @@ class ProgressTracker:
     _unfit: int = 0
     """Nodules that count against the budget."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _bar: Progress = field(init=False)
+    _bar: ProgressBar = field(init=False)
 
     def __post_init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("curating"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=is_json_logging(),
-        )
+        self._bar = ProgressBar("curating", self.total, kept=True)
 
     def __enter__(self) -> Self:
-        self._bar.start()
-        self._bar.add_task("", total=self.total)
+        self._bar.__enter__()
         return self
 
     def __exit__(
@@ -66,7 +47,7 @@ class ProgressTracker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome, in place of an earlier one of the same nodule."""
@@ -131,7 +112,7 @@ class ProgressTracker:
             self._unfit += step * (outcome.state != "done" and not outcome.transient)
 
     def _update_bar(self, text: str) -> None:
-        self._bar.update(self._bar.task_ids[0], completed=len(self.outcomes), description=text)
+        self._bar.update(len(self.outcomes), text=text)
 
 
 def _sentence(outcome: Outcome) -> str:

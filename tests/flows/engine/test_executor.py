@@ -53,3 +53,17 @@ def test_a_result_that_cannot_be_fetched_ends_the_run_with_what_to_do(error):
     ):
         run_batch(NoduleExecutor(lambda *_: None, JOB, progress, Client(error)), (NODULE,))
     assert not progress.outcomes
+
+
+def test_a_run_without_workers_says_what_it_waits_for_and_where(monkeypatch, caplog):
+    monkeypatch.setattr("flows.engine.executor._FIRST_SAID_AFTER_S", 0.0)
+    monkeypatch.setattr("flows.engine.executor._THREAD_COUNT_TTL_S", 0.0)
+    client = Client(None)
+    client.scheduler = None
+    client.nthreads = dict
+    with ProgressTracker(1, 0.2) as progress:
+        executor = NoduleExecutor(lambda *_: None, JOB, progress, client)
+        assert [executor.count_threads() for _ in range(3)] == [0, 0, 0]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "waiting for workers: the scheduler of this run has none. Start workers" in said[0]
