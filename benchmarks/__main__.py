@@ -16,6 +16,7 @@ SCRIPTS = (
     "synthetic_errors",
     "truth",
     "fan_out",
+    "task_runs",
     "review",
     "advisories",
     "steps",

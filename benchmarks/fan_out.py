@@ -26,12 +26,12 @@ import psutil
 from distributed import Client
 from prefect import flow
 from prefect.settings import PREFECT_LOGGING_LEVEL, temporary_settings
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, save, table
 from flows.engine.cluster import Cluster
-from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
 from flows.engine.prefect_server import prefect_server
+from flows.engine.progress import ProgressTracker
+from flows.engine.task_runs import run_nodules
 from storage.cases.outcomes import write_outcome
 from storage.layout import done_key
 from storage.recipe import load_recipe
@@ -209,22 +209,23 @@ def stub(seconds: float, nodule: Nodule, job: CurationJob) -> Outcome:
     return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": job.recipe.content_key()}, "0" * 64)
 
 
-@flow(name="fan out stubs", task_runner=ThreadPoolTaskRunner(max_workers=CONCURRENT_BATCHES))
-def fan_stubs(address: str, nodules: int, seconds: float) -> None:
+@flow(name="fan out stubs")
+def fan_stubs(address: str, nodules: int, seconds: float, **run: int) -> None:
     made = tuple(
         Nodule(f"n{n:06d}", f"P{n // 3:06d}", {"row": {"image": "i", "readers": "r"}})
         for n in range(nodules)
     )
-    job = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe())
-    outcomes, stopped = run_nodules(partial(stub, seconds), made, job, Cluster(scheduler=address))
-    expect(not stopped, stopped)
-    expect([outcome.state for outcome in outcomes] == ["done"] * nodules, "every stub is done")
+    job = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe(run=run))
+    progress = ProgressTracker(nodules, 0.2)
+    with progress:
+        run_nodules(partial(stub, seconds), made, job, Cluster(scheduler=address), progress)
+    expect(not progress.error, str(progress.error))
+    states = [outcome.state for outcome in progress.outcomes.values()]
+    expect(states == ["done"] * nodules, "every stub is done")
 
 
 def many(address: str, grow: object) -> dict[str, object]:
     """Run nodules that take no time, which leaves the orchestration; record memory by time."""
-    from flows.engine.progress import ProgressTracker
-
     grow(32)
     fan_stubs(address, 200, 0.0)
     me, memory, add = psutil.Process(), {}, ProgressTracker.add

@@ -317,12 +317,16 @@ in a process of its own; wall times, at an initial load of {report["load_at_star
 
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
 """
+    tasks = read("task_runs")
+    dearest = max(row["client_cpu_ms"] + row["server_cpu_ms"] for row in tasks["rows"])
+    text += f"""
+`python -m benchmarks.task_runs`: milliseconds per nodule of Prefect's part, with stubs on {tasks["threads"]} threads at a
+load of {tasks["load"]}; the server is the private one. Client and server together, target at most 30: {verdict(dearest <= 30)}.
+
+{markdown(tuple(tasks["rows"][0]), [tuple(row.values()) for row in tasks["rows"]])}
+"""
     if real:
-        load = (
-            f" Load {real['load'][0]} at the start, {real['load'][1]} at the end."
-            if "load" in real
-            else ""
-        )
+        load = f" Load {' to '.join(map(str, real['load']))}." if "load" in real else ""
         text += f"""
 `python -m benchmarks.fan_out --real N` curates real nodules on two workers: {real["nodules"]} nodules,
 {real["stage_s"]} seconds in stages over {real["wall_s"]} s of the whole run, cluster start included: efficiency

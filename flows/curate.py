@@ -10,12 +10,12 @@ import time
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.engine.cluster import LOCAL, Cluster
-from flows.engine.executor import CONCURRENT_BATCHES, run_nodules
+from flows.engine.progress import ProgressTracker
 from flows.engine.result import CurationResult
-from flows.engine.run_log import begin_run, create_run_artifacts, end_run, keep_alive
+from flows.engine.run_log import recorded_run
+from flows.engine.task_runs import run_nodules
 from flows.run_report import write_run_report
 from storage.records import Outcome
 from storage.sources.base import Nodule
@@ -42,8 +42,7 @@ def curate_nodule(nodule: Nodule, job: CurationJob) -> Outcome:
     return context.outcome
 
 
-# Prefect declares the runner's future type invariant, so its own default does not fit either.
-@flow(name="curate", task_runner=ThreadPoolTaskRunner(max_workers=CONCURRENT_BATCHES))  # type: ignore[arg-type]
+@flow(name="curate")
 def curate(
     job: CurationJob,
     patients: frozenset[str] | None = None,
@@ -69,15 +68,13 @@ def curate(
     """
     begin = time.monotonic()
     plan = plan_nodules(job, patients, nodules, limit)
-    run = begin_run(job, plan)
-    outcomes: tuple[Outcome, ...] = ()
-    aborted = ""
-    if plan.to_compute:
-        with keep_alive(job, run):
-            outcomes, aborted = run_nodules(curate_nodule, plan.to_compute, job, cluster)
-    result = CurationResult(plan, outcomes, round(time.monotonic() - begin, 1), aborted)
-    end_run(job, run, result)
-    create_run_artifacts(job, result)
+    progress = ProgressTracker(len(plan.to_compute), job.recipe.run.failure_budget, begin)
+    with recorded_run(job, plan, progress):
+        if plan.to_compute:
+            with progress:
+                run_nodules(curate_nodule, plan.to_compute, job, cluster, progress)
+    outcomes = tuple(progress.outcomes[key] for key in sorted(progress.outcomes))
+    result = CurationResult(plan, outcomes, progress.wall_s, progress.error)
     if report and plan.to_compute:
         write_run_report(job.store_url)
     return result

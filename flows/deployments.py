@@ -1,11 +1,15 @@
 """The flows that prefect.yaml deploys, with parameters that are plain JSON."""
 
+import os
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
 from flows.curate import curate as curate_store
 from flows.engine.cluster import Cluster
+from flows.engine.errors import SchedulerLostError
+from flows.engine.logs import FORMAT_VARIABLE, log_json
 from flows.evaluate import PARTS, EvaluationJob, check_parts
 from flows.evaluate import evaluate as evaluate_release
 from flows.publish import publish as publish_release
@@ -18,8 +22,11 @@ from storage.sources.registry import SourceSpec
 from storage.store import open_store
 from tasks.curation.context import CurationJob
 
+RETRIES, RETRY_DELAY_S = 5, 20
+"""A Dask scheduler that was restarted is back, with its workers, within seconds or minutes."""
 
-@flow(name="curate", task_runner=curate_store.task_runner, retries=2, retry_delay_seconds=60)
+
+@flow(name="curate", retries=RETRIES, retry_delay_seconds=RETRY_DELAY_S)
 def curate(
     store: str,
     dicom: str | None = None,
@@ -43,6 +50,8 @@ def curate(
         pseudonymize: File with the key of the pseudonyms that replace a table's ids; it must exist.
         xml: Folder of LIDC-IDRI's XML files, which name the reader of each annotation.
     """
+    if os.environ.get(FORMAT_VARIABLE) == "json":
+        log_json()
     source = (
         SourceSpec("lidc", dicom, xml=xml or "")
         if dicom
@@ -51,6 +60,9 @@ def curate(
     job = CurationJob(source, store, load_recipe(recipe))
     # The flow function is called directly, so that Prefect shows one run, not a run with a subflow.
     result = curate_store.fn(job, frozenset(patients) if patients else None, Cluster(scheduler))
+    if scheduler and isinstance(result.error, SchedulerLostError):
+        # Its supervisor starts it again, so Prefect's retries of this flow go on.
+        raise result.error
     if result.aborted:
         # Not failed: Prefect would retry it, and it would fail again for the same reasons.
         return Cancelled(name="Stopped", message=result.aborted)

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.console import console
+from flows.engine.progress_bar import ProgressBar
 from flows.score import measure_methods, score_missing, score_nodules
 from flows.train import fit
 from matting.errors import InputError
@@ -161,17 +160,10 @@ def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
 
     Those on features take minutes; networks are trained only if the job asks for it.
     """
-    columns = (
-        TextColumn("{task.fields[what]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("diagnosing", total=None, what="")
+    with ProgressBar("diagnosing") as bar:
 
         def after(progress: DiagnosisProgress) -> None:
-            bars.update(bar, completed=progress.done, total=progress.of, what=progress.what)
+            bar.update(progress.done, total=progress.of, text=progress.what)
 
         try:
             diagnose_by_features(release, job.recipe.diagnosis, after)

@@ -11,10 +11,9 @@ from distributed import as_completed
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from rich.progress import Progress
 
 from flows.engine.cluster import LOCAL, Cluster, dask_client
-from flows.engine.console import console
+from flows.engine.progress_bar import ProgressBar
 from matting.learned.training import pick_device
 from storage.records import Line
 from storage.releases.reader import ReleaseReader
@@ -102,9 +101,8 @@ def measure_methods(release: Release, side: str, cluster: Cluster = LOCAL) -> li
 
 def read_priors(reader: ReleaseReader) -> dict[str, float]:
     """Return the trimap prior of each nodule, with a progress bar: every matte is read."""
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("reading mattes", total=None)
-        return trimap_priors(reader, lambda _: progress.advance(bar))
+    with ProgressBar("reading mattes") as progress:
+        return trimap_priors(reader, lambda _: progress.advance())
 
 
 def score_nodules(
@@ -126,19 +124,18 @@ def score_nodules(
     Returns:
         What the calls returned, in the order of the nodules.
     """
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(title, total=len(nodules))
+    with ProgressBar(title, len(nodules)) as progress:
         if len(nodules) < MIN_NODULES_FOR_CLUSTER:
             results = []
             for nodule in nodules:
                 results.append(score(release, nodule))
-                progress.advance(bar)
+                progress.advance()
             return results
         with dask_client(cluster) as client:
             futures = [client.submit(score, release, nodule, pure=False) for nodule in nodules]
             for future in as_completed(futures):
                 future.result()
-                progress.advance(bar)
+                progress.advance()
             return [future.result() for future in futures]
 
 
@@ -196,11 +193,10 @@ def score_missing(
     if not missing:
         return
     network = load_network(checkpoint, pick_device(device))
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(f"scoring {checkpoint.label}", total=len(missing))
+    with ProgressBar(f"scoring {checkpoint.label}", len(missing)) as progress:
         for nodule in missing:
             score_network(store, reader, nodule, checkpoint, network)
-            progress.advance(bar)
+            progress.advance()
 
 
 @task(name="create scores artifact", cache_policy=NO_CACHE)

@@ -5,9 +5,9 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.engine.console import console
+from flows.engine.progress_bar import ProgressBar
 from flows.score import measure_methods, measure_network, table_rows
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
@@ -77,19 +77,11 @@ def fit(job: TrainingJob, resume: bool) -> str:
     console.print(
         f"training {name}: curves and sample mattes in {preview_url(store, name)}", markup=False
     )
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("training", total=None, epoch="-")
+    with ProgressBar("training", kept=True) as progress:
 
         def on_step(step: StepInfo) -> None:
-            progress.update(
-                bar, completed=step.step, total=step.steps, epoch=f"{step.epoch}/{step.epochs}"
-            )
+            text = f"steps of epoch {step.epoch} of {step.epochs}"
+            progress.update(step.step, total=step.steps, text=text)
 
         def on_epoch(snapshot: TrainingSnapshot) -> None:
             write_preview(store, name, snapshot_files(snapshot))

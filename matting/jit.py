@@ -11,8 +11,8 @@ from typing import Any, TypeVar, cast, overload
 
 import numba
 
-_IS_ISOLATED = not __name__.startswith("matting.")
-"""Whether this is `halosign.matting`, beside another package of that name."""
+from matting.kernel_cache import KernelCache
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -27,10 +27,9 @@ def kernel(*, reordered: bool = False, inlined: bool = False) -> Callable[[Funct
 def kernel(
     function: Function | None = None, *, reordered: bool = False, inlined: bool = False
 ) -> Function | Callable[[Function], Function]:
-    """Compile a function to machine code, cached on disk beside its source or in the user's cache.
+    """Compile a function to machine code, cached on disk (`matting.kernel_cache`).
 
-    The interpreter's lock is released while it runs. If neither place can be written, each process
-    compiles for itself instead of failing at import.
+    The interpreter's lock is released while it runs.
 
     Args:
         function: The function to compile.
@@ -54,8 +53,7 @@ def _compiled(function: Function, *, reordered: bool, inlined: bool) -> Function
         "fastmath": {"reassoc", "contract"} if reordered else False,
         "inline": "always" if inlined else "never",
     }
-    try:
-        # Cached code names its module, which another package's `matting` would then stand for
-        return cast(Function, numba.njit(cache=not _IS_ISOLATED, **options)(function))
-    except RuntimeError:
-        return cast(Function, numba.njit(**options)(function))
+    compiled = numba.njit(**options)(function)
+    # What `cache=True` would do, with a cache whose faults are misses.
+    compiled._cache = KernelCache(function)
+    return cast(Function, compiled)

@@ -74,8 +74,10 @@ class RunSettings(BaseModel):
 
     model_config = _OPTIONS
 
+    nodules_as_tasks: int = Field(5000, ge=0)
+    """Most nodules of a run that are task runs in Prefect one by one; more are grouped."""
     nodules_per_task: int = Field(64, ge=1)
-    """Nodules in one Prefect task, which are retried together."""
+    """Nodules in one Prefect task run of such a larger run, which are retried together."""
     retries: int = Field(3, ge=0)
     """How often nodules that failed for a transient reason are tried again."""
     retry_delay_s: float = Field(2.0, gt=0)

@@ -354,7 +354,7 @@ class CaseFacts:
 # Outcomes and runs
 
 State = Literal["done", "refused", "failed"]
-Ending = Literal["none", "complete", "stopped early"]
+Ending = Literal["none", "complete", "stopped early", "interrupted"]
 
 SELECTION = "select"
 """The stage at which the recipe's selection excludes a nodule, which is no failure."""

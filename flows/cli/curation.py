@@ -139,7 +139,7 @@ def curate(
     from flows.cli.printing import show_result
     from flows.curate import curate as curate_flow
     from flows.engine.cluster import Cluster, load_cluster
-    from flows.engine.logs import log_json
+    from flows.engine.logs import log_json, log_text
     from flows.engine.prefect_server import prefect_server
     from storage.store import open_store
 
@@ -150,8 +150,7 @@ def curate(
     chosen_patients = parse_names(patients)
     chosen_nodules = parse_names(nodules)
     selected = load_cluster(cluster) if cluster else Cluster(scheduler, workers)
-    if log_format == "json":
-        log_json()
+    (log_json if log_format == "json" else log_text)()
     job = _curation_job(store, dicom, files, recipe, settings, pseudonymize, xml)
     open_store(store, create=True)
     with prefect_server():

@@ -89,7 +89,7 @@ def main() -> NoReturn:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     # The terminal shows our own progress and summary; the engine's chatter stays one setting away.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     try:
         app()
     except (InputError, StoreError) as error:

@@ -2,6 +2,8 @@
 
 import importlib
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from typing import Any, Self
 import dask
 import yaml
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from distributed.deploy.cluster import Cluster as AnyCluster
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,6 +38,9 @@ OWN_SETTINGS = {
     "distributed.worker.memory.pause": False,
 }
 """Dask settings for schedulers that Halosign starts."""
+
+_REPLACE_EVERY_S = 30.0
+"""How often workers of a cluster file whose jobs have ended are replaced."""
 
 _OPTIONS = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -92,8 +97,27 @@ class Cluster:
     file: ClusterFile | None = None
     """Content of a cluster file; it takes precedence over the other two."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its workers are processes of this machine, started for a run."""
+        return self.scheduler is None and self.file is None
+
 
 LOCAL = Cluster()
+
+
+class _IgnoreInterrupts(WorkerPlugin):
+    """Keeps Ctrl-C, which a terminal sends to every process, from the workers of this machine.
+
+    This process hears of it too, and decides how long they may work.
+    """
+
+    name = "halosign-ignore-interrupts"
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002
+        """Ignore interrupts; called by Dask in the main thread of a worker process."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def load_cluster(path: Path) -> Cluster:
@@ -133,7 +157,31 @@ def dask_client(cluster: Cluster) -> Iterator[Client]:
                 _start_cluster(file) if file else _start_local_cluster(cluster.workers) as started,
                 Client(started) as client,
             ):
-                yield client
+                if isinstance(started, LocalCluster):
+                    client.register_plugin(_IgnoreInterrupts())
+                with _replacing_workers(started, file.workers if file else None):
+                    yield client
+
+
+@contextmanager
+def _replacing_workers(started: AnyCluster, workers: int | None) -> Iterator[None]:
+    """Ask now and then for the wanted number of workers: a job that ends is not replaced else."""
+    if workers is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(_REPLACE_EVERY_S):
+            started.scale(workers)
+
+    thread = threading.Thread(target=ask, name="replace workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _detach_dask_logger() -> None:

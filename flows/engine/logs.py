@@ -5,6 +5,8 @@ import sys
 from typing import Any, Literal
 
 from distributed import Client, Worker, WorkerPlugin
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.logging.handlers import APILogHandler
 from pythonjsonlogger.json import JsonFormatter
 
 LogFormat = Literal["text", "json"]
@@ -12,6 +14,28 @@ FORMAT_VARIABLE = "HALOSIGN_LOG_FORMAT"
 """Environment variable in place of ``--log-format``."""
 
 logger = logging.getLogger("halosign")
+
+
+class EventFormatter(JsonFormatter):
+    """One JSON object per line: `time`, `level`, `event` and the fields of the event.
+
+    An event that has a name has its text as `message`; without one, the text is its name.
+    """
+
+    def __init__(self, static_fields: dict[str, Any] | None = None) -> None:
+        super().__init__(
+            "{asctime}{levelname}{message}",
+            style="{",
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
+            rename_fields={"asctime": "time", "levelname": "level", "exc_info": "error"},
+            static_fields=static_fields or {},
+        )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Name the event."""
+        if "event" not in log_data:
+            log_data["event"] = log_data.pop("message")
+        return log_data
 
 
 class JsonLogsOnWorker(WorkerPlugin):
@@ -31,22 +55,28 @@ def log_json(static_fields: dict[str, Any] | None = None) -> None:
         static_fields: Fields to add to every line.
     """
     handler = logging.StreamHandler(sys.stderr)
-    formatter = JsonFormatter(
-        "{asctime}{levelname}{message}",
-        style="{",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-        rename_fields={
-            "asctime": "time",
-            "levelname": "level",
-            "message": "event",
-            "exc_info": "error",
-        },
-        static_fields=static_fields or {},
-    )
-    handler.setFormatter(formatter)
+    handler.setFormatter(EventFormatter(static_fields))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def log_text() -> None:
+    """Write warnings as text to standard error, beside the progress bar."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("{levelname}: {message}", style="{"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+
+
+def log_to_prefect() -> None:
+    """Add what is logged in flow and task runs to their logs in Prefect."""
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, APILogHandler) for handler in logger.handlers):
+        handler = APILogHandler()
+        handler.addFilter(lambda _: bool(FlowRunContext.get() or TaskRunContext.get()))
+        logger.addHandler(handler)
 
 
 def is_json_logging() -> bool:

@@ -34,6 +34,20 @@ CONFIGURED_TIMEOUT_S = 10.0
 
 _PR_SET_PDEATHSIG = 1
 """Option of Linux's `prctl`: the signal to send when the parent dies."""
+_UNUSED_SERVICES = tuple(
+    f"PREFECT_SERVER_SERVICES_{name}_ENABLED"
+    for name in (
+        *("CANCELLATION_CLEANUP", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS"),
+        *("PAUSE_EXPIRATIONS", "SCHEDULER", "TRIGGERS"),
+    )
+)
+"""Services of a server for schedules, workers and automations, of which a private one has none."""
+_RECORD_TOGETHER = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+}
+"""Task runs are written many at a time: each on its own takes most of the server's CPU time."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _DATABASE = "prefect.db"
 _LOG = "server.log"
@@ -145,6 +159,9 @@ def _environment(home: Path) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / _DATABASE}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_UI_ENABLED": "false",
+        "PREFECT_SERVER_EVENTS_STREAM_OUT_ENABLED": "false",
+        **_RECORD_TOGETHER,
+        **dict.fromkeys(_UNUSED_SERVICES, "false"),
         "DO_NOT_TRACK": "1",
     }
 

@@ -1,32 +1,18 @@
-"""Progress of a run: outcomes counted as they arrive, progress bar or log, failure budget."""
+"""Progress of a run: outcomes counted as they arrive, failure budget."""
 
+import logging
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
-from flows.engine.logs import is_json_logging, logger
+from flows.engine.errors import FailureBudgetExceeded, RunAborted
+from flows.engine.logs import logger
+from flows.engine.progress_bar import ProgressBar
 from flows.engine.result import STATE_LABELS
 from storage.records import Outcome
-
-
-class RunAborted(Exception):
-    """A run stopped before its last nodule; the message says why and what to do."""
-
-
-class FailureBudgetExceeded(RunAborted):
-    """More nodules failed than the recipe's failure budget allows."""
 
 
 @dataclass(slots=True)
@@ -36,29 +22,23 @@ class ProgressTracker:
     total: int
     budget: float
     """Share of nodules that may have invalid input or fail."""
+    begin: float = field(default_factory=time.monotonic)
+    """When the run began, by the monotonic clock."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     states: Counter[str] = field(default_factory=Counter)
     """Nodules by state."""
+    error: RunAborted | None = None
+    """Why the run was aborted; None where it was not."""
     _unfit: int = 0
     """Nodules that count against the budget."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _bar: Progress = field(init=False)
+    _bar: ProgressBar = field(init=False)
 
     def __post_init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("curating"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=is_json_logging(),
-        )
+        self._bar = ProgressBar("curating", self.total, kept=True)
 
     def __enter__(self) -> Self:
-        self._bar.start()
-        self._bar.add_task("", total=self.total)
+        self._bar.__enter__()
         return self
 
     def __exit__(
@@ -67,7 +47,7 @@ class ProgressTracker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome, in place of an earlier one of the same nodule."""
@@ -79,20 +59,29 @@ class ProgressTracker:
             self._update_bar(
                 ", ".join(f"{n} {STATE_LABELS[s]}" for s, n in sorted(present.items()))
             )
-        facts = {
-            "state": outcome.state,
-            "stage": outcome.stage,
-            "seconds": round(sum(outcome.seconds.values()), 3),
-        }
-        logger.info(
-            "nodule",
+        logger.log(
+            logging.WARNING if outcome.transient else logging.INFO,
+            _sentence(outcome),
             extra={
+                "event": "nodule",
                 "nodule": outcome.nodule_id,
-                **facts,
+                "state": outcome.state,
+                "stage": outcome.stage,
+                "seconds": round(sum(outcome.seconds.values()), 3),
                 "computed": outcome.computed,
                 "reason": outcome.reason,
             },
         )
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the run began."""
+        return round(time.monotonic() - self.begin, 1)
+
+    def latest(self) -> list[Outcome]:
+        """Return the outcomes so far, the latest at the end."""
+        with self._lock:
+            return list(self.outcomes.values())
 
     def discard(self, nodule_id: str) -> None:
         """Remove a nodule's outcome, because the nodule will run again."""
@@ -123,4 +112,14 @@ class ProgressTracker:
             self._unfit += step * (outcome.state != "done" and not outcome.transient)
 
     def _update_bar(self, text: str) -> None:
-        self._bar.update(self._bar.task_ids[0], completed=len(self.outcomes), description=text)
+        self._bar.update(len(self.outcomes), text=text)
+
+
+def _sentence(outcome: Outcome) -> str:
+    """Return what became of a nodule, for people who read the log."""
+    if outcome.state == "done":
+        took = f"computed in {sum(outcome.seconds.values()):.1f} s"
+        return f"{outcome.nodule_id}: {took if outcome.computed else 'was stored already'}"
+    again = "; it will be tried again" if outcome.transient else ""
+    where = f"{STATE_LABELS[outcome.state]} at {outcome.stage}"
+    return f"{outcome.nodule_id}: {where}: {outcome.reason}{again}"

@@ -1,8 +1,10 @@
 """The result of a run, as the client sees it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from flows.engine.errors import RunAborted
 from storage.records import Outcome
 from tasks.curation.plan import Plan
 
@@ -24,8 +26,13 @@ class CurationResult:
     outcomes: tuple[Outcome, ...]
     """Of the nodules that the plan asked to compute."""
     wall_s: float
-    aborted: str = ""
-    """Why the run was aborted; empty where it was not."""
+    error: RunAborted | None = None
+    """Why the run was aborted; None where it was not."""
+
+    @property
+    def aborted(self) -> str:
+        """Why the run was aborted; empty where it was not."""
+        return str(self.error or "")
 
     @property
     def is_clean(self) -> bool:
@@ -43,6 +50,11 @@ class CurationResult:
     @property
     def states(self) -> dict[str, int]:
         """Number of nodules by what this run did: computed, found stored, refused, failed."""
-        count = Counter("computed" if o.computed else o.state for o in self.outcomes)
-        count["found stored"] = count.pop("done", 0)
-        return {state: count[state] for state in ("computed", "found stored", "refused", "failed")}
+        return count_states(self.outcomes)
+
+
+def count_states(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Return the number of nodules by what a run did with them, in the order of `STATE_LABELS`."""
+    count = Counter("computed" if o.computed else o.state for o in outcomes)
+    count["found stored"] = count.pop("done", 0)
+    return {state: count[state] for state in ("computed", "found stored", "refused", "failed")}

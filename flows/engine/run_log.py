@@ -1,35 +1,88 @@
-"""Reports of a run: its record in the store, the log, and the artifacts in Prefect."""
+"""Reports of a run while it goes on: its record in the store, the log, and artifacts in Prefect."""
 
+import contextvars
+import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from uuid import UUID
 
-from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
+import httpx
+from prefect import get_client
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+)
+from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.engine.logs import logger
-from flows.engine.result import STATE_LABELS, CurationResult
+from flows.engine.logs import log_to_prefect, logger
+from flows.engine.progress import ProgressTracker
+from flows.engine.result import STATE_LABELS, count_states
 from storage.cases.runs import BEAT_S, write_run
 from storage.errors import StoreError
-from storage.records import Ending, Run
+from storage.records import Ending, Outcome, Run
 from storage.store import open_store
 from tasks.curation.context import CurationJob
 from tasks.curation.plan import Plan
 
 MAX_ROWS = 1000
-"""Rows of the table in Prefect; nodules that are not done come first. The store has every
-outcome."""
+"""Rows of the table in Prefect at the end; nodules that are not done come first. The store has
+every outcome."""
+
+_ROWS_WHILE_RUNNING = 100
+"""Prefect keeps every update for days, so those before the last are short."""
+
+_UPDATE_S = 15.0
+"""How often the artifacts are updated while the run continues."""
 
 
-def begin_run(job: CurationJob, plan: Plan) -> Run:
-    """Write the record of a run that begins, and log it."""
+@contextmanager
+def recorded_run(job: CurationJob, plan: Plan, progress: ProgressTracker) -> Iterator[None]:
+    """Record a run in the store, in the log and in Prefect, while the block runs and as it ends.
+
+    Its record is written again every `BEAT_S`, which shows that it continues, and its artifacts
+    are updated every `_UPDATE_S`; what is not complete when the process dies stays as it is.
+    """
+    run = _begin(job, plan)
+    artifacts = RunArtifacts(job, plan, progress)
+    artifacts.create()
+    ended = threading.Event()
+
+    def beat() -> None:
+        next_record = time.monotonic() + BEAT_S
+        while not ended.wait(_UPDATE_S):
+            artifacts.update(_ROWS_WHILE_RUNNING)
+            if time.monotonic() >= next_record:
+                next_record += BEAT_S
+                _write(job, run)
+
+    # Prefect finds its server and the flow run in the context of the thread.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(beat,), name="run report", daemon=True)
+    thread.start()
+    ending: Ending = "interrupted"
+    try:
+        yield
+        ending = "stopped early" if progress.error else "complete"
+    finally:
+        ended.set()
+        thread.join()
+        _end(job, run, progress, ending)
+        artifacts.update(MAX_ROWS)
+
+
+def _begin(job: CurationJob, plan: Plan) -> Run:
     to_compute = len(plan.to_compute)
     unchanged = len(plan.unchanged)
     run = Run(
         job.source.location, job.recipe.name, to_compute, unchanged, excluded=len(plan.exclusions)
     )
+    log_to_prefect()
     logger.info(
         "run begins", extra={"store": job.store_url, "to_compute": to_compute, "kept": unchanged}
     )
@@ -37,73 +90,98 @@ def begin_run(job: CurationJob, plan: Plan) -> Run:
     return run
 
 
-@contextmanager
-def keep_alive(job: CurationJob, run: Run) -> Iterator[None]:
-    """Write the record of a run again every `BEAT_S`, which shows that the run continues."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(BEAT_S):
-            try:
-                write_run(open_store(job.store_url), run)
-            except StoreError as error:
-                logger.warning("cannot write the record of this run: %s", error)
-
-    thread = threading.Thread(target=beat, name="run record", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+def _end(job: CurationJob, run: Run, progress: ProgressTracker, ending: Ending) -> None:
+    states = count_states(progress.latest())
+    reason = str(progress.error or "")
+    run = replace(run, ending=ending, states=states, wall_s=progress.wall_s, stopped=reason)
+    facts = {"ending": ending, "wall_s": run.wall_s, "nodules_per_hour": run.nodules_per_hour}
+    logger.info("run ends", extra={**facts, **states, "reason": reason})
+    _write(job, run)
 
 
-def end_run(job: CurationJob, run: Run, result: CurationResult) -> None:
-    """Write the record of a run that ended, and log it."""
-    ending: Ending = "stopped early" if result.aborted else "complete"
-    run = replace(
-        run, ending=ending, states=result.states, wall_s=result.wall_s, stopped=result.aborted
-    )
-    facts = {
-        "ending": ending,
-        "wall_s": run.wall_s,
-        "nodules_per_hour": run.nodules_per_hour,
-        **result.states,
-    }
-    logger.info("run ends", extra={**facts, "reason": result.aborted})
+def _write(job: CurationJob, run: Run) -> None:
+    """Write the record of a run; the run goes on where that is impossible."""
     try:
         write_run(open_store(job.store_url), run)
     except StoreError as error:
-        logger.error("cannot write the record of this run: %s", error)
+        logger.warning("cannot write the record of this run: %s", error)
 
 
-def create_run_artifacts(job: CurationJob, result: CurationResult) -> None:
-    """Create the artifacts of a run in Prefect: its summary, its outcomes, a link to the store."""
-    counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
-    text = (
-        f"**Store** `{job.store_url}` · **source** `{job.source.location}` · "
-        f"**recipe** `{job.recipe.name}`\n\n{counts}; {len(result.plan.unchanged)} unchanged, "
-        f"{len(result.plan.exclusions)} excluded; {result.wall_s} s. {result.aborted}"
-    )
-    unfit_first = sorted(result.outcomes, key=lambda outcome: outcome.state == "done")
-    rows: list[dict[str, object]] = [
-        {
-            "nodule": o.nodule_id,
-            "state": o.state,
-            "stage": o.stage,
-            "reason": o.reason,
-            "seconds": sum(o.seconds.values()),
+@dataclass(slots=True)
+class RunArtifacts:
+    """The artifacts of a run in Prefect: progress, table of nodules, summary, link to the store.
+
+    Prefect's server may be away; then they have gaps, and the run goes on.
+    """
+
+    job: CurationJob
+    plan: Plan
+    progress: ProgressTracker
+    _ids: dict[str, UUID] = field(default_factory=dict)
+    _shown: int = -1
+    """Number of outcomes when they were last updated."""
+
+    def create(self) -> None:
+        """Create them, without outcomes."""
+        url = self.job.store_url
+        try:
+            created = {
+                "progress": create_progress_artifact(
+                    0.0, key="progress", description="Nodules of this run that are finished"
+                ),
+                "nodules": create_table_artifact(
+                    [], key="nodules", description=f"Outcomes of this run in {url}"
+                ),
+                "curation": create_markdown_artifact(
+                    self._summary(), key="curation", description="Summary of this run"
+                ),
+            }
+            # Prefect's types allow for coroutines, which they are in asynchronous flows only.
+            self._ids = cast(dict[str, UUID], created)
+            create_link_artifact(link=open_store(url).link, link_text=url, key="store")
+        except (httpx.HTTPError, OSError) as error:
+            logger.warning("cannot create the artifacts of this run in Prefect: %s", error)
+
+    def update(self, rows: int) -> None:
+        """Show the outcomes so far, at most so many rows of them."""
+        finished = len(self.progress.outcomes)
+        if (finished == self._shown and rows < MAX_ROWS) or not self._ids:
+            return
+        data = {
+            "progress": 100.0 * finished / self.progress.total if self.progress.total else 100.0,
+            "nodules": json.dumps(list(_rows(self.progress.latest(), rows))),
+            "curation": self._summary(),
         }
-        for o in unfit_first[:MAX_ROWS]
-    ]
-    # Prefect traverses the arguments of a task, so the result of many nodules must not be one.
-    _create_artifacts(job.store_url, rows, text)
+        try:
+            with get_client(sync_client=True) as client:
+                for key, artifact_id in self._ids.items():
+                    client.update_artifact(artifact_id, ArtifactUpdate(data=data[key]))
+        except (httpx.HTTPError, OSError) as error:
+            logger.warning("cannot update the artifacts of this run in Prefect: %s", error)
+            return
+        self._shown = finished
+
+    def _summary(self) -> str:
+        states = count_states(self.progress.latest())
+        counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in states.items())
+        job = self.job
+        return (
+            f"**Store** `{job.store_url}` · **source** `{job.source.location}` · "
+            f"**recipe** `{job.recipe.name}`\n\n{len(self.progress.outcomes)} of "
+            f"{self.progress.total} nodules: {counts}; {len(self.plan.unchanged)} unchanged, "
+            f"{len(self.plan.exclusions)} excluded; {self.progress.wall_s} s. "
+            f"{self.progress.error or ''}"
+        )
 
 
-@task(name="report", cache_policy=NO_CACHE)
-def _create_artifacts(store_url: str, rows: list[dict[str, object]], text: str) -> None:
-    create_table_artifact(
-        table=rows, key="nodules", description=f"Outcomes of this run in {store_url}"
-    )
-    create_markdown_artifact(markdown=text, key="curation", description="Summary of this run")
-    create_link_artifact(link=open_store(store_url).link, link_text=store_url, key="store")
+def _rows(outcomes: Iterable[Outcome], most: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table of nodules: those that are not done first, then the latest."""
+    latest_first = list(outcomes)[::-1]
+    for outcome in sorted(latest_first, key=lambda outcome: outcome.state == "done")[:most]:
+        yield {
+            "nodule": outcome.nodule_id,
+            "state": outcome.state,
+            "stage": outcome.stage,
+            "reason": outcome.reason,
+            "seconds": round(sum(outcome.seconds.values()), 3),
+        }

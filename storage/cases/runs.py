@@ -48,7 +48,7 @@ def find_open_runs(store: Store, now: datetime, grace: timedelta) -> list[Run]:
         for entry, run in runs
         if run.ending == "none"
         # Workers finish what they hold when their run is stopped.
-        or (run.ending == "stopped early" and entry.modified > now - SILENCE)
+        or (run.ending in {"stopped early", "interrupted"} and entry.modified > now - SILENCE)
     ]
 
 

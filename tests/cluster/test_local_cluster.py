@@ -285,6 +285,38 @@ def test_publishing_queues_gpu_work_without_waiting_and_a_gpu_worker_picks_it_up
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_run_whose_container_is_gone_begins_again_by_itself(how, running, after_the_nightly):
+    """Its workers are stopped meanwhile, so that it waits; then they come back with it."""
+    for name in ("worker", "worker-1"):
+        running.cluster.stop(name)
+    store = f"s3://halosign/{how}"
+    run = run_deployment("curate/nightly", parameters={"store": store}, timeout=0)
+    with get_client(sync_client=True) as client:
+        wait_for(lambda: client.read_flow_run(run.id).state.is_running(), "the run to begin")
+        wait_for(lambda: _says(running, "run begins", store), "the run to reach its nodules")
+        if how == "killed":
+            cpu = running.cluster.running("cpu")
+            for process in (cpu, *cpu.children(recursive=True)):
+                process.kill()
+        else:
+            running.cluster.stop("cpu")
+        begin = time.monotonic()
+        running.up()
+        wait_for(lambda: client.read_flow_run(run.id).run_count > 1, "the run to begin again")
+        print(f"{how}: began again after {time.monotonic() - begin:.0f} s")
+        assert time.monotonic() - begin < 150
+    ended = running.finished(run.id)
+    assert ended.state.name == "Completed"
+    assert [outcome.state for outcome in read_outcomes(open_store(store))].count("done") == 3
+
+
+def _says(running, event, store):
+    lines = running.cluster.log("cpu").read_text().splitlines()
+    return any(f'"{event}"' in line and store in line for line in lines)
+
+
+@pytest.mark.slow
 def test_what_was_stored_outlives_a_stop_of_everything(running, after_the_nightly):
     before = [run.id for run in running.runs("curate")]
     call(running.folder, "down", HALOSIGN_DICOM="unused")

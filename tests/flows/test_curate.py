@@ -10,12 +10,17 @@ import time
 
 import httpx
 import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.sorting import FlowRunSort
 
 import flows.curate
 from flows.curate import curate
 from flows.engine.cluster import Cluster
-from flows.engine.progress import FailureBudgetExceeded, ProgressTracker
+from flows.engine.errors import FailureBudgetExceeded
+from flows.engine.progress import ProgressTracker
 from storage.cases.outcomes import find_outcome, read_outcomes
+from storage.cases.runs import find_last_run
 from storage.layout import REPORT
 from storage.recipe import load_recipe
 from storage.records import Outcome
@@ -172,7 +177,8 @@ def test_a_killed_run_is_finished_by_the_same_command(
 
 
 @pytest.mark.slow
-def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_run_says_so_everywhere(how, api, environment, table, recipe, tmp_path):
     store = open_store(str(tmp_path / "store"), create=True)
     command = ["curate", "--files", table, "--store", store.url, "--recipe", recipe, "--workers", 1]
     run = subprocess.Popen(
@@ -180,13 +186,29 @@ def test_a_polite_end_says_how_to_go_on(environment, table, recipe, tmp_path):
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     while run.poll() is None and not marks(store):
         time.sleep(0.01)
-    run.send_signal(signal.SIGTERM)
-    _, errors = run.communicate()
+    if how == "Ctrl-C":  # which a terminal sends to the workers too
+        os.killpg(run.pid, signal.SIGINT)
+    else:
+        run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=120)
     assert run.returncode == 130
+    assert "stopping: nodules that are in hand" in errors
     assert "Run the same command again to resume" in errors
+    assert "Traceback" not in errors
+    assert "lost" not in errors
+    record = find_last_run(store)
+    assert (record.ending, record.states["computed"]) == ("interrupted", len(marks(store)))
+    with get_client(sync_client=True) as client:
+        (latest,) = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["curate"])),
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=1,
+        )
+    assert latest.state.is_crashed()
 
 
 def job_for(table, store, recipe):

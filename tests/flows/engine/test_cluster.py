@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -163,3 +164,21 @@ def test_a_process_bound_to_one_core_starts_one_worker():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "1", done.stderr
+
+
+def test_a_worker_whose_job_ended_is_replaced_without_adapt(monkeypatch):
+    monkeypatch.setattr("flows.engine.cluster._REPLACE_EVERY_S", 0.2)
+    settings = {"distributed.deploy.lost-worker-timeout": "100ms"}
+    named = ClusterFile(
+        class_="distributed.LocalCluster", arguments=IN_THREADS, workers=2, settings=settings
+    )
+    with dask_client(Cluster(file=named)) as client:
+        client.wait_for_workers(2, timeout=30)
+        before = set(client.nthreads())
+        (one, *_) = client.cluster.workers.values()
+        client.cluster.sync(one.close)
+        deadline = time.monotonic() + 30
+        while not (len(now := set(client.nthreads())) == 2 and now != before):
+            assert time.monotonic() < deadline, (before, now)
+            time.sleep(0.05)
+        assert len(before & now) == 1

@@ -5,8 +5,10 @@ from concurrent.futures import CancelledError
 import pytest
 from distributed.comm.core import CommClosedError
 
-from flows.engine.executor import BatchExecutor, SchedulerLostError, run_batch
+from flows.engine.errors import SchedulerLostError
+from flows.engine.executor import NoduleExecutor
 from flows.engine.progress import ProgressTracker
+from flows.engine.task_runs import run_batch
 from storage.recipe import load_recipe
 from storage.sources.base import Nodule
 from storage.sources.registry import SourceSpec
@@ -49,5 +51,19 @@ def test_a_result_that_cannot_be_fetched_ends_the_run_with_what_to_do(error):
         ProgressTracker(1, 0.2) as progress,
         pytest.raises(SchedulerLostError, match="run the same command again"),
     ):
-        run_batch(BatchExecutor(lambda *_: None, JOB, progress, Client(error)), (NODULE,))
+        run_batch(NoduleExecutor(lambda *_: None, JOB, progress, Client(error)), (NODULE,))
     assert not progress.outcomes
+
+
+def test_a_run_without_workers_says_what_it_waits_for_and_where(monkeypatch, caplog):
+    monkeypatch.setattr("flows.engine.executor._FIRST_SAID_AFTER_S", 0.0)
+    monkeypatch.setattr("flows.engine.executor._THREAD_COUNT_TTL_S", 0.0)
+    client = Client(None)
+    client.scheduler = None
+    client.nthreads = dict
+    with ProgressTracker(1, 0.2) as progress:
+        executor = NoduleExecutor(lambda *_: None, JOB, progress, client)
+        assert [executor.count_threads() for _ in range(3)] == [0, 0, 0]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "waiting for workers: the scheduler of this run has none. Start workers" in said[0]
