@@ -239,9 +239,7 @@ def predict(
 
     Exit code 1: the network finds no nodule at the point. Nothing is written then.
     """
-    from rich.progress import Progress
-
-    from flows.engine.console import console
+    from flows.engine.progress_bar import ProgressBar
     from matting.parameters import ResampleSettings
     from tasks.learning.predict import Place, PredictionSettings, predict_file
 
@@ -252,8 +250,7 @@ def predict(
         flips=flips,
     )
     place = Place.parse(point, box, whole)
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("windows", total=None, visible=whole)
+    with ProgressBar("predicting, windows") as bar:
         predicted = predict_file(
             checkpoint,
             image,
@@ -261,7 +258,7 @@ def predict(
             out,
             device,
             settings,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            lambda done, total: bar.update(done, total=total),
         )
     if not predicted.files:
         typer.echo(
