@@ -32,6 +32,7 @@ from storage.records import (
     TrainingState,
     Verdict,
     Withdrawal,
+    codec,
     encode,
     is_sealed,
     parse_record,
@@ -141,7 +142,7 @@ EXAMPLES: dict[str, tuple[type, Any]] = {
 
 @cache
 def schema_of(kind: type) -> dict[str, Any]:
-    schema = records._adapter(kind).json_schema(by_alias=True)
+    schema = codec._adapter(kind).json_schema(by_alias=True)
     # A kind that contains itself is a reference to its definition.
     name = schema.get("$ref", "").rpartition("/")[2]
     return schema["$defs"][name] if name else schema
