@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,17 @@ def test_what_an_interruption_left_is_removed_and_nothing_else(tmp_path):
     assert is_incomplete(tmp_path / "a" / ".part-00c0ffee-x.json")
     remove_incomplete(tmp_path)
     assert names(tmp_path) == [".part", "a/x.json"]
+
+
+def test_a_link_is_followed_and_a_device_is_written_as_it_is(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "there" / "real.csv")
+    write_output(tmp_path / "link.csv", b"rows")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "there" / "real.csv").read_bytes() == b"rows"
+    (tmp_path / "null").symlink_to(os.devnull)
+    write_output(tmp_path / "null", b"rows")
+    assert Path(os.devnull).is_char_device()
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_output(tmp_path / "full", b"rows")
