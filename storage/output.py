@@ -26,7 +26,11 @@ def produce_output(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    path = path.resolve()  # the file that a link leads to, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        write(path)  # a device or a pipe
+        return
     for attempt in range(1, _ATTEMPTS + 1):
         part = path.with_name(f"{_PART}{secrets.token_hex(4)}-{path.name}")
         try:

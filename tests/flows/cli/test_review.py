@@ -148,7 +148,7 @@ def test_the_automatic_pick_takes_its_question_from_the_recipe(halosign, reviewe
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("none/verdicts.csv", "No such file or directory"),
+        ("file/verdicts.csv", "File exists"),
         ("full.csv", "No space left on device"),
         ("folder.json", "Is a directory"),
         (f"{'x' * 300}.csv", "File name too long"),
@@ -157,6 +157,7 @@ def test_the_automatic_pick_takes_its_question_from_the_recipe(halosign, reviewe
 def test_a_file_that_cannot_be_written_is_said_in_words(halosign, reviewed, tmp_path, name, words):
     (tmp_path / "full.csv").symlink_to("/dev/full")
     (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").write_text("no folder")
     done = halosign("review", "export", "--store", reviewed.url, "--to", tmp_path / name)
     assert done.returncode == 2
     assert words in done.stderr
