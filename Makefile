@@ -70,7 +70,7 @@ clean:
 # uv installs in half a minute what takes pip three; it does not read pip's settings. pip where uv cannot be had.
 define install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv \
-		&& UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt $(1) \
+		&& UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt $(1) \
 		|| $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(1)
 	@touch $@
 endef
