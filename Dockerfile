@@ -10,7 +10,7 @@ RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))
     && pip install -c constraints.txt -r needed.txt
 COPY . .
 RUN pip install --no-deps .
-# Numeric kernels, for any x86-64 or arm64 processor of this build's kind; others compile for themselves.
+# Numeric kernels, for the model of processor that builds the image; others compile for themselves.
 RUN cd / && python -m matting.compile
 
 FROM python:3.11.15-slim-bookworm

@@ -75,25 +75,29 @@ define install
 	@touch $@
 endef
 
-$(VENV)/user: pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/user $(VENV)/dev $(VENV)/docs $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python
+
+$(VENV)/user:
 	$(call install,-e .)
 
-$(VENV)/dev: $(VENV)/user
+$(VENV)/dev:
 	$(call install,-e '.[dev]')
 
-$(VENV)/docs: $(VENV)/user
+$(VENV)/docs:
 	$(call install,-e '.[docs]')
 
-$(VENV)/bench: $(VENV)/user
+$(VENV)/bench:
 	$(call install,-e '.[bench]')
 
 # In an environment of its own, since it judges the packages of the other
-$(VENV)/audit: $(VENV)/user
+$(VENV)/audit: | $(BIN)/python
 	@$(PYTHON) -m venv $@ && $@/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 \
 		|| echo "cannot install pip-audit: advisories are not compared"
 
-$(VENV)/postgresql: $(VENV)/user
+$(VENV)/postgresql: | $(BIN)/python
 	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null \
 		|| (apt-get update -qq && apt-get install -qqy --no-install-recommends postgresql) \
 		|| echo "cannot install PostgreSQL: the tests that need it are skipped"

@@ -227,6 +227,7 @@ def api(environment, monkeypatch):
         yield
 
 
+@pytest.mark.slow
 def test_nodules_that_kill_their_workers_cost_only_themselves(
     api, scheduler, table, store, recipe, monkeypatch
 ):

@@ -83,6 +83,7 @@ def test_the_case_lies_where_pylidc_says_the_nodule_lies(curated, dicom):
     assert np.abs(here - centroid_by_pylidc(dicom, annotations)).max() < 0.5
 
 
+@pytest.mark.slow
 def test_real_scans_give_their_four_nodules_in_their_places(halosign, real_data, tmp_path):
     dicom = real_data / "lidc_dicom"
     done = halosign("curate", "--dicom", dicom, "--store", tmp_path / "store", "--workers", 2)

@@ -79,7 +79,7 @@ def test_a_network_without_the_kernels_says_the_same(monkeypatch: pytest.MonkeyP
     assert torch.allclose(ours.masks, theirs.masks, atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", ["3dmm", "3dmm-mg"])
+@pytest.mark.parametrize("variant", [pytest.param("3dmm", marks=pytest.mark.slow), "3dmm-mg"])
 def test_lower_precision_and_other_layouts_are_left_to_torch(variant: str) -> None:
     network, image = build_network(variant), torch.rand(1, 1, 16, 32, 32)
     with torch.no_grad():

@@ -96,6 +96,7 @@ def test_deciding_by_keyboard_alone_from_the_first_page_to_the_last(page, visit,
     assert answers(reviewed) == {IDS[0]: "lb+", IDS[1]: "discard"}
 
 
+@pytest.mark.slow
 def test_deciding_by_mouse_and_changing_ones_mind_after_a_reload(page, visit, reviewed):
     ann = visit(page.url)
     begin(ann)
@@ -153,6 +154,7 @@ def test_a_server_that_is_killed_loses_no_verdict_and_counts_none_twice(page, vi
     assert [len(read_verdicts(reviewed, nodule)) for nodule in IDS[:3]] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_two_reviewers_at_once_do_not_disturb_each_other(page, visit, reviewed):
     ann, bob = visit(page.url, "ann"), visit(page.url, "bob")
     for one in (ann, bob):
@@ -272,6 +274,7 @@ def seen(page: Any, plane: str) -> tuple[Any, list[str]]:
     return pixels(page, plane), bars
 
 
+@pytest.mark.slow
 def test_the_images_follow_wheel_keys_and_mouse(page, visit):
     ann = visit(page.url)
     begin(ann)
@@ -338,7 +341,13 @@ def test_blind_hides_every_name_from_the_page(page, visit, reviewed):
 
 @pytest.mark.parametrize(
     "where",
-    ["/sign-in", "/", "/?show=all&blind=1", "/agreement", "/nodule/P-1-a1", "help", "discard"],
+    [
+        *("/", "/nodule/P-1-a1"),
+        *(
+            pytest.param(where, marks=pytest.mark.slow)
+            for where in ("/sign-in", "/?show=all&blind=1", "/agreement", "help", "discard")
+        ),
+    ],
 )
 def test_a_screen_readers_tree_has_no_serious_fault(page, visit, where):
     package = pytest.importorskip("axe_playwright_python")
