@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.kinds import write_files
+from tests.kinds import write_files, write_table
+from tests.kinds_dicom import KINDS as DICOM
 from tests.kinds_files import KINDS as FILES
 from tests.kinds_readers import KINDS as READERS
 
@@ -20,12 +21,26 @@ WAYS = [
     "59 masks in ASL order",
     "68 SEG with a segment a reader",
     "68 RTSTRUCT",
+    "05 zip archive",
+    "46 enhanced, file",
 ]
+
+
+def _beside_masks(make):
+    """Write masks as files, and the CT as DICOM."""
+
+    def write(folder: Path) -> Path:
+        write_files(folder)
+        ct = make(folder / "dicom")
+        return write_table(folder, image=str(ct.relative_to(folder)))
+
+    return write
 
 
 def write_ways(root: Path) -> Path:
     """Write the nodule in each way, and one table of all."""
     makers = {name: make for name, make, words in [*FILES, *READERS] if not words}
+    makers |= {name: _beside_masks(make) for name, make, words in DICOM if not words}
     rows: list[dict[str, str]] = []
     for number, name in enumerate(["plain", *WAYS]):
         folder = f"w{number}"
