@@ -6,7 +6,7 @@ Halosign its own. Where another package has one of Halosign's names, Halosign's 
 therefore imported as ``halosign.storage``, ``halosign.tasks`` and so on, and their own imports
 follow: each such module has an ``__import__`` that looks for these names below ``halosign``.
 
-Nothing else differs, except that compiled code is not cached. Where no name is taken, `halosign`
+Nothing else differs, except that compiled code is cached apart. Where no name is taken, `halosign`
 and ``from matting import ...`` give the same objects.
 """
 
