@@ -14,6 +14,7 @@ from flows.evaluate import PARTS, EvaluationJob, check_parts
 from flows.evaluate import evaluate as evaluate_release
 from flows.publish import publish as publish_release
 from flows.train import train as train_network
+from matting.parameters import Auxiliary
 from storage.errors import CorruptionError
 from storage.recipe import load_recipe
 from storage.releases.release import Release
@@ -85,7 +86,7 @@ def train(
     version: str,
     store: str,
     variant: str = "3dmm-mg",
-    auxiliary: bool = True,
+    auxiliary: Auxiliary = "told",
     recipe: str = "paper",
     device: str = "auto",
     epochs: int | None = None,
@@ -96,7 +97,7 @@ def train(
         version: A published version with a train and a test split.
         store: Folder or URL of the store.
         variant: 3dmm, 3dmm-m or 3dmm-mg.
-        auxiliary: Train with the auxiliary masks.
+        auxiliary: told, untold or none: what becomes of the auxiliary masks.
         recipe: YAML file, or `paper` or `demo`; its section `training` is used.
         device: auto (the GPU, if there is one), cpu, cuda or cuda:1.
         epochs: Number of epochs, in place of the recipe's.

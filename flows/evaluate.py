@@ -8,7 +8,7 @@ networks that exist and lists the missing ones.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -43,7 +43,6 @@ from tasks.experiments.feature_diagnosis import diagnose_by_features
 from tasks.experiments.left_out import nodules_to_measure, score_left_out
 from tasks.experiments.left_out_table import tabulate_left_out
 from tasks.experiments.networks import (
-    equivalent_network,
     find_networks,
     not_trained,
     open_partitions,
@@ -141,16 +140,12 @@ def measure_networks(job: EvaluationJob, release: Release) -> None:
 def measure_costs(job: EvaluationJob, release: Release) -> None:
     """Measure the time and memory of each network on this machine, each in its own process."""
     store = release.store
-    costs = {}
-    for pair in dict.fromkeys(equivalent_network(*pair) for pair in table_2_variants(job.recipe)):
+    rows = []
+    for pair in table_2_variants(job.recipe):
         with console.status(f"measuring the cost of {pair[0]}"):
-            costs[pair] = measure_cost(
-                store, job.version, *pair, job.recipe.training.crop_zyx, job.device
+            rows.append(
+                measure_cost(store, job.version, *pair, job.recipe.training.crop_zyx, job.device)
             )
-    rows = [
-        replace(costs[equivalent_network(*pair)], variant=pair[0])
-        for pair in table_2_variants(job.recipe)
-    ]
     write_table(store, job.version, job.recipe.name, 3, rows)
 
 

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.engine.console import console
 from flows.engine.progress_bar import ProgressBar
 from flows.score import measure_methods, measure_network, table_rows
+from matting.parameters import Auxiliary
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
 from storage.records import Line
@@ -25,7 +26,7 @@ def train(
     store_url: str,
     version: str,
     variant: str = "3dmm-mg",
-    auxiliary: bool = True,
+    auxiliary: Auxiliary = "told",
     recipe: str | None = None,
     device: str = "auto",
     settings: dict[str, Any] | None = None,
@@ -37,7 +38,7 @@ def train(
         store_url: Folder or URL of the store.
         version: A published version.
         variant: 3dmm, 3dmm-m or 3dmm-mg.
-        auxiliary: Train with the auxiliary masks.
+        auxiliary: told, untold or none: what becomes of the auxiliary masks.
         recipe: YAML file or name of a recipe; its section `training` is used.
         device: Where to train, e.g. auto, cpu or cuda:1.
         settings: By section, values that replace the recipe's.
@@ -58,7 +59,7 @@ def make_training_job(
     store_url: str,
     version: str,
     variant: str,
-    auxiliary: bool,
+    auxiliary: Auxiliary,
     recipe: str | None,
     device: str,
     settings: dict[str, Any] | None,

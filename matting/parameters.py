@@ -26,6 +26,9 @@ FORM_NAMES: dict[Form, str] = {
 
 Variant = Literal["3dmm", "3dmm-m", "3dmm-mg"]
 """A network: see `matting.learned.network`."""
+Auxiliary = Literal["told", "untold", "none"]
+"""What becomes of the two auxiliary masks: the matting head reads them; they are trained beside it
+only, as the daggers of the paper's Table 2 are read here; or there are none."""
 Precision = Literal["single", "bfloat16", "half"]
 """In which numbers a network convolves."""
 

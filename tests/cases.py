@@ -76,7 +76,7 @@ def checkpoint_config(**changes) -> CheckpointConfig:
     """Return the configuration of a trained network, with some of it replaced."""
     known: dict[str, Any] = {
         "variant": "3dmm-mg",
-        "auxiliary": True,
+        "auxiliary": "told",
         "content_key": {"variant": "3dmm-mg"},
         "intensity_range_hu": (-1000.0, 400.0),
         "spacing_mm": 0.5,

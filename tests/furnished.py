@@ -49,7 +49,7 @@ from tests.reviewable import reviewable_store
 
 NODULES = 2
 SCORES = [Score("P-1-a1", "cf", "released", "near", 10, 1.0, 0.1, 2.0, 3.0)]
-COST = Cost("3dmm-mg", True, 32, 55, 1.25, 100.0, "16x32x32", 0.1, 7, "a CPU", "2")
+COST = Cost("3dmm-mg", "told", 32, 55, 1.25, 100.0, "16x32x32", 0.1, 7, "a CPU", "2")
 ROW = Averages("cf", "released", "whole", "0", "3", 1.5, 0.5, 0.1, None, 2.0, None, 3.0, None)
 STATE = TrainingState(TrainerProgress(3, [0.1], 2, [{"epoch": 1}], {}), [{"sad": None}], [2])
 TENSORS = {"a": np.arange(60, dtype=np.float32), "b": np.float32([1.5])}

@@ -22,8 +22,13 @@ def train(
     store: StoreOption,
     variant: Annotated[str, typer.Option(help="3dmm, 3dmm-m or 3dmm-mg.")] = "3dmm-mg",
     auxiliary: Annotated[
-        bool, typer.Option("--aux/--no-aux", help="With or without the auxiliary masks.")
-    ] = True,
+        Literal["told", "untold", "none"],
+        typer.Option(
+            help="The auxiliary masks: the matting head reads them (told), they are trained "
+            "beside it only (untold, the daggers of Table 2), or there are none."
+        ),
+    ] = "told",
+    no_aux: Annotated[bool, typer.Option("--no-aux", help="The same as --auxiliary none.")] = False,
     recipe: Annotated[
         str | None,
         typer.Option(help="YAML file; its section `training` is used.", show_default="paper"),
@@ -48,6 +53,7 @@ def train(
     from storage.store import open_store
     from tasks.learning.train import training_id_of
 
+    auxiliary = "none" if no_aux else auxiliary
     # Invalid requests are rejected before a server is started.
     chosen = parse_override([*(settings or ()), *([f"training.epochs={epochs}"] if epochs else ())])
     training_id_of(make_training_job(store, release, variant, auxiliary, recipe, device, chosen))

@@ -12,6 +12,11 @@ Ours    A fitted reconstruction. The authors published neither code nor widths. 
         3dmm-mg   merged, every width divided by 4, ghost residual blocks in place of units and
                   residual blocks
 
+        told      the matting head reads the masks' probabilities
+        untold    the masks are trained from the same features, the matting head does not read them:
+                  the daggers of Table 2, whose figures differ between 3dmm and 3dmm-m
+        none      there are no masks; 3dmm and 3dmm-m are then one network
+
 Comments at the ends of lines give shapes as channels @ resolution, for 3dmm. The input is
 (n, 1, z, y, x).
 """
@@ -25,7 +30,7 @@ from torch import Tensor, nn
 
 from matting.errors import InputError
 from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU
-from matting.parameters import Variant
+from matting.parameters import Auxiliary, Variant
 
 VARIANTS: tuple[str, ...] = get_args(Variant)
 STRIDE = 16
@@ -60,43 +65,47 @@ class Widths:
         return Widths(encoder, self.bottom // by, decoder, matting)
 
 
-def build_network(variant: str, auxiliary: bool = True) -> "MattingNetwork":
+def build_network(variant: str, auxiliary: Auxiliary = "told") -> "MattingNetwork":
     """Build an untrained network with torch's default initial weights.
 
     Args:
         variant: "3dmm", "3dmm-m" or "3dmm-mg".
-        auxiliary: False for no auxiliary masks (the daggers of the paper's Table 2).
+        auxiliary: "told", "untold" or "none": what becomes of the auxiliary masks.
 
     Returns:
         The network, on the CPU.
 
     Raises:
-        InputError: There is no such variant.
+        InputError: There is no such variant, or no such use of the masks.
     """
-    if variant not in VARIANTS:
-        raise InputError(
-            "there is no such network",
-            got=variant,
-            expected=", ".join(VARIANTS),
-            remedy="Choose one of these.",
-        )
+    for what, got, known in (
+        ("network", variant, VARIANTS),
+        ("use of the auxiliary masks", auxiliary, get_args(Auxiliary)),
+    ):
+        if got not in known:
+            raise InputError(
+                f"there is no such {what}",
+                got=got,
+                expected=", ".join(known),
+                remedy="Choose one of these.",
+            )
     return MattingNetwork(variant, auxiliary)
 
 
 class MattingNetwork(nn.Module):
     """The whole network, from CT intensities in 0..1, (n, 1, z, y, x), to a matte and two masks."""
 
-    def __init__(self, variant: str, auxiliary: bool) -> None:
+    def __init__(self, variant: str, auxiliary: Auxiliary) -> None:
         super().__init__()
         self.variant = variant
-        self.auxiliary = auxiliary
+        self.told = auxiliary == "told"
         ghost = variant == "3dmm-mg"
         widths = Widths().divided(4) if ghost else Widths()
         self.features = UNet(widths, ghost)
         latent = widths.decoder[-1]
-        heads = ([1, 1] if variant == "3dmm" else [2]) if auxiliary else []
+        heads = [] if auxiliary == "none" else [1, 1] if variant == "3dmm" else [2]
         self.branches = nn.ModuleList(Branch(latent, masks, ghost) for masks in heads)
-        self.matting = MattingHead(latent, 2 if auxiliary else 0, widths.matting, ghost)
+        self.matting = MattingHead(latent, 2 if self.told else 0, widths.matting, ghost)
 
     def layout(self, device: torch.device) -> torch.memory_format:
         """Return the memory format that is fastest on a device, for weights and images.
@@ -114,7 +123,8 @@ class MattingNetwork(nn.Module):
         if not self.branches:
             return NetworkOutput(self.matting(latent, None), None)
         masks = torch.cat([branch(latent) for branch in self.branches], dim=1)  # 2 @ 1
-        return NetworkOutput(self.matting(latent, torch.sigmoid(masks)), masks)
+        read = torch.sigmoid(masks) if self.told else None
+        return NetworkOutput(self.matting(latent, read), masks)
 
 
 class UNet(nn.Module):

@@ -21,7 +21,7 @@ from matting.errors import InputError
 from matting.learned.batches import Batch, draw_order
 from matting.learned.losses import Losses, losses
 from matting.learned.network import MattingNetwork, build_network
-from matting.parameters import DiagnosisSettings, TrainingSettings
+from matting.parameters import Auxiliary, DiagnosisSettings, TrainingSettings
 
 Loader = Callable[[int, list[list[int]]], Iterable[Batch]]
 """Returns one batch for each list of nodules of an epoch."""
@@ -67,7 +67,7 @@ class Trainer:
     def __init__(
         self,
         variant: str,
-        auxiliary: bool,
+        auxiliary: Auxiliary,
         training: TrainingSettings,
         nodules: int,
         device: str | torch.device = "cpu",
@@ -76,7 +76,7 @@ class Trainer:
 
         Args:
             variant: One of `matting.learned.network.VARIANTS`.
-            auxiliary: Whether the network has auxiliary masks.
+            auxiliary: told, untold or none: see `matting.learned.network`.
             training: All settings.
             nodules: Number of nodules to train on, 1 or more.
             device: The device that computes.

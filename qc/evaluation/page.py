@@ -7,8 +7,9 @@ part that was not done is empty or None, and `missing` gives the reason.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
+from matting.parameters import Auxiliary, Variant
 from storage.records import Cost
 from storage.results.checkpoints import network_label
 from storage.results.diagnoses import DiagnosisDifference, DiagnosisRow
@@ -21,8 +22,8 @@ class NetworkName(NamedTuple):
 
     variant: str
     """``3dmm``, ``3dmm-m`` or ``3dmm-mg``."""
-    auxiliary: bool
-    """False for the variants that the paper marks with a dagger: without the auxiliary masks."""
+    auxiliary: Auxiliary
+    """``untold`` for the variants that the paper marks with a dagger."""
 
     @classmethod
     def of(cls, label: str) -> "NetworkName | None":
@@ -31,9 +32,9 @@ class NetworkName(NamedTuple):
 
 
 NETWORKS = tuple(
-    NetworkName(variant, masks)
-    for variant in ("3dmm", "3dmm-m", "3dmm-mg")
-    for masks in (True, False)
+    NetworkName(variant, auxiliary)
+    for variant in get_args(Variant)
+    for auxiliary in get_args(Auxiliary)
 )
 """In the order of the paper's Table 2."""
 

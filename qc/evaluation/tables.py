@@ -100,9 +100,9 @@ def table_2(rows: Sequence[Averages]) -> tuple[ErrorTable, ...]:
 
 
 def table_3(rows: Sequence[Cost]) -> tuple[CostRow, ...]:
-    """Return Table 3; the paper counts networks with auxiliary masks only."""
+    """Return Table 3; the paper counts told networks only."""
     return tuple(
-        CostRow(cost, TABLE_3.get(cost.variant) if cost.auxiliary else None, line)
+        CostRow(cost, TABLE_3.get(cost.variant) if cost.auxiliary == "told" else None, line)
         for line, cost in enumerate(rows, start=2)
     )
 

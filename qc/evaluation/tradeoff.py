@@ -1,12 +1,13 @@
 """Figure 9: errors of the network's variants against their cost, beside the paper's points."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from matting.parameters import Auxiliary
 from qc.evaluation.page import NetworkName
 from qc.evaluation.paper import TABLE_2, TABLE_3, TABLE_UNITS, Printed
 from storage.records import Cost
@@ -25,7 +26,7 @@ def draw_tradeoff(
 ) -> Figure | None:
     """Draw SAD, MSE, Grad and Conn in table units against multiply-adds.
 
-    Filled markers are networks with auxiliary masks, hollow ones without.
+    Filled markers are networks whose matting head reads the auxiliary masks, hollow ones others.
 
     Args:
         measured: Rows of Table 2 against one truth over one region.
@@ -65,7 +66,7 @@ def draw_tradeoff(
             marker="o",
             markerfacecolor="white",
             linewidth=0,
-            label="without masks",
+            label="untold of the masks",
         )
     )
     handles += [
@@ -84,12 +85,14 @@ def draw_tradeoff(
 
 def _papers(panel: Axes, metric: str) -> None:
     points = {pair: (TABLE_3[pair[0]][1] / 1e9, printed) for pair, printed in TABLE_2.items()}
-    for auxiliary in (True, False):
+    for auxiliary in get_args(Auxiliary):
         mine = [
             (x, _printed(printed, metric))
             for pair, (x, printed) in points.items()
-            if pair[1] is auxiliary
+            if pair[1] == auxiliary
         ]
+        if not mine:
+            continue
         mine.sort()
         panel.plot(
             *zip(*((x, mean) for x, (mean, _) in mine), strict=True),
@@ -109,11 +112,11 @@ def _ours(
     giga: Mapping[NetworkName, float],
 ) -> None:
     unit = TABLE_UNITS[metric]
-    for auxiliary in (True, False):
+    for auxiliary in get_args(Auxiliary):
         mine = sorted(
             (giga[n], getattr(row, metric) / unit)
             for n, row in rows.items()
-            if n.auxiliary is auxiliary
+            if n.auxiliary == auxiliary
         )
         if mine:
             panel.plot(*zip(*mine, strict=True), color=OURS, linewidth=0.9)
@@ -126,13 +129,13 @@ def _ours(
 def _point(
     panel: Axes,
     variant: str,
-    auxiliary: bool,
+    auxiliary: Auxiliary,
     x: float,
     mean: float,
     deviation: float | None,
     colour: str,
 ) -> None:
-    face = colour if auxiliary else "white"
+    face = colour if auxiliary == "told" else "white"
     style: dict[str, Any] = {
         "color": colour,
         "marker": _MARKERS[variant],

@@ -52,6 +52,7 @@ from storage.records.results import (
     TrainerProgress,
     TrainingEnd,
     TrainingState,
+    stored_auxiliary,
 )
 from storage.records.reviews import VERDICT_KINDS, Study, StudyItem, Verdict, VerdictKind
 from storage.records.runs import SELECTION, Ending, Outcome, Run, State
@@ -103,5 +104,6 @@ __all__ = [
     "is_sealed",
     "parse_record",
     "read_record",
+    "stored_auxiliary",
     "to_json",
 ]

@@ -5,9 +5,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from matting.parameters import Precision, TrainingSettings, Variant
+from matting.parameters import Auxiliary, Precision, TrainingSettings, Variant
 from matting.targets import Target
 from storage.records.codec import (
     FIRST_EDITION,
@@ -36,6 +36,23 @@ def _check_range(low_high: tuple[float, float]) -> tuple[float, float]:
 
 IntensityRange = Annotated[tuple[float, float], AfterValidator(_check_range)]
 """The HU that a network sees as 0 and as 1."""
+
+
+def _parse_auxiliary(stored: object) -> object:
+    """Translate what records, and tables of earlier versions, have: whether there are masks."""
+    if stored in (True, "True"):
+        return "told"
+    return "none" if stored in (False, "False") else stored
+
+
+def stored_auxiliary(auxiliary: Auxiliary) -> bool | str:
+    """Return what records and ids have, as before networks could be untold."""
+    return {"told": True, "none": False}.get(auxiliary, auxiliary)
+
+
+AuxiliaryMasks = Annotated[
+    Auxiliary, BeforeValidator(_parse_auxiliary), PlainSerializer(stored_auxiliary)
+]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", validate_default=True)]
 
 
@@ -48,7 +65,7 @@ class CheckpointConfig:
     remedy: ClassVar[str] = "Fetch the network again, or train it again."
 
     variant: Annotated[str, _one_of(*get_args(Variant))]
-    auxiliary: bool
+    auxiliary: AuxiliaryMasks
     content_key: Annotated[JsonObject, Field(alias="decides")]
     """All that determines the training; hashed into its id."""
     intensity_range_hu: IntensityRange
@@ -170,7 +187,7 @@ class Cost:
     remedy: ClassVar[str] = "Remove it and measure again."
 
     variant: str
-    auxiliary: bool
+    auxiliary: AuxiliaryMasks
     parameters: int
     multiply_adds: int
     """Of one pass at 1 x 96^3."""

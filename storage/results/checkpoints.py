@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from matting.errors import InputError
+from matting.parameters import Auxiliary
 from storage.errors import CorruptionError, NotFoundError
 from storage.layout import CHECKPOINTS, TRAININGS
 from storage.records import (
@@ -57,9 +58,9 @@ class Checkpoint:
         return network_label(self.config.variant, self.config.auxiliary)
 
 
-def network_label(variant: str, auxiliary: bool) -> str:
+def network_label(variant: str, auxiliary: Auxiliary) -> str:
     """Return the name of a network in tables."""
-    return variant if auxiliary else f"{variant} (no masks)"
+    return variant + {"told": "", "untold": " (untold)", "none": " (no masks)"}[auxiliary]
 
 
 def training_id(content_key: JsonObject) -> str:

@@ -11,7 +11,9 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from pydantic import TypeAdapter
 
 from storage.csv_cells import neutralize, restore
 from storage.errors import CorruptionError
@@ -86,6 +88,8 @@ def _row(kind: type[Row], types: Mapping[str, Any], row: Mapping[str, str]) -> R
 
 def _value(kind: Any, text: str) -> Any:
     """Convert a field to its type; an empty one is None where the type allows None."""
+    if get_origin(kind) is Annotated:
+        return TypeAdapter(kind).validate_python(text or None)
     options = [option for option in get_args(kind) or (kind,) if option is not type(None)]
     if not text and options != [kind]:
         return None

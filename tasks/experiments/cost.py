@@ -21,6 +21,7 @@ from torch import Tensor
 from matting.learned.counting import TABLE_3_INPUT, multiply_adds, parameter_count
 from matting.learned.network import MattingNetwork, build_network
 from matting.learned.training import pick_device, set_num_threads
+from matting.parameters import Auxiliary
 from storage.records import Cost
 from storage.results.experiments import cost_id, find_cost, write_cost
 from storage.store import Store
@@ -39,7 +40,7 @@ def measure_cost(
     store: Store,
     version: str,
     variant: str,
-    auxiliary: bool,
+    auxiliary: Auxiliary,
     crop_zyx: tuple[int, int, int],
     device: str,
 ) -> Cost:
@@ -49,7 +50,7 @@ def measure_cost(
         store: The store.
         version: Version of the release under which the cost is stored.
         variant: One of `matting.learned.network.VARIANTS`.
-        auxiliary: Whether the network has auxiliary masks.
+        auxiliary: told, untold or none.
         crop_zyx: Size of the training crops, for a second latency.
         device: auto, cpu, cuda.
 
@@ -102,7 +103,9 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def cost_here(variant: str, auxiliary: bool, crop_zyx: tuple[int, int, int], device: str) -> Cost:
+def cost_here(
+    variant: str, auxiliary: Auxiliary, crop_zyx: tuple[int, int, int], device: str
+) -> Cost:
     """Measure a network in this process, which must be a new one; arguments as `measure_cost`."""
     name = device_name(device)
     place = pick_device(device)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from matting.learned.training import pick_device
 from matting.parameters import DiagnosisSettings, TrainingSettings
@@ -20,7 +20,6 @@ from tasks.experiments.cost import device_name
 from tasks.experiments.networks import (
     AS_ASKED,
     Network,
-    equivalent_network,
     find_networks,
     method_scores,
     network_scores,
@@ -178,11 +177,6 @@ def _variants(
     recipe: Recipe, networks: list[Network], rows: dict[str, list[Averages]]
 ) -> list[Averages]:
     """Return the rows of Table 2 in the paper's order; untrained variants have none."""
-    found: list[Averages] = []
-    for pair in table_2_variants(recipe):
-        label = network_label(*pair)
-        trained = network_label(*equivalent_network(*pair))
-        note = AS_ASKED if trained == label else f"{AS_ASKED}; the same network as {trained}"
-        found += [replace(row, matte=label, training=note) for row in rows.get(trained, ())]
-    others = [network for network in networks if network.training != AS_ASKED]
-    return found + [row for network in others for row in rows[network.label]]
+    asked = [network_label(*pair) for pair in table_2_variants(recipe)]
+    others = [network.label for network in networks if network.training != AS_ASKED]
+    return [row for label in asked + others for row in rows.get(label, ())]

@@ -256,7 +256,7 @@ def predict_whole(
     """
     from monai.inferers.utils import sliding_window_inference  # seconds to import, seldom needed
 
-    names = ("alpha", "overlap", "union") if network.auxiliary else ("alpha",)
+    names = ("alpha", "overlap", "union") if network.branches else ("alpha",)
     sides = [
         min(size, max(1, round(side / spacing)))
         for side, spacing, size in zip(

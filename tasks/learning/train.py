@@ -18,8 +18,14 @@ from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
 from matting.learned.training import Epoch, Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
-from matting.parameters import TrainingSettings
-from storage.records import CheckpointConfig, JsonObject, TrainerProgress, TrainingState
+from matting.parameters import Auxiliary, TrainingSettings
+from storage.records import (
+    CheckpointConfig,
+    JsonObject,
+    TrainerProgress,
+    TrainingState,
+    stored_auxiliary,
+)
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
@@ -56,7 +62,7 @@ class TrainingJob:
     release: Release
     """A published release."""
     variant: str
-    auxiliary: bool = True
+    auxiliary: Auxiliary = "told"
     training: TrainingSettings = field(default_factory=TrainingSettings)
     device: str = "auto"
     """auto, cpu, cuda, cuda:1. It is not part of the training's id."""
@@ -383,7 +389,7 @@ def _content_key(job: TrainingJob, reader: ReleaseReader) -> JsonObject:
         del training["pooling"]  # stored ids have none
     content_key: JsonObject = {
         "variant": job.variant,
-        "auxiliary": job.auxiliary,
+        "auxiliary": stored_auxiliary(job.auxiliary),
         "training": training,
         "release": reader.version,
         "manifest_sha256": reader.release.manifest_sha256,

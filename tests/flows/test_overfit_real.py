@@ -66,6 +66,6 @@ def test_two_real_nodules_are_learned_to_a_tenth(crops: Batch, variant: str, epo
     training = TrainingSettings(
         batch=2, at_once=2, epochs=epochs, rate=0.003, ghost_rate=0.008, seed=3
     )
-    trainer = Trainer(variant, True, training, 2)
+    trainer = Trainer(variant, "told", training, 2)
     trainer.run(load)
     assert trainer.history[-1].alpha < 0.1 * trainer.history[0].alpha

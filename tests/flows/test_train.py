@@ -101,7 +101,7 @@ def test_what_has_ended_is_not_trained_again(released, undisturbed):
 
 def test_a_checkpoint_says_where_it_comes_from(released, undisturbed):
     config = undisturbed.config
-    assert (config.variant, config.auxiliary, config.release) == ("3dmm-mg", True, "0.1.0")
+    assert (config.variant, config.auxiliary, config.release) == ("3dmm-mg", "told", "0.1.0")
     assert (config.spacing_mm, config.intensity_range_hu) == (0.5, (-1000.0, 400.0))
     assert config.content_key["training"]["crop_zyx"] == [16, 32, 32]
     assert config.code["halosign"]

@@ -32,7 +32,7 @@ def copy_of(store: Store, folder: Path) -> Store:
 
 
 def training_job(url: str) -> TrainingJob:
-    return TrainingJob(open_release(url, "0.1.0"), "3dmm-mg", True, TRAINING, "cpu")
+    return TrainingJob(open_release(url, "0.1.0"), "3dmm-mg", "told", TRAINING, "cpu")
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ ITEM = StudyItem("P-1", "d", "lb", ("reader-1", "matte"), True)
 MADE = [
     Study("pilot", 1, 2, "", (ITEM,), "ann", "2026-01-01T00:00:00+00:00"),
     Withdrawal("0.1.0", "mislabelled", "ann", "2026-01-01T00:00:00+00:00"),
-    Cost("3dmm", True, 1, 2, 0.5, 1.5, "16x32x32", 0.1, 7, "a CPU", "2"),
+    Cost("3dmm", "told", 1, 2, 0.5, 1.5, "16x32x32", 0.1, 7, "a CPU", "2"),
     TrainingState(TrainerProgress(3, [0.1], 2, [], {}), [{"sad": None}], [2]),
     experiment_facts(),
     FileList({"report/index.html": FileEntry("a" * 64, 7)}),
@@ -228,7 +228,7 @@ def test_a_network_of_a_later_version_is_read():
     ("field", "value", "reason"),
     [
         ("variant", "4dmm", "variant: .*got '4dmm', expected 3dmm, 3dmm-m, 3dmm-mg"),
-        ("auxiliary", "yes", "auxiliary: .*valid boolean"),
+        ("auxiliary", "yes", "auxiliary: .*'told', 'untold' or 'none'"),
         ("spacing_mm", 0.0, "spacing_mm: .*greater than 0"),
         ("spacing_mm", -0.5, "spacing_mm: .*greater than 0"),
         ("spacing_mm", float("inf"), "spacing_mm: "),

@@ -1,6 +1,7 @@
 """The command line: help with examples, clear errors, documented commands that exist."""
 
 import re
+import sys
 from pathlib import Path
 
 import dask
@@ -43,11 +44,26 @@ def test_every_option_says_what_it_is():
             )
 
 
-@pytest.mark.parametrize(("option", "auxiliary"), [((), True), (("--no-aux",), False)])
-def test_a_network_learns_with_the_auxiliary_masks_unless_told_otherwise(option, auxiliary):
+@pytest.mark.parametrize(
+    ("options", "auxiliary"),
+    [
+        ((), "told"),
+        (("--no-aux",), "none"),
+        (("--auxiliary", "none"), "none"),
+        (("--auxiliary", "untold"), "untold"),
+    ],
+)
+def test_a_network_learns_with_the_auxiliary_masks_unless_told_otherwise(
+    options, auxiliary, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "flows.train.make_training_job", lambda *job: asked.append(job[3]) or sys.exit(0)
+    )
     command = dict(commands())[("train",)]
-    context = command.make_context("train", ["--release", "0.1.0", "--store", "s", *option])
-    assert context.params["auxiliary"] is auxiliary
+    with pytest.raises(SystemExit):
+        command.main(["--release", "0.1.0", "--store", "s", *options], standalone_mode=False)
+    assert asked == [auxiliary]
 
 
 @pytest.mark.parametrize(

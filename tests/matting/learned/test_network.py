@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
@@ -8,15 +9,16 @@ from matting.errors import InputError
 from matting.learned import VARIANTS, build_network
 from matting.learned.counting import multiply_adds, parameter_count
 from matting.learned.losses import losses
+from matting.parameters import Auxiliary
 from tests.matting.learned.batches import random_batch
 
-# The paper's Table 3, at 1 x 96^3; it counts the variants with auxiliary masks only.
+# The paper's Table 3, at 1 x 96^3; it counts the told variants only.
 TABLE_3 = {
     "3dmm": (2_940_327, 342.46e9, 1e-4),
     "3dmm-m": (2_829_603, 244.50e9, 1e-4),
     "3dmm-mg": (32_577, 5.64e9, 0.03),
 }
-EVERY = [(variant, auxiliary) for variant in VARIANTS for auxiliary in (True, False)]
+EVERY = [(variant, auxiliary) for variant in VARIANTS for auxiliary in get_args(Auxiliary)]
 SHAPE = (1, 1, 32, 32, 32)
 
 
@@ -39,7 +41,7 @@ def test_counts_are_the_paper_s(variant: str) -> None:
 def test_counts_without_masks_are_those_of_the_table_in_the_docs(
     variant: str, parameters: int, operations: int
 ) -> None:
-    network = build_network(variant, auxiliary=False)
+    network = build_network(variant, auxiliary="none")
     assert (parameter_count(network), multiply_adds(network)) == (parameters, operations)
 
 
@@ -53,17 +55,17 @@ def test_multiply_adds_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("variant", "auxiliary"), EVERY)
-def test_output_has_the_input_s_size_and_is_a_matte(variant: str, auxiliary: bool) -> None:
+def test_output_has_the_input_s_size_and_is_a_matte(variant: str, auxiliary: Auxiliary) -> None:
     torch.manual_seed(1)
     with torch.no_grad():
         alpha, masks = build_network(variant, auxiliary)(torch.rand(2, 1, 16, 32, 48))
     assert alpha.shape == (2, 1, 16, 32, 48)
     assert 0.0 <= float(alpha.min()) < float(alpha.max()) <= 1.0
-    assert (masks.shape if auxiliary else masks) == ((2, 2, 16, 32, 48) if auxiliary else None)
+    assert masks is None if auxiliary == "none" else masks.shape == (2, 2, 16, 32, 48)
 
 
 @pytest.mark.parametrize(("variant", "auxiliary"), EVERY)
-def test_gradients_reach_every_parameter(variant: str, auxiliary: bool) -> None:
+def test_gradients_reach_every_parameter(variant: str, auxiliary: Auxiliary) -> None:
     torch.manual_seed(2)
     network = build_network(variant, auxiliary)
     image, targets = random_batch(SHAPE, seed=3)
@@ -85,20 +87,21 @@ def test_gradients_reach_every_parameter(variant: str, auxiliary: bool) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_without_masks_there_are_no_mask_heads(variant: str) -> None:
-    with_masks, without = build_network(variant), build_network(variant, auxiliary=False)
+    with_masks, without = build_network(variant), build_network(variant, auxiliary="none")
     assert [name for name, _ in without.named_parameters() if name.startswith("branches")] == []
     assert len(with_masks.branches) == (2 if variant == "3dmm" else 1)
 
 
-def test_masks_reach_the_matte() -> None:
+@pytest.mark.parametrize("auxiliary", ["told", "untold"])
+def test_masks_reach_the_matte_of_a_network_that_is_told(auxiliary: Auxiliary) -> None:
     torch.manual_seed(4)
-    network = build_network("3dmm-mg")
+    network = build_network("3dmm-mg", auxiliary)
     image = torch.rand(SHAPE)
     with torch.no_grad():
         before = network(image).alpha
         for branch in network.branches:
             branch.head.bias += 3.0
-        assert not torch.equal(network(image).alpha, before)
+        assert torch.equal(network(image).alpha, before) == (auxiliary == "untold")
 
 
 def test_one_nodule_does_not_see_another() -> None:

@@ -14,7 +14,7 @@ class Repeats(MattingNetwork):
     """Returns its input, so that whatever tiles and padding do to it must be undone."""
 
     def __init__(self) -> None:
-        super().__init__("3dmm-mg", auxiliary=True)
+        super().__init__("3dmm-mg", auxiliary="told")
         self.seen: list[tuple[int, ...]] = []
 
     def forward(self, image: torch.Tensor) -> NetworkOutput:
@@ -93,7 +93,7 @@ def test_tiles_cover_every_voxel(shape: tuple[int, int, int]) -> None:
 
 def test_tiles_of_a_real_network_differ_little_inside_and_are_a_matte() -> None:
     torch.manual_seed(0)
-    network = build_network("3dmm-mg", auxiliary=False)
+    network = build_network("3dmm-mg", auxiliary="none")
     image, valid = volume((32, 48, 48))
     whole = predict(network, image, valid, RANGE_HU)
     cut = predict(network, image, valid, RANGE_HU, max_whole_voxels=1, tile=32, overlap=16)

@@ -18,7 +18,7 @@ from matting.learned.batches import (
 )
 from matting.learned.losses import LossTargets, losses
 from matting.learned.training import Trainer, TrainerState, pick_device, rate_at, resolve_precision
-from matting.parameters import TrainingSettings
+from matting.parameters import Auxiliary, TrainingSettings
 from tests.matting.learned.batches import random_batch, soft_balls
 
 SHORT = TrainingSettings(
@@ -39,7 +39,7 @@ class FixedNodules:
             yield Batch(self.image[part], LossTargets(*(tensor[part] for tensor in self.targets)))
 
 
-def trained(training: TrainingSettings, *, auxiliary: bool = True) -> Trainer:
+def trained(training: TrainingSettings, *, auxiliary: Auxiliary = "told") -> Trainer:
     trainer = Trainer("3dmm-mg", auxiliary, training, 5)
     trainer.run(FixedNodules())
     return trainer
@@ -52,7 +52,7 @@ def same(one: Trainer, other: Trainer) -> bool:
 
 def test_an_epoch_takes_every_nodule_once_in_its_own_order() -> None:
     nodules = FixedNodules()
-    Trainer("3dmm-mg", False, SHORT, 5).run(nodules)
+    Trainer("3dmm-mg", "none", SHORT, 5).run(nodules)
     for epoch in (0, 1):
         taken = [part for e, part in nodules.requests if e == epoch]
         assert [len(part) for part in taken] == [2, 1, 2]
@@ -83,8 +83,8 @@ def test_a_training_that_was_stopped_anywhere_ends_in_the_same_weights(
             raise Stopped
 
     with pytest.raises(Stopped):
-        Trainer("3dmm-mg", True, SHORT, 5).run(FixedNodules(), on_step=stop_after)
-    resumed = Trainer("3dmm-mg", True, SHORT, 5)
+        Trainer("3dmm-mg", "told", SHORT, 5).run(FixedNodules(), on_step=stop_after)
+    resumed = Trainer("3dmm-mg", "told", SHORT, 5)
     resumed.restore(kept[0])
     resumed.run(FixedNodules())
     assert same(resumed, uninterrupted)
@@ -95,7 +95,7 @@ def test_a_training_that_was_stopped_anywhere_ends_in_the_same_weights(
 def test_the_seed_decides_and_nothing_else(uninterrupted: Trainer) -> None:
     torch.manual_seed(99)
     assert same(uninterrupted, trained(SHORT))
-    initial = [Trainer("3dmm-mg", True, replace(SHORT, seed=seed), 5) for seed in (5, 6)]
+    initial = [Trainer("3dmm-mg", "told", replace(SHORT, seed=seed), 5) for seed in (5, 6)]
     assert not same(*initial)
 
 
@@ -122,7 +122,7 @@ def test_crops_of_different_sizes_make_one_step() -> None:
             yield Batch(*(small, large)[part[0] % 2])
 
     training = replace(SHORT, fitted=True, at_once=1, batch=2, epochs=1)
-    trainer = Trainer("3dmm-mg", True, training, 2)
+    trainer = Trainer("3dmm-mg", "told", training, 2)
     each = []
     for batch in (small, large):
         network = deepcopy(trainer.network)
@@ -159,7 +159,7 @@ def test_two_balls_are_learned() -> None:
             yield Batch(image[part], LossTargets(*(tensor[part] for tensor in targets)))
 
     training = TrainingSettings(batch=2, at_once=2, epochs=60, ghost_rate=0.02, seed=3)
-    trainer = Trainer("3dmm-mg", True, training, 2)
+    trainer = Trainer("3dmm-mg", "told", training, 2)
     trainer.run(load)
     assert trainer.history[-1].alpha < 0.1 * trainer.history[0].alpha
 
@@ -177,7 +177,7 @@ def test_the_rate_rises_over_the_first_epoch_and_then_falls_to_nothing() -> None
 
 
 def test_ghosts_learn_at_their_own_rate() -> None:
-    assert (Trainer("3dmm-mg", True, SHORT, 5).rate, Trainer("3dmm", True, SHORT, 5).rate) == (
+    assert (Trainer("3dmm-mg", "told", SHORT, 5).rate, Trainer("3dmm", "told", SHORT, 5).rate) == (
         3e-3,
         3e-4,
     )
@@ -189,13 +189,15 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     with pytest.raises(
         InputError, match=r"not finite any more after 0 steps.*Lower training\.rate"
     ):
-        Trainer("3dmm-mg", True, SHORT, 5).run(nodules)
+        Trainer("3dmm-mg", "told", SHORT, 5).run(nodules)
 
 
 def test_low_precision_learns_too() -> None:
     trainers = []
     for precision in ("bfloat16", "single"):
-        trainers.append(Trainer("3dmm-mg", True, replace(SHORT, epochs=1, precision=precision), 2))
+        trainers.append(
+            Trainer("3dmm-mg", "told", replace(SHORT, epochs=1, precision=precision), 2)
+        )
         trainers[-1].run(FixedNodules())
     low, single = trainers
     assert low.history[-1].total == pytest.approx(single.history[-1].total, rel=0.05)
@@ -218,7 +220,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 def test_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(InputError, match="nothing to learn from"):
-        Trainer("3dmm-mg", True, SHORT, 0)
+        Trainer("3dmm-mg", "told", SHORT, 0)
 
 
 def crop(shape: tuple[int, int, int]) -> dict[str, torch.Tensor]:

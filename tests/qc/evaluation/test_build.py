@@ -102,7 +102,7 @@ DATA = DataFacts(
     {"test": 105, "train": 370, "validation": 51},
 )
 BARE = EvaluationPage("Experiments", DATA, False, (), (("commit", "c0ffee"),))
-NETWORKS = ("3dmm", "3dmm (no masks)", "3dmm-mg", "3dmm-mg abc123")
+NETWORKS = ("3dmm", "3dmm (untold)", "3dmm-mg", "3dmm-mg abc123")
 WHOLE = replace(
     BARE,
     reduced=True,
@@ -116,7 +116,7 @@ WHOLE = replace(
     table_3=(
         Cost(
             "3dmm",
-            True,
+            "told",
             2_940_327,
             342_450_000_000,
             12.345,
@@ -129,7 +129,7 @@ WHOLE = replace(
         ),
         Cost(
             "3dmm",
-            False,
+            "untold",
             2_111_111,
             222_450_000_000,
             9.875,
@@ -253,9 +253,9 @@ def test_the_papers_numbers_stand_beside_ours_where_it_prints_them():
         for figure in FIGURES:
             mean, deviation = getattr(TABLE_1[method], figure)
             assert f"{mean:.2f} ± {deviation:.2f}" in text
-    for name in (("3dmm", False), ("3dmm-mg", True)):
+    for name in (("3dmm", "untold"), ("3dmm-mg", "told")):
         assert "{:.2f} ± {:.2f}".format(*TABLE_2[name].sad) in text
-    for name in (("3dmm-mg", False), ("3dmm-m", True)):
+    for name in (("3dmm-mg", "untold"), ("3dmm-m", "told")):
         assert "{:.2f} ± {:.2f}".format(*TABLE_2[name].sad) not in text
     assert f"{TABLE_3['3dmm'][1] / 1e9:.2f}" in text
     # One against the released matte over all that was measured, one of the same kind for Table 2;

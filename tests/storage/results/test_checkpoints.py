@@ -20,7 +20,7 @@ from storage.results.checkpoints import (
 from tests.cases import checkpoint_config
 
 WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([1.5])}
-CONFIG = checkpoint_config(auxiliary=False)
+CONFIG = checkpoint_config(auxiliary="none")
 
 
 def test_a_checkpoint_comes_back_and_is_named_by_its_weights(store):

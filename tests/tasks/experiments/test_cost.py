@@ -30,7 +30,7 @@ def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
     real = subprocess.run
     monkeypatch.setattr(cost.subprocess, "run", run)
     held_here = np.ones(10**8)  # 800 MB that are not the network's
-    measured = measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu")
+    measured = measure_cost(store, "0.1.0", "3dmm-mg", "told", (16, 32, 32), "cpu")
     assert measured.parameters == 32_577
     # At 96^3 whatever is timed: tests/matting/learned/test_network.py holds the numbers
     assert measured.multiply_adds > 5e9
@@ -38,7 +38,7 @@ def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
     assert 0 < measured.peak_mb < held_here.nbytes / 1e6 / 4
     assert (measured.crop_zyx, measured.passes) == ("16x32x32", cost.MAX_PASSES)
     assert "thread" in measured.device
-    assert measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu") == measured
+    assert measure_cost(store, "0.1.0", "3dmm-mg", "told", (16, 32, 32), "cpu") == measured
     assert len(calls) == 1
     assert find_cost(store, "0.1.0", "none") is None
 
@@ -46,7 +46,7 @@ def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
 def test_what_cannot_be_measured_says_why(store, monkeypatch):
     monkeypatch.setattr(cost.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="3dmm-mg could not be measured"):
-        measure_cost(store, "0.1.0", "3dmm-mg", True, (16, 32, 32), "cpu")
+        measure_cost(store, "0.1.0", "3dmm-mg", "told", (16, 32, 32), "cpu")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from tasks.experiments import networks
 from tasks.experiments.networks import (
     AS_ASKED,
     Network,
-    equivalent_network,
     find_networks,
     method_scores,
     network_scores,
@@ -81,7 +80,7 @@ def config(digest, partition=0, **training):
         digest=digest,
         partition=partition,
         variant="3dmm-mg",
-        auxiliary=True,
+        auxiliary="told",
         training=settings,
         content_key={"training": {"epochs": settings.epochs}, "partition": partition},
     )
@@ -95,22 +94,18 @@ def test_only_partitions_with_test_nodules_are_opened(release):
         open_partitions(release, 1)
 
 
-def test_table_2_has_every_variant_with_and_without_masks():
+def test_table_2_has_every_variant_told_of_the_masks_and_not():
     variants = RECIPE.evaluation.variants
-    expected = [(variant, masks) for variant in variants for masks in (True, False)]
+    expected = [(variant, masks) for variant in variants for masks in ("told", "untold")]
     assert table_2_variants(RECIPE) == expected
-    assert equivalent_network("3dmm-m", False) == ("3dmm", False)
-    for pair in (("3dmm-m", True), ("3dmm", False), ("3dmm", True), ("3dmm-mg", False)):
-        assert equivalent_network(*pair) == pair
 
 
-def test_equal_networks_are_trained_once_on_each_partition_with_a_training_split(release):
+def test_networks_are_trained_on_each_partition_with_a_training_split(release):
     jobs = list(trainings(release, RECIPE, "cuda"))
-    pairs = [("3dmm", True), ("3dmm", False), ("3dmm-m", True), ("3dmm-mg", True)]
-    pairs.append(("3dmm-mg", False))
+    pairs = table_2_variants(RECIPE)
     expected = [(*pair, partition) for partition in (0, 1) for pair in pairs]
     assert sorted((j.variant, j.auxiliary, j.partition) for j in jobs) == sorted(expected)
-    assert [job.partition for job in jobs] == [0] * 5 + [1] * 5
+    assert [job.partition for job in jobs] == [0] * 6 + [1] * 6
     assert {job.device for job in jobs} == {"cuda"}
     assert all(job.training == RECIPE.training for job in jobs)
     release.partitions = {0: {"b": "test"}, 1: SPLITS[1]}
@@ -119,9 +114,9 @@ def test_equal_networks_are_trained_once_on_each_partition_with_a_training_split
 
 def test_networks_of_the_recipe_come_first_and_others_say_how_they_were_trained(release):
     release.checkpoints |= {
-        ("3dmm-mg", True, 0): "d0",
-        ("3dmm-mg", True, 1): "d1",
-        ("3dmm", True, 0): "d2",
+        ("3dmm-mg", "told", 0): "d0",
+        ("3dmm-mg", "told", 1): "d1",
+        ("3dmm", "told", 0): "d2",
     }
     release.configs += [
         config("d0"),
@@ -139,7 +134,7 @@ def test_networks_of_the_recipe_come_first_and_others_say_how_they_were_trained(
     assert other.digests == {0: "zz1234567", 1: "yy1234567"}
     assert other.training == "5 epochs, batch 2, crops 16x32x32, focus 0.5"
     missing = not_trained(release, RECIPE)
-    assert len(missing) == 10 - 3
+    assert len(missing) == 12 - 3
     assert "3dmm on partition 1" in missing
     assert "3dmm on partition 0" not in missing
 

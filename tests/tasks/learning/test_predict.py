@@ -10,6 +10,7 @@ import torch
 from matting.errors import InputError
 from matting.geometry.grid import Grid
 from matting.learned.network import MattingNetwork, NetworkOutput
+from matting.parameters import Auxiliary
 from storage.results.checkpoints import Checkpoint
 from storage.sources.ct import CtVolume
 from tasks.learning import predict
@@ -37,12 +38,12 @@ CHECKPOINT = Checkpoint({}, CONFIG)
 class Repeats(MattingNetwork):
     """Returns its input as the matte; masks where the input is above 0.25 and above 0.75."""
 
-    def __init__(self, *, auxiliary: bool = True) -> None:
+    def __init__(self, *, auxiliary: Auxiliary = "told") -> None:
         super().__init__("3dmm-mg", auxiliary)
 
     def forward(self, image):
         masks = torch.cat([image - 0.75, image - 0.25], dim=1) * 1e4
-        return NetworkOutput(image, masks if self.auxiliary else None)
+        return NetworkOutput(image, masks if self.branches else None)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_box_is_predicted_on_isotropic_voxels_and_resampled_back(ct):
     clear = far & (np.abs(intensity - 0.75) > 0.03) & (np.abs(intensity - 0.25) > 0.03)
     assert np.array_equal(volumes["overlap"][clear] > 0.5, intensity[clear] > 0.75)
     assert np.array_equal(volumes["union"][clear] > 0.5, intensity[clear] > 0.25)
-    assert [*predict_box(Repeats(auxiliary=False), CHECKPOINT, ct, box)] == ["alpha"]
+    assert [*predict_box(Repeats(auxiliary="none"), CHECKPOINT, ct, box)] == ["alpha"]
 
 
 def test_the_files_have_the_ct_s_grid_and_0_outside_the_box(ct, tmp_path, monkeypatch):
@@ -233,7 +234,7 @@ def test_flips_are_averaged(ct):
             return NetworkOutput((image + image.roll(1, dims=4)) / 2, None)
 
     box = (slice(2, 12), slice(8, 24), slice(10, 26))
-    network = Leans(auxiliary=False)
+    network = Leans(auxiliary="none")
     intensity = np.broadcast_to(np.linspace(0, 1, 44), GRID.shape)[box]
     inner = (slice(None), slice(None), slice(3, -3))
     plain = predict_box(network, CHECKPOINT, ct, box)["alpha"][inner]

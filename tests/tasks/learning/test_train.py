@@ -33,7 +33,7 @@ def one_thread(monkeypatch):
 
 
 def job_on(release: Release, **changes: object) -> TrainingJob:
-    return replace(TrainingJob(release, "3dmm-mg", True, TRAINING, "cpu"), **changes)
+    return replace(TrainingJob(release, "3dmm-mg", "told", TRAINING, "cpu"), **changes)
 
 
 class Stopped(Exception):
@@ -83,7 +83,7 @@ def test_a_training_reports_stores_and_previews_what_it_did(release):
         assert np.array_equal(sample.union, union)
 
     config = checkpoint.config
-    assert (config.variant, config.auxiliary, config.release) == ("3dmm-mg", True, "0.1.0")
+    assert (config.variant, config.auxiliary, config.release) == ("3dmm-mg", "told", "0.1.0")
     assert (config.partition, config.nodules, config.threads) == (0, 3, (1,))
     assert (config.device, config.precision, config.spacing_mm) == ("cpu", "single", 0.5)
     assert config.intensity_range_hu == intensity_range(reader) == (-1000.0, 400.0)
@@ -131,12 +131,13 @@ def test_the_id_covers_what_determines_the_weights_and_nothing_else(release):
         for changes in (
             {},
             {"variant": "3dmm"},
-            {"auxiliary": False},
+            {"auxiliary": "untold"},
+            {"auxiliary": "none"},
             {"training": replace(TRAINING, seed=9)},
             {"partition": 1},
         )
     }
-    assert len(changed) == 5
+    assert len(changed) == 6
     assert training_id_of(job_on(release, device="cuda")) == training_id_of(job)
 
 
