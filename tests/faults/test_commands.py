@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.commands import INTERRUPTED
 from tests.faults.commands import COMMANDS, LongCommand, Stages, damages, store_in
 from tests.faults.disk_faults import FAULTS, Calls, FaultyDisk
 from tests.faults.harness import CommandReport
@@ -23,7 +24,6 @@ from tests.flows.conftest import environment, halosign
 
 __all__ = ["environment", "halosign"]
 
-INTERRUPTED = 130
 PATIENCE_S = 300
 CODES = {
     "kill": {-signal.SIGKILL},
