@@ -116,6 +116,7 @@ def test_a_struck_command_is_finished_by_the_same_command(
     first = carry_out(command.call(folder), disk)
     print(f"call {at} of {calls.of(fault)}: {first.code}\n{first.words}")
     assert first.code in CODES[fault]
+    assert first.code != INTERRUPTED or "\ninterrupted: " in f"\n{first.words}"
     is_complete = first.code != 0 or command.result(folder) == wanted
     before = {} if command.name == "gc" else written_once(folder)
     if command.name in IN_OWN_PROCESS:
