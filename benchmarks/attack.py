@@ -67,6 +67,7 @@ AREAS: Mapping[str, tuple[str, ...]] = {
         "tests/storage/sources/test_table.py",
         "tests/storage/sources/test_kinds.py",
     ),
+    "keys of the cluster": ("tests/cluster/test_keys.py", "tests/cluster/test_policy.py"),
     "review server: requests": ("tests/qc/review/test_hostile.py", "tests/qc/review/test_roles.py"),
     "review server: connections": ("tests/qc/review/test_connections.py",),
     "review server: sign-in": (

@@ -63,8 +63,9 @@ _NOT_WRITABLE = _NO_PERMISSION | {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
 _ERROR_NUMBER = re.compile(r"os error (\d+)\)")
 """The local store reports the system's error only in its message."""
 
-_FORBIDDEN = re.compile(r"status code: 40[13]\b")
-"""What the library says of a list that is forbidden, for which it has no error of its own."""
+_FORBIDDEN = re.compile(r"status code: 40[13]\b|\(code: AccessDenied\)")
+"""What the library says of a list or a removal that is forbidden, for which it has no error of its
+own. A bucket answers a removal with 200 and one code for each key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Groups of commands whose help is short: `-h`, and no type beside a switch."""
+"""Groups of commands whose help is short, and which say what is kept where they are interrupted.
+
+Short: `-h`, and no type beside a switch.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +10,19 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
+INTERRUPTED = 130
+"""The exit code by which shells report a command that Ctrl-C ended."""
+KEPT = "what was stored before is unchanged"
+"""Of a command that stores nothing, or all at once."""
+
+
+class CommandInterrupted(SystemExit):
+    """Ends a command that Ctrl-C or SIGTERM interrupted."""
+
+    def __init__(self, kept: str) -> None:
+        """Keep what the user is told about the command's work."""
+        super().__init__(INTERRUPTED)
+        self.kept = kept
 
 
 class _ShortHelp:
@@ -29,7 +45,18 @@ class Group(_ShortHelp, TyperGroup):
 
 
 class Command(_ShortHelp, TyperCommand):
-    """A command with short help."""
+    """A command with short help; what it keeps of its work is its context's object."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            CommandInterrupted: It was interrupted.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise CommandInterrupted(ctx.obj) from error
 
 
 class Commands(typer.Typer):
@@ -46,9 +73,18 @@ class Commands(typer.Typer):
         defaults = {"cls": Group, "no_args_is_help": True, "context_settings": CONTEXT}
         super().__init__(**{**defaults, **keywords})
 
-    def command(self, name: str | None = None, **keywords: Any) -> Callable[[Any], Any]:
-        """Add a command; takes what `typer.Typer.command` takes."""
-        own: dict[str, Any] = {"cls": Command, "context_settings": CONTEXT, **self._section}
+    def command(
+        self, name: str | None = None, *, kept: str = KEPT, **keywords: Any
+    ) -> Callable[[Any], Any]:
+        """Add a command.
+
+        Args:
+            name: As `typer.Typer.command` takes it.
+            kept: What is kept of its work where it is interrupted, for the user to read.
+            **keywords: As `typer.Typer.command` takes them.
+        """
+        context = {**CONTEXT, "obj": kept}
+        own: dict[str, Any] = {"cls": Command, "context_settings": context, **self._section}
         return super().command(name, **{**own, **keywords})
 
 

@@ -34,7 +34,10 @@ LimitOption = Annotated[
 ]
 
 
-@curation.command(epilog="Example: halosign demo --out ./halosign-demo")
+@curation.command(
+    kept="finished nodules are stored",
+    epilog="Example: halosign demo --out ./halosign-demo",
+)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for scans, store and report.")] = Path(
         "halosign-demo"
@@ -48,6 +51,7 @@ def demo(
 
 
 @curation.command(
+    kept="scans that were written are complete",
     epilog="Example: halosign synthesize --dicom ./dicom --patients LIDC-IDRI-0078,LIDC-IDRI-0100",
 )
 def synthesize(
@@ -101,6 +105,7 @@ def plan(
 
 
 @curation.command(
+    kept="finished nodules are stored",
     epilog="Example: halosign curate --dicom ./dicom --store ./store --workers 2",
 )
 def curate(

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from flows.cli.commands import Commands, Group
+from flows.cli.commands import INTERRUPTED, KEPT, CommandInterrupted, Commands, Group
 from flows.cli.curation import curation
 from flows.cli.maintenance import maintenance
 from flows.cli.network import network
@@ -23,9 +23,6 @@ from flows.cli.review import review
 from matting.errors import InputError
 from storage.errors import StoreError
 from storage.sources.errors import SourceUnreachableError
-
-INTERRUPTED = 130
-"""The exit code by which shells report a command that Ctrl-C ended."""
 
 SECTIONS = ("Curate", "Review", "Release", "Network", "Operate")
 """Titles in the help, in the order in which they are used."""
@@ -109,8 +106,9 @@ def main() -> NoReturn:
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:
+            kept = end.kept if isinstance(end, CommandInterrupted) else KEPT
             typer.secho(
-                "interrupted: stored cases are kept. Run the same command again to resume.",
+                f"interrupted: {kept}. Run the same command again to continue.",
                 fg="yellow",
                 err=True,
             )

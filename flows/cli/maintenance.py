@@ -10,7 +10,11 @@ from flows.cli.options import StoreOption
 maintenance = Commands(help="Maintain a store.")
 
 
-@maintenance.command("check", epilog="Example: halosign store check --store ./store")
+@maintenance.command(
+    "check",
+    kept="nothing is deleted; with --repair, files that were set aside are in quarantine/",
+    epilog="Example: halosign store check --store ./store",
+)
 def store_check(
     store: StoreOption,
     repair: Annotated[
@@ -34,6 +38,7 @@ def store_check(
 
 @maintenance.command(
     "gc",
+    kept="whatever anything refers to is kept, and what was removed stays removed",
     help="List (or, with --delete, remove) cases that nothing refers to and files that interrupted "
     "runs left incomplete. Keeps what is younger than --grace and whatever a curation may write.",
     epilog="Example: halosign store gc --store ./store --delete",

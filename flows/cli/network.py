@@ -16,7 +16,10 @@ DeviceOption = Annotated[
 network = Commands(section="Network")
 
 
-@network.command(epilog="Example: halosign train --release 0.1.0 --store ./store --epochs 20")
+@network.command(
+    kept="the last stored state of the training is kept",
+    epilog="Example: halosign train --release 0.1.0 --store ./store --epochs 20",
+)
 def train(
     release: VersionOption,
     store: StoreOption,
@@ -68,7 +71,8 @@ def train(
 
 
 @network.command(
-    epilog="Example: halosign evaluate --release 0.1.0 --store ./store --out ./experiments"
+    kept="stored scores, networks and states of trainings are kept",
+    epilog="Example: halosign evaluate --release 0.1.0 --store ./store --out ./experiments",
 )
 def evaluate(
     release: VersionOption,
@@ -158,7 +162,7 @@ def _score(store: str, release: str, checkpoint: str | None, split: str, device:
 
 
 @network.command(
-    epilog="Example: halosign score --release 0.1.0 --store ./store --predictions ./mattes"
+    epilog="Example: halosign score --release 0.1.0 --store ./store --predictions ./mattes",
 )
 def score(
     release: VersionOption,
@@ -198,8 +202,9 @@ def score(
 
 
 @network.command(
+    kept="files that were written are whole",
     epilog="Example: halosign predict --checkpoint ./store/checkpoints/6cbb43e2 "
-    "--image ct.nii.gz --point 61,240,310 --out ./prediction"
+    "--image ct.nii.gz --point 61,240,310 --out ./prediction",
 )
 def predict(
     checkpoint: Annotated[

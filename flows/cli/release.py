@@ -25,7 +25,11 @@ from matting.errors import InputError
 release = Commands(help="Publish, verify, compare and export versions of the data set.")
 
 
-@release.command("publish", epilog="Example: halosign release publish 0.1.0 --store ./store")
+@release.command(
+    "publish",
+    kept="the version is published whole or not at all, which `halosign release list` shows",
+    epilog="Example: halosign release publish 0.1.0 --store ./store",
+)
 def release_publish(
     version: Annotated[str, typer.Argument(help="New version, e.g. 0.1.0.")],
     store: StoreOption,
@@ -169,6 +173,7 @@ def release_diff(
 
 @release.command(
     "export",
+    kept="files that were written are whole and kept",
     epilog="Example: halosign release export 0.1.0 --store ./store --format nifti --to ./export",
 )
 def release_export(
@@ -208,7 +213,9 @@ def release_export(
 
 
 @release.command(
-    "reproduce", epilog="Example: halosign release reproduce 0.1.0 --store ./store --dicom ./dicom"
+    "reproduce",
+    kept="the release is unchanged; with --to, recomputed nodules are stored",
+    epilog="Example: halosign release reproduce 0.1.0 --store ./store --dicom ./dicom",
 )
 def release_reproduce(
     version: Annotated[str, typer.Argument(help="Published version.")],

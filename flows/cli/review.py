@@ -35,7 +35,11 @@ review.add_typer(token, name="token")
 StudyArgument = Annotated[str, typer.Argument(help="Name of the study.")]
 
 
-@review.command("serve", epilog="Example: halosign review serve --store ./store")
+@review.command(
+    "serve",
+    kept="every verdict that was acknowledged is stored",
+    epilog="Example: halosign review serve --store ./store",
+)
 def serve(
     store: StoreOption,
     recipe: RecipeOption = None,
@@ -110,7 +114,11 @@ def token_revoke(
     typer.echo(f"{name} has no token any more and is signed out. Verdicts that were given stay.")
 
 
-@review.command("auto", epilog="Example: halosign review auto --store ./store")
+@review.command(
+    "auto",
+    kept="verdicts that were added are stored",
+    epilog="Example: halosign review auto --store ./store",
+)
 def auto(store: StoreOption, recipe: RecipeOption = None, settings: SetOption = None) -> None:
     """Choose a matte for every nodule without a reviewer's verdict.
 
@@ -166,7 +174,11 @@ def export(
     _exit_if_damaged(found.damaged)
 
 
-@review.command("import", epilog="Example: halosign review import ./decisions.csv --store ./store")
+@review.command(
+    "import",
+    kept="verdicts that were added are stored",
+    epilog="Example: halosign review import ./decisions.csv --store ./store",
+)
 def import_(
     file: Annotated[
         Path, typer.Argument(help="CSV or JSON file written by `halosign review export`.")

@@ -26,7 +26,9 @@ ANY = "0.0.0.0"
 """What a container listens on; here the loopback takes its place, since nobody else need reach what
 has no TLS."""
 
-_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<text>[^}]*))?\})")
+_VARIABLE = re.compile(
+    r"\$(?:\$|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<text>(?:\$\{\w+\}|[^}])*))?\})"
+)
 
 Service = dict[str, Any]
 
@@ -169,7 +171,10 @@ def _chosen(
 
 
 def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
-    """Substitute variables as compose does: ``${A}``, ``${A:-default}``, ``${A:?error}``."""
+    """Substitute variables as compose does: ``${A}``, ``${A:-default}``, ``${A:?error}``.
+
+    The default may be another variable: ``${A:-${B}}``.
+    """
 
     def one(match: re.Match[str]) -> str:
         if match["name"] is None:
@@ -183,7 +188,7 @@ def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
                 expected=match["text"],
                 remedy="`make .env` makes the file.",
             )
-        return given or match["text"] or ""
+        return given or str(_substitute(match["text"] or "", variables))
 
     if isinstance(value, dict):
         return {key: _substitute(item, variables) for key, item in value.items()}

@@ -146,6 +146,27 @@ def test_processes_have_the_commands_of_the_file_at_addresses_of_this_machine(tm
     )
 
 
+def test_workers_and_the_review_page_have_keys_of_their_own_where_they_are_set(tmp_path):
+    def keys(**settings):
+        found = read(tmp_path, COMPOSE_PROFILES="gpu,review", **settings).values()
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        return {
+            process.service: tuple(process.environment[name] for name in names)
+            for process in found
+            if names[0] in process.environment
+        }
+
+    shared = keys()
+    assert set(shared.values()) == {("made-up-2", "made-up-3")}
+    own = {"worker": ("w", "w-secret"), "review": ("r", "r-secret")}
+    assert shared | own == keys(
+        WORKER_ACCESS_KEY_ID="w",
+        WORKER_SECRET_ACCESS_KEY="w-secret",
+        REVIEWER_ACCESS_KEY_ID="r",
+        REVIEWER_SECRET_ACCESS_KEY="r-secret",
+    )
+
+
 def test_nothing_of_the_file_is_left_unsaid_and_nothing_listens_to_the_world(tmp_path):
     for process in read(tmp_path, COMPOSE_PROFILES="gpu,review").values():
         words = [*process.command, *process.health, *process.environment.values()]

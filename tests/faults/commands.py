@@ -138,7 +138,8 @@ WITH_RECIPE = (*STORE, "--recipe", "{}/recipe.yaml")
 TABLE = ("--files", "{}/scans/table.csv")
 NETWORK = ("--checkpoint", "{}/network")
 ONE_WORKER = ("--workers", "1")
-VERSION = ("--release", "0.1.0", *WITH_RECIPE, "--device", "cpu")
+CPU = ("--device", "cpu")
+VERSION = ("--release", "0.1.0", *WITH_RECIPE, *CPU)
 
 COMMANDS = (
     LongCommand(
@@ -171,7 +172,7 @@ COMMANDS = (
     LongCommand(
         "predict",
         "trained",
-        ("predict", *NETWORK, "--image", "{}/ct.nii.gz", "--out", "{}/out", "--device", "cpu"),
+        ("predict", *NETWORK, "--image", "{}/ct.nii.gz", "--whole", "--out", "{}/out", *CPU),
         output,
         3,
     ),

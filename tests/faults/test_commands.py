@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.commands import INTERRUPTED
 from tests.faults.commands import COMMANDS, LongCommand, Stages, damages, store_in
 from tests.faults.disk_faults import FAULTS, Calls, FaultyDisk
 from tests.faults.harness import CommandReport
@@ -23,7 +24,6 @@ from tests.flows.conftest import environment, halosign
 
 __all__ = ["environment", "halosign"]
 
-INTERRUPTED = 130
 PATIENCE_S = 300
 CODES = {
     "kill": {-signal.SIGKILL},
@@ -116,6 +116,7 @@ def test_a_struck_command_is_finished_by_the_same_command(
     first = carry_out(command.call(folder), disk)
     print(f"call {at} of {calls.of(fault)}: {first.code}\n{first.words}")
     assert first.code in CODES[fault]
+    assert first.code != INTERRUPTED or "\ninterrupted: " in f"\n{first.words}"
     is_complete = first.code != 0 or command.result(folder) == wanted
     before = {} if command.name == "gc" else written_once(folder)
     if command.name in IN_OWN_PROCESS:

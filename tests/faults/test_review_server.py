@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flows.cli.commands import INTERRUPTED
 from storage.reviews.verdicts import read_verdicts
 from tests.faults.commands import damages, store_in
 from tests.faults.disk_faults import FAULTS, FaultyDisk
 from tests.faults.harness import CommandReport
-from tests.faults.test_commands import INTERRUPTED, stages
+from tests.faults.test_commands import stages
 from tests.flows.conftest import environment, halosign
 from tests.qc.review.conftest import PATIENCE_S, Caller
 from tests.s3 import free_port
@@ -134,6 +135,7 @@ def test_no_acknowledged_verdict_is_lost(fault, seed, calls, library, stages, re
     words = server.log.read_text()
     print(f"call {at} of {calls.of(fault)}: {code}, {len(acknowledged)} acknowledged\n{words}")
     assert code in CODES[fault]
+    assert ("every verdict that was acknowledged is stored" in words) == (code == INTERRUPTED)
     lost = acknowledged - set(recorded(folder))
     with Server(folder, FaultyDisk(library, folder)) as server:
         again = review(server)

@@ -197,7 +197,7 @@ def test_an_interrupted_run_says_so_everywhere(how, api, environment, table, rec
     _, errors = run.communicate(timeout=120)
     assert run.returncode == 130
     assert "stopping: nodules that are in hand" in errors
-    assert "Run the same command again to resume" in errors
+    assert "interrupted: finished nodules are stored. Run the same command again" in errors
     assert "Traceback" not in errors
     assert "lost" not in errors
     record = find_last_run(store)

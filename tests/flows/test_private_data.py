@@ -1,10 +1,11 @@
-"""Identifiers planted in a table: what is found of them in anything that Halosign writes."""
+"""Identifiers planted in a table or in DICOM: what is found of them in anything that is written."""
 
 import csv
 import gzip
 import io
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,12 +17,14 @@ from qc.review.routes import make_app
 from qc.review.service import ReviewService
 from storage.cases.outcomes import read_outcomes
 from storage.recipe import ReviewSettings
+from storage.sources.synthetic import write_synthetic
 from storage.store import open_store
 from tests.phantoms import ball_patch, write_table
 from tests.qc.review.conftest import Caller, InThisProcess
+from tests.storage.exports.test_dicom_seg import PLANTED, plant, planted_words
 
 WORDS = (
-    "Kowalczyk", "Bronislawa", "19230417", "MRN88231177", "Seepromenade", "Ottilien",
+    "Nowakowski", "Bronislawa", "19230417", "MRN88231177", "Seepromenade", "Ottilien",
     "Oberhuber", "Zielinska", "Verlaufskontrolle", "ACC5520943",
 )  # fmt: skip
 OWN = ("nodule", "patient", "image", "readers", "n_readers", "known_alpha")
@@ -58,20 +61,49 @@ def private_table(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def written(private_table, halosign, scheduler, environment, tmp_path_factory):
-    """Everything that was written, by name: store, exports, Prefect's records, cache, output."""
+def write_all(halosign, scheduler, environment):
+    """Let every command write what it writes of a source; return it by name."""
+    return partial(everything_written, halosign, scheduler, environment)
+
+
+@pytest.fixture(scope="module")
+def written(private_table, write_all, tmp_path_factory):
+    """Everything that was written of the table."""
     folder = tmp_path_factory.mktemp("written")
+    source = ("--files", private_table, "--pseudonymize", private_table.parents[1] / "key")
+    return write_all(folder, source, ["done", "failed", "refused"])
+
+
+@pytest.fixture(scope="module")
+def private_dicom(tmp_path_factory):
+    """Scans of two patients whose headers name people; of one scan, half of the slices are lost."""
+    folder = tmp_path_factory.mktemp("clinic")
+    write_synthetic(folder, ("LIDC-IDRI-0078", "LIDC-IDRI-0789"), 20221011)
+    plant(folder)
+    slices = sorted((folder / "LIDC-IDRI-0078").rglob("*.dcm"))
+    for path in slices[len(slices) // 2 :]:
+        path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written_of_dicom(private_dicom, write_all, tmp_path_factory):
+    """Everything that was written of the scans."""
+    folder = tmp_path_factory.mktemp("written")
+    return write_all(folder, ("--dicom", private_dicom), ["done", *["refused"] * 4])
+
+
+def everything_written(halosign, scheduler, environment, folder, source, states):
+    """Return store, exports, Prefect's records, pages, cache and output, by name."""
     recipe = folder / "recipe.yaml"
     recipe.write_text("{crop: {in_plane_voxels: 24}, run: {failure_budget: 1, retries: 0}}")
-    key, store = private_table.parents[1] / "key", folder / "store"
+    store = folder / "store"
     shared = ("--store", store, "--recipe", recipe)
-    given = ("--files", private_table, "--pseudonymize", key, *shared)
+    given = (*source, *shared)
     said = {"plan": halosign("plan", *given)}
     said["curate"] = halosign("curate", *given, "--scheduler", scheduler, "--log-format", "json")
     outcomes = read_outcomes(open_store(str(store)))
-    assert sorted(one.state for one in outcomes) == ["done", "failed", "refused"], [
-        one.reason for one in outcomes
-    ]
+    assert sorted(one.state for one in outcomes) == states, [one.reason for one in outcomes]
     commands = {
         "status": ("status", "--store", store),
         "auto": ("review", "auto", *shared),
@@ -129,18 +161,35 @@ def readable(path):
     return data
 
 
+def found_in(written, planted, location):
+    """Return the planted words by what they are found in.
+
+    The location of the source is left out: the command line and Prefect's parameters name it, as
+    the user did.
+    """
+    for kind in ("page /", "Prefect: artifacts", "curate", "manifest.json", "alpha.nii.gz"):
+        assert any(kind in name for name in written), kind
+    contents = {
+        name: data.replace(str(location).encode(), b"").lower() for name, data in written.items()
+    }
+    found = {n: [w for w in planted if w.lower() in data] for n, data in contents.items()}
+    return {name: words for name, words in found.items() if words}
+
+
 @pytest.mark.slow
 def test_no_planted_word_is_found_anywhere(written, private_table):
     planted = [word.encode() for word in WORDS]
     assert all(word in private_table.read_bytes() for word in planted)
-    kinds = ("page /", "Prefect: artifacts", "curate", "manifest.json", "alpha.nii.gz")
-    for kind in kinds:
-        assert any(kind in name for name in written), kind
-    # The command line and Prefect's parameters name the table, as the user did
-    location = str(private_table.parent).encode()
-    for name, data in written.items():
-        content = data.replace(location, b"")
-        assert [word for word in planted if word.lower() in content.lower()] == [], name
+    assert found_in(written, planted, private_table.parent) == {}
+
+
+@pytest.mark.slow
+def test_no_word_of_a_header_is_found_anywhere(written_of_dicom, private_dicom):
+    assert len(PLANTED) == 30
+    planted = planted_words()
+    assert all(word in next(private_dicom.rglob("*.dcm")).read_bytes() for word in planted)
+    assert any(b"slices are missing" in data for data in written_of_dicom.values())
+    assert found_in(written_of_dicom, planted, private_dicom) == {}
 
 
 @pytest.mark.slow
@@ -171,7 +220,7 @@ def test_what_cannot_be_used_together_is_refused(halosign, private_table, tmp_pa
     done = halosign("plan", "--files", private_table, "--store", store)
     assert done.returncode == 2
     assert "cannot be used as an id: got the characters ' '" in done.stderr
-    assert "Kowalczyk" not in done.stderr.replace(str(private_table), "")
+    assert WORDS[0] not in done.stderr.replace(str(private_table), "")
     done = halosign("plan", "--dicom", tmp_path, "--store", store, "--pseudonymize", tmp_path / "k")
     assert done.returncode == 2
     assert "use it with" in done.stderr

@@ -75,16 +75,21 @@ PLANTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def dicom(tmp_path_factory):
-    """Synthetic scans whose headers name a patient, as scans from a clinic do."""
-    folder = tmp_path_factory.mktemp("dicom")
-    write_synthetic(folder, ("LIDC-IDRI-0789",), 20221011)
+def plant(folder):
+    """Write the planted words into the headers of all slices below a folder."""
     for path in folder.rglob("*.dcm"):
         header = dcmread(path)
         for name, value in PLANTED.items():
             setattr(header, name, value)
         header.save_as(path)
+
+
+@pytest.fixture(scope="module")
+def dicom(tmp_path_factory):
+    """Synthetic scans whose headers name a patient, as scans from a clinic do."""
+    folder = tmp_path_factory.mktemp("dicom")
+    write_synthetic(folder, ("LIDC-IDRI-0789",), 20221011)
+    plant(folder)
     return folder
 
 
@@ -333,14 +338,19 @@ def readable(path):
     return data
 
 
-def test_no_patient_data_leaves_in_any_format(released, exported, dicom, shared_cache):
-    assert len(PLANTED) == 30
-    planted = [
+def planted_words():
+    """Return the planted words that are too long to occur by chance."""
+    return [
         part.encode()
         for value in PLANTED.values()
         for part in value.replace("^", " ").split()
         if len(part) > 4
     ]
+
+
+def test_no_patient_data_leaves_in_any_format(released, exported, dicom, shared_cache):
+    assert len(PLANTED) == 30
+    planted = planted_words()
     assert all(word in next(dicom.rglob("*.dcm")).read_bytes() for word in planted)
     files = [
         path

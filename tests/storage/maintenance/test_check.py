@@ -70,7 +70,8 @@ def test_a_sound_store_has_every_kind_of_file_and_no_complaint(furnished):
     "count", [QUICK_DAMAGES, pytest.param(SLOW_DAMAGES, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_damage_is_named_and_nothing_else_is(kind, count, template):
+def test_every_damage_is_named_and_nothing_else_is(kind, count, template, record_property):
+    record_property("tried", count)
     dice = random.Random(f"{kind} {count}")
     for _ in range(count):
         key = dice.choice(keys_of(template, kind))
