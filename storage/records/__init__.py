@@ -54,7 +54,7 @@ from storage.records.results import (
     TrainingState,
 )
 from storage.records.reviews import VERDICT_KINDS, Study, StudyItem, Verdict, VerdictKind
-from storage.records.runs import SELECTION, Ending, Outcome, Run, State
+from storage.records.runs import SELECTION, Ending, Outcome, Run, State, to_the_second
 
 __all__ = [
     "FIRST_EDITION",
@@ -104,4 +104,5 @@ __all__ = [
     "parse_record",
     "read_record",
     "to_json",
+    "to_the_second",
 ]
