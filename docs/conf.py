@@ -53,7 +53,7 @@ def write_pages() -> None:
     done = subprocess.run(
         [*command, "--name", "halosign"],
         cwd=HERE.parent,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         check=True,
         text=True,
     )
