@@ -69,7 +69,11 @@ def test_napari_gets_every_layer_on_one_grid_and_shows_the_chosen_matte(store, c
     for layer in viewer.layers.values():
         assert layer.data.shape == case.grid.shape
         assert layer.scale == case.grid.spacing_mm
-    assert (viewer.layers["alpha knn+, chosen"].data == case.alpha("knn+")).all()
+    chosen = viewer.layers["alpha knn+, chosen"]
+    assert (chosen.data == case.alpha("knn+")).all()
+    opacity = chosen.colormap[:, 3]
+    assert opacity[0] == 0  # the CT shows where there is no lesion
+    assert (np.diff(opacity) > 0).all()
 
 
 @pytest.mark.slow
