@@ -67,6 +67,10 @@ format: $(VENV)/dev
 clean:
 	rm -rf $(VENV) *.egg-info build halosign-demo
 
+# As a folder on the path: by setuptools' default, Python takes a folder `halosign`, such as the clone, for the package
+# where it is started beside it.
+EDITABLE := --config-settings editable_mode=compat -e
+
 # uv installs in half a minute what takes pip three; it does not read pip's settings. pip where uv cannot be had.
 define install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv \
@@ -81,16 +85,16 @@ $(BIN)/python:
 $(VENV)/user $(VENV)/dev $(VENV)/docs $(VENV)/bench: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/user:
-	$(call install,-e .)
+	$(call install,$(EDITABLE) .)
 
 $(VENV)/dev:
-	$(call install,-e '.[dev]')
+	$(call install,$(EDITABLE) '.[dev]')
 
 $(VENV)/docs:
-	$(call install,-e '.[docs]')
+	$(call install,$(EDITABLE) '.[docs]')
 
 $(VENV)/bench:
-	$(call install,-e '.[bench]')
+	$(call install,$(EDITABLE) '.[bench]')
 
 # In an environment of its own, since it judges the packages of the other
 $(VENV)/audit: | $(BIN)/python

@@ -53,7 +53,7 @@ def write_pages() -> None:
     done = subprocess.run(
         [*command, "--name", "halosign"],
         cwd=HERE.parent,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         check=True,
         text=True,
     )
@@ -84,6 +84,18 @@ def write_notebook(app: Sphinx, error: Exception | None) -> None:
         (Path(app.outdir) / "tutorial.ipynb").write_text(json.dumps(notebook, indent=1))
 
 
+def complete_for_keyboards(app: Sphinx, error: Exception | None) -> None:
+    """Add what the theme leaves out: the level of a heading, and focus for what can be scrolled."""
+    if error is None:
+        for page in Path(app.outdir).rglob("*.html"):
+            text = page.read_text()
+            text = text.replace('role="heading">', 'role="heading" aria-level="2">')
+            text = text.replace(
+                '<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'
+            )
+            page.write_text(text.replace("<pre>", '<pre tabindex="0">'))
+
+
 def as_notebook(text: str) -> dict[str, object]:
     """Return a page of Markdown as a notebook: each block of Python is a cell."""
     cells = []
@@ -101,3 +113,4 @@ def setup(app: Sphinx) -> None:
     write_pages()
     app.connect("source-read", link_pages)
     app.connect("build-finished", write_notebook)
+    app.connect("build-finished", complete_for_keyboards)

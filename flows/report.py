@@ -20,6 +20,7 @@ from qc.report.entries import DrawnEntry, Entry, Pictures
 from qc.report.page import ReleaseFacts, RunSummary
 from storage.cases.runs import find_last_run
 from storage.errors import CorruptionError
+from storage.records import to_the_second
 from storage.releases.release import Release
 from storage.reviews.listing import list_rows
 from storage.store import Store, open_store
@@ -138,4 +139,4 @@ def _last_run(store: Store) -> RunSummary | None:
     if run is None:
         return None
     ending = run.stopped or ("running, or killed" if run.ending == "none" else "")
-    return RunSummary(run.started, run.wall_s, None, store.url, run.recipe, ending)
+    return RunSummary(to_the_second(run.started), run.wall_s, None, store.url, run.recipe, ending)

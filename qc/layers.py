@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from matting.errors import InputError
@@ -36,7 +37,11 @@ def nodule_layers(case: Case, pick: str | None) -> Iterator[Layer]:
     yield Layer("trimap", case.array("labels/trimap/0"), is_labels=True)
     for number, mask in enumerate(case.array("labels/readers/0"), start=1):
         yield Layer(f"reader {number}", mask, is_labels=True)
-    heat = (("colormap", "magma"), ("contrast_limits", (0.0, 1.0)), ("blending", "additive"))
+    heat = (
+        ("colormap", _see_through("magma")),
+        ("contrast_limits", (0.0, 1.0)),
+        ("blending", "translucent_no_depth"),
+    )
     mattes = {name: case.alpha(name) for name in case.methods}
     if "known_alpha" in case.group:
         yield Layer("known alpha", case.array("known_alpha"), settings=heat)
@@ -45,6 +50,16 @@ def nodule_layers(case: Case, pick: str | None) -> Iterator[Layer]:
     for name, alpha in there.items():
         mark = ", chosen" if name == pick else ""
         yield Layer(f"alpha {name}{mark}", alpha, visible=name == shown, settings=heat)
+
+
+def _see_through(name: str) -> NDArray[Any]:
+    """Return the RGBA colours of a colour map: nothing hides the CT at 0, little of it shows at 1.
+
+    Added to a bright CT, a matte would be white all over.
+    """
+    colours: NDArray[Any] = colormaps[name](np.linspace(0, 1, 256))
+    colours[:, 3] = 0.8 * np.sqrt(np.linspace(0, 1, 256))
+    return colours
 
 
 def show_in_napari(case: Case, pick: str | None) -> None:

@@ -319,7 +319,7 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
     name = "paper" if path is None else str(path)
     shipped = files(recipes) / f"{name}.yaml"
     if "/" not in name and not Path(name).exists() and shipped.is_file():
-        return shipped.read_text(encoding="utf-8"), f"recipe {name}"
+        return shipped.read_text(encoding="utf-8"), name
     try:
         if Path(name).exists() and not Path(name).is_file():
             raise _invalid(name, "no regular file", "a YAML file", "Check the path.")

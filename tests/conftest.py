@@ -2,7 +2,10 @@
 
 import logging
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.remote import Producer
@@ -10,6 +13,16 @@ from xdist.scheduler import LoadScopeScheduling
 
 from storage.sources.cache import CACHE_VARIABLE
 from storage.store import Store, open_store
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 FOLDERS_OF_ONE_WORKER = ("flows", "faults")
 """Folders whose tests share expensive session fixtures: a Prefect server, a Dask cluster."""
@@ -73,3 +86,38 @@ def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"), create=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser; the tests that need one are skipped where there is none."""
+    path = next(
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        "",
+    )
+    if not path:
+        pytest.skip("no Chromium on this machine: install Debian's package `chromium`")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, headless=True, args=CHROMIUM_FLAGS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe_faults() -> Callable[[Any], list[Any]]:
+    """Return what axe complains of on a page of the browser: rule, impact, elements."""
+    package = pytest.importorskip("axe_playwright_python")
+    script = next(Path(package.__file__).parent.rglob("axe.min.js")).read_text()
+
+    def look_at(page: Any) -> list[Any]:
+        found = page.evaluate(f"async () => {{ {script}; return (await axe.run()).violations; }}")
+        return [(one["id"], one["impact"], [n["html"] for n in one["nodes"]]) for one in found]
+
+    return look_at

@@ -114,6 +114,14 @@ def test_command_lines_parse(path: Path) -> None:
                 parse(command, words[1:])
 
 
+def test_commands_in_the_tables_parse() -> None:
+    text = (ROOT / "docs" / "coming_from.md").read_text()
+    found = re.findall(r"`halosign ([^`]+ --[^`]+)`", text)
+    assert len(found) > 15
+    for words in found:
+        parse(typer.main.get_command(app), shlex.split(words))
+
+
 def parse(command: object, words: list[str]) -> None:
     """Parse a command line down to its command; raises what a user would see."""
     parent = None

@@ -28,16 +28,13 @@ class CommandInterrupted(SystemExit):
 class _ShortHelp:
     """Shows no type beside a switch."""
 
-    params: list[Any]
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        for option in self.params:
-            _without_type(option)
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option `--help`, without a type."""
-        return _without_type(super().get_help_option(ctx))  # type: ignore[misc]
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return arguments and options, those that typer adds by itself included."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for option in params:
+            if isinstance(option, TyperOption) and option.is_flag:
+                option.metavar = ""
+        return params
 
 
 class Group(_ShortHelp, TyperGroup):
@@ -86,9 +83,3 @@ class Commands(typer.Typer):
         context = {**CONTEXT, "obj": kept}
         own: dict[str, Any] = {"cls": Command, "context_settings": context, **self._section}
         return super().command(name, **{**own, **keywords})
-
-
-def _without_type(option: Any) -> Any:
-    if isinstance(option, TyperOption) and option.is_flag:
-        option.metavar = ""
-    return option

@@ -22,7 +22,7 @@ StoreOption = Annotated[
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "--recipe", help="YAML file, or `paper`, `improved` or `demo`.", show_default="paper"
+        "--recipe", help="YAML file, or `paper`, `improved`, `cpu` or `demo`.", show_default="paper"
     ),
 ]
 DicomOption = Annotated[

@@ -17,7 +17,7 @@ from qc.studies.agreement import Estimate
 from storage.cases.outcomes import find_outcome, read_outcomes
 from storage.errors import unknown_nodules
 from storage.maintenance.gc import Garbage
-from storage.records import JsonObject, Line, Manifest, Outcome, Run, to_json
+from storage.records import JsonObject, Line, Manifest, Outcome, Run, to_json, to_the_second
 from storage.releases.faults import find_release_faults
 from storage.releases.release import (
     Release,
@@ -239,7 +239,10 @@ def _print_run(run: Run) -> None:
     speed = ""
     if run.nodules_per_hour:
         speed = f", {run.nodules_per_hour:,.0f} nodules per hour"
-    console.print(f"last run: started {run.started} on {run.host}, {ending}{speed}", markup=False)
+    console.print(
+        f"last run: started {to_the_second(run.started)} on {run.host}, {ending}{speed}",
+        markup=False,
+    )
 
 
 def show_why(store: Store, nodule_id: str, job: CurationJob | None) -> None:
@@ -374,18 +377,19 @@ def show_release(manifest: Manifest) -> None:
     note = "; synthetic data" if manifest.synthetic else ""
     question = f"; question: {manifest.target}" if manifest.target else ""
     table = Table(
+        box=None,
         title=f"{manifest.version}, published {manifest.published_at} by {manifest.publisher}"
-        f"{note}; {manifest.form_name}{question}"
+        f"{note}; {manifest.form_name}{question}",
     )
     # Nodules and digests are copied into other commands: a narrow terminal folds the rest.
     for column in ("nodule", "split", "matte", "form", "reviewer", "digest"):
-        table.add_column(column, no_wrap=column in ("nodule", "digest"), overflow="fold")
+        table.add_column(column, no_wrap=column in ("nodule", "split", "digest"), overflow="fold")
     for member in manifest.members.values():
         table.add_row(
             member.nodule_id,
             member.split,
             member.method,
-            member.form_name,
+            member.form_name.removesuffix(" form"),
             member.reviewer,
             member.digest[:12],
         )

@@ -249,7 +249,7 @@ def study_create(
         by=by,
     )
     create_study(opened, plan)
-    typer.echo(f"study {name}: {nodules} nodules, {raters} raters")
+    typer.echo(f"study {name}: {nodules} nodules, {raters} rater{'s' * (raters != 1)}")
     typer.echo(f"next: halosign review serve --store {store}, then open /study/{name}")
 
 

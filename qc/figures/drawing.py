@@ -395,5 +395,5 @@ def colour_bar(figure: Figure, drawn: AxesImage, ticks: list[float], unit: str) 
 def add_warning(figure: Figure, words: str) -> None:
     """Write a warning into the picture, which may be copied without its page."""
     figure.text(
-        0.996, 0.012, words, color="#FFD54A", fontsize=6.5, weight="bold", ha="right", va="bottom"
+        0.996, 0.012, words, color="#FFD54A", fontsize=5.8, weight="bold", ha="right", va="bottom"
     )

@@ -38,6 +38,9 @@ and each nodule gets a page of its own."""
 STAGES = ("scan", "crop", "resample", "trimap", "solve", "judge", "write")
 """The order in which stages are shown; one that is not named here comes after them."""
 
+STAGE_LABELS = {"judge": "candidate metrics"}
+"""What a stage is called for people, where its name in the records says too little."""
+
 MapEntries = Callable[[Callable[[Entry], DrawnEntry], Sequence[Entry]], Iterable[DrawnEntry]]
 """Applies a function to every nodule, in their order; `map` is one."""
 
@@ -194,14 +197,17 @@ def _stages(outcomes: Sequence[Outcome]) -> tuple[StageTime, ...]:
     whole = sum(totals.values()) or 1.0
     order = {stage: place for place, stage in enumerate(STAGES)}
     in_order = sorted(totals.items(), key=lambda total: (order.get(total[0], len(order)), total[0]))
-    return tuple(StageTime(stage, seconds, 100 * seconds / whole) for stage, seconds in in_order)
+    return tuple(
+        StageTime(STAGE_LABELS.get(stage, stage), seconds, 100 * seconds / whole)
+        for stage, seconds in in_order
+    )
 
 
 def _without_case(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str, str]]:
     for outcome in outcomes:
         if outcome.state != "done":
             yield (
-                "left out" if outcome.is_selection else outcome.state,
+                "excluded" if outcome.is_selection else outcome.state,
                 outcome.reason,
                 outcome.nodule_id,
             )
@@ -216,7 +222,7 @@ def _reasons(complaints: Sequence[tuple[str, str, str]]) -> Iterator[ReasonGroup
     groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for kind, sentence, nodule_id in complaints:
         groups[kind, sentence.partition(": got ")[0]].append((nodule_id, sentence))
-    order = ("unreadable", "failed", "refused", "discarded", "left out")
+    order = ("unreadable", "failed", "refused", "discarded", "excluded")
     for (kind, problem), found in sorted(
         groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]), g[0])
     ):

@@ -55,7 +55,7 @@ from storage.records.results import (
     stored_auxiliary,
 )
 from storage.records.reviews import VERDICT_KINDS, Study, StudyItem, Verdict, VerdictKind
-from storage.records.runs import SELECTION, Ending, Outcome, Run, State
+from storage.records.runs import SELECTION, Ending, Outcome, Run, State, to_the_second
 
 __all__ = [
     "FIRST_EDITION",
@@ -106,4 +106,5 @@ __all__ = [
     "read_record",
     "stored_auxiliary",
     "to_json",
+    "to_the_second",
 ]

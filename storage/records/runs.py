@@ -1,5 +1,6 @@
 """What became of nodules, and the runs that brought it about."""
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import getpid
@@ -102,6 +103,11 @@ def form_name(form: Form | None) -> str:
 def now() -> str:
     """Return the time, in UTC, as records have it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def to_the_second(time: str) -> str:
+    """Return a time of a record as people read it: without fractions of a second."""
+    return re.sub(r"\.\d+", "", time)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,9 @@ def list_rows(
             "there is no such state",
             got=state,
             expected=", ".join(known),
-            remedy="Use one of these.",
+            remedy="Nodules with invalid input are `invalid`."
+            if state in STATES
+            else "Use one of these.",
         )
     log = VerdictLog(store)
     log.refresh()

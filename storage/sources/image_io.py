@@ -99,7 +99,7 @@ def read_stack(path: Path, what: str) -> Stack:
             f"{what} is not there",
             got=path,
             expected="a volume file",
-            remedy="Check the path in the table; it is relative to the table's folder. "
+            remedy="Check the path; in a table it is relative to the table's folder. "
             + ("It is one of Windows with a drive." if _DRIVE.match(path.name) else ""),
         )
     _check_format(path, what)

@@ -53,7 +53,8 @@ def test_status_tells_a_monitor_of_the_last_run(logged, halosign):
     assert (run["ending"], run["to_compute"], run["states"]["computed"]) == ("complete", 7, 6)
     assert run["nodules_per_hour"] == round(3600 * 6 / run["wall_s"], 1)
     people = halosign("status", "--store", store.url).stdout
-    assert f"last run: started {run['started']} on {run['host']}, complete" in people
+    started = run["started"].partition(".")[0]
+    assert f"last run: started {started}+00:00 on {run['host']}, complete" in people
 
 
 def test_check_finds_a_sound_store_sound_and_names_what_is_damaged(logged, halosign):

@@ -10,6 +10,7 @@ import pytest
 
 from flows.view import view
 from matting.errors import InputError
+from qc.layers import add_layers
 from storage.cases.case import read_case
 from storage.cases.outcomes import find_outcome
 from storage.records import Verdict
@@ -68,7 +69,25 @@ def test_napari_gets_every_layer_on_one_grid_and_shows_the_chosen_matte(store, c
     for layer in viewer.layers.values():
         assert layer.data.shape == case.grid.shape
         assert layer.scale == case.grid.spacing_mm
+    chosen = viewer.layers["alpha knn+, chosen"]
+    assert (chosen.data == case.alpha("knn+")).all()
+    opacity = chosen.colormap[:, 3]
+    assert opacity[0] == 0  # the CT shows where there is no lesion
+    assert (np.diff(opacity) > 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of napari's own
+def test_the_model_of_napari_itself_takes_every_layer(case):
+    components = pytest.importorskip("napari.components", reason="napari is not installed")
+    viewer = components.ViewerModel()
+    add_layers(viewer, case, "knn+")
+    shown = [layer.name for layer in viewer.layers if layer.visible]
+    assert shown == ["CT, HU", "alpha knn+, chosen"]
+    assert viewer.dims.axis_labels == ("z", "y", "x")
+    assert viewer.dims.current_step[0] == case.grid.shape[0] // 2
     assert (viewer.layers["alpha knn+, chosen"].data == case.alpha("knn+")).all()
+    assert {tuple(layer.scale) for layer in viewer.layers} == {case.grid.spacing_mm}
 
 
 def test_without_napari_it_says_how_to_install_it(store, case, monkeypatch):

@@ -1,6 +1,7 @@
 """Halosign beside a user's own modules of the same names, and as an installed wheel."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import setuptools
 
 from halosign.isolation import PACKAGES
 from tests.flows.conftest import RECIPE
@@ -84,20 +86,28 @@ def test_the_command_line_runs_beside_them_as_a_module(hostile):
     assert "there is no store here: got none" in done.stderr
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of commands of an environment with the wheel; its dependencies are those here."""
-    folder = tmp_path_factory.mktemp("installed")
-    copy = folder / "source"
+def copy_tracked_files(to: Path) -> None:
     listed = subprocess.run(
         ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True
     ).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            (to / name).write_bytes((ROOT / name).read_bytes())
+
+
+def without_python_path() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of commands of an environment with the wheel; its dependencies are those here."""
+    folder = tmp_path_factory.mktemp("installed")
+    copy = folder / "source"
+    copy_tracked_files(copy)
     pip = [sys.executable, "-P", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    alone = without_python_path()
     build = ["wheel", copy, "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
     subprocess.run([*pip, *build], check=True, env=alone)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
@@ -111,6 +121,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_a_checkout_installed_by_make_is_found_from_the_folder_above_it(tmp_path):
+    checkout = tmp_path / "halosign"
+    copy_tracked_files(checkout)
+    options = re.search(r"^EDITABLE := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    venv, alone = tmp_path / "venv", without_python_path()
+    # Only setuptools: pip must not see the package that is installed here
+    site = Path(setuptools.__file__).parents[1]
+    (tmp_path / "builder").mkdir()
+    for part in (*site.glob("setuptools*"), site / "_distutils_hack"):
+        (tmp_path / "builder" / part.name).symlink_to(part)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    pip = [sys.executable, "-P", "-m", "pip", "--quiet", "--python", venv / "bin/python"]
+    install = ["install", "--no-index", "--no-deps", "--no-build-isolation"]
+    build = {**alone, "PYTHONPATH": str(tmp_path / "builder")}
+    subprocess.run([*pip, *install, *options[1].split(), checkout], check=True, env=build)
+    code = "import halosign; print(halosign.__file__)"
+    command = [venv / "bin" / "python", "-c", code]
+    found = subprocess.run(
+        command, cwd=tmp_path, env=alone, check=True, capture_output=True, text=True
+    )
+    assert Path(found.stdout.strip()) == checkout / "halosign" / "__init__.py"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["command", "module"])
 def test_the_wheel_curates_outside_a_checkout_beside_them(installed, hostile, tmp_path, how):
     table = write_table(tmp_path, {"n1": ball_patch(), "n2": ball_patch(seed=3)})
@@ -118,8 +152,11 @@ def test_the_wheel_curates_outside_a_checkout_beside_them(installed, hostile, tm
     command = (
         [installed / "halosign"] if how == "command" else [installed / "python", "-m", "halosign"]
     )
-    ours = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment = {**ours, "HOME": str(tmp_path), "HALOSIGN_CACHE": str(tmp_path / "cache")}
+    environment = {
+        **without_python_path(),
+        "HOME": str(tmp_path),
+        "HALOSIGN_CACHE": str(tmp_path / "cache"),
+    }
 
     def call(*arguments: object) -> str:
         done = subprocess.run(

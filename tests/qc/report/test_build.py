@@ -5,8 +5,8 @@ import ast
 import hashlib
 import os
 import re
-from base64 import b64encode
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -24,8 +24,9 @@ from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
 from qc.report import page as page_module
 from qc.report.build import ReleaseFacts, RunSummary, build_page, render, write_report
+from qc.report.entries import Pictures
 from qc.report.nodules import kind_of
-from qc.report.page import ReportPage
+from qc.report.page import FormErrors, FormTable, ReportPage, TrainingFacts, TrainingScore
 from storage.cases.case import NewCase, write_case
 from storage.cases.outcomes import write_outcome
 from storage.records import CandidateScores, Manifest, Member, Outcome, SolverReport, TrimapFacts
@@ -39,6 +40,9 @@ GAVE_UP = "The solver used up its iterations before it reached its tolerance."
 HOSTILE = "<script>alert('x')</script>&\"<img src=x onerror=y>"
 VOID = {"meta", "img", "br", "hr", "input", "link", "source"}
 PLAIN_LINKS = ("https://arxiv.org/", "https://doi.org/", "https://creativecommons.org/")
+PIXEL = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 RUN = RunSummary("2026-01-02T03:04:05+00:00", 95.0, 3, "/data/store", "paper")
 ERRORS = {name: 0.05 + 0.01 * place for place, name in enumerate(METHODS)}
 TRIVIAL = {"readers_mean": 0.2, "best_reader": 0.3, "hu_linear": 0.055}
@@ -184,6 +188,38 @@ def test_the_page_can_be_heard_and_walked(store: Store, tmp_path: Path) -> None:
     assert len(anchors) == len(set(anchors))
     assert {link[1:] for link in outline.values("href") if link.startswith("#")} <= set(anchors)
     assert dict(outline.tags)["html"]["lang"] == "en"
+
+
+@pytest.mark.parametrize("pictures", ["inside", pytest.param("linked", marks=pytest.mark.slow)])
+def test_a_browser_asks_for_nothing_else_and_finds_no_fault(
+    pictures: Pictures,
+    look_at_file: Callable[[Path], None],
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("draw_anatomy", "draw_mattes"):  # whose own tests are elsewhere
+        monkeypatch.setattr(f"qc.report.nodules.{name}", lambda _: Figure(figsize=(1, 1)))
+    add_case(store, "P1-a1", **full_facts(synthetic=True, errors=ERRORS | TRIVIAL))
+    for place in range(8):
+        refused = Outcome(f"Q1-a{place}", "Q1", "refused", "trimap", reason="they share no voxel")
+        write_outcome(store, refused)
+    training = TrainingFacts(
+        *("3DMM-MG", 7, "paper form, opacity", 60, 64.0, "cpu", "0" * 64, PIXEL, PIXEL),
+        *("the known alpha", "near", (TrainingScore("3DMM-MG", True, 2, (1.0, 0.1, 1.0, 1.0)),)),
+    )
+    forms = FormTable(("paper", "improved"), 1, (FormErrors("cf", True, 1, (0.2, 0.1)),))
+    release = ReleaseFacts("1.2.0", {"train": 7, "test": 2}, {"train": 5, "test": 1}, True)
+    path = tmp_path / "report.html"
+    report(
+        store,
+        path,
+        **{"picks": {"P1-a1": "cf"}, "release": release, "pictures": pictures},
+        **{"training": training, "forms": forms},
+    )
+    look_at_file(path)
+    for page in tmp_path.glob("report.html.d/*.html"):
+        look_at_file(page)
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

@@ -340,6 +340,19 @@ def test_a_folder_for_nnunet_passes_its_checks_and_holds_what_it_says(three, tmp
     assert about["description"].startswith("Synthetic data")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of nnU-Net's own
+def test_nnunets_own_check_accepts_the_folder_and_refuses_another(three, tmp_path):
+    nnunet = pytest.importorskip(
+        "nnunetv2.experiment_planning.verify_dataset_integrity", reason="nnunetv2 is not installed"
+    )
+    folder = export(three, tmp_path, "nnunet").parent
+    nnunet.verify_dataset_integrity(str(folder), num_processes=1)
+    (folder / "labelsTr" / "A.nii.gz").unlink()
+    with pytest.raises(AssertionError):
+        nnunet.verify_dataset_integrity(str(folder), num_processes=1)
+
+
 @pytest.mark.parametrize("format_", ["zarr", "nifti", "npz", "nnunet"])
 @pytest.mark.parametrize(
     ("chosen", "held"),
