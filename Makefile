@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 # Processes of `make test`
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test test-slow mutants bench cluster cluster-down browser docs format clean
+.PHONY: help demo test test-slow compose-test slurm-test mutants bench cluster cluster-down browser docs format clean
 
 help:
 	@echo "make demo       install, then run the whole pipeline on synthetic scans"
 	@echo "make test       install, then check style, types and imports, and run the tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make compose-test  docker-compose.yml in containers; as root on Debian 12 it installs an engine if there is none"
+	@echo "make slurm-test    the SLURM example of docs/cluster.md on one node; as root on Debian it installs SLURM"
 	@echo "make mutants    60 one-line mutants, each against the tests that reach its module; resumes"
 	@echo "make bench      all benchmarks, as a table and as benchmarks/results/*.json"
 	@echo "make cluster    start the services of docker-compose.yml as local processes; make cluster-down stops them"
@@ -30,7 +32,13 @@ test: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/pytest -m "not slow" -n $(TEST_WORKERS)
 
 test-slow: $(VENV)/dev $(VENV)/postgresql browser
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not engine"
+
+compose-test: $(VENV)/dev
+	$(BIN)/pytest -s -v tests/cluster/test_containers.py
+
+slurm-test: $(VENV)/dev
+	$(BIN)/pytest -s -v tests/cluster/test_slurm.py
 
 mutants: $(VENV)/dev
 	$(BIN)/python -m benchmarks.mutants

@@ -26,7 +26,11 @@ FINAL_STATES = (
     *("Completed", "Failed", "Cancelled", "Crashed", "TimedOut"),
     *("Incomplete", "Stopped"),  # of flows.deployments.curate
 )
-"""Names of the states in which a run sends no further sign of life."""
+"""Names of the states in which a run sends no further sign of life.
+
+A heartbeat that the server gets after one of them, though it was sent before, is waited upon in
+vain. The action is then refused by the server, in which no run that has ended becomes crashed.
+"""
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _ANY_RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})

@@ -4,11 +4,12 @@ import os
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed
 
 from flows.curate import curate as curate_store
 from flows.engine.cluster import Cluster
-from flows.engine.errors import SchedulerLostError
+from flows.engine.errors import RunAborted, SchedulerLostError
 from flows.engine.logs import FORMAT_VARIABLE, log_json
 from flows.evaluate import PARTS, EvaluationJob, check_parts
 from flows.evaluate import evaluate as evaluate_release
@@ -25,6 +26,19 @@ from tasks.curation.context import CurationJob
 
 RETRIES, RETRY_DELAY_S = 5, 20
 """A Dask scheduler that was restarted is back, with its workers, within seconds or minutes."""
+
+MOST_STARTS = 10
+"""Of one run, its retries included. A crashed run begins again by itself (flows/automations.py),
+and one that always crashes, for want of memory for example, would do so for ever."""
+
+
+def _check_starts() -> None:
+    """Raise RunAborted where this run was begun too often; the flow then fails, and is left so."""
+    if flow_run.run_count > MOST_STARTS:
+        raise RunAborted(
+            f"the run was begun {MOST_STARTS} times and never ended: what was stored is kept. "
+            "See the logs of its worker, which may lack memory; then begin a new run."
+        )
 
 
 @flow(name="curate", retries=RETRIES, retry_delay_seconds=RETRY_DELAY_S)
@@ -51,6 +65,7 @@ def curate(
         pseudonymize: File with the key of the pseudonyms that replace a table's ids; it must exist.
         xml: Folder of LIDC-IDRI's XML files, which name the reader of each annotation.
     """
+    _check_starts()
     if os.environ.get(FORMAT_VARIABLE) == "json":
         log_json()
     source = (
@@ -102,6 +117,7 @@ def train(
         device: auto (the GPU, if there is one), cpu, cuda or cuda:1.
         epochs: Number of epochs, in place of the recipe's.
     """
+    _check_starts()
     settings = {"training": {"epochs": epochs}} if epochs else {}
     return train_network.fn(store, version, variant, auxiliary, recipe, device, settings)
 
@@ -128,6 +144,7 @@ def evaluate(
         parts: Some of tables, diagnosis and figures; all where None.
         scheduler: Dask scheduler, e.g. tcp://host:8786; a local cluster where None.
     """
+    _check_starts()
     selected = tuple(parts or PARTS)
     check_parts(selected)
     job = EvaluationJob(
@@ -139,6 +156,7 @@ def evaluate(
 @flow(name="verify")
 def verify(version: str, store: str) -> int:
     """Verify a release, return the number of its cases' files; raises CorruptionError."""
+    _check_starts()
     opened = open_store(store)
     complaints = verify_release(opened, version)
     if complaints:

@@ -55,7 +55,7 @@ class Plan:
     form: Form
     """Of the mattes that the recipe asks for."""
     finished_nodules: int
-    """Number of finished nodules that the estimates are medians of; 0 where typical values are
+    """Number of finished nodules that the estimates are means of; 0 where typical values are
     used."""
     notes: tuple[str, ...] = ()
     """What was chosen or left out among the files of the source."""
@@ -109,8 +109,9 @@ def make_plan(store: Store | None, job: CurationJob, inventory: Inventory) -> Pl
     seconds: float = TYPICAL_SECONDS
     size: float = TYPICAL_BYTES
     if finished:
-        seconds = statistics.median(sum(outcome.seconds.values()) for outcome in finished)
-        size = statistics.median(outcome.stored_bytes for outcome in finished)
+        # Means, since sums are expected: a few large nodules take most of the time.
+        seconds = statistics.fmean(sum(outcome.seconds.values()) for outcome in finished)
+        size = statistics.fmean(outcome.stored_bytes for outcome in finished)
     to_compute = [action for action in actions if action.compute]
     return Plan(
         actions,

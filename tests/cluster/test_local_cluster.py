@@ -20,6 +20,7 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
+from flows.automations import SILENCE_S
 from flows.publish import FOLLOWS_RELEASE
 from matting.errors import InputError
 from storage.cases.outcomes import read_outcomes
@@ -33,6 +34,9 @@ STORE = "s3://halosign/store"
 SECRETS = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 EVERYTHING = ("worker", "cpu", "gpu")
 PATIENCE_S = 300
+AGAIN_S = SILENCE_S + 75
+"""Until a run begins again once its services are up: the server looks for silent runs, the worker
+for runs, and the process of the run starts."""
 
 pytestmark = pytest.mark.skipif(
     shutil.which("initdb", path=os.pathsep.join(BINARIES)) is None,
@@ -301,11 +305,14 @@ def test_a_run_whose_container_is_gone_begins_again_by_itself(how, running, afte
                 process.kill()
         else:
             running.cluster.stop("cpu")
-        begin = time.monotonic()
+        struck = time.monotonic()
         running.up()
+        is_up = time.monotonic()
         wait_for(lambda: client.read_flow_run(run.id).run_count > 1, "the run to begin again")
-        print(f"{how}: began again after {time.monotonic() - begin:.0f} s")
-        assert time.monotonic() - begin < 150
+        print(f"{how}: up after {is_up - struck:.0f} s", end=", ")
+        print(f"began again after {time.monotonic() - struck:.0f} s")
+        # Silence counts from the last heartbeat; what starts services may take any time.
+        assert time.monotonic() - is_up < AGAIN_S
     ended = running.finished(run.id)
     assert ended.state.name == "Completed"
     assert [outcome.state for outcome in read_outcomes(open_store(store))].count("done") == 3

@@ -9,8 +9,11 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.deployments import curate, publish, verify
+from flows.automations import RESUMES
+from flows.deployments import MOST_STARTS, curate, evaluate, publish, verify
+from flows.engine.errors import RunAborted
 from flows.publish import FOLLOWS_RELEASE
+from matting.errors import InputError
 from storage.cases.outcomes import read_outcomes
 from storage.errors import CorruptionError
 from storage.releases.release import Release
@@ -113,3 +116,20 @@ def test_a_verification_counts_files_and_fails_on_a_flipped_byte(curated, recipe
     with pytest.raises(CorruptionError, match="1 files differ from what was published"):
         verify("1.0.0", store.url)
     store.put(path, before)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, entry in DEPLOYMENTS.items() if RESUMES in entry.get("tags", ())]
+)
+def test_a_run_that_always_crashes_is_begun_again_so_often_only(name, monkeypatch):
+    entry = DEPLOYMENTS[name]
+    flow = load_flow_from_entrypoint(entry["entrypoint"])
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(MOST_STARTS + 1))
+    with pytest.raises(RunAborted, match=f"begun {MOST_STARTS} times .* begin a new run"):
+        flow.fn(**dict.fromkeys(flow.parameters.properties))
+
+
+def test_a_run_may_begin_as_often_as_is_said(monkeypatch):
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(MOST_STARTS))
+    with pytest.raises(InputError, match="parts"):
+        evaluate.fn(version="1.0.0", store="unused", parts=["no such part"])

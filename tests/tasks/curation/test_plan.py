@@ -18,6 +18,7 @@ from tasks.curation.plan import (
     plan_nodule,
     record_exclusions,
 )
+from tests.phantoms import ball_patch, write_table
 
 
 def reasons(store, job):
@@ -141,3 +142,13 @@ def test_exclusions_are_recorded_once(store, monkeypatch):
         tasks.curation.plan, "write_outcome", lambda *_: pytest.fail("written twice")
     )
     record_exclusions(store, exclusions)
+
+
+def test_one_slow_nodule_among_many_is_expected_again(store, tmp_path, curated):
+    names = ("n1", "n2", "n3")
+    table = write_table(tmp_path, {name: ball_patch() for name in names})
+    job = replace(curated, source=replace(curated.source, location=str(table)), recipe=Recipe())
+    done = find_outcome(store, "n1")
+    for name, seconds in zip(names, (1.0, 1.0, 10.0), strict=True):
+        write_outcome(store, replace(done, nodule_id=name, seconds={"solve": seconds}))
+    assert make_plan(store, job, take_inventory(job, None)).expected_seconds == pytest.approx(12)
