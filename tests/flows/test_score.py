@@ -64,6 +64,7 @@ def test_methods_are_scored_once(release, monkeypatch):
     assert measure_methods.fn(release, "test") == lines
 
 
+@pytest.mark.slow
 def test_all_nodules_are_scored_on_a_cluster_where_they_are_many(release, scheduler, monkeypatch):
     here = measure_methods.fn(release, "test")
     test = list_scored_nodules(release.store, "0.1.0", METHOD_SCORES)

@@ -68,6 +68,7 @@ def test_a_training_killed_in_mid_epoch_ends_in_the_same_weights(released, undis
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_training_says_when_it_continues_with_another_number_of_threads(
     released, undisturbed, tmp_path, caplog
 ):

@@ -163,6 +163,7 @@ def test_progress_goes_to_the_error_stream(halosign, table, recipe, tmp_path):
     assert "verifying" not in done.stdout
 
 
+@pytest.mark.slow
 def test_it_works_without_a_running_server(halosign_process, table, recipe, tmp_path):
     done = halosign_process(
         "curate", "--files", table, "--store", tmp_path / "store", "--recipe", recipe,

@@ -151,6 +151,7 @@ def moments(trainer: Trainer) -> list[torch.Tensor]:
     ]
 
 
+@pytest.mark.slow
 def test_two_balls_are_learned() -> None:
     image, targets = soft_balls(2, (16, 16, 32), seed=0)
 

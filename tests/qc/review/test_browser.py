@@ -128,6 +128,7 @@ def test_deciding_by_mouse_and_changing_ones_mind_after_a_reload(page, visit, re
     assert len(read_verdicts(reviewed, IDS[0])) == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_loses_no_verdict_and_counts_none_twice(page, visit, reviewed):
     ann = visit(page.url)
     begin(ann)
@@ -225,6 +226,7 @@ def filled_share(page: Any) -> float:
     return sum(areas) / (strip["width"] * strip["height"])
 
 
+@pytest.mark.slow
 def test_a_study_ends_with_thanks_also_where_the_last_answer_had_to_wait(page, visit, reviewed):
     pick_automatically(reviewed)
     create_study(

@@ -22,6 +22,7 @@ from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
 
 PATIENT = "LIDC-IDRI-0003"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -203,6 +203,7 @@ def test_workers_that_live_on_hear_of_the_next_epoch(released):
     assert not same(*seen)
 
 
+@pytest.mark.slow
 def test_forked_workers_draw_the_same(released):
     done = subprocess.run(
         [sys.executable, "-m", "tests.storage.releases.forked", released.url],

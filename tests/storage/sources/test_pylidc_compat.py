@@ -71,6 +71,7 @@ assert not list(pathlib.Path.home().iterdir()), list(pathlib.Path.home().iterdir
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_is_quiet_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     run = subprocess.run(
@@ -110,6 +111,7 @@ def test_the_database_cannot_be_changed() -> None:
         connection.exec_driver_sql("DELETE FROM scans")
 
 
+@pytest.mark.slow
 def test_threads_get_the_same_answers() -> None:
     expected = {patient: clusters(patient) for patient in PATIENTS}
     with ThreadPoolExecutor(8) as pool:
