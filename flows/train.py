@@ -9,6 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from flows.engine.console import console
 from flows.engine.progress_bar import ProgressBar
 from flows.score import measure_methods, measure_network, table_rows
+from matting.learned.network import check_network
+from matting.learned.training import pick_device
 from matting.parameters import Auxiliary
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe
@@ -64,7 +66,13 @@ def make_training_job(
     device: str,
     settings: dict[str, Any] | None,
 ) -> TrainingJob:
-    """Combine the options of a training with the settings of a recipe."""
+    """Combine the options of a training with the settings of a recipe.
+
+    Raises:
+        InputError: There is no such network, device, recipe or release.
+    """
+    check_network(variant, auxiliary)
+    pick_device(device)
     training = load_recipe(recipe, **(settings or {})).training
     release = open_release(store_url, version)
     return TrainingJob(release, variant, auxiliary, training, device)

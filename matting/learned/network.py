@@ -65,6 +65,21 @@ class Widths:
         return Widths(encoder, self.bottom // by, decoder, matting)
 
 
+def check_network(variant: str, auxiliary: str) -> None:
+    """Raise InputError if there is no such variant, or no such use of the auxiliary masks."""
+    for what, got, known in (
+        ("network", variant, VARIANTS),
+        ("use of the auxiliary masks", auxiliary, get_args(Auxiliary)),
+    ):
+        if got not in known:
+            raise InputError(
+                f"there is no such {what}",
+                got=got,
+                expected=", ".join(known),
+                remedy="Choose one of these.",
+            )
+
+
 def build_network(variant: str, auxiliary: Auxiliary = "told") -> "MattingNetwork":
     """Build an untrained network with torch's default initial weights.
 
@@ -78,17 +93,7 @@ def build_network(variant: str, auxiliary: Auxiliary = "told") -> "MattingNetwor
     Raises:
         InputError: There is no such variant, or no such use of the masks.
     """
-    for what, got, known in (
-        ("network", variant, VARIANTS),
-        ("use of the auxiliary masks", auxiliary, get_args(Auxiliary)),
-    ):
-        if got not in known:
-            raise InputError(
-                f"there is no such {what}",
-                got=got,
-                expected=", ".join(known),
-                remedy="Choose one of these.",
-            )
+    check_network(variant, auxiliary)
     return MattingNetwork(variant, auxiliary)
 
 

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from flows.cli.main import app
+from flows.train import make_training_job
 from matting.errors import InputError
 from storage.results.checkpoints import (
     checkpoint_prefix,
@@ -252,3 +253,17 @@ def test_an_error_ends_with_exit_code_2_and_no_traceback(released, halosign_proc
     assert (done.returncode, done.stdout) == (2, "")
     assert "no such release" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"variant": "4dmm"}, "no such network: got 4dmm"),
+        ({"auxiliary": "whispered"}, "no such use of the auxiliary masks: got whispered"),
+        ({"device": "cuda:99"}, "no such device: got cuda:99"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_read(asked, words):
+    job = {"variant": "3dmm", "auxiliary": "told", "device": "cpu"} | asked
+    with pytest.raises(InputError, match=words):
+        make_training_job("./no-store", "0.1.0", recipe=None, settings=None, **job)
