@@ -197,6 +197,7 @@ def test_the_facts_say_what_the_tables_stand_on(job):
     assert facts["code"]["halosign"]
 
 
+@pytest.mark.slow
 def test_the_report_and_every_number_s_file_lie_beside_the_tables(job, monkeypatch, tmp_path):
     # Moving pictures take their time; tests/qc makes some.
     monkeypatch.setattr(qc.evaluation.pictures, "MAX_VIDEO_NODULES", 0)

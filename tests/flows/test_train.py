@@ -248,6 +248,7 @@ def test_wrong_use_is_refused(released, undisturbed, tmp_path, arguments, messag
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_error_ends_with_exit_code_2_and_no_traceback(released, halosign_process):
     done = halosign_process("train", "--release", "9.9.9", "--store", released.url)
     assert (done.returncode, done.stdout) == (2, "")

@@ -52,6 +52,7 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_script_beside_its_own_modules_has_both(hostile, tmp_path):
     results = []
     # The plain one first, which leaves compiled code in the cache
