@@ -70,6 +70,7 @@ def _install() -> None:
 
 def _configure(folder: Path) -> Path:
     host = socket.gethostname().split(".")[0]
+    folder.chmod(0o755)  # munged refuses a socket that others cannot reach
     (folder / "munge").mkdir(mode=0o755)
     key = folder / "munge" / "key"
     key.touch(mode=0o600)
@@ -122,7 +123,8 @@ def _wait_for(path: Path) -> None:
     until = time.monotonic() + START_S
     while not path.exists():
         if time.monotonic() > until:
-            raise NoSlurmError(f"munged does not start: {path} is missing")
+            said = (path.parents[1] / "munged.log").read_text()[-500:]
+            raise NoSlurmError(f"munged does not start: {said}")
         time.sleep(0.1)
 
 
