@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.commands import Commands
 from flows.cli.options import SetOption, StoreOption, chosen_recipe
+from matting.parameters import Auxiliary
 
 VersionOption = Annotated[str, typer.Option("--release", help="Published version, e.g. 0.1.0.")]
 DeviceOption = Annotated[
@@ -25,7 +26,7 @@ def train(
     store: StoreOption,
     variant: Annotated[str, typer.Option(help="3dmm, 3dmm-m or 3dmm-mg.")] = "3dmm-mg",
     auxiliary: Annotated[
-        Literal["told", "untold", "none"],
+        Auxiliary,
         typer.Option(
             help="The auxiliary masks: the matting head reads them (told), they are trained "
             "beside it only (untold, the daggers of Table 2), or there are none."

@@ -40,9 +40,9 @@ IntensityRange = Annotated[tuple[float, float], AfterValidator(_check_range)]
 
 def _parse_auxiliary(stored: object) -> object:
     """Translate what records, and tables of earlier versions, have: whether there are masks."""
-    if stored in (True, "True"):
+    if stored is True or stored == "True":
         return "told"
-    return "none" if stored in (False, "False") else stored
+    return "none" if stored is False or stored == "False" else stored
 
 
 def stored_auxiliary(auxiliary: Auxiliary) -> bool | str:

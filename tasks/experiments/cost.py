@@ -22,7 +22,7 @@ from matting.learned.counting import TABLE_3_INPUT, multiply_adds, parameter_cou
 from matting.learned.network import MattingNetwork, build_network
 from matting.learned.training import pick_device, set_num_threads
 from matting.parameters import Auxiliary
-from storage.records import Cost
+from storage.records import Cost, stored_auxiliary
 from storage.results.experiments import cost_id, find_cost, write_cost
 from storage.store import Store
 from tasks.memory import peak_bytes
@@ -62,7 +62,7 @@ def measure_cost(
     """
     asked = {
         "variant": variant,
-        "auxiliary": auxiliary,
+        "auxiliary": stored_auxiliary(auxiliary),
         "crop_zyx": list(crop_zyx),
         "device": device_name(device),
     }

@@ -229,6 +229,7 @@ def test_a_network_of_a_later_version_is_read():
     [
         ("variant", "4dmm", "variant: .*got '4dmm', expected 3dmm, 3dmm-m, 3dmm-mg"),
         ("auxiliary", "yes", "auxiliary: .*'told', 'untold' or 'none'"),
+        ("auxiliary", 1, "auxiliary: .*'told', 'untold' or 'none'"),
         ("spacing_mm", 0.0, "spacing_mm: .*greater than 0"),
         ("spacing_mm", -0.5, "spacing_mm: .*greater than 0"),
         ("spacing_mm", float("inf"), "spacing_mm: "),

@@ -40,6 +40,10 @@ def test_a_network_is_measured_once_and_then_read(store, monkeypatch):
     assert "thread" in measured.device
     assert measure_cost(store, "0.1.0", "3dmm-mg", "told", (16, 32, 32), "cpu") == measured
     assert len(calls) == 1
+    # The id that costs had before networks could be untold
+    asked = {"variant": "3dmm-mg", "auxiliary": True, "crop_zyx": [16, 32, 32]}
+    machine = {"device": cost.device_name("cpu"), "torch": torch.__version__}
+    assert find_cost(store, "0.1.0", cost.cost_id(asked | machine)) == measured
     assert find_cost(store, "0.1.0", "none") is None
 
 
