@@ -444,7 +444,8 @@ class TrainingSettings:
     seed: int = 20221011
     """Determines initial weights, order, crops and symmetries."""
     precision: Literal["auto"] | Precision = "auto"
-    """Precision of convolutions; auto is bfloat16 or else half on a GPU, and single on a CPU."""
+    """Precision of convolutions; auto is bfloat16 or else half on a GPU, and single on a CPU, but
+    bfloat16 for the networks without ghost modules where the CPU has AMX."""
     compiled: bool = False
     """Compile the network with torch.compile: takes minutes once, then steps are faster."""
     look_every: int = 1

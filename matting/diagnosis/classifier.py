@@ -90,7 +90,7 @@ def train_classifier(
             remedy="Add nodules of the other kind, or use fewer folds.",
         )
     if device.type == "cpu" and settings.precision == "bfloat16":
-        # With torch 2.13 gradients of 3x3x3 weights over 2x2x2 voxels sometimes contain
+        # With torch 2.13 gradients of strided convolutions along a side of one voxel contain
         # uninitialised memory.
         raise InputError(
             "a classifier cannot be trained in this precision",

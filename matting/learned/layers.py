@@ -46,6 +46,22 @@ class Pointwise(nn.Conv3d):
         return mixed.view(len(x), -1, *x.shape[2:])
 
 
+class Upsampling(nn.ConvTranspose3d):
+    """A 2 x 2 x 2 transposed convolution that doubles each side."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 2, stride=2)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Double the sides of (n, channels, z, y, x)."""
+        if x.shape[-1] > 1:
+            return super().forward(x, output_size)
+        # On a CPU the bfloat16 gradients of strided convolutions along a side of one voxel contain
+        # uninitialised memory (torch 2.13).
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float(), output_size)
+
+
 class ConvNormAct(nn.Sequential):
     """A convolution, its instance norm and, optionally, a PReLU."""
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from matting.errors import InputError
-from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU
+from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU, Upsampling
 from matting.parameters import Auxiliary, Variant
 
 VARIANTS: tuple[str, ...] = get_args(Variant)
@@ -145,9 +145,7 @@ class UNet(nn.Module):
         self.bottom = nn.Sequential(_unit(widths.bottom, ghost), _unit(widths.bottom, ghost))
         below = (widths.bottom, *widths.decoder[:-1])
         skips = widths.encoder[::-1]
-        self.up = nn.ModuleList(
-            nn.ConvTranspose3d(b, s, 2, stride=2) for b, s in zip(below, skips, strict=True)
-        )
+        self.up = nn.ModuleList(Upsampling(b, s) for b, s in zip(below, skips, strict=True))
         self.fuse = nn.ModuleList(
             Pointwise(2 * s, w) for s, w in zip(skips, widths.decoder, strict=True)
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from matting.learned import build_network, layers
-from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU
+from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU, Upsampling
 
 LAYERS = {
     "pointwise": lambda: Pointwise(5, 3),
@@ -77,6 +77,15 @@ def test_a_network_without_the_kernels_says_the_same(monkeypatch: pytest.MonkeyP
         theirs = network(image)
     assert torch.allclose(ours.alpha, theirs.alpha, atol=1e-5)
     assert torch.allclose(ours.masks, theirs.masks, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "dtype"), [(1, torch.float32), (2, torch.bfloat16)])
+def test_a_side_of_one_voxel_is_doubled_in_single_precision(side: int, dtype: torch.dtype) -> None:
+    layer, x = Upsampling(8, 4), torch.rand(1, 8, 3, 2, side)
+    with torch.autocast("cpu", torch.bfloat16):
+        doubled = layer(x)
+    assert doubled.dtype == dtype
+    assert torch.allclose(doubled.float(), layer(x), atol=0.02)
 
 
 @pytest.mark.parametrize("variant", [pytest.param("3dmm", marks=pytest.mark.slow), "3dmm-mg"])

@@ -17,7 +17,14 @@ from matting.learned.batches import (
     random_flip_rotate,
 )
 from matting.learned.losses import LossTargets, losses
-from matting.learned.training import Trainer, TrainerState, pick_device, rate_at, resolve_precision
+from matting.learned.training import (
+    Trainer,
+    TrainerState,
+    pick_device,
+    rate_at,
+    resolve_precision,
+    training_precision,
+)
 from matting.parameters import Auxiliary, TrainingSettings
 from tests.matting.learned.batches import random_batch, soft_balls
 
@@ -210,6 +217,23 @@ def test_low_precision_learns_too() -> None:
 )
 def test_precision_on_a_cpu(asked: str, got: str) -> None:
     assert resolve_precision(asked, torch.device("cpu")) == got
+
+
+@pytest.mark.parametrize(
+    ("asked", "variant", "amx", "got"),
+    [
+        ("auto", "3dmm", True, "bfloat16"),
+        ("auto", "3dmm-m", True, "bfloat16"),
+        ("auto", "3dmm", False, "single"),
+        ("auto", "3dmm-mg", True, "single"),
+        ("single", "3dmm", True, "single"),
+    ],
+)
+def test_precision_of_a_training_on_a_cpu(
+    asked: str, variant: str, amx: bool, got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    assert training_precision(asked, torch.device("cpu"), variant) == got
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
