@@ -27,7 +27,8 @@ demo: $(VENV)/user
 test: $(VENV)/dev $(VENV)/postgresql browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@echo "$(BIN)/mypy, while the kernels are compiled that every process of the tests would compile"
+	@$(BIN)/python -m matting.compile & $(BIN)/mypy; status=$$?; wait; exit $$status
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow" -n $(TEST_WORKERS)
 

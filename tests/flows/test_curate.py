@@ -57,6 +57,7 @@ def test_a_run_stores_what_is_well_and_names_what_is_not(undisturbed):
     assert len(marks(store)) == 6
 
 
+@pytest.mark.slow
 def test_one_worker_and_another_order_give_the_same_bytes(
     undisturbed, halosign, scheduler, table, recipe, tmp_path
 ):
