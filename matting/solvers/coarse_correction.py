@@ -138,8 +138,14 @@ class CoarseCorrection:
     factors: Any
     """scipy.sparse.linalg.SuperLU of B^T (L + P) B."""
 
-    def add_to(self, z: Floats, residual: Floats) -> None:
-        """Add B (B^T (L + P) B)^-1 B^T r to z in place, both (unknown, columns)."""
+    def precondition(self, residual: Floats, inverse: Floats, z: Floats) -> Floats:
+        """Write Eq. (1) into z and return r.z of each column.
+
+        Args:
+            residual: r, (nodes, columns), the unknown nodes first.
+            inverse: 2 D^-1, (nodes,).
+            z: (nodes, columns), overwritten.
+        """
         basis = self.basis
         # Tuples, whose lengths are known when the kernels are compiled: their loops are unrolled.
         slopes = tuple(basis.functions[1:])
@@ -150,7 +156,7 @@ class CoarseCorrection:
             # Column by column: several at once would be summed up in another order than one.
             solved = self.factors.solve(restricted[:, :, column].ravel())
             restricted[:, :, column] = solved.reshape(restricted.shape[:2])
-        _prolong(restricted, basis.block_of, slopes, columns, z)
+        return _prolong(restricted, basis.block_of, slopes, columns, residual, inverse, z)
 
 
 def factor(basis: CoarseBasis, matrix: Any) -> CoarseCorrection | None:
@@ -208,16 +214,29 @@ def _prolong(
     block_of: Voxels,
     slopes: tuple[Floats, ...],
     columns: tuple[int, ...],
+    residual: Floats,
+    inverse: Floats,
     z: Floats,
-) -> None:
-    """Add B times (blocks, functions, columns) coefficients to z, (unknown, columns)."""
-    for n in range(len(block_of)):
-        block = block_of[n]
+) -> Floats:
+    """Write z = 2 D^-1 r + B c for (blocks, functions, columns) coefficients c, and return r.z.
+
+    One pass instead of three: the arrays exceed the cache, and reading them is what takes time.
+    """
+    products = np.zeros(len(columns))
+    for n in range(len(residual)):
         for column in range(len(columns)):
-            value = coarse[block, 0, column] + slopes[0][n] * coarse[block, 1, column]
-            if len(slopes) == 2:
-                value += slopes[-1][n] * coarse[block, 2, column]
-            z[n, column] += value
+            r = residual[n, column]
+            value = inverse[n] * r
+            # Only the unknown nodes, which come first, are in blocks.
+            if n < len(block_of):
+                block = block_of[n]
+                part = coarse[block, 0, column] + slopes[0][n] * coarse[block, 1, column]
+                if len(slopes) == 2:
+                    part += slopes[-1][n] * coarse[block, 2, column]
+                value += part
+            z[n, column] = value
+            products[column] += r * value
+    return products
 
 
 def sum_windows(

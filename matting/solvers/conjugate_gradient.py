@@ -386,8 +386,7 @@ def conjugate_gradients(
     # A voxel without any link has a zero row; its preconditioner is 0, so that it stays where it
     # is.
     inverse = np.divide(FINE_WEIGHT, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-    direction = _precondition(residual, inverse, coarse)
-    rho = _dots(residual, direction)
+    direction, rho = _precondition(residual, inverse, coarse)
     while active.any() and iterations.max() < max_iterations:
         product = multiply(direction)
         curvature = _dots(direction, product)
@@ -405,27 +404,34 @@ def conjugate_gradients(
             active &= ~(reached & (np.sqrt(_dots(residual, residual)) <= threshold))
             if not active.any():
                 break
-        z = _precondition(residual, inverse, coarse)
-        new_rho = _dots(residual, z)
+        z, new_rho = _precondition(residual, inverse, coarse)
         # beta = 0 restarts a reached column from its recomputed residual: the old direction is not
         # conjugate to it.
         beta = np.divide(new_rho, rho, out=np.zeros_like(rho), where=active & ~reached)
         _update_direction(direction, z, beta)
         rho = new_rho
-    final = rhs - multiply(x)
+    # That of a column which converged was recomputed when it did.
+    unfinished = active | broken
+    if unfinished.any():
+        residual[:, unfinished] = (rhs - multiply(x))[:, unfinished]
     relative = np.divide(
-        np.sqrt(_dots(final, final)), rhs_norm, out=np.zeros_like(rhs_norm), where=rhs_norm != 0
+        np.sqrt(_dots(residual, residual)),
+        rhs_norm,
+        out=np.zeros_like(rhs_norm),
+        where=rhs_norm != 0,
     )
     return x, iterations, relative, broken
 
 
-def _precondition(residual: Floats, inverse: Floats, coarse: CoarseCorrection | None) -> Floats:
-    """Return z of the residual."""
+def _precondition(
+    residual: Floats, inverse: Floats, coarse: CoarseCorrection | None
+) -> tuple[Floats, Floats]:
+    """Return z of the residual, and r.z of each column."""
     z = np.empty_like(residual)
-    _scale_rows(inverse, residual, z)
     if coarse is not None:
-        coarse.add_to(z, residual)
-    return z
+        return z, coarse.precondition(residual, inverse, z)
+    _scale_rows(inverse, residual, z)
+    return z, _dots(residual, z)
 
 
 # The kernels below visit voxel by voxel and within it column by column: (n, columns) arrays are

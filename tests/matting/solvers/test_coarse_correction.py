@@ -79,13 +79,15 @@ def test_the_correction_is_that_of_the_coarse_matrix() -> None:
     root = np.random.default_rng(1).normal(size=(size, size))
     matrix = root @ root.T + np.eye(size)
     residual = np.random.default_rng(2).random((len(b) + 3, 2))
-    z = np.ones_like(residual)
+    inverse = np.random.default_rng(3).random(len(residual))
+    z = np.empty_like(residual)
     solver = factor(basis, sparse.csr_matrix(matrix))
     assert solver is not None
-    solver.add_to(z, residual)
-    expected = b @ np.linalg.solve(matrix, b.T @ residual[: len(b)])
-    np.testing.assert_allclose(z[: len(b)], 1.0 + expected, atol=1e-9)
-    assert (z[len(b) :] == 1.0).all(), "nodes beyond the unknown are left alone"
+    products = solver.precondition(residual, inverse, z)
+    expected = inverse[:, None] * residual
+    expected[: len(b)] += b @ np.linalg.solve(matrix, b.T @ residual[: len(b)])
+    np.testing.assert_allclose(z, expected, atol=1e-9)
+    np.testing.assert_allclose(products, (residual * z).sum(axis=0), rtol=1e-12)
 
 
 def test_what_is_no_number_is_not_factored() -> None:
