@@ -5,9 +5,9 @@
 The attacks are the tests that `AREAS` names, the slow ones included, so that whatever is closed
 stays closed by `make test`; another area is another line. A test counts once, or as often as it
 says by `record_property("tried", n)`; a failed one counts as broken as a whole. The review server
-under load is measured by `benchmarks.attack_review`. The counts are kept in
-benchmarks/results/attack.json, where `--only` leaves those of other areas, and written into
-docs/faults.md.
+under load is measured by `benchmarks.attack_review`. All together take hours. The counts of an area
+are kept when it is done, in benchmarks/results/attack.json, where `--only` leaves those of other
+areas, and written into docs/faults.md.
 """
 
 import argparse
@@ -101,20 +101,24 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=[*AREAS, LOAD], default=[*AREAS, LOAD])
     chosen = parser.parse_args().only
-    counts = {area: load() if area == LOAD else run(AREAS[area]) for area in chosen}
+    counts = {}
+    for area in chosen:
+        counts[area] = load() if area == LOAD else run(AREAS[area])
+        keep(area, counts[area])
     print(page(counts))
+    sys.exit(survived_percent(counts) < WANTED_PERCENT)
+
+
+def keep(area: str, one: Count) -> None:
+    """Write the counts of an area beside those of the others, as a file and on the page."""
     kept = json.loads(RESULT.read_text())["areas"] if RESULT.exists() else {}
-    report = kept | {
-        area: {"tried": one.tried, "broken": one.broken, "names": one.names}
-        for area, one in counts.items()
-    }
-    report = {area: report[area] for area in (*AREAS, LOAD) if area in report}
+    kept[area] = {"tried": one.tried, "broken": one.broken, "names": one.names}
+    report = {name: kept[name] for name in (*AREAS, LOAD) if name in kept}
     save("attack", {"areas": report})
     head, rest = PAGE.read_text().split(BEGIN)
-    rows = [(area, one["tried"], one["tried"] - one["broken"]) for area, one in report.items()]
+    rows = [(name, of["tried"], of["tried"] - of["broken"]) for name, of in report.items()]
     text = markdown(("area", "tried", "survived"), rows)
     PAGE.write_text(f"{head}{BEGIN}\n{text}\n\n{END}{rest.split(END, 1)[1]}")
-    sys.exit(survived_percent(counts) < WANTED_PERCENT)
 
 
 def run(places: tuple[str, ...]) -> Count:
