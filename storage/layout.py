@@ -12,6 +12,7 @@
     cases/<nodule>/<digest>.done          marks a finished case: its files with SHA-256
     outcomes/<nodule>.json                the latest outcome
     runs/<time>-<host>-<process>.json     what each curation run was to do and did
+    logs/<time>-<host>-<process>.jsonl    what a run logged, one JSON object per line
     reports/store.html                    the store after the last run, as a page without pictures
     decisions/<nodule>/<time>-<id>.json   verdicts; only ever added
     studies/<study>/study.json            the plan of a study: what is shown to whom, written once
@@ -44,6 +45,7 @@ DECISIONS = "decisions"
 STUDIES = "studies"
 RELEASES = "releases"
 RUNS = "runs"
+LOGS = "logs"
 REPORT = "reports/store.html"
 METRICS = "metrics"
 EXPERIMENTS = "experiments"

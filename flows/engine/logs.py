@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from distributed import Client, Worker, WorkerPlugin
@@ -46,6 +48,28 @@ class JsonLogsOnWorker(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Configure the worker's logger; called by Dask."""
         log_json({"worker": worker.address})
+
+
+class _KeptLines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(EventFormatter())
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep an event; called by logging."""
+        self.lines.append(f"{self.format(record)}\n")
+
+
+@contextmanager
+def kept_lines() -> Iterator[list[str]]:
+    """Keep what this process logs while the block runs, as JSON lines in the list given."""
+    handler = _KeptLines()
+    logger.addHandler(handler)
+    try:
+        yield handler.lines
+    finally:
+        logger.removeHandler(handler)
 
 
 def log_json(static_fields: dict[str, Any] | None = None) -> None:

@@ -20,10 +20,10 @@ from prefect.artifacts import (
 )
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.engine.logs import log_to_prefect, logger
+from flows.engine.logs import kept_lines, log_to_prefect, logger
 from flows.engine.progress import ProgressTracker
 from flows.engine.result import STATE_LABELS, count_states
-from storage.cases.runs import BEAT_S, write_run
+from storage.cases.runs import BEAT_S, write_run, write_run_log
 from storage.errors import StoreError
 from storage.records import Ending, Outcome, Run
 from storage.store import open_store
@@ -45,35 +45,37 @@ _UPDATE_S = 15.0
 def recorded_run(job: CurationJob, plan: Plan, progress: ProgressTracker) -> Iterator[None]:
     """Record a run in the store, in the log and in Prefect, while the block runs and as it ends.
 
-    Its record is written again every `BEAT_S`, which shows that it continues, and its artifacts
-    are updated every `_UPDATE_S`; what is not complete when the process dies stays as it is.
+    Its record is written again every `BEAT_S`, which shows that it continues, its log with it, and
+    its artifacts are updated every `_UPDATE_S`; what is not complete when the process dies stays as
+    it is.
     """
-    run = _begin(job, plan)
-    artifacts = RunArtifacts(job, plan, progress)
-    artifacts.create()
-    ended = threading.Event()
+    with kept_lines() as log:
+        run = _begin(job, plan)
+        artifacts = RunArtifacts(job, plan, progress)
+        artifacts.create()
+        ended = threading.Event()
 
-    def beat() -> None:
-        next_record = time.monotonic() + BEAT_S
-        while not ended.wait(_UPDATE_S):
-            artifacts.update(_ROWS_WHILE_RUNNING)
-            if time.monotonic() >= next_record:
-                next_record += BEAT_S
-                _write(job, run)
+        def beat() -> None:
+            next_record = time.monotonic() + BEAT_S
+            while not ended.wait(_UPDATE_S):
+                artifacts.update(_ROWS_WHILE_RUNNING)
+                if time.monotonic() >= next_record:
+                    next_record += BEAT_S
+                    _write(job, run, log)
 
-    # Prefect finds its server and the flow run in the context of the thread.
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(beat,), name="run report", daemon=True)
-    thread.start()
-    ending: Ending = "interrupted"
-    try:
-        yield
-        ending = "stopped early" if progress.error else "complete"
-    finally:
-        ended.set()
-        thread.join()
-        _end(job, run, progress, ending)
-        artifacts.update(MAX_ROWS)
+        # Prefect finds its server and the flow run in the context of the thread.
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(beat,), name="run report", daemon=True)
+        thread.start()
+        ending: Ending = "interrupted"
+        try:
+            yield
+            ending = "stopped early" if progress.error else "complete"
+        finally:
+            ended.set()
+            thread.join()
+            _end(job, run, progress, ending, log)
+            artifacts.update(MAX_ROWS)
 
 
 def _begin(job: CurationJob, plan: Plan) -> Run:
@@ -90,19 +92,23 @@ def _begin(job: CurationJob, plan: Plan) -> Run:
     return run
 
 
-def _end(job: CurationJob, run: Run, progress: ProgressTracker, ending: Ending) -> None:
+def _end(
+    job: CurationJob, run: Run, progress: ProgressTracker, ending: Ending, log: list[str]
+) -> None:
     states = count_states(progress.latest())
     reason = str(progress.error or "")
     run = replace(run, ending=ending, states=states, wall_s=progress.wall_s, stopped=reason)
     facts = {"ending": ending, "wall_s": run.wall_s, "nodules_per_hour": run.nodules_per_hour}
     logger.info("run ends", extra={**facts, **states, "reason": reason})
-    _write(job, run)
+    _write(job, run, log)
 
 
-def _write(job: CurationJob, run: Run) -> None:
-    """Write the record of a run; the run goes on where that is impossible."""
+def _write(job: CurationJob, run: Run, log: list[str]) -> None:
+    """Write the record of a run and its log; the run goes on where that is impossible."""
     try:
-        write_run(open_store(job.store_url), run)
+        store = open_store(job.store_url)
+        write_run(store, run)
+        write_run_log(store, run, "".join(log))
     except StoreError as error:
         logger.warning("cannot write the record of this run: %s", error)
 

@@ -6,7 +6,7 @@ continues from one that was killed.
 
 from datetime import datetime, timedelta
 
-from storage.layout import RUNS
+from storage.layout import LOGS, RUNS
 from storage.records import Run, encode, read_record
 from storage.store import Store
 
@@ -20,6 +20,11 @@ for the nodules that they still hold when their run was stopped."""
 def write_run(store: Store, run: Run) -> None:
     """Store a run, replacing what was stored of it before."""
     store.put(_run_key(run), encode(run))
+
+
+def write_run_log(store: Store, run: Run, lines: str) -> None:
+    """Store what a run logged so far, one JSON object per line, replacing what was stored of it."""
+    store.put(f"{LOGS}/{_name(run)}.jsonl", lines.encode())
 
 
 def find_last_run(store: Store) -> Run | None:
@@ -53,5 +58,9 @@ def find_open_runs(store: Store, now: datetime, grace: timedelta) -> list[Run]:
 
 
 def _run_key(run: Run) -> str:
+    return f"{RUNS}/{_name(run)}.json"
+
+
+def _name(run: Run) -> str:
     started = run.started.replace(":", "").replace("+0000", "Z")
-    return f"{RUNS}/{started}-{run.host}-{run.process}.json"
+    return f"{started}-{run.host}-{run.process}"

@@ -46,6 +46,19 @@ def test_every_line_of_the_log_is_an_event(logged):
     assert all(line["seconds"] >= 0 and line["worker"].startswith("tcp://") for line in of["stage"])
 
 
+def test_the_store_keeps_the_log_of_the_run(logged):
+    done, store = logged
+    (key,) = store.list_prefix("logs")
+    kept = [json.loads(line) for line in store.get(key).decode().splitlines()]
+    shown = [json.loads(line) for line in done.stderr.splitlines()]
+    # All but what workers logged, and what was logged outside of the run
+    assert kept == [line for line in shown if line in kept]
+    assert (kept[0]["event"], kept[-1]["event"]) == ("run begins", "run ends")
+    assert {line["nodule"] for line in kept if line["event"] == "nodule"} == {
+        f"n{n}" for n in range(1, 8)
+    }
+
+
 def test_status_tells_a_monitor_of_the_last_run(logged, halosign):
     _, store = logged
     facts = json.loads(halosign("status", "--store", store.url, "--json").stdout)
