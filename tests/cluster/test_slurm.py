@@ -67,7 +67,12 @@ def marks(folder):
 def undisturbed(scans, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     assert curate(folder, scans, environment={}).wait(PATIENCE_S) == 0, (folder / "log").read_text()
-    return marks(folder)
+    return folder
+
+
+def states(folder):
+    outcomes = read_outcomes(open_store(str(folder / "store")))
+    return {outcome.nodule_id: outcome.state for outcome in outcomes}
 
 
 def jobs(slurm):
@@ -89,7 +94,7 @@ def test_jobs_that_are_cancelled_are_replaced_and_the_run_completes(
     run = curate(tmp_path, scans, "--cluster", tmp_path / "slurm.yaml", environment=slurm)
     until = time.monotonic() + PATIENCE_S
     try:
-        while not list((tmp_path / "store" / "outcomes").glob("*.json")):
+        while not list((tmp_path / "store" / "cases").glob("*/*.done")):
             assert time.monotonic() < until, (tmp_path / "log").read_text()[-3000:]
             assert run.poll() is None, (tmp_path / "log").read_text()[-3000:]
             time.sleep(0.2)
@@ -107,9 +112,8 @@ def test_jobs_that_are_cancelled_are_replaced_and_the_run_completes(
         run.kill()
         run.wait()
     assert code == 0, (tmp_path / "log").read_text()[-3000:]
-    outcomes = list(read_outcomes(open_store(str(tmp_path / "store"))))
-    assert {outcome.state for outcome in outcomes} == {"done"}
-    assert marks(tmp_path) == undisturbed
+    assert states(tmp_path) == states(undisturbed)
+    assert marks(tmp_path) == marks(undisturbed)
     while jobs(slurm):
         assert time.monotonic() < until, "jobs are left in the queue"
         time.sleep(1)
