@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer.main
+from click.testing import CliRunner
+from huggingface_hub.cli.hf import app as hugging_face
 
 from flows.cli.main import app
 from flows.curate import curate_nodule
@@ -103,7 +105,7 @@ def test_python_runs(path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("path", with_blocks("sh"), ids=page_name)
 def test_command_lines_parse(path: Path) -> None:
-    """Each line that begins with `halosign` has the arguments that the command takes."""
+    """Each line that begins with `halosign` or `hf` has the arguments that the command takes."""
     command = typer.main.get_command(app)
     for code in blocks(path, "sh"):
         for line in code.replace("\\\n", " ").splitlines():
@@ -112,6 +114,9 @@ def test_command_lines_parse(path: Path) -> None:
                 words = words[1:]
             if words[:1] == ["halosign"]:
                 parse(command, words[1:])
+            if words[:1] == ["hf"]:
+                helped = CliRunner().invoke(hugging_face, [*words[1:], "--help"])
+                assert helped.exit_code == 0, (line, helped.output)
 
 
 def test_commands_in_the_tables_parse() -> None:
