@@ -1,17 +1,19 @@
 """What was tried to break the product and what it survived, by area.
 
-    python -m benchmarks.attack [--only AREA ...]
+    python -m benchmarks.attack [--only AREA ...] [--seeds N]
 
 The attacks are the tests that `AREAS` names, the slow ones included, so that whatever is closed
 stays closed by `make test`; another area is another line. A test counts once, or as often as it
 says by `record_property("tried", n)`; a failed one counts as broken as a whole. The review server
-under load is measured by `benchmarks.attack_review`. All together take hours. The counts of an area
+under load is measured by `benchmarks.attack_review`. All together take hours: `--seeds` bounds how
+often each struck command is tried. The counts of an area
 are kept when it is done, in benchmarks/results/attack.json, where `--only` leaves those of other
 areas, and written into docs/faults.md.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -100,7 +102,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=[*AREAS, LOAD], default=[*AREAS, LOAD])
-    chosen = parser.parse_args().only
+    parser.add_argument("--seeds", type=int, help="of each command and fault (all)")
+    options = parser.parse_args()
+    if options.seeds:
+        os.environ["HALOSIGN_FAULT_SEEDS"] = str(options.seeds)
+    chosen = options.only
     counts = {}
     for area in chosen:
         counts[area] = load() if area == LOAD else run(AREAS[area])

@@ -21,6 +21,11 @@ from tests.faults.services import wait_until
 Contents = dict[str, bytes]
 
 
+def seeds(most: int) -> range:
+    """The seeds of one struck command: so many, or ``HALOSIGN_FAULT_SEEDS`` where that is fewer."""
+    return range(min(most, int(os.environ.get("HALOSIGN_FAULT_SEEDS", most))))
+
+
 @dataclass(frozen=True)
 class Report:
     """What one fault did to one run."""

@@ -19,7 +19,7 @@ import pytest
 from flows.cli.commands import INTERRUPTED
 from tests.faults.commands import COMMANDS, LongCommand, Stages, damages, store_in
 from tests.faults.disk_faults import FAULTS, Calls, FaultyDisk
-from tests.faults.harness import CommandReport
+from tests.faults.harness import CommandReport, seeds
 from tests.flows.conftest import environment, halosign
 
 __all__ = ["environment", "halosign"]
@@ -100,7 +100,7 @@ SLOW = [
     pytest.param(command, fault, seed, id=f"{command.name}-{fault}-{seed}", marks=pytest.mark.slow)
     for command in COMMANDS
     for fault in FAULTS
-    for seed in range(command.seeds)
+    for seed in seeds(command.seeds)
 ]
 
 

@@ -16,7 +16,7 @@ from flows.cli.commands import INTERRUPTED
 from storage.reviews.verdicts import read_verdicts
 from tests.faults.commands import damages, store_in
 from tests.faults.disk_faults import FAULTS, FaultyDisk
-from tests.faults.harness import CommandReport
+from tests.faults.harness import CommandReport, seeds
 from tests.faults.test_commands import stages
 from tests.flows.conftest import environment, halosign
 from tests.qc.review.conftest import PATIENCE_S, Caller
@@ -123,7 +123,7 @@ def calls(library, stages, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", seeds(SEEDS))
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_acknowledged_verdict_is_lost(fault, seed, calls, library, stages, reports, tmp_path):
     dice = random.Random(f"{fault} {seed}")

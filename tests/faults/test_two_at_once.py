@@ -20,7 +20,7 @@ from storage.releases.release import list_versions
 from storage.releases.verify import verify_release
 from tasks.auto_select import pick_automatically
 from tests.faults.commands import COMMANDS, Stages, case_files, damages, released, store_in
-from tests.faults.harness import CommandReport
+from tests.faults.harness import CommandReport, seeds
 from tests.flows.conftest import environment, halosign
 
 __all__ = ["environment", "halosign"]
@@ -197,7 +197,7 @@ def start(command: list[str], environment: dict[str, str], log: Path) -> Started
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", seeds(SEEDS))
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 def test_two_commands_at_once_leave_what_one_after_the_other_leaves(
     pair, seed, stages, one_after_the_other, environment, halosign, reports, tmp_path
