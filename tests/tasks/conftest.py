@@ -1,6 +1,8 @@
 """Fixtures of a small curated store, for tests of tasks and of what reads a store."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,33 +10,49 @@ from flows.curate import curate_nodule
 from storage.cases.case import read_case
 from storage.recipe import Recipe
 from storage.sources.registry import SourceSpec
+from storage.store import open_store
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
 from tests.phantoms import ball_patch, write_table
 
+RECIPE = Recipe.model_validate({"crop": {"in_plane_voxels": 24}})
 
-@pytest.fixture
-def table(tmp_path):
-    folder = tmp_path / "scans"
+
+def write_scans(folder):
     folder.mkdir()
     return write_table(folder, {"n1": ball_patch(), "n2": ball_patch(seed=3)})
 
 
-@pytest.fixture
-def curated(job):
-    """The job, carried out."""
+def carry_out(job):
     for nodule in take_inventory(job, None).nodules:
         curate_nodule(nodule, job)
     return job
 
 
 @pytest.fixture
+def table(tmp_path):
+    return write_scans(tmp_path / "scans")
+
+
+@pytest.fixture(scope="session")
+def carried_out(tmp_path_factory):
+    """A job that was carried out once for all tests: they change neither scans nor store."""
+    folder = tmp_path_factory.mktemp("carried-out")
+    source = SourceSpec("files", str(write_scans(folder / "scans")))
+    store = open_store(str(folder / "store"), create=True)
+    return carry_out(CurationJob(source, store.url, RECIPE))
+
+
+@pytest.fixture
+def curated(carried_out, store):
+    """A job that was carried out in the test's own store, on scans that it must not change."""
+    shutil.copytree(Path(carried_out.store_url), store.url, dirs_exist_ok=True)
+    return replace(carried_out, store_url=store.url)
+
+
+@pytest.fixture
 def job(table, store):
-    return CurationJob(
-        SourceSpec("files", str(table)),
-        store.url,
-        Recipe.model_validate({"crop": {"in_plane_voxels": 24}}),
-    )
+    return CurationJob(SourceSpec("files", str(table)), store.url, RECIPE)
 
 
 @pytest.fixture

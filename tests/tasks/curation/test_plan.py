@@ -19,6 +19,7 @@ from tasks.curation.plan import (
     record_exclusions,
 )
 from tests.phantoms import ball_patch, write_table
+from tests.tasks.conftest import carry_out
 
 
 def reasons(store, job):
@@ -89,15 +90,16 @@ def test_a_recipe_changed_only_in_how_it_runs_changes_nothing(store, curated):
     assert reasons(store, replace(curated, recipe=renamed))["n1"][0] is False
 
 
-def test_changed_files_are_noticed_and_the_same_bytes_are_not_computed_again(store, curated, table):
+def test_changed_files_are_noticed_and_the_same_bytes_are_not_computed_again(store, job, table):
+    carry_out(job)
     os.utime(table.parent / "n1.image.nii.gz", ns=(1, 1))
-    assert reasons(store, curated) == {
+    assert reasons(store, job) == {
         "n1": (True, "the source's files or annotations changed"),
         "n2": (False, "up to date: same source, recipe and algorithm"),
     }
-    nodule = take_inventory(curated, None).nodules[0]
-    assert curate_nodule(nodule, curated).computed is False
-    assert reasons(store, curated)["n1"][0] is False
+    nodule = take_inventory(job, None).nodules[0]
+    assert curate_nodule(nodule, job).computed is False
+    assert reasons(store, job)["n1"][0] is False
 
 
 def test_another_algorithm_recomputes(store, curated, monkeypatch):
