@@ -155,8 +155,7 @@ def containers(folder):
     environment.pop("AWS_CA_BUNDLE", None)  # the rclone of Debian 12 does not work with it
     found = Containers({**environment, **settings})
     try:
-        found.compose("build", "cpu")  # the image of all services, once
-        found.compose("up", "-d", "--wait")
+        found.compose("up", "-d", "--build", "--wait")
         yield found
     finally:
         found.compose("--profile", "review", "down", "-v", "--remove-orphans")
