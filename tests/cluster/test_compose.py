@@ -204,6 +204,16 @@ def test_a_number_in_a_secret_is_no_port(tmp_path):
     assert found["postgres"].command[-1] == "9999"
 
 
+def test_the_page_of_prefect_asks_the_server_that_showed_it(tmp_path):
+    def asked(**settings):
+        prefect = read(tmp_path, known={"prefect": {"4200": 9999}}, **settings)["prefect"]
+        return prefect.environment["PREFECT_UI_API_URL"]
+
+    assert asked() == "http://127.0.0.1:9999/api"
+    assert asked(PREFECT_PORT="4300") == "http://127.0.0.1:4300/api"
+    assert asked(PREFECT_PAGE="https://prefect.example.org") == "https://prefect.example.org/api"
+
+
 def test_a_service_brings_what_it_needs_in_order(tmp_path):
     assert list(read(tmp_path, ("store",))) == ["bucket", "objects", "store"]
     names = list(read(tmp_path, ("prefect", "worker")))
