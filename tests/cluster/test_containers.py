@@ -282,7 +282,9 @@ def test_the_review_page_lets_in_who_has_a_token(containers, undisturbed):
     url = containers.page("REVIEW_PORT")
     with httpx.Client(base_url=url, trust_env=False, headers={"origin": url}) as browser:
         assert browser.get("/").headers["location"].startswith("/sign-in")
-        assert browser.post("/sign-in", data={"name": "ann", "token": "wrong"}).status_code == 401
+        wrong = browser.post("/sign-in", data={"name": "ann", "token": "wrong"})
+        assert wrong.status_code == 403
+        assert "do not belong together" in wrong.text
         (right,) = [word for word in token if len(word) >= 32]
         assert browser.post("/sign-in", data={"name": "ann", "token": right}).status_code == 303
         assert browser.get("/").status_code == 200
