@@ -1,4 +1,4 @@
-"""The Prefect worker of the cluster: what is told to stop when it is."""
+"""The Prefect worker of the cluster: its runs hear that it is stopped, and it begins no other."""
 
 import os
 import signal
@@ -12,42 +12,51 @@ RUN = """
 import signal, sys, time
 from pathlib import Path
 def stop(*_):
-    Path("run").touch()
+    heard = time.time()
+    time.sleep(0.5)
+    Path("heard").write_text(str(heard))
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
 Path("ready").touch()
-time.sleep(60)
+time.sleep(10)
 """
 WORKER = f"""
-import signal, subprocess, sys
+import subprocess, sys, time
 from pathlib import Path
-signal.signal(signal.SIGTERM, lambda *_: Path("worker").touch())
-run = subprocess.Popen([sys.executable, "-c", {RUN!r}], start_new_session=True)
-run.wait()
+subprocess.Popen([sys.executable, "-c", {RUN!r}], start_new_session=True)
+until = time.time() + float(sys.argv[-1])
+while time.time() < until:
+    Path("asked").write_text(str(time.time()))
+    time.sleep(0.02)
 sys.exit(7)
 """
-"""In the place of Prefect: a worker with one run, which leads a session of its own."""
+"""In the place of Prefect: a worker that asks for work, and its run in a session of its own."""
 
 
-def test_a_sigterm_reaches_the_worker_and_its_runs_and_their_end_is_waited_for(tmp_path):
+def start(tmp_path, lasts_s):
     package = tmp_path / "fake" / "prefect"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"}
-    started = subprocess.Popen(
-        [sys.executable, "-m", "flows.prefect_worker", "--pool", "cpu"],
-        cwd=tmp_path,
-        env=environment,
-    )
+    command = [sys.executable, "-m", "flows.prefect_worker", str(lasts_s)]
+    started = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    until = time.monotonic() + 30
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return started
+
+
+def test_a_run_hears_of_the_stop_and_meanwhile_no_other_is_asked_for(tmp_path):
+    started = start(tmp_path, 60)
     try:
-        until = time.monotonic() + 30
-        while not (tmp_path / "ready").exists():
-            assert time.monotonic() < until
-            time.sleep(0.05)
         started.send_signal(signal.SIGTERM)
-        assert started.wait(30) == 7
+        assert started.wait(30) == 0
     finally:
         started.kill()
-    assert (tmp_path / "worker").exists()
-    assert (tmp_path / "run").exists()
+    assert float((tmp_path / "asked").read_text()) <= float((tmp_path / "heard").read_text())
+
+
+def test_a_worker_that_ends_by_itself_gives_its_exit_code(tmp_path):
+    assert start(tmp_path, 0.5).wait(30) == 7
