@@ -75,7 +75,7 @@ def remove_unused(kept: Path) -> None:
 
 @lru_cache
 def _mark_used(folder: str) -> None:
-    """Give a folder the time of its latest use, once in a process."""
+    """Set a folder's time to that of its latest use, once in a process."""
     with suppress(OSError):
         os.utime(folder)
 
