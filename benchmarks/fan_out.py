@@ -209,13 +209,18 @@ def stub(seconds: float, nodule: Nodule, job: CurationJob) -> Outcome:
     return stub_outcome(nodule, {"stamp": "0" * 64, "recipe": job.recipe.content_key()}, "0" * 64)
 
 
-@flow(name="fan out stubs")
-def fan_stubs(address: str, nodules: int, seconds: float, **run: int) -> None:
+def stubs(nodules: int, **run: int) -> tuple[tuple[Nodule, ...], CurationJob]:
+    """Return nodules of no source, and the job that they belong to."""
     made = tuple(
         Nodule(f"n{n:06d}", f"P{n // 3:06d}", {"row": {"image": "i", "readers": "r"}})
         for n in range(nodules)
     )
-    job = CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe(run=run))
+    return made, CurationJob(SourceSpec("files", "none.csv"), "none", load_recipe(run=run))
+
+
+@flow(name="fan out stubs")
+def fan_stubs(address: str, nodules: int, seconds: float, **run: int) -> None:
+    made, job = stubs(nodules, **run)
     progress = ProgressTracker(nodules, 0.2)
     with progress:
         run_nodules(partial(stub, seconds), made, job, Cluster(scheduler=address), progress)

@@ -30,6 +30,15 @@ HEADER = (
     "median recovery, s",
     "longest",
 )
+DEPLOYMENT_HEADER = (
+    "fault",
+    "runs",
+    "lost",
+    "recomputed",
+    "completed by itself",
+    "next nodule, median s",
+    "longest",
+)
 STRUCK = {
     "kill": "killed",
     "term": "terminated",
@@ -56,7 +65,13 @@ def main() -> None:
             env=environment,
         )
     page = PAGE.read_text()
-    for name, rows in (("faults", faults()), ("commands", commands()), ("pairs", pairs())):
+    tables = {
+        "faults": faults(),
+        "deployments": deployments(),
+        "commands": commands(),
+        "pairs": pairs(),
+    }
+    for name, rows in tables.items():
         begin = f"<!-- table of {name}: python -m benchmarks.faults -->\n"
         head, rest = page.split(begin)
         page = f"{head}{begin}\n{rows}\n\n{END}{rest.split(END, 1)[1]}"
@@ -73,9 +88,34 @@ def faults() -> str:
     """Return the table of the faults of machines and services."""
     by_fault = defaultdict(list)
     for report in read_reports():
-        if "command" not in report:
+        if not {"command", "deployment"} & set(report):
             by_fault[report["fault"]].append(report)
     return markdown(HEADER, [row(fault, reports) for fault, reports in by_fault.items()])
+
+
+def deployments() -> str:
+    """Return the table of the faults of services that runs of a deployment need."""
+    by_fault = defaultdict(list)
+    for report in read_reports():
+        if "deployment" in report:
+            by_fault[report["fault"]].append(report)
+    return markdown(
+        DEPLOYMENT_HEADER, [deployment_row(fault, reports) for fault, reports in by_fault.items()]
+    )
+
+
+def deployment_row(fault: str, reports: list[dict[str, Any]]) -> tuple[object, ...]:
+    next_s = [report["next_nodule_s"] for report in reports if report["next_nodule_s"] is not None]
+    ended = sum(report["ending"] == "Completed" for report in reports)
+    return (
+        fault,
+        len(reports),
+        sum(report["lost"] for report in reports),
+        sum(report["recomputed"] for report in reports),
+        f"{ended} of {len(reports)}",
+        float(median(next_s)),
+        float(max(next_s)),
+    )
 
 
 def commands() -> str:

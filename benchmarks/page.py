@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.cost import MEDIAN_UNKNOWN, spread_of_cost
 from benchmarks.measure import PICTURES, RESULTS
 from benchmarks.review import WANTED_FRAMES, WANTED_NEXT_MS, WANTED_P95_MS
+from benchmarks.task_runs import TASK_RUNNER
 from matting.measures.candidates import TIED
 from storage.cases.case import ALGORITHM_VERSION
 
@@ -318,10 +319,12 @@ in a process of its own; wall times, at an initial load of {report["load_at_star
 {markdown(tuple(rows[0]), [tuple(row.values()) for row in rows])}
 """
     tasks = read("task_runs")
-    dearest = max(row["client_cpu_ms"] + row["server_cpu_ms"] for row in tasks["rows"])
+    ours = [row for row in tasks["rows"] if row["as"] != TASK_RUNNER]
+    dearest = max(row["client_cpu_ms"] + row["server_cpu_ms"] for row in ours)
     text += f"""
 `python -m benchmarks.task_runs`: milliseconds per nodule of Prefect's part, with stubs on {tasks["threads"]} threads at a
 load of {tasks["load"]}; the server is the private one. Client and server together, target at most 30: {verdict(dearest <= 30)}.
+`{TASK_RUNNER}` is Prefect's own way (`prefect-dask`), for comparison: its task runs are the workers', so Dask's time counts too.
 
 {markdown(tuple(tasks["rows"][0]), [tuple(row.values()) for row in tasks["rows"]])}
 """

@@ -1,26 +1,34 @@
-"""CPU time of Prefect per nodule: nodules as task runs one by one, and in batches.
+"""CPU time of Prefect per nodule: nodules as task runs one by one, in batches, and run by Dask.
 
     python -m benchmarks.task_runs
 
 Nodules are stubs that do nothing, on 32 threads. The server is the private one that a command
-starts; its time is counted until it has recorded every task run. A task runner that sends each task
-run to Dask is measured where `prefect-dask` is installed.
+starts; its time is counted until it has recorded every task run. Prefect's own task runner for
+Dask, which sends each task run to a worker, is measured where `prefect-dask` is installed; its
+workers talk to the server themselves, and their time is counted apart.
 """
 
+import importlib
 import logging
 import os
 import time
+from collections.abc import Callable
+from importlib.util import find_spec
 
 import psutil
-from prefect import get_client
+from prefect import flow, get_client, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
 
-from benchmarks.fan_out import cluster_of_threads, expect, fan_stubs
+from benchmarks.fan_out import cluster_of_threads, expect, fan_stubs, stub, stubs
 from benchmarks.measure import save, table
 from flows.engine.prefect_server import prefect_server
 
 NODULES = (200, 1000)
 THREADS = 32
 PATIENCE_S = 120
+TASK_RUNNER = "DaskTaskRunner"
+TASK_RUNNER_NODULES = 200
 
 
 def main() -> None:
@@ -37,37 +45,69 @@ def main() -> None:
         for nodules in NODULES:
             for name, run in ways.items():
                 rows.append({"nodules": nodules, "as": name, **measured(run, nodules)})
+        if find_spec("prefect_dask"):
+            run_by_dask(address, THREADS)
+            found = measured(lambda n: run_by_dask(address, n), TASK_RUNNER_NODULES)
+            rows.append({"nodules": TASK_RUNNER_NODULES, "as": TASK_RUNNER, **found})
     load = round(os.getloadavg()[0], 1)
     save("task_runs", {"cores": os.cpu_count(), "load": load, "threads": THREADS, "rows": rows})
     print(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
 
 
-def measured(run: object, nodules: int) -> dict[str, float]:
+def run_by_dask(address: str, nodules: int) -> None:
+    """Run stubs by Prefect's task runner for Dask, each as a task run on a worker."""
+    runner = importlib.import_module("prefect_dask").DaskTaskRunner(address=address)
+    curate = task(stub, name="curate nodule", cache_policy=NO_CACHE)
+
+    @flow(name="stubs by Dask", task_runner=runner)
+    def run() -> None:
+        made, job = stubs(nodules)
+        futures = [curate.submit(0.0, nodule, job) for nodule in made]
+        wait(futures)
+        states = [future.state.is_completed() for future in futures]
+        expect(all(states), "every stub is done")
+
+    run()
+
+
+def measured(run: Callable[[int], None], nodules: int) -> dict[str, float]:
     """Return milliseconds of wall time and of CPU time per nodule."""
     before = recorded()
-    client, server = cpu_of(psutil.Process()), server_seconds()
+    client, server, workers = cpu_of(psutil.Process()), server_seconds(), worker_seconds()
     begin = time.perf_counter()
     run(nodules)
     wall = time.perf_counter() - begin
     settle(before)
     client = cpu_of(psutil.Process()) - client
     server = server_seconds() - server
+    workers = worker_seconds() - workers
     return {
         "wall_ms": round(1e3 * wall / nodules, 2),
         "client_cpu_ms": round(1e3 * client / nodules, 2),
         "server_cpu_ms": round(1e3 * server / nodules, 2),
+        "dask_cpu_ms": round(1e3 * workers / nodules, 2),
     }
 
 
 def server_seconds() -> float:
-    """Return the CPU seconds of the server's processes, which lead their own process group."""
-    servers = [
+    """Return the CPU seconds of the server's processes."""
+    return seconds_of({"prefect", "server", "start"})
+
+
+def worker_seconds() -> float:
+    """Return the CPU seconds of Dask's scheduler and workers."""
+    return seconds_of({"scheduler", "--no-dashboard"}) + seconds_of({"worker", "--no-dashboard"})
+
+
+def seconds_of(words: set[str]) -> float:
+    """Return the CPU seconds of what was started with such words, and of what that started."""
+    found = [
         process
         for process in psutil.Process().children(recursive=True)
-        if {"prefect", "server", "start"} <= set(process.cmdline())
+        if words <= set(process.cmdline())
     ]
-    expect(bool(servers), "a private server runs")
-    family = {p for one in servers for p in (one, *one.children(recursive=True))}
+    expect(bool(found), f"{' '.join(sorted(words))} runs")
+    family = {p for one in found for p in (one, *one.children(recursive=True))}
     return sum(map(cpu_of, family))
 
 

@@ -9,7 +9,10 @@ or cut short is compiled again.
 import hashlib
 import os
 import pickle
+import re
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -23,6 +26,10 @@ from numba.core.caching import _CacheLocator as CacheLocator
 
 _SOURCES = Path(__file__).parent
 _SHA256_BYTES = 32
+
+KEPT_DAYS = 30
+"""Machine code of another version is removed when it was not used for this long: environments of
+several versions may use one folder in turn."""
 
 
 @lru_cache(maxsize=1)
@@ -57,6 +64,22 @@ def is_compiled() -> bool:
     return any(next(folder.glob("*.nbi"), None) for folder in cache_folders())
 
 
+def remove_unused(kept: Path) -> None:
+    """Remove the machine code of other versions beside a folder that nobody used for long."""
+    unused_since = time.time() - KEPT_DAYS * 86_400
+    for folder in kept.parent.iterdir():
+        is_other = re.fullmatch(r"kernels-[0-9a-f]{16}", folder.name) and folder != kept
+        if is_other and folder.stat().st_mtime < unused_since:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache
+def _mark_used(folder: str) -> None:
+    """Set a folder's time to that of its latest use, once in a process."""
+    with suppress(OSError):
+        os.utime(folder)
+
+
 class KernelCache(FunctionCache):
     """The cache of one kernel; any fault of it is a miss."""
 
@@ -79,6 +102,7 @@ class KernelCache(FunctionCache):
             with suppress(Exception):
                 found = super().load_overload(sig, target_context)
                 if found is not None:
+                    _mark_used(files.folder)
                     return found
         return None
 
@@ -87,8 +111,11 @@ class KernelCache(FunctionCache):
         for files in self._files:
             self._cache_file = files
             with suppress(Exception):
+                is_new = not Path(files.folder).exists()
                 Path(files.folder).mkdir(parents=True, exist_ok=True)
                 super().save_overload(sig, data)
+                if is_new:
+                    remove_unused(Path(files.folder))
                 return
 
 

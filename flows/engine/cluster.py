@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from distributed.deploy.cluster import Cluster as AnyCluster
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flows.engine.logs import logger
 from matting.errors import InputError
 
 ONE_THREAD = dict.fromkeys(
@@ -198,10 +200,27 @@ def _detach_dask_logger() -> None:
         dask_logger.propagate = False
 
 
+def count_cores() -> int:
+    """Return the cores that this process may use: not all that the machine has.
+
+    Affinity and the control group bound them, and so does the share of a SLURM job, which not every
+    cluster enforces: there it is kept, with a warning.
+    """
+    share = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    if not share.isdecimal() or not 0 < int(share) < CPU_COUNT:
+        return CPU_COUNT
+    logger.warning(
+        "this SLURM job has %s of the %d cores: %s workers. `--workers N` asks for another number",
+        share,
+        CPU_COUNT,
+        share,
+    )
+    return int(share)
+
+
 def _start_local_cluster(workers: int | None) -> LocalCluster:
     return LocalCluster(
-        # What affinity and the control group allow, not what the machine has.
-        n_workers=workers or CPU_COUNT,
+        n_workers=workers or count_cores(),
         threads_per_worker=1,
         dashboard_address="127.0.0.1:0",
         # A worker that is slow to exit is killed. It holds nothing, so the warning is of no use.

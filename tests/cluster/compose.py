@@ -27,7 +27,7 @@ ANY = "0.0.0.0"
 has no TLS."""
 
 _VARIABLE = re.compile(
-    r"\$(?:\$|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<text>(?:\$\{\w+\}|[^}])*))?\})"
+    r"\$(?:\$|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<text>(?:\$\{\w+(?::-[^${}]*)?\}|[^}])*))?\})"
 )
 
 Service = dict[str, Any]
@@ -173,7 +173,7 @@ def _chosen(
 def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
     """Substitute variables as compose does: ``${A}``, ``${A:-default}``, ``${A:?error}``.
 
-    The default may be another variable: ``${A:-${B}}``.
+    The default may have another variable in it: ``${A:-${B:-default}}``.
     """
 
     def one(match: re.Match[str]) -> str:

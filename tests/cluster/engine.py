@@ -149,7 +149,9 @@ def _foreign_images() -> dict[str, str]:
     )
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     return {python: "python"} | {
-        service["image"]: name for name, service in services.items() if "build" not in service
+        service["image"]: name
+        for name, service in services.items()
+        if not service["image"].startswith("halosign:")
     }
 
 

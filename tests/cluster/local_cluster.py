@@ -88,6 +88,10 @@ class LocalCluster:
                 left.kill()
         psutil.wait_procs(everyone, timeout=10)
 
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        """Start one process again that has ended, as an engine restarts a container."""
+        return self._start(self.members[name][0])
+
     def running(self, name: str) -> psutil.Process | None:
         """Return the process of that name, if it runs."""
         with suppress(KeyError, psutil.NoSuchProcess):

@@ -52,6 +52,17 @@ def read(tmp_path, services=(), known=None, **settings):
     return {process.name: process for process in found}
 
 
+def is_own(service):
+    return service["image"].startswith("halosign:")
+
+
+def test_one_service_builds_the_image_of_all_and_none_asks_a_registry_for_it():
+    own = {name: one for name, one in SERVICES.items() if is_own(one)}
+    assert [name for name, one in own.items() if "build" in one] == ["bucket"]
+    assert len({one["image"] for one in own.values()}) == 1
+    assert {one["pull_policy"] for one in own.values()} == {"never"}
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_is_bounded_pinned_and_known_to_be_well(name):
     service = SERVICES[name]
@@ -67,7 +78,7 @@ def test_every_service_is_bounded_pinned_and_known_to_be_well(name):
     # Of processes and threads. Compose refuses `pids_limit` beside other limits.
     assert 0 < service["deploy"]["resources"]["limits"]["pids"] <= 4096
     assert "pids_limit" not in service
-    if "build" not in service:
+    if not is_own(service):
         assert re.search(r":v?\d+\.\d+", service["image"])
         assert service["user"] not in {"root", "0"}
 
@@ -78,7 +89,7 @@ def test_services_that_write_to_volumes_only_have_a_read_only_root():
     assert read_only == {"bucket", "store", "scheduler", "review"}
     for name in read_only:
         assert [place.split(":")[0] for place in SERVICES[name]["tmpfs"]] == ["/tmp"]
-        assert "build" in SERVICES[name]
+        assert is_own(SERVICES[name])
         assert "/tmp" not in SERVICES[name]["command"]
 
 
@@ -191,6 +202,16 @@ def test_a_number_in_a_secret_is_no_port(tmp_path):
     found = read(tmp_path, known={"postgres": {"5432": 9999}}, POSTGRES_PASSWORD="a5432b")
     assert found["postgres"].environment["POSTGRES_PASSWORD"] == "a5432b"
     assert found["postgres"].command[-1] == "9999"
+
+
+def test_the_page_of_prefect_asks_the_server_that_showed_it(tmp_path):
+    def asked(**settings):
+        prefect = read(tmp_path, known={"prefect": {"4200": 9999}}, **settings)["prefect"]
+        return prefect.environment["PREFECT_UI_API_URL"]
+
+    assert asked() == "http://127.0.0.1:9999/api"
+    assert asked(PREFECT_PORT="4300") == "http://127.0.0.1:4300/api"
+    assert asked(PREFECT_PAGE="https://prefect.example.org") == "https://prefect.example.org/api"
 
 
 def test_a_service_brings_what_it_needs_in_order(tmp_path):

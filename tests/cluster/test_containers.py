@@ -14,6 +14,7 @@ import pytest
 
 from storage.sources.synthetic import write_synthetic
 from tests.cluster.engine import ROOT, NoEngineError, container_engine
+from tests.s3 import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
@@ -21,6 +22,7 @@ SECRETS = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SE
 LASTING = {"postgres", "prefect", "objects", "scheduler", "worker", "cpu"}
 ENDING = {"bucket", "store", "deployments"}
 FINAL = {"Completed", "Incomplete", "Stopped", "Failed", "Crashed", "Cancelled"}
+PORTS = ("PREFECT_PORT", "DASK_PORT", "REVIEW_PORT")
 WORKERS = 2
 PATIENCE_S = 600
 KILL_ALL = ("sh", "-c", "kill -9 -1")
@@ -58,6 +60,9 @@ class Containers:
     def kill(self, service: str) -> None:
         words = ("docker", "compose", "exec", "-T", service, *KILL_ALL)
         subprocess.run(words, cwd=ROOT, env=self.environment, capture_output=True, check=False)
+
+    def page(self, port: str) -> str:
+        return f"http://127.0.0.1:{self.environment[port]}"
 
     def inspect(self, service: str) -> list[dict]:
         ids = self.compose("ps", "-aq", service).split()
@@ -107,7 +112,7 @@ class Containers:
             try:
                 replied = httpx.request(
                     method,
-                    f"http://127.0.0.1:4200/api/{path}",
+                    f"{self.page('PREFECT_PORT')}/api/{path}",
                     auth=("halosign", self.environment["PREFECT_PASSWORD"]),
                     trust_env=False,
                     timeout=30,
@@ -151,12 +156,12 @@ def containers(folder):
         "HALOSIGN_RECIPE": "demo",
         "HALOSIGN_NIGHTLY": "* * * * *",
         "DASK_WORKERS": str(WORKERS),
+        **{name: str(free_port()) for name in PORTS},
     }
     environment.pop("AWS_CA_BUNDLE", None)  # the rclone of Debian 12 does not work with it
     found = Containers({**environment, **settings})
     try:
-        found.compose("build", "cpu")  # the image of all services, once
-        found.compose("up", "-d", "--wait")
+        found.compose("up", "-d", "--build", "--wait")
         yield found
     finally:
         found.compose("--profile", "review", "down", "-v", "--remove-orphans")
@@ -274,10 +279,12 @@ def test_the_review_page_lets_in_who_has_a_token(containers, undisturbed):
     )
     token = containers.call("sh", "-c", command).split()
     containers.compose("--profile", "review", "up", "-d", "--wait", "review")
-    url = "http://127.0.0.1:8080"
+    url = containers.page("REVIEW_PORT")
     with httpx.Client(base_url=url, trust_env=False, headers={"origin": url}) as browser:
         assert browser.get("/").headers["location"].startswith("/sign-in")
-        assert browser.post("/sign-in", data={"name": "ann", "token": "wrong"}).status_code == 401
+        wrong = browser.post("/sign-in", data={"name": "ann", "token": "wrong"})
+        assert wrong.status_code == 403
+        assert "do not belong together" in wrong.text
         (right,) = [word for word in token if len(word) >= 32]
         assert browser.post("/sign-in", data={"name": "ann", "token": right}).status_code == 303
         assert browser.get("/").status_code == 200

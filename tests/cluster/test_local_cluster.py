@@ -2,22 +2,16 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from prefect import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.deployments import run_deployment
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from flows.automations import SILENCE_S
@@ -28,66 +22,14 @@ from storage.sources.synthetic import write_synthetic
 from storage.store import open_store
 from tasks.auto_select import pick_automatically
 from tests.cluster.local_cluster import ROOT, LocalCluster, app
+from tests.cluster.running import Running, a_folder, call, needs_postgresql, wait_for
 
-BINARIES = [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
 STORE = "s3://halosign/store"
-SECRETS = ("POSTGRES_PASSWORD", "PREFECT_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-EVERYTHING = ("worker", "cpu", "gpu")
-PATIENCE_S = 300
 AGAIN_S = SILENCE_S + 75
 """Until a run begins again once its services are up: the server looks for silent runs, the worker
 for runs, and the process of the run starts."""
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("initdb", path=os.pathsep.join(BINARIES)) is None,
-    reason="PostgreSQL is not installed: `apt-get install postgresql`",
-)
-
-
-def call(folder, *words, **settings):
-    """Call the module as `make cluster` does."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.cluster.local_cluster",
-        words[0],
-        "--folder",
-        folder,
-        *words[1:],
-    ]
-    made_up = {name: f"madeup{n}" for n, name in enumerate(SECRETS)}
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        **made_up,
-        "COMPOSE_PROFILES": "gpu",
-        **settings,
-    }
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@contextmanager
-def a_folder():
-    # PostgreSQL gives up root's rights, so its folder lies where everybody may go.
-    folder = Path(tempfile.mkdtemp(prefix="halosign-cluster-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        call(folder, "down", HALOSIGN_DICOM="unused")
-        shutil.rmtree(folder)
-
-
-def wait_for(condition, what):
-    begin = time.monotonic()
-    while not (answer := condition()):
-        assert time.monotonic() - begin < PATIENCE_S, f"waited in vain for {what}"
-        time.sleep(1)
-    return answer
+pytestmark = needs_postgresql
 
 
 @pytest.mark.slow
@@ -161,67 +103,22 @@ def test_a_command_for_a_service_that_does_not_run_is_refused(tmp_path):
     assert "up review" in str(result.exception)
 
 
-class Running:
-    """A whole cluster with a curation every minute, and its API."""
-
-    def __init__(self, folder, dicom):
-        self.folder, self.dicom = folder, dicom
-
-    def up(self):
-        call(
-            self.folder,
-            "up",
-            *EVERYTHING,
-            HALOSIGN_DICOM=str(self.dicom),
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A cluster with a curation every minute."""
+    dicom = tmp_path_factory.mktemp("scans")
+    list(write_synthetic(dicom, ("LIDC-IDRI-0078",), seed=1))
+    with a_folder() as folder:
+        it = Running(
+            folder,
+            ("worker", "cpu", "gpu"),
+            COMPOSE_PROFILES="gpu",
+            HALOSIGN_DICOM=str(dicom),
             HALOSIGN_RECIPE="demo",
             HALOSIGN_NIGHTLY="* * * * *",
         )
-
-    @property
-    def cluster(self):
-        return LocalCluster(self.folder)
-
-    def runs(self, flow_name):
-        with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
-                flow_run_filter=FlowRunFilter(),
-                limit=200,
-            )
-        return sorted(
-            (run for run in found if run.start_time or not run.auto_scheduled),
-            key=lambda run: run.created,
-        )
-
-    def finished(self, run_id):
-        with get_client(sync_client=True) as client:
-            return wait_for(
-                lambda: (run := client.read_flow_run(run_id)).state.is_final() and run,
-                f"flow run {run_id}",
-            )
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    dicom = tmp_path_factory.mktemp("scans")
-    list(write_synthetic(dicom, ("LIDC-IDRI-0078",), seed=1))
-    with a_folder() as folder, pytest.MonkeyPatch.context() as patch:
-        it = Running(folder, dicom)
         it.up()
-        client, _, _ = it.cluster.members["cpu"]
-        for name in (
-            "AWS_ENDPOINT_URL",
-            "AWS_ALLOW_HTTP",
-            "AWS_REGION",
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-        ):
-            patch.setenv(name, client.environment[name])
-        api = {
-            PREFECT_API_URL: client.environment["PREFECT_API_URL"],
-            PREFECT_API_AUTH_STRING: client.environment["PREFECT_API_AUTH_STRING"],
-        }
-        with temporary_settings(api):
+        with it.as_client():
             yield it
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from storage.store import open_store
 from tests.faults.disk_faults import build_library
-from tests.faults.harness import CommandReport, Report, Scene, keep
+from tests.faults.harness import AnyReport, Scene, keep
 from tests.faults.services import DaskCluster, PrefectServer
 from tests.phantoms import ball_patch, write_table
 from tests.s3 import moto_server
@@ -74,7 +74,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def reports():
     """Collects a test's report, and keeps it where somebody asks for the file."""
-    collected: list[Report | CommandReport] = []
+    collected: list[AnyReport] = []
     yield collected
     path = os.environ.get(REPORTS)
     if path and collected:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import obstore
 
@@ -19,6 +20,7 @@ from storage.store import Store, open_store
 from tests.faults.services import wait_until
 
 Contents = dict[str, bytes]
+AnyReport: TypeAlias = "Report | CommandReport | DeploymentReport"
 
 
 def seeds(most: int) -> range:
@@ -72,6 +74,27 @@ class CommandReport:
     def is_harmless(self) -> bool:
         """True where nothing was lost and the user read words."""
         return not (self.lost or self.damaged or self.tracebacks or self.other_bytes)
+
+
+@dataclass(frozen=True)
+class DeploymentReport:
+    """What a fault of a service did to a run of a deployment."""
+
+    deployment: str
+    fault: str
+    seed: int
+    stored_when_struck: int
+    ending: str
+    """Name of the run's last state, to which it came by itself."""
+    starts: int
+    """How often the run was begun."""
+    lost: int
+    """Nodules whose case is missing, half or other than undisturbed in the end."""
+    recomputed: int
+    """Nodules stored when the fault struck of which any file was written again."""
+    next_nodule_s: float | None
+    """From the fault's end until the run, begun again, had stored a nodule; None where none was
+    left."""
 
 
 @dataclass
@@ -248,7 +271,7 @@ def _written_at(store: Store, key: str) -> object:
     return obstore.head(store.objects, key)["last_modified"]
 
 
-def keep(reports: list[Report | CommandReport], path: Path) -> None:
+def keep(reports: list[AnyReport], path: Path) -> None:
     """Add reports to a file of them; one of the same run replaces the one before."""
 
     def name(report: dict[str, object]) -> tuple[object, ...]:

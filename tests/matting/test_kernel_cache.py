@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,30 @@ def test_a_spoiled_file_is_a_miss_and_is_replaced(folders, kind, damage):
     (path,) = files(folders[0], kind)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     assert [run(double), run(double)] == ["compiled", "found"]
+
+
+def test_machine_code_of_other_versions_goes_once_it_was_not_used_for_long(tmp_path, monkeypatch):
+    now = tmp_path / f"kernels-{0:016x}"
+    monkeypatch.setattr(matting.kernel_cache, "cache_folders", lambda: (now,))
+    long_ago = time.time() - (matting.kernel_cache.KEPT_DAYS + 1) * 86_400
+    old, recent, foreign = (
+        tmp_path / name for name in (f"kernels-{1:016x}", f"kernels-{2:016x}", "kernels-of-mine")
+    )
+    for folder in (old, recent, foreign):
+        folder.mkdir()
+        (folder / "code.nbc").write_bytes(b"machine code")
+    for folder in (old, foreign):
+        os.utime(folder, (long_ago, long_ago))
+    run(double)
+    assert sorted(tmp_path.iterdir()) == sorted((now, recent, foreign))
+
+
+def test_machine_code_that_is_found_counts_as_used(folders):
+    run(double)
+    os.utime(folders[0], (0, 0))
+    matting.kernel_cache._mark_used.cache_clear()
+    assert run(double) == "found"
+    assert time.time() - folders[0].stat().st_mtime < 60
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])

@@ -8,7 +8,14 @@ import pytest
 import yaml
 from distributed import Client
 
-from flows.engine.cluster import Adapt, Cluster, ClusterFile, dask_client, load_cluster
+from flows.engine.cluster import (
+    Adapt,
+    Cluster,
+    ClusterFile,
+    count_cores,
+    dask_client,
+    load_cluster,
+)
 from matting.errors import InputError
 
 IN_THREADS = {
@@ -164,6 +171,19 @@ def test_a_process_bound_to_one_core_starts_one_worker():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "1", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("share", "cores"), [("4", 4), (None, 128), ("128", 128), ("256", 128), ("0", 128), ("x", 128)]
+)
+def test_the_share_of_a_slurm_job_is_kept_with_a_warning(share, cores, monkeypatch, caplog):
+    monkeypatch.setattr("flows.engine.cluster.CPU_COUNT", 128)
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+    if share:
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", share)
+    assert count_cores() == cores
+    warned = "4 of the 128 cores: 4 workers. `--workers N`" in caplog.text
+    assert warned == (cores < 128)
 
 
 def test_a_worker_whose_job_ended_is_replaced_without_adapt(monkeypatch):
