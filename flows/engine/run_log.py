@@ -144,7 +144,12 @@ class RunArtifacts:
             }
             # Prefect's types allow for coroutines, which they are in asynchronous flows only.
             self._ids = cast(dict[str, UUID], created)
-            create_link_artifact(link=open_store(url).link, link_text=url, key="store")
+            create_link_artifact(
+                link=open_store(url).link,
+                link_text=url,
+                key="store",
+                description="Store of this run",
+            )
         except (httpx.HTTPError, OSError) as error:
             logger.warning("cannot create the artifacts of this run in Prefect: %s", error)
 
