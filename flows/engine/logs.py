@@ -104,8 +104,11 @@ def log_to_prefect() -> None:
 
 
 def is_json_logging() -> bool:
-    """Return whether this process logs JSON lines."""
-    return any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers)
+    """Return whether this process writes JSON lines to standard error."""
+    return any(
+        isinstance(handler, logging.StreamHandler) and isinstance(handler.formatter, JsonFormatter)
+        for handler in logger.handlers
+    )
 
 
 def log_on_workers(client: Client) -> None:

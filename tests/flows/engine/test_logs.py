@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from flows.engine.logs import is_json_logging, log_json
+from flows.engine.logs import is_json_logging, kept_lines, log_json, log_text, logger
 
 
 @pytest.fixture
@@ -35,3 +35,14 @@ def test_a_second_call_replaces_the_first(capsys):
     logging.getLogger("halosign").warning("once")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["worker"] == "b"
+
+
+def test_lines_that_are_kept_for_the_store_leave_the_terminal_as_it_is(capsys):
+    log_text()
+    with kept_lines() as lines:
+        logger.warning("disk almost full", extra={"left_gb": 1})
+        assert not is_json_logging()
+    logger.warning("afterwards")
+    assert capsys.readouterr().err == "WARNING: disk almost full\nWARNING: afterwards\n"
+    (line,) = map(json.loads, lines)
+    assert (line["event"], line["level"], line["left_gb"]) == ("disk almost full", "WARNING", 1)
