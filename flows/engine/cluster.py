@@ -108,16 +108,18 @@ class Cluster:
 LOCAL = Cluster()
 
 
-class _IgnoreInterrupts(WorkerPlugin):
-    """Keeps Ctrl-C, which a terminal sends to every process, from the workers of this machine.
+class _OfThisMachine(WorkerPlugin):
+    """Has the workers of this machine leave interrupts, and words, to the process of their run.
 
-    This process hears of it too, and decides how long they may work.
+    A terminal sends Ctrl-C to every process; that of the run hears of it too, and decides how long
+    they may work. Where it is killed, each would log a traceback of its heartbeat.
     """
 
-    name = "halosign-ignore-interrupts"
+    name = "halosign-of-this-machine"
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002
-        """Ignore interrupts; called by Dask in the main thread of a worker process."""
+        """Do so; called by Dask in the main thread of a worker process."""
+        logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -160,7 +162,7 @@ def dask_client(cluster: Cluster) -> Iterator[Client]:
                 Client(started) as client,
             ):
                 if isinstance(started, LocalCluster):
-                    client.register_plugin(_IgnoreInterrupts())
+                    client.register_plugin(_OfThisMachine())
                 with _replacing_workers(started, file.workers if file else None):
                     yield client
 

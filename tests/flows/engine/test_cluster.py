@@ -1,5 +1,6 @@
 """Clusters from a file: what may be named, and that work is done on what was named."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -85,7 +86,9 @@ def test_workers_of_our_own_never_pause_and_hold_one_nodule_a_thread():
     with dask_client(Cluster(workers=1)) as client:
         (manager,) = client.run(_memory_settings).values()
         assert client.cluster.scheduler.WORKER_SATURATION == 1.0
+        (level,) = client.run(lambda: logging.getLogger("distributed.worker").level).values()
     assert manager == (False, False, False, "1")
+    assert level == logging.CRITICAL, "a lost scheduler is said once, by the process of the run"
 
 
 def _memory_settings(dask_worker):
