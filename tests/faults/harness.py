@@ -210,7 +210,8 @@ def suffer(
         account = first.log.read_text()
         if not moment:
             before = written(store)
-    assert first_exit in {0, 1}, account
+    # A scheduler that is gone before the run has reached it is refused as a wrong address is.
+    assert first_exit in {0, 1} or "the Dask scheduler does not respond" in account, account
     assert not [line for line in account.splitlines() if line.startswith("Traceback")], account
     after_first = {key.split("/")[1] for key in marks(store)}
     with running(setting) as second:
