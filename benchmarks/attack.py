@@ -6,9 +6,9 @@ The attacks are the tests that `AREAS` names, the slow ones included, so that wh
 stays closed by `make test`; another area is another line. A test counts once, or as often as it
 says by `record_property("tried", n)`; a failed one counts as broken as a whole. The review server
 under load is measured by `benchmarks.attack_review`. All together take hours: `--seeds` bounds how
-often each struck command is tried. The counts of an area
-are kept when it is done, in benchmarks/results/attack.json, where `--only` leaves those of other
-areas, and written into docs/faults.md.
+often each struck command is tried. The counts of an area are kept when it is done, in
+benchmarks/results/attack.json, where `--only` leaves those of other areas, and written into
+docs/faults.md.
 """
 
 import argparse

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,36 +87,21 @@ def read_reports() -> list[dict[str, Any]]:
 
 def faults() -> str:
     """Return the table of the faults of machines and services."""
-    by_fault = defaultdict(list)
-    for report in read_reports():
-        if not {"command", "deployment"} & set(report):
-            by_fault[report["fault"]].append(report)
-    return markdown(HEADER, [row(fault, reports) for fault, reports in by_fault.items()])
+    rows = []
+    for fault, reports in _grouped("fault", _is_of_a_service).items():
+        alone = sum(one["first_exit"] == 0 and one["second_computed"] == 0 for one in reports)
+        rows.append(_row(fault, reports, alone, [one["recovery_s"] for one in reports]))
+    return markdown(HEADER, rows)
 
 
 def deployments() -> str:
     """Return the table of the faults of services that runs of a deployment need."""
-    by_fault = defaultdict(list)
-    for report in read_reports():
-        if "deployment" in report:
-            by_fault[report["fault"]].append(report)
-    return markdown(
-        DEPLOYMENT_HEADER, [deployment_row(fault, reports) for fault, reports in by_fault.items()]
-    )
-
-
-def deployment_row(fault: str, reports: list[dict[str, Any]]) -> tuple[object, ...]:
-    next_s = [report["next_nodule_s"] for report in reports if report["next_nodule_s"] is not None]
-    ended = sum(report["ending"] == "Completed" for report in reports)
-    return (
-        fault,
-        len(reports),
-        sum(report["lost"] for report in reports),
-        sum(report["recomputed"] for report in reports),
-        f"{ended} of {len(reports)}",
-        float(median(next_s)),
-        float(max(next_s)),
-    )
+    rows = []
+    for fault, reports in _grouped("fault", lambda report: "deployment" in report).items():
+        ended = sum(one["ending"] == "Completed" for one in reports)
+        next_s = [one["next_nodule_s"] for one in reports if one["next_nodule_s"] is not None]
+        rows.append(_row(fault, reports, ended, next_s))
+    return markdown(DEPLOYMENT_HEADER, rows)
 
 
 def commands() -> str:
@@ -136,10 +122,21 @@ def pairs() -> str:
 
 
 def _by_command(*, struck: bool) -> dict[str, list[dict[str, Any]]]:
+    return _grouped(
+        "command",
+        lambda report: "command" in report and (report["fault"] != BESIDE) == struck,
+    )
+
+
+def _is_of_a_service(report: dict[str, Any]) -> bool:
+    return not {"command", "deployment"} & set(report)
+
+
+def _grouped(key: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, list[dict[str, Any]]]:
+    """Return the reports that are wanted, by one of their entries."""
     grouped = defaultdict(list)
-    for report in read_reports():
-        if "command" in report and (report["fault"] != BESIDE) == struck:
-            grouped[report["command"]].append(report)
+    for report in filter(wanted, read_reports()):
+        grouped[report[key]].append(report)
     return grouped
 
 
@@ -150,17 +147,18 @@ def _harm(reports: list[dict[str, Any]]) -> tuple[int, ...]:
     )
 
 
-def row(fault: str, reports: list[dict[str, int | float]]) -> tuple[object, ...]:
-    recovery_s = [report["recovery_s"] for report in reports]
-    alone = sum(report["first_exit"] == 0 and report["second_computed"] == 0 for report in reports)
+def _row(
+    fault: str, reports: list[dict[str, Any]], well: int, seconds: list[float]
+) -> tuple[object, ...]:
+    """Return the row of a fault: of how many runs all went well, and how long it took."""
     return (
         fault,
         len(reports),
         sum(report["lost"] for report in reports),
         sum(report["recomputed"] for report in reports),
-        f"{alone} of {len(reports)}",
-        float(median(recovery_s)),
-        float(max(recovery_s)),
+        f"{well} of {len(reports)}",
+        float(median(seconds)),
+        float(max(seconds)),
     )
 
 
