@@ -1,5 +1,6 @@
 """Training: released crops -> network -> checkpoint -> scores on the test split."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
@@ -17,7 +18,15 @@ from storage.recipe import load_recipe
 from storage.records import Line
 from storage.releases.release import open_release
 from storage.results.checkpoints import preview_url, write_preview
-from tasks.learning.train import StepInfo, TrainingJob, TrainingSnapshot, learn, training_id_of
+from tasks.learning.negatives import read_negatives
+from tasks.learning.train import (
+    StepInfo,
+    TrainingJob,
+    TrainingSnapshot,
+    learn,
+    network_spacing_mm,
+    training_id_of,
+)
 
 TEST_SPLIT = "test"
 """Split on which a trained network is scored: patients that training does not see."""
@@ -33,6 +42,7 @@ def train(
     device: str = "auto",
     settings: dict[str, Any] | None = None,
     resume: bool = True,
+    negatives: str | None = None,
 ) -> str:
     """Train a network on a release and score it on the test split.
 
@@ -45,11 +55,14 @@ def train(
         device: Where to train, e.g. auto, cpu or cuda:1.
         settings: By section, values that replace the recipe's.
         resume: Resume an interrupted training.
+        negatives: Table of points without a nodule to train on too.
 
     Returns:
         The digest of the checkpoint.
     """
-    job = make_training_job(store_url, version, variant, auxiliary, recipe, device, settings)
+    job = make_training_job(
+        store_url, version, variant, auxiliary, recipe, device, settings, negatives
+    )
     digest = fit(job, resume)
     lines = measure_methods(job.release, TEST_SPLIT)
     lines = lines + measure_network(job.release, digest, TEST_SPLIT, device)
@@ -65,17 +78,25 @@ def make_training_job(
     recipe: str | None,
     device: str,
     settings: dict[str, Any] | None,
+    negatives: str | None = None,
 ) -> TrainingJob:
     """Combine the options of a training with the settings of a recipe.
 
     Raises:
-        InputError: There is no such network, device, recipe or release.
+        InputError: There is no such network, device, recipe or release, or the points without a
+            nodule cannot be read.
     """
     check_network(variant, auxiliary)
     pick_device(device)
     training = load_recipe(recipe, **(settings or {})).training
     release = open_release(store_url, version)
-    return TrainingJob(release, variant, auxiliary, training, device)
+    spacing_mm = network_spacing_mm(release, training)
+    return TrainingJob(
+        *(release, variant, auxiliary, training, device),
+        negatives=read_negatives(Path(negatives), spacing_mm, training.crop_zyx)
+        if negatives
+        else (),
+    )
 
 
 @task(name="fit", cache_policy=NO_CACHE)

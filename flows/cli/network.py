@@ -46,6 +46,13 @@ def train(
         bool,
         typer.Option("--resume/--anew", help="Resume an interrupted training, or start again."),
     ] = True,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV table of points far from any nodule (columns image, z, y, x): train on "
+            "crops of CT around them too, so that the network also learns what is no nodule."
+        ),
+    ] = None,
 ) -> None:
     """Train the network 3DMM on a release. Run it again to resume an interrupted training."""
     from flows.cli.printing import show_scores
@@ -60,9 +67,11 @@ def train(
     auxiliary = "none" if no_aux else auxiliary
     # Invalid requests are rejected before a server is started.
     chosen = parse_override([*(settings or ()), *([f"training.epochs={epochs}"] if epochs else ())])
-    training_id_of(make_training_job(store, release, variant, auxiliary, recipe, device, chosen))
+    points = str(negatives) if negatives else None
+    options = (store, release, variant, auxiliary, recipe, device, chosen)
+    training_id_of(make_training_job(*options, points))
     with prefect_server():
-        digest = train(store, release, variant, auxiliary, recipe, device, chosen, resume)
+        digest = train(*options, resume, points)
     opened = open_store(store)
     lines = read_lines(opened, release, TEST_SPLIT, METHOD_SCORES, digest)
     show_scores(opened, release, TEST_SPLIT, lines)

@@ -20,7 +20,8 @@ TENSORS = ("image", "alpha", "overlap", "union", "valid")
 masks, measured voxels."""
 _ORDER_STREAM = 0
 _SYMMETRY_STREAM = 1
-"""Streams of random numbers, part of the seed."""
+NEGATIVE_STREAM = 2
+"""Streams of random numbers, part of the seed; the last one draws crops without a nodule."""
 
 
 class Batch(NamedTuple):

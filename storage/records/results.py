@@ -53,6 +53,7 @@ def stored_auxiliary(auxiliary: Auxiliary) -> bool | str:
 AuxiliaryMasks = Annotated[
     Auxiliary, BeforeValidator(_parse_auxiliary), PlainSerializer(stored_auxiliary)
 ]
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", validate_default=True)]
 
 
@@ -69,7 +70,7 @@ class CheckpointConfig:
     content_key: Annotated[JsonObject, Field(alias="decides")]
     """All that determines the training; hashed into its id."""
     intensity_range_hu: IntensityRange
-    spacing_mm: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    spacing_mm: Length
     release: str
     synthetic: Annotated[bool, Field(alias="stand_in")]
     """True where any scan that it was trained on is simulated."""
@@ -79,6 +80,10 @@ class CheckpointConfig:
     """The question that the release asked; None in the first edition."""
     partition: Annotated[int, Field(ge=0)] = 0
     nodules: Annotated[int, Field(ge=1)]
+    negatives: Annotated[int, Field(ge=0)] = 0
+    """Points without a nodule around which it was trained too."""
+    window_mm: Annotated[tuple[Length, Length, Length] | None, UNLESS_NONE] = None
+    """Median sides (z, y, x) of the crops of nodules; None in records of earlier versions."""
     epochs: tuple[JsonObject, ...]
     """Losses, rate, seconds and errors, epoch by epoch."""
     code: dict[str, str | None]

@@ -149,6 +149,16 @@ class ReleaseDataset(Dataset[Any]):
         item |= {"start": torch.from_numpy(np.array(start)), "nodule": nodule_id}
         return self.transform(item) if self.transform else item
 
+    def shapes(self, index: int) -> tuple[Shape, Shape]:
+        """Return how much of a crop of nodule number `index` can be measured CT, and its size."""
+        nodule_id = self.nodules[index]
+        size = self._size(nodule_id)
+        z, y, x = (
+            min(crop, side.stop - side.start)
+            for crop, side in zip(size, self._box(nodule_id), strict=True)
+        )
+        return (z, y, x), size
+
     def _box(self, nodule_id: str) -> Box:
         """Return the box of the measured voxels, which is all that a prediction uses."""
         if nodule_id not in self._boxes:

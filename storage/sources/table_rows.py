@@ -1,21 +1,19 @@
 """The rows of a table as spreadsheets and pandas write them, checked.
 
-Read where it is harmless: a byte-order mark, UTF-16, semicolons or tabs between cells, empty lines
-and columns at the end, the index that pandas adds, capitals and spaces in the names of columns,
-readers in columns of their own (reader1, reader2 ...) or separated by commas, whole numbers
-written as 4.0.
+Read where it is harmless, beside what `storage.sources.csv_lines` reads: empty lines and columns at
+the end, the index that pandas adds, capitals and spaces in the names of columns, readers in columns
+of their own (reader1, reader2 ...) or separated by commas, whole numbers written as 4.0.
 """
 
-import csv
 import difflib
-import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matting.errors import InputError
+from storage.sources.csv_lines import read_lines
 
 REQUIRED_COLUMNS = ("nodule", "patient", "image", "readers")
 OPTIONAL_COLUMNS = ("known_alpha", "n_readers")
@@ -28,8 +26,6 @@ _READER_COLUMN = re.compile(r"readers?[ _-]?(\d+)", re.IGNORECASE)
 _WHOLE = re.compile(r"(\d+)\.0+")
 _NO_NUMBER = {"nan", "na", "n/a", "none", "null", "<na>"}
 """What pandas and R write for a number that is missing."""
-_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 def read_rows(table: Path) -> list[dict[str, str]]:
@@ -43,14 +39,7 @@ def read_rows(table: Path) -> list[dict[str, str]]:
         InputError: It is no table, lacks a column or a cell, names a nodule twice, or names
             patients that differ in spelling only.
     """
-    if not table.is_file():
-        raise InputError(
-            "there is no such table", got=table, expected="a CSV file", remedy="Check the path."
-        )
-    try:
-        lines = list(_cells(_text(table)))
-    except csv.Error as error:
-        raise _no_table(table, str(error), "Save the table as CSV in UTF-8.") from error
+    lines = read_lines(table)
     columns = _columns([name.strip() for name in lines[0][1]]) if lines else []
     _check_columns(table, columns)
     rows = [_row(table, number, columns, cells) for number, cells in lines[1:] if any(cells)]
@@ -62,40 +51,6 @@ def read_rows(table: Path) -> list[dict[str, str]]:
     _check_ids(table, rows)
     _check_patients_differ(table, rows)
     return rows
-
-
-def _no_table(table: Path, complaint: str, remedy: str) -> InputError:
-    return InputError(
-        "this is no CSV table",
-        got=f"{table}: {complaint}",
-        expected="comma-separated text in UTF-8",
-        remedy=remedy,
-    )
-
-
-def _text(table: Path) -> str:
-    content = table.read_bytes()
-    if content.startswith(_WORKBOOK):
-        raise _no_table(table, "an Excel workbook", "Save it as `CSV UTF-8` in Excel.")
-    encoding = _ENCODINGS.get(content[:2], "utf-8-sig")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise _no_table(
-            table,
-            f"a character on line {line} that is not {encoding.upper()}",
-            "Save it as CSV in UTF-8 (in Excel: `CSV UTF-8`).",
-        ) from error
-
-
-def _cells(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and the cells of each line; the header decides what separates them."""
-    header = text.split("\n", 1)[0]
-    separator = next((s for s in ",;\t" if s in header), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    for cells in reader:
-        yield reader.line_num, [cell.strip() for cell in cells]
 
 
 def _columns(names: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from matting.errors import InputError
 from matting.geometry.box import Box
 from matting.geometry.hounsfield import check_hounsfield
 from matting.geometry.resample import resample_back, resample_image
-from matting.learned.lesion import find_lesion
+from matting.learned.lesion import CORE_ALPHA, find_lesion
 from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, blending_weights, predict
 from matting.learned.training import pick_device
@@ -32,6 +32,8 @@ MASK_THRESHOLD = 0.5
 """Probability from which a voxel belongs to a mask."""
 SHARED = 0.25
 """Share of a window's side that neighbouring windows of a whole CT have in common."""
+GROWTH = 1.5
+"""By which a window grows along the axes along which the lesion reaches its faces."""
 HU_REMEDY = (
     "Convert it to HU, or give the original CT; where the values are right, use --no-hu-check."
 )
@@ -116,7 +118,7 @@ class PredictedFiles:
     files: tuple[Path, ...]
     """Those written; none where no nodule was found at the point."""
     highest_alpha: float
-    """In what was predicted; at a point within the reach of `find_lesion`."""
+    """In what was predicted; at the point alone where no nodule was found there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +152,9 @@ def predict_file(
     Args:
         checkpoint: Path or URL of the network's checkpoint.
         image: The CT.
-        place: The part of it to predict. Around a point it is as large as the network's training
-            crops, and the lesion at the point is kept alone.
+        place: The part of it to predict. Around a point it is as large as most of the network's
+            training crops, and larger, up to the largest crop, where the lesion at the point
+            reaches its border; that lesion is kept alone.
         out: Folder for the files.
         device: auto, cpu, cuda, cuda:1.
         settings: How.
@@ -172,17 +175,14 @@ def predict_file(
     network = load_network(trained, pick_device(device))
     if place.kind == "whole":
         volumes = predict_whole(network, trained, ct, flips=settings.flips, progress=progress)
-    else:
+    elif place.kind == "box" or settings.all_lesions:
         volumes = predict_box(network, trained, ct, box, flips=settings.flips)
-    alpha = volumes["alpha"]
-    highest = float(alpha.max())
-    if place.kind == "point" and not settings.all_lesions:
-        start = [side.start for side in box]
-        z, y, x = (k - first for k, first in zip(place.first or (), start, strict=True))
-        lesion = find_lesion(alpha, (z, y, x), ct.grid.spacing_mm)
-        if lesion is None:
-            return PredictedFiles((), float(alpha[z, y, x]))
-        volumes = {name: np.where(lesion, values, 0) for name, values in volumes.items()}
+    else:
+        found = predict_lesion(network, trained, ct, place, flips=settings.flips)
+        if not found.volumes:
+            return PredictedFiles((), found.alpha_at_point)
+        box, volumes = found.box, found.volumes
+    highest = float(volumes["alpha"].max())
     files = []
     for name, values in volumes.items():
         volume = np.zeros(ct.grid.shape, np.float32 if name == "alpha" else np.uint8)
@@ -194,6 +194,61 @@ def predict_file(
     write_output(files[-1], about.encode())
     remove_incomplete(out)
     return PredictedFiles(tuple(files), highest)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedLesion:
+    """What a network finds at a point."""
+
+    box: Box
+    """The voxels of the CT that were predicted."""
+    volumes: dict[str, NDArray[np.float32]]
+    """As `predict_box` returns them, 0 outside the lesion; empty where there is none."""
+    alpha_at_point: float
+
+
+def predict_lesion(
+    network: MattingNetwork, checkpoint: Checkpoint, ct: CtVolume, place: Place, *, flips: bool
+) -> PredictedLesion:
+    """Predict the lesion at a point.
+
+    The network normalises over its input, so a window has the size of most of the crops that it
+    learned. Where the lesion reaches a face of the window, the window grows, up to the training's
+    largest crop.
+
+    Args:
+        network: The network.
+        checkpoint: Its checkpoint.
+        ct: The CT.
+        place: A point in it.
+        flips: Average over the eight flips of the window.
+    """
+    window_mm, largest_mm = _window_mm(checkpoint), _largest_window_mm(checkpoint)
+    while True:
+        box = place.within(ct, window_mm)
+        volumes = predict_box(network, checkpoint, ct, box, flips=flips)
+        alpha = volumes["alpha"]
+        starts = [side.start for side in box]
+        z, y, x = (at - start for at, start in zip(place.first or (), starts, strict=True))
+        lesion = find_lesion(alpha, (z, y, x), ct.grid.spacing_mm)
+        if lesion is None:
+            return PredictedLesion(box, {}, float(alpha[z, y, x]))
+        cut = _cut_axes(lesion & (alpha >= CORE_ALPHA), box, ct)
+        sides = zip(window_mm, largest_mm, cut, strict=True)
+        z_mm, y_mm, x_mm = (min(GROWTH * a, most) if grows else a for a, most, grows in sides)
+        if (z_mm, y_mm, x_mm) == window_mm:
+            kept = {name: np.where(lesion, values, 0) for name, values in volumes.items()}
+            return PredictedLesion(box, kept, float(alpha[z, y, x]))
+        window_mm = (z_mm, y_mm, x_mm)
+
+
+def _cut_axes(core: NDArray[np.bool_], box: Box, ct: CtVolume) -> list[bool]:
+    """Return for each axis whether a core reaches a face of a box that is not the CT's own."""
+    cut = []
+    for axis, (side, size) in enumerate(zip(box, ct.grid.shape, strict=True)):
+        first, last = core.take(0, axis).any(), core.take(-1, axis).any()
+        cut.append(bool((first and side.start > 0) or (last and side.stop < size)))
+    return cut
 
 
 def predict_box(
@@ -239,7 +294,7 @@ def predict_whole(
     flips: bool = False,
     progress: Callable[[int, int], None] = lambda _, __: None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Predict a whole CT in windows as large as the training's crops, blended where they overlap.
+    """Predict a whole CT in windows as large as most training crops, blended where they overlap.
 
     The network normalises over its input, so each window is resampled and predicted by itself; no
     volume but the CT's own is ever held.
@@ -294,7 +349,12 @@ def predict_whole(
 
 
 def _window_mm(checkpoint: Checkpoint) -> tuple[float, float, float]:
-    """Return the sides (z, y, x) of the training's crops."""
+    """Return the sides (z, y, x) of most of the training's crops."""
+    return checkpoint.config.window_mm or _largest_window_mm(checkpoint)
+
+
+def _largest_window_mm(checkpoint: Checkpoint) -> tuple[float, float, float]:
+    """Return the sides (z, y, x) of the training's largest crops."""
     z, y, x = (size * checkpoint.config.spacing_mm for size in checkpoint.config.training.crop_zyx)
     return z, y, x
 

@@ -2,19 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from matting.errors import InputError
-from matting.learned.batches import Batch, make_batch, pool_crop, random_flip_rotate
-from matting.learned.network import STRIDE
 from matting.learned.prediction import predict
 from matting.learned.training import Epoch, Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
@@ -28,7 +24,6 @@ from storage.records import (
 )
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
-from storage.releases.torch_dataset import ReleaseDataset
 from storage.results.checkpoints import (
     Checkpoint,
     checkpoint_prefix,
@@ -42,6 +37,8 @@ from storage.results.checkpoints import (
 )
 from storage.store import Store
 from tasks.environment import code_facts
+from tasks.learning.crops import BatchLoader, TrainingCrops
+from tasks.learning.negatives import Surroundings, negatives_sha256
 
 logger = logging.getLogger("halosign")
 
@@ -51,8 +48,6 @@ SAVE_INTERVAL_S = 60.0
 """Seconds from one stored state to the next; the state is also stored after every epoch."""
 PREVIEW_NODULES = 6
 """Nodules that are predicted as a whole after an epoch."""
-MAX_LOADER_PROCESSES = 8
-"""Upper limit of the processes that read crops for a GPU; a CPU that trains reads them itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +63,8 @@ class TrainingJob:
     """auto, cpu, cuda, cuda:1. It is not part of the training's id."""
     partition: int = 0
     """0 for the release's own splits; the paper repeats every training on others."""
+    negatives: tuple[Surroundings, ...] = ()
+    """CT around points without a nodule, on the network's voxels, to train on too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +139,7 @@ def learn(
     finished = find_checkpoint(store, name) if resume else None
     if finished:
         return read_checkpoint(f"{store.url}/{checkpoint_prefix(finished)}")
-    crops = ReleaseDataset(
-        job.release,
-        reader.nodules("train"),
-        crop_zyx=[size * job.training.pooling for size in job.training.crop_zyx],
-        seed=job.training.seed,
-        focus=job.training.focus,
-        fitted=STRIDE * job.training.pooling if job.training.fitted else 0,
-    )
+    crops = TrainingCrops(job.release, reader.nodules("train"), job.training, job.negatives)
     device = pick_device(job.device)
     set_num_threads()
     trainer = Trainer(job.variant, job.auxiliary, job.training, len(crops), device)
@@ -159,16 +149,22 @@ def learn(
     callbacks.record_threads()
     range_hu = intensity_range(reader)
     trainer.run(
-        _Loader(crops, job.training, range_hu, device),
+        BatchLoader(crops, range_hu, device),
         on_step=callbacks.on_step,
         on_epoch=callbacks.on_epoch,
     )
     weights = {
         key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()
     }
-    checkpoint = write_checkpoint(store, weights, _config(job, content_key, reader, callbacks), {})
+    config = _config(job, content_key, callbacks, crops)
+    checkpoint = write_checkpoint(store, weights, config, {})
     write_training_end(store, name, checkpoint.digest)
     return checkpoint
+
+
+def network_spacing_mm(release: Release, training: TrainingSettings) -> float:
+    """Return the spacing of the voxels of a network that is trained on a release."""
+    return float(release.manifest.recipe["resample"]["spacing_mm"] * training.pooling)
 
 
 def intensity_range(reader: ReleaseReader) -> tuple[float, float]:
@@ -309,52 +305,6 @@ def _mean_errors(samples: list[PreviewSample]) -> dict[str, float | None]:
     }
 
 
-class _Crops(Dataset[dict[str, Tensor]]):
-    """Crops by (epoch, nodule), on the network's voxels, flipped and rotated if asked for."""
-
-    def __init__(self, crops: ReleaseDataset, training: TrainingSettings) -> None:
-        self.crops = crops
-        self.training = training
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        epoch, index = key
-        self.crops.set_epoch(epoch)
-        crop = pool_crop(self.crops[index], self.training.pooling)
-        if self.training.symmetries:
-            return random_flip_rotate(crop, self.training.seed, epoch, index)
-        return crop
-
-
-class _Loader:
-    """Batches for the trainer, read in this process for a CPU and in worker processes for a GPU."""
-
-    def __init__(
-        self,
-        crops: ReleaseDataset,
-        training: TrainingSettings,
-        range_hu: tuple[float, float],
-        device: torch.device,
-    ) -> None:
-        on_gpu = device.type == "cuda"
-        processes = min(MAX_LOADER_PROCESSES, torch.get_num_threads()) if on_gpu else 0
-        self.range_hu = range_hu
-        self.parts: list[list[tuple[int, int]]] = []
-        self.loader = DataLoader(
-            _Crops(crops, training),
-            # One list, refilled for every epoch, so that the worker processes persist
-            batch_sampler=self.parts,
-            num_workers=processes,
-            pin_memory=on_gpu,
-            persistent_workers=processes > 0,
-            multiprocessing_context="spawn" if processes else None,
-        )
-
-    def __call__(self, epoch: int, parts: list[list[int]]) -> Iterable[Batch]:
-        self.parts[:] = [[(epoch, nodule) for nodule in part] for part in parts]
-        for crops in self.loader:
-            yield make_batch(crops, self.range_hu)
-
-
 def _open_release(job: TrainingJob) -> ReleaseReader:
     """Open the job's release; raise InputError if it has no training or test split."""
     reader = ReleaseReader(job.release, job.partition)
@@ -395,31 +345,38 @@ def _content_key(job: TrainingJob, reader: ReleaseReader) -> JsonObject:
         "manifest_sha256": reader.release.manifest_sha256,
         "learning": LEARNING_VERSION,
     }
-    # Without a partition the key of a training on the release's own splits: stored ids have none.
-    return content_key | ({"partition": job.partition} if job.partition else {})
+    # Stored ids have neither partition nor negatives where the training has none.
+    if job.partition:
+        content_key["partition"] = job.partition
+    if job.negatives:
+        content_key["negatives"] = negatives_sha256(job.negatives)
+    return content_key
 
 
 def _config(
     job: TrainingJob,
     content_key: JsonObject,
-    reader: ReleaseReader,
     callbacks: _TrainingCallbacks,
+    crops: TrainingCrops,
 ) -> CheckpointConfig:
-    manifest = reader.release.manifest
+    manifest = job.release.manifest
     trainer = callbacks.trainer
     device = trainer.device
+    spacing_mm = network_spacing_mm(job.release, job.training)
     return CheckpointConfig(
         content_key=content_key,
         variant=job.variant,
         auxiliary=job.auxiliary,
-        intensity_range_hu=intensity_range(reader),
-        spacing_mm=manifest.recipe["resample"]["spacing_mm"] * job.training.pooling,
-        release=reader.version,
+        intensity_range_hu=intensity_range(callbacks.reader),
+        spacing_mm=spacing_mm,
+        release=job.release.version,
         synthetic=manifest.synthetic,
         matte_form=manifest.form_name,
         target=manifest.target,
         partition=job.partition,
-        nodules=trainer.nodules,
+        nodules=len(crops.nodules),
+        negatives=len(crops.negatives),
+        window_mm=crops.window_mm(spacing_mm),
         epochs=tuple(callbacks.rows),
         code=code_facts(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -193,6 +193,23 @@ def test_the_lesion_at_the_point_is_kept_alone(two_lesions, beside):
     assert np.array_equal(both[:, :, :20], alpha[:, :, :20])
 
 
+@pytest.mark.parametrize("side_mm", [4.0, 8.0, 40.0])
+def test_a_window_grows_until_the_lesion_is_whole(two_lesions, monkeypatch, side_mm):
+    """Lesions of 12 mm: the smaller windows cut them, and the result is that of the large one."""
+    alone = at_point(two_lesions, "10,20,12")
+    expected = read_alpha(alone)
+    small = checkpoint_config(
+        spacing_mm=1.0, content_key=CONFIG.content_key, window_mm=(side_mm, side_mm, side_mm)
+    )
+    monkeypatch.setattr(predict, "read_checkpoint", lambda _: Checkpoint({}, small))
+    grown = at_point(two_lesions, "10,20,12")
+    core = expected >= 0.5
+    np.testing.assert_allclose(read_alpha(grown)[core], expected[core], atol=2e-2)
+    about = json.loads(grown.files[-1].read_text())
+    predicted_mm = (about["last_voxel_zyx"][2] - about["first_voxel_zyx"][2] + 1) * 0.8
+    assert 12 < predicted_mm <= 64 + 0.8
+
+
 @pytest.mark.parametrize("point", ["2,4,40", "10,38,22"])
 def test_where_there_is_no_lesion_nothing_is_written(two_lesions, point):
     predicted = at_point(two_lesions, point)

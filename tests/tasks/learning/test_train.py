@@ -15,7 +15,7 @@ from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
 from storage.results.checkpoints import find_checkpoint, find_state, write_state
-from tasks.learning import train
+from tasks.learning import crops, train
 from tasks.learning.load import load_network
 from tasks.learning.train import StepInfo, TrainingJob, intensity_range, learn, training_id_of
 from tasks.scoring.network import predict_nodules
@@ -213,7 +213,7 @@ def test_a_network_of_coarser_voxels_knows_its_spacing(release, monkeypatch):
             seen.append(how)
             super().__init__(*given, **how)
 
-    monkeypatch.setattr(train, "ReleaseDataset", Watched)
+    monkeypatch.setattr(crops, "ReleaseDataset", Watched)
     coarse = replace(TRAINING, pooling=2, crop_zyx=(16, 16, 32), fitted=True, epochs=1)
     job = TrainingJob(release, "3dmm-mg", training=coarse)
     trained = learn(job)

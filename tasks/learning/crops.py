@@ -1,0 +1,118 @@
+"""The crops of a training: of a release's nodules, and of CT without a nodule."""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from matting.geometry.grid import Shape
+from matting.learned.batches import (
+    NEGATIVE_STREAM,
+    Batch,
+    make_batch,
+    pool_crop,
+    random_flip_rotate,
+)
+from matting.learned.network import STRIDE
+from matting.parameters import TrainingSettings
+from storage.releases.release import Release
+from storage.releases.torch_dataset import ReleaseDataset
+from tasks.learning.negatives import Surroundings, cut_negative
+
+MAX_LOADER_PROCESSES = 8
+"""Upper limit of the processes that read crops for a GPU; a CPU that trains reads them itself."""
+
+
+class TrainingCrops(Dataset[dict[str, Tensor]]):
+    """Crops by (epoch, index), on the network's voxels, flipped and rotated if asked for.
+
+    Each epoch has one crop of each nodule, and after these one around each point without a nodule.
+    """
+
+    def __init__(
+        self,
+        release: Release,
+        nodules: Sequence[str],
+        training: TrainingSettings,
+        negatives: Sequence[Surroundings] = (),
+    ) -> None:
+        """Take the crops of nodules and of the surroundings of other points."""
+        self.nodules = ReleaseDataset(
+            release,
+            nodules,
+            crop_zyx=[size * training.pooling for size in training.crop_zyx],
+            seed=training.seed,
+            focus=training.focus,
+            fitted=STRIDE * training.pooling if training.fitted else 0,
+        )
+        self.negatives = negatives
+        self.training = training
+
+    def __len__(self) -> int:
+        """Return the number of crops in an epoch."""
+        return len(self.nodules) + len(self.negatives)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        """Read crop number `index` of an epoch."""
+        epoch, index = key
+        if index < len(self.nodules):
+            self.nodules.set_epoch(epoch)
+            crop = pool_crop(self.nodules[index], self.training.pooling)
+        else:
+            crop = self._negative(epoch, index)
+        if self.training.symmetries:
+            return random_flip_rotate(crop, self.training.seed, epoch, index)
+        return crop
+
+    def _negative(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """Cut a crop without a nodule to the size of a nodule's, another one in each epoch."""
+        around = self.negatives[index - len(self.nodules)]
+        generator = np.random.default_rng([self.training.seed, epoch, index, NEGATIVE_STREAM])
+        like = int(generator.integers(len(self.nodules)))
+        measured, crop = (self._on_network(shape) for shape in self.nodules.shapes(like))
+        return cut_negative(around, measured, crop, generator)
+
+    def window_mm(self, spacing_mm: float) -> tuple[float, float, float]:
+        """Return the median sides (z, y, x) of the nodules' crops.
+
+        Args:
+            spacing_mm: Of the network's voxels.
+        """
+        crops = [self._on_network(self.nodules.shapes(n)[1]) for n in range(len(self.nodules))]
+        z, y, x = (float(median(sides)) * spacing_mm for sides in zip(*crops, strict=True))
+        return z, y, x
+
+    def _on_network(self, shape: Shape) -> Shape:
+        z, y, x = (-(-size // self.training.pooling) for size in shape)
+        return z, y, x
+
+
+class BatchLoader:
+    """Batches for the trainer, read in this process for a CPU and in worker processes for a GPU."""
+
+    def __init__(
+        self, crops: TrainingCrops, range_hu: tuple[float, float], device: torch.device
+    ) -> None:
+        """Load batches of crops for a device."""
+        on_gpu = device.type == "cuda"
+        processes = min(MAX_LOADER_PROCESSES, torch.get_num_threads()) if on_gpu else 0
+        self.range_hu = range_hu
+        self.parts: list[list[tuple[int, int]]] = []
+        self.loader = DataLoader(
+            crops,
+            # One list, refilled for every epoch, so that the worker processes persist
+            batch_sampler=self.parts,
+            num_workers=processes,
+            pin_memory=on_gpu,
+            persistent_workers=processes > 0,
+            multiprocessing_context="spawn" if processes else None,
+        )
+
+    def __call__(self, epoch: int, parts: list[list[int]]) -> Iterable[Batch]:
+        """Yield one batch for each list of crops of an epoch."""
+        self.parts[:] = [[(epoch, index) for index in part] for part in parts]
+        for crops in self.loader:
+            yield make_batch(crops, self.range_hu)
