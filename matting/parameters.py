@@ -406,6 +406,11 @@ class Parameters:
         return form_of(self)
 
 
+MACHINE_SETTINGS = ("at_once", "look_every", "precision", "compiled")
+"""Settings of a training that suit the machine: they change the rounding of its weights at most, so
+that a training goes on under its name where they are changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
     """How the network is trained (paper 6.2.1)."""
@@ -426,8 +431,8 @@ class TrainingSettings:
     batch: int = 16
     """Nodules whose gradients make one step."""
     at_once: int = 2
-    """Nodules of a batch computed together, limited by memory; the gradients are those of the
-    batch."""
+    """Nodules of a batch computed together, limited by memory, where their crops have one size; the
+    gradients are those of the batch."""
     epochs: int = 300
     """Passes over the nodules."""
     rate: float = 3e-4
@@ -489,13 +494,6 @@ class TrainingSettings:
                 getattr(self, name),
                 "0 or more",
             )
-        alike = not self.fitted or self.at_once == 1
-        _require(
-            alike,
-            "training.at_once",
-            self.at_once,
-            "1 where training.fitted lets crops differ in size",
-        )
         known = ("auto", *get_args(Precision))
         _require(self.precision in known, "training.precision", self.precision, ", ".join(known))
 

@@ -31,6 +31,13 @@ class Batch(NamedTuple):
     """(n, 1, z, y, x): CT intensities, 0..1."""
     targets: LossTargets
 
+    def split(self, size: int) -> "list[Batch]":
+        """Return parts of at most `size` nodules."""
+        tensors = (torch.split(tensor, size) for tensor in (self.image, *self.targets))
+        return [
+            Batch(image, LossTargets(*targets)) for image, *targets in zip(*tensors, strict=True)
+        ]
+
     def to(self, device: torch.device, layout: torch.memory_format) -> "Batch":
         """Copy everything to a device, the image in the network's memory format."""
         moved = [tensor.to(device, non_blocking=True) for tensor in self.targets]

@@ -7,6 +7,7 @@ A training can be stopped after any step: `Trainer.state` is complete, and a tra
 it continues to the same weights, bit by bit on a CPU with the same number of threads.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -23,8 +24,12 @@ from matting.learned.losses import Losses, losses
 from matting.learned.network import MattingNetwork, build_network
 from matting.parameters import Auxiliary, DiagnosisSettings, TrainingSettings
 
+logger = logging.getLogger("halosign")
+
 Loader = Callable[[int, list[list[int]]], Iterable[Batch]]
-"""Returns one batch for each list of nodules of an epoch."""
+"""Returns one batch for each list of nodules of an epoch, whose crops have the same size."""
+CropSize = Callable[[int, int], object]
+"""Returns the size of a crop by epoch and nodule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,9 @@ class TrainerState:
     """Weights as ``network.*``, Adam's moments as ``mean.*`` and ``square.*``; all single
     precision."""
     steps: int
-    """Optimizer steps done."""
+    """Batches done."""
+    updates: int
+    """Those that changed the weights."""
     crops: int
     """Crops seen in the current epoch."""
     loss_sums: list[float]
@@ -108,8 +115,13 @@ class Trainer:
         self._forward: Callable[[Tensor], Any] = (
             torch.compile(self.network) if training.compiled else self.network
         )
+        self.at_once = training.at_once
+        """Nodules computed together; halved whenever a GPU's memory does not hold them."""
         self.steps = 0
-        """Optimizer steps done."""
+        """Batches done."""
+        self.updates = 0
+        """Those that changed the weights: in half precision one whose gradients overflow does not.
+        """
         self.crops = 0
         """Crops of the current epoch that were trained on."""
         self.loss_sums = [0.0] * len(Losses._fields)
@@ -130,6 +142,7 @@ class Trainer:
         self,
         load: Loader,
         *,
+        crop_size: CropSize = lambda _, __: None,
         on_step: Callable[["Trainer"], None] = lambda _: None,
         on_epoch: Callable[["Trainer"], None] = lambda _: None,
     ) -> None:
@@ -137,6 +150,7 @@ class Trainer:
 
         Args:
             load: Loads the batches.
+            crop_size: Sizes of crops, where they differ: only equal ones are computed at once.
             on_step: Called after every optimizer step.
             on_epoch: Called after an epoch was added to the history.
 
@@ -146,7 +160,7 @@ class Trainer:
         while not self.finished:
             epoch = len(self.history)
             done = self.steps - epoch * self.steps_per_epoch
-            for batch in self._batches(load, epoch, done):
+            for batch in self._batches(load, crop_size, epoch, done):
                 self._step(*batch)
                 on_step(self)
             self._close_epoch()
@@ -168,6 +182,7 @@ class Trainer:
         return TrainerState(
             tensors,
             steps=self.steps,
+            updates=self.updates,
             crops=self.crops,
             loss_sums=list(self.loss_sums),
             history=list(self.history),
@@ -183,42 +198,99 @@ class Trainer:
         }
         self.network.load_state_dict(weights)
         self.steps = state.steps
+        self.updates = state.updates
         self.crops = state.crops
         self.loss_sums = list(state.loss_sums)
         self.history = list(state.history)
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
-        if not self.steps:
+        if not self.updates:
             return
         for name, parameter in self.network.named_parameters():
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(self.steps)),
+                "step": torch.tensor(float(self.updates)),
                 "exp_avg": torch.zeros_like(parameter).copy_(state.tensors[f"mean.{name}"]),
                 "exp_avg_sq": torch.zeros_like(parameter).copy_(state.tensors[f"square.{name}"]),
             }
 
-    def _batches(self, load: Loader, epoch: int, done: int) -> Iterable[tuple[list[Batch], int]]:
+    def _batches(
+        self, load: Loader, crop_size: CropSize, epoch: int, done: int
+    ) -> Iterable[tuple[list[Batch], int]]:
         """Yield the parts of each batch, and its number of nodules.
 
-        A part holds as many nodules as are computed at once.
+        A part holds as many nodules as are computed at once, with crops of one size.
         """
         order = draw_order(self.nodules, self.training.seed, epoch)
         size = self.training.batch
         batches = [order[start : start + size] for start in range(done * size, len(order), size)]
-        parts = [_split(batch, self.training.at_once) for batch in batches]
+        parts = [self._split(batch, crop_size, epoch) for batch in batches]
         loaded = iter(load(epoch, [part for batch in parts for part in batch]))
         for batch, parts_of_batch in zip(batches, parts, strict=True):
             yield [next(loaded) for _ in parts_of_batch], len(batch)
 
+    def _split(self, batch: list[int], crop_size: CropSize, epoch: int) -> list[list[int]]:
+        by_size: dict[object, list[int]] = {}
+        for nodule in batch:
+            by_size.setdefault(crop_size(epoch, nodule), []).append(nodule)
+        size = self.training.at_once
+        return [
+            alike[start : start + size]
+            for alike in by_size.values()
+            for start in range(0, len(alike), size)
+        ]
+
     def _step(self, parts: list[Batch], nodules: int) -> None:
         """Accumulate the gradients of a batch part by part, then update the weights.
+
+        Where a GPU's memory does not hold a part, the batch begins again in parts of half the size,
+        and so do all after it.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.current_rate
+        sums = None
+        while sums is None:
+            pieces = [piece for part in parts for piece in part.split(self.at_once)]
+            largest = max(len(piece.image) for piece in pieces)
+            # Not begun again in a handler of the error: its traceback holds memory.
+            try:
+                sums = self._accumulate(pieces, nodules)
+            except torch.cuda.OutOfMemoryError:
+                if largest == 1:
+                    raise
+            if sums is None:
+                self.optimizer.zero_grad(set_to_none=True)
+                torch.cuda.empty_cache()
+                self.at_once = largest // 2
+                logger.warning(
+                    "the GPU's memory does not hold %d nodules at once: continued with %d",
+                    *(largest, self.at_once),
+                )
+        if not bool(sums.isfinite().all()):
+            raise InputError(
+                f"the loss is not finite any more after {self.steps} steps",
+                got=dict(zip(Losses._fields, sums.tolist(), strict=True)),
+                expected="finite losses",
+                remedy="Lower training.rate (or ghost_rate), or use training.precision: single.",
+            )
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        self.updates += self.scaler.get_scale() >= scale  # it falls where a step was left out
+        self.crops += nodules
+        self.loss_sums = [
+            before + new for before, new in zip(self.loss_sums, sums.tolist(), strict=True)
+        ]
+
+    def _accumulate(self, parts: list[Batch], nodules: int) -> Tensor:
+        """Add up the gradients of a batch's parts, and return the sums of the losses.
 
         Each part's loss is weighted with its share of the batch's nodules, so that the gradients
         are those of the whole batch.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.current_rate
-        sums = torch.zeros(len(Losses._fields), dtype=torch.float64)
+        # On the device, which is waited for once in a batch and not once in a part
+        sums = torch.zeros(len(Losses._fields), dtype=torch.float64, device=self.device)
         for part in parts:
             image, targets = part.to(self.device, self.layout)
             with autocast(self.device, self.precision):
@@ -227,22 +299,8 @@ class Trainer:
                 output, targets, self.training.alpha_weight, self.training.gradient_weight
             )
             self.scaler.scale(part_losses.total * (len(image) / nodules)).backward()  # type: ignore[no-untyped-call]
-            sums += torch.stack(part_losses).detach().double().cpu() * len(image)
-        if not bool(sums.isfinite().all()):
-            raise InputError(
-                f"the loss is not finite any more after {self.steps} steps",
-                got=dict(zip(Losses._fields, sums.tolist(), strict=True)),
-                expected="finite losses",
-                remedy="Lower training.rate (or ghost_rate), or use training.precision: single.",
-            )
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.steps += 1
-        self.crops += nodules
-        self.loss_sums = [
-            before + new for before, new in zip(self.loss_sums, sums.tolist(), strict=True)
-        ]
+            sums += torch.stack(part_losses).detach().double() * len(image)
+        return sums.cpu()
 
     @property
     def current_rate(self) -> float:
@@ -330,7 +388,3 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "single":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bfloat16" else torch.float16)
-
-
-def _split(batch: list[int], size: int) -> list[list[int]]:
-    return [batch[start : start + size] for start in range(0, len(batch), size)]

@@ -12,6 +12,7 @@ from matting.targets import Target
 from storage.records.codec import (
     FIRST_EDITION,
     STRICT,
+    UNLESS_EMPTY,
     UNLESS_NONE,
     JsonObject,
     parse_record,
@@ -80,7 +81,7 @@ class CheckpointConfig:
     """The question that the release asked; None in the first edition."""
     partition: Annotated[int, Field(ge=0)] = 0
     nodules: Annotated[int, Field(ge=1)]
-    negatives: Annotated[int, Field(ge=0)] = 0
+    negatives: Annotated[int, Field(ge=0), UNLESS_EMPTY] = 0
     """Points without a nodule around which it was trained too."""
     window_mm: Annotated[tuple[Length, Length, Length] | None, UNLESS_NONE] = None
     """Median sides (z, y, x) of the crops of nodules; None in records of earlier versions."""
@@ -103,7 +104,7 @@ class CheckpointConfig:
 
     @property
     def training(self) -> TrainingSettings:
-        """How it was trained; raises CorruptionError."""
+        """How it was trained, but for `MACHINE_SETTINGS`; raises CorruptionError."""
         settings = json.dumps(self.content_key.get("training"))
         return parse_record(settings.encode(), TrainingSettings, f"checkpoint {self.digest}")
 
@@ -124,7 +125,7 @@ class TrainerProgress:
     """How far a trainer is, beside its tensors."""
 
     steps: int
-    """Optimizer steps done."""
+    """Batches done."""
     loss_sums: Annotated[list[float], Field(alias="sums")]
     """Sums of the losses over the crops of the current epoch."""
     crops: Annotated[int, Field(alias="seen")]
@@ -133,6 +134,8 @@ class TrainerProgress:
     """Mean losses and rate of each epoch done."""
     scaler: JsonObject
     """State of the gradient scaler; empty without one."""
+    updates: Annotated[int | None, UNLESS_NONE] = None
+    """Batches that changed the weights; None in states of earlier versions, where all did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from matting.learned.training import pick_device
-from matting.parameters import DiagnosisSettings, TrainingSettings
+from matting.parameters import MACHINE_SETTINGS, DiagnosisSettings, TrainingSettings
 from storage.recipe import EvaluationSettings, Recipe
 from storage.records import ExperimentFacts
 from storage.releases.reader import ReleaseReader
@@ -28,7 +28,7 @@ from tasks.experiments.networks import (
 )
 from tasks.experiments.tables import average_scores
 
-IGNORED_SETTINGS = ("at_once", "precision", "compiled", "look_every", "seed")
+IGNORED_SETTINGS = (*MACHINE_SETTINGS, "seed")
 """Training settings whose difference from the paper's is not reported."""
 
 STATED = frozenset(

@@ -1,12 +1,14 @@
 """The crops of a training: of a release's nodules, and of CT without a nodule."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from statistics import median
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from matting.geometry.grid import Shape
 from matting.learned.batches import (
@@ -70,10 +72,19 @@ class TrainingCrops(Dataset[dict[str, Tensor]]):
     def _negative(self, epoch: int, index: int) -> dict[str, Tensor]:
         """Cut a crop without a nodule to the size of a nodule's, another one in each epoch."""
         around = self.negatives[index - len(self.nodules)]
-        generator = np.random.default_rng([self.training.seed, epoch, index, NEGATIVE_STREAM])
-        like = int(generator.integers(len(self.nodules)))
+        like, generator = self._draw(epoch, index)
         measured, crop = (self._on_network(shape) for shape in self.nodules.shapes(like))
         return cut_negative(around, measured, crop, generator)
+
+    def crop_size(self, epoch: int, index: int) -> Shape:
+        """Return the size of crop number `index` of an epoch, in the network's voxels."""
+        like = index if index < len(self.nodules) else self._draw(epoch, index)[0]
+        return self._on_network(self.nodules.shapes(like)[1])
+
+    def _draw(self, epoch: int, index: int) -> tuple[int, np.random.Generator]:
+        """Draw the nodule whose size a crop without one has, and return the generator."""
+        generator = np.random.default_rng([self.training.seed, epoch, index, NEGATIVE_STREAM])
+        return int(generator.integers(len(self.nodules))), generator
 
     def window_mm(self, spacing_mm: float) -> tuple[float, float, float]:
         """Return the median sides (z, y, x) of the nodules' crops.
@@ -81,7 +92,7 @@ class TrainingCrops(Dataset[dict[str, Tensor]]):
         Args:
             spacing_mm: Of the network's voxels.
         """
-        crops = [self._on_network(self.nodules.shapes(n)[1]) for n in range(len(self.nodules))]
+        crops = [self.crop_size(0, nodule) for nodule in range(len(self.nodules))]
         z, y, x = (float(median(sides)) * spacing_mm for sides in zip(*crops, strict=True))
         return z, y, x
 
@@ -99,10 +110,11 @@ class BatchLoader:
         """Load batches of crops for a device."""
         on_gpu = device.type == "cuda"
         processes = min(MAX_LOADER_PROCESSES, torch.get_num_threads()) if on_gpu else 0
-        self.range_hu = range_hu
         self.parts: list[list[tuple[int, int]]] = []
-        self.loader = DataLoader(
+        self.loader: DataLoader[dict[str, Tensor]] = DataLoader(
             crops,
+            # In the processes that read, so that the one that trains only copies to the GPU
+            collate_fn=partial(_collate, range_hu=range_hu),
             # One list, refilled for every epoch, so that the worker processes persist
             batch_sampler=self.parts,
             num_workers=processes,
@@ -114,5 +126,8 @@ class BatchLoader:
     def __call__(self, epoch: int, parts: list[list[int]]) -> Iterable[Batch]:
         """Yield one batch for each list of crops of an epoch."""
         self.parts[:] = [[(epoch, index) for index in part] for part in parts]
-        for crops in self.loader:
-            yield make_batch(crops, self.range_hu)
+        yield from cast(Iterable[Batch], self.loader)
+
+
+def _collate(crops: list[dict[str, Tensor]], range_hu: tuple[float, float]) -> Batch:
+    return make_batch(default_collate(crops), range_hu)

@@ -14,7 +14,7 @@ from matting.errors import InputError
 from matting.learned.prediction import predict
 from matting.learned.training import Epoch, Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
-from matting.parameters import Auxiliary, TrainingSettings
+from matting.parameters import MACHINE_SETTINGS, Auxiliary, TrainingSettings
 from storage.records import (
     CheckpointConfig,
     JsonObject,
@@ -150,6 +150,7 @@ def learn(
     range_hu = intensity_range(reader)
     trainer.run(
         BatchLoader(crops, range_hu, device),
+        crop_size=crops.crop_size,
         on_step=callbacks.on_step,
         on_epoch=callbacks.on_epoch,
     )
@@ -211,6 +212,7 @@ class _TrainingCallbacks:
                 TrainerState(
                     own,
                     steps=progress.steps,
+                    updates=progress.steps if progress.updates is None else progress.updates,
                     crops=progress.crops,
                     loss_sums=progress.loss_sums,
                     history=[Epoch(**epoch) for epoch in progress.history],
@@ -281,6 +283,7 @@ class _TrainingCallbacks:
         tensors = {key: tensor.detach().cpu().numpy() for key, tensor in state.tensors.items()}
         progress = TrainerProgress(
             steps=state.steps,
+            updates=state.updates,
             loss_sums=state.loss_sums,
             crops=state.crops,
             history=[asdict(epoch) for epoch in state.history],
@@ -334,7 +337,11 @@ def _preview_nodules(reader: ReleaseReader) -> tuple[str, list[str]]:
 def _content_key(job: TrainingJob, reader: ReleaseReader) -> JsonObject:
     """Return all that determines the weights; its digest is the training's id."""
     # Lists instead of tuples, as JSON has them: equal to the key read from the store
-    training = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(job.training).items()}
+    training = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(job.training).items()
+        if name not in MACHINE_SETTINGS
+    }
     if job.training.pooling == 1:
         del training["pooling"]  # stored ids have none
     content_key: JsonObject = {

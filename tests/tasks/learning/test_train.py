@@ -88,7 +88,7 @@ def test_a_training_reports_stores_and_previews_what_it_did(release):
     assert (config.device, config.precision, config.spacing_mm) == ("cpu", "single", 0.5)
     assert config.intensity_range_hu == intensity_range(reader) == (-1000.0, 400.0)
     assert list(config.epochs) == last.rows
-    assert config.training == TRAINING
+    assert config.training == replace(TRAINING, at_once=2, look_every=1)  # the machine's: defaults
     assert find_checkpoint(release.store, training_id_of(job)) == checkpoint.digest
 
 
@@ -221,9 +221,22 @@ def test_a_network_of_coarser_voxels_knows_its_spacing(release, monkeypatch):
     assert how["crop_zyx"] == [32, 32, 64]
     assert how["fitted"] == 32
     assert trained.config.spacing_mm == 2 * release.manifest.recipe["resample"]["spacing_mm"]
-    assert trained.config.training == coarse
+    assert trained.config.training == replace(coarse, at_once=2, look_every=1)
     (nodule, *_) = ReleaseReader(release).nodules("test")
     predicted = predict_nodules(release, trained.digest, [nodule], "cpu")[nodule]
     assert predicted.alpha.shape == ReleaseReader(release).read(nodule, "image").shape
     plain = TrainingJob(release, "3dmm-mg", training=replace(coarse, pooling=1))
     assert training_id_of(plain) != training_id_of(job)
+
+
+@pytest.mark.parametrize(
+    "change", [{"at_once": 2}, {"look_every": 0}, {"precision": "half"}, {"compiled": True}]
+)
+def test_what_suits_the_machine_is_no_part_of_a_training_s_name(release, change):
+    here, there = (
+        job_on(release, training=replace(TRAINING, **one)) for one in ({"at_once": 1}, change)
+    )
+    assert training_id_of(here) == training_id_of(there)
+    assert training_id_of(here) != training_id_of(
+        job_on(release, training=replace(TRAINING, seed=3))
+    )
