@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.commands import Commands
 from flows.cli.options import SetOption, StoreOption, chosen_recipe
+from matting.errors import InputError
 from matting.parameters import Auxiliary
 
 VersionOption = Annotated[str, typer.Option("--release", help="Published version, e.g. 0.1.0.")]
@@ -220,14 +221,22 @@ def predict(
     checkpoint: Annotated[
         str, typer.Option(help="Folder or URL of a checkpoint, as `halosign train` prints it.")
     ],
-    image: Annotated[
-        Path, typer.Option(help="CT in HU: NIfTI, NRRD, MHA, or a folder with one DICOM series.")
-    ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    image: Annotated[
+        Path | None,
+        typer.Option(help="CT in HU: NIfTI, NRRD, MHA, or a folder with one DICOM series."),
+    ] = None,
     point: Annotated[
         str | None,
         typer.Option(
             help="Voxel z,y,x in a nodule; the network sees a box as large as its training crops."
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of --image and --point, a CSV table of points: columns image, z, y, x "
+            "and name. Each has a folder of its own; predictions.csv lists them."
         ),
     ] = None,
     box: Annotated[str | None, typer.Option(help="First and last voxel, z,y,x,z,y,x.")] = None,
@@ -258,11 +267,14 @@ def predict(
 ) -> None:
     """Predict the alpha matte of a nodule in a CT, and the overlap and union of readers' masks.
 
-    Exit code 1: the network finds no nodule at the point. Nothing is written then.
+    Exit code 1: the network finds no nodule at the point, and nothing is written then; or points of
+    the table were refused, and the others are predicted.
     """
+    from flows.cli.predicted_points import show_predicted_points
     from flows.engine.progress_bar import ProgressBar
     from matting.parameters import ResampleSettings
-    from tasks.learning.predict import Place, PredictionSettings, predict_file
+    from tasks.learning.place import Place
+    from tasks.learning.predict import PredictionSettings, predict_file, predict_table
 
     settings = PredictionSettings(
         hu_check=hu_check,
@@ -270,7 +282,26 @@ def predict(
         all_lesions=keep_all,
         flips=flips,
     )
+    if table:
+        Place.check_table(image=bool(image), point=point, box=box, whole=whole)
+        with ProgressBar("predicting, points") as bar:
+            points = predict_table(
+                *(checkpoint, table, out, device, settings),
+                lambda done, total: bar.update(done, total=total),
+            )
+        show_predicted_points(points)
+        typer.echo(out / "predictions.csv")
+        if any(one.state == "refused" for one in points):
+            raise typer.Exit(1)
+        return
     place = Place.parse(point, box, whole)
+    if image is None:
+        raise InputError(
+            "there is no CT to predict",
+            got="no --image",
+            expected="a CT, or a --table of points",
+            remedy="Give --image CT with --point z,y,x.",
+        )
     with ProgressBar("predicting, windows") as bar:
         predicted = predict_file(
             checkpoint,

@@ -8,11 +8,11 @@ from storage.sources.points import Point, read_points
 
 def test_points_are_read_in_the_order_of_the_table(tmp_path):
     table = tmp_path / "points.csv"
-    table.write_text("Image;z;Y;x;note\nct.nii.gz;1;2;3;hilum\n\n/data/ct;4;5;6;\n")
+    table.write_text("Image;z;Y;x;note;name\nct.nii.gz;1;2;3;hilum;\n\n/data/ct;4;5;6;;a\n")
     folder = tmp_path
     assert read_points(table) == [
-        Point(folder / "ct.nii.gz", (1, 2, 3), 2),
-        Point(folder / "/data/ct", (4, 5, 6), 4),
+        Point(folder / "ct.nii.gz", (1, 2, 3), 2, "line-2"),
+        Point(folder / "/data/ct", (4, 5, 6), 4, "a"),
     ]
 
 
@@ -26,6 +26,8 @@ def test_points_are_read_in_the_order_of_the_table(tmp_path):
         ("image,z,y,x\nct,1,2,3\nct,1,-2,3\n", "line 3 of"),
         ("image,z,y,x\n,1,2,3\n", "line 2 of"),
         ("image,z,y,x\nct,1.5,2,3\n", "line 2 of"),
+        ("image,z,y,x,name\nct,1,2,3,../a\n", "'../a' on line 2"),
+        ("image,z,y,x,name\nct,1,2,3,a\nct,1,2,4,A\n", "two points have one name: got A, a"),
         ("PK\x03\x04", "an Excel workbook"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
@@ -14,13 +15,9 @@ from matting.parameters import Auxiliary
 from storage.results.checkpoints import Checkpoint
 from storage.sources.ct import CtVolume
 from tasks.learning import predict
-from tasks.learning.predict import (
-    Place,
-    PredictionSettings,
-    predict_box,
-    predict_file,
-    predict_whole,
-)
+from tasks.learning.place import Place
+from tasks.learning.predict import PredictionSettings, predict_file, predict_table
+from tasks.learning.predict_volume import predict_box, predict_whole
 from tests.cases import checkpoint_config
 
 GRID = Grid((20, 40, 44), (2.0, 1.0, 0.8), (-30.0, 12.0, 99.0))
@@ -68,7 +65,7 @@ def ct():
 )
 def test_a_point_or_box_names_these_voxels(ct, point, box, expected):
     whole = point is None and box is None
-    assert Place.parse(point, box, whole).within(ct, (32.0, 64.0, 64.0)) == expected
+    assert Place.parse(point, box, whole).within(ct.grid, (32.0, 64.0, 64.0)) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,7 +95,7 @@ def test_what_cannot_be_parsed_is_refused(point, box, message):
 )
 def test_a_place_outside_the_ct_is_refused(ct, point, box):
     with pytest.raises(InputError, match=r"not in the CT: got .*below 20, 40, 44"):
-        Place.parse(point, box, whole=False).within(ct, (64.0, 64.0, 64.0))
+        Place.parse(point, box, whole=False).within(ct.grid, (64.0, 64.0, 64.0))
 
 
 def test_a_box_is_predicted_on_isotropic_voxels_and_resampled_back(ct):
@@ -216,6 +213,53 @@ def test_where_there_is_no_lesion_nothing_is_written(two_lesions, point):
     assert predicted.files == ()
     assert predicted.highest_alpha < 0.5
     assert not (two_lesions / "out").exists()
+
+
+def test_the_points_of_a_table_are_predicted_each_by_itself(two_lesions, monkeypatch):
+    """A CT is read once; one that cannot be read, and a point outside it, cost themselves alone."""
+    read, known = [], predict.read_ct
+
+    def read_ct(path, *given):
+        read.append(path.name)
+        if path.name == "broken.nii.gz":
+            raise InputError("it is broken", got="b", expected="a", remedy="Mend it.")
+        return known(path, *given)
+
+    monkeypatch.setattr(predict, "read_ct", read_ct)
+    table = two_lesions / "points.csv"
+    table.write_text(
+        "name,image,z,y,x\nleft,ct.nii.gz,10,20,12\nlost,broken.nii.gz,1,1,1\n"
+        "air,ct.nii.gz,2,4,40\nfar,ct.nii.gz,99,4,40\n,ct.nii.gz,10,20,32\n"
+    )
+    out = two_lesions / "out"
+    seen = []
+    settings = PredictionSettings(hu_check=False)
+    points = predict_table(
+        "checkpoint", table, out, "cpu", settings, lambda *numbers: seen.append(numbers)
+    )
+    states = {point.name: point.state for point in points}
+    assert states == {
+        "left": "found", "air": "no nodule", "far": "refused", "line-6": "found", "lost": "refused"
+    }  # fmt: skip
+    assert read == ["ct.nii.gz", "broken.nii.gz"]
+    assert seen == [(n, 5) for n in range(1, 6)]
+    assert {path.name for path in out.iterdir()} == {"left", "line-6", "predictions.csv"}
+    alone = at_point(two_lesions / "alone", "10,20,12")
+    for name in ("alpha.nii.gz", "about.json"):
+        written = (two_lesions / "alone" / "out" / name).read_bytes()
+        assert (out / "left" / name).read_bytes() == written
+    lines = pd.read_csv(out / "predictions.csv").set_index("name")
+    assert lines.loc["left", "volume_mm3"] == alone.volume_mm3
+    # Soft balls of 6 mm
+    assert alone.volume_mm3 == pytest.approx(4 / 3 * np.pi * (6**3 + np.pi**2 * 6), rel=0.1)
+    assert "not in the CT" in lines.loc["far", "reason"]
+    assert "it is broken" in lines.loc["lost", "reason"]
+    assert pd.isna(lines.loc["air", "volume_mm3"])
+
+
+def test_a_table_and_a_place_beside_it_are_refused():
+    with pytest.raises(InputError, match="got --table and --image, --whole, expected a"):
+        Place.check_table(image=True, point=None, box=None, whole=True)
 
 
 def test_a_whole_ct_is_blended_from_windows_of_the_training_s_size(ct, monkeypatch):
