@@ -33,7 +33,12 @@ from qc.evaluation.pictures import (
 from storage.recipe import Recipe
 from storage.releases.release import Release, open_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
-from storage.results.experiments import write_facts, write_report, write_table
+from storage.results.experiments import (
+    write_facts,
+    write_network_differences,
+    write_report,
+    write_table,
+)
 from storage.results.left_out import write_left_out_table
 from storage.results.scores import ALL
 from tasks.experiments.cost import measure_cost
@@ -42,6 +47,7 @@ from tasks.experiments.diagnosis_status import runs_to_do, stored_rows
 from tasks.experiments.feature_diagnosis import diagnose_by_features
 from tasks.experiments.left_out import nodules_to_measure, score_left_out
 from tasks.experiments.left_out_table import tabulate_left_out
+from tasks.experiments.network_differences import network_differences
 from tasks.experiments.networks import (
     find_networks,
     not_trained,
@@ -194,6 +200,8 @@ def tabulate(job: EvaluationJob, release: Release, seconds: dict[str, float]) ->
     name = job.recipe.name
     for number, rows in tables_of(release, job.recipe).items():
         write_table(store, job.version, name, number, rows)
+    compared = network_differences(release, job.recipe)
+    write_network_differences(store, job.version, name, compared)
     write_left_out_table(store, job.version, name, tabulate_left_out(release))
     facts = experiment_facts(release, job.recipe, job.device, seconds)
     write_facts(store, job.version, name, facts)

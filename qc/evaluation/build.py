@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from qc.evaluation.diagnosis import diagnosis_csv
 from qc.evaluation.page import EvaluationPage, Picture
 from qc.evaluation.paper import NODULES, PATIENTS
-from qc.evaluation.tables import PAPER_COMPARISON, table_1, table_2, table_3
+from qc.evaluation.tables import PAPER_COMPARISON, compared, table_1, table_2, table_3
 from qc.evaluation.tradeoff import HEADINGS, draw_tradeoff
 from qc.figures.drawing import png
 from qc.figures.templating import render_template
@@ -20,7 +20,7 @@ from storage.output import write_output
 from storage.records import Cost
 from storage.results.csv_rows import to_csv
 from storage.results.diagnoses import DiagnosisDifference
-from storage.results.experiments import Averages
+from storage.results.experiments import Averages, NetworkDifference
 from storage.results.left_out import LeftOutRow
 
 REPORT = "report.html"
@@ -28,6 +28,7 @@ FILES = {
     "left_out": "left-out.csv",
     "table_1": "table-1.csv",
     "table_2": "table-2.csv",
+    "network_differences": "table-2-differences.csv",
     "table_3": "table-3.csv",
     "diagnosis": "figure-6.csv",
     "diagnosis_differences": "figure-6-differences.csv",
@@ -87,6 +88,7 @@ def render(page: EvaluationPage) -> dict[str, bytes]:
             ],
             one=table_1(page.table_1),
             two=table_2(page.table_2),
+            compared=compared(page.network_differences),
             three=table_3(page.table_3),
             six=[
                 (line, row) for line, row in enumerate(page.diagnosis, start=2) if row.seed is None
@@ -120,6 +122,9 @@ def _files(page: EvaluationPage, tradeoff: Picture | None) -> dict[str, bytes]:
         FILES["left_out"]: to_csv(LeftOutRow, page.left_out) if page.left_out else b"",
         FILES["table_1"]: to_csv(Averages, page.table_1) if page.table_1 else b"",
         FILES["table_2"]: to_csv(Averages, page.table_2) if page.table_2 else b"",
+        FILES["network_differences"]: (
+            to_csv(NetworkDifference, page.network_differences) if page.network_differences else b""
+        ),
         FILES["table_3"]: to_csv(Cost, page.table_3) if page.table_3 else b"",
         FILES["diagnosis"]: diagnosis_csv(page.diagnosis) if page.diagnosis else b"",
         FILES["diagnosis_differences"]: (

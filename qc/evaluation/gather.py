@@ -11,7 +11,13 @@ from storage.errors import NotFoundError
 from storage.records import ExperimentFacts
 from storage.releases.release import Release
 from storage.results.diagnoses import DiagnosisDifference, DiagnosisRow
-from storage.results.experiments import facts_key, read_costs, read_facts, read_table
+from storage.results.experiments import (
+    facts_key,
+    read_costs,
+    read_facts,
+    read_network_differences,
+    read_table,
+)
 from storage.results.left_out import read_left_out_table
 
 FACTS = "facts.json"
@@ -71,6 +77,7 @@ def gather_page(
         left_out_figure=draw_left_out(left_out, synthetic=bool(synthetic)),
         table_1=_rows(read_table, store, version, recipe, 1),
         table_2=_rows(read_table, store, version, recipe, 2),
+        network_differences=_rows(read_network_differences, store, version, recipe),
         table_3=_rows(read_costs, store, version, recipe),
         diagnosis=tuple(diagnosis),
         diagnosis_differences=tuple(diagnosis_differences),

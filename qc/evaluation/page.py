@@ -13,7 +13,7 @@ from matting.parameters import Auxiliary, Variant
 from storage.records import Cost
 from storage.results.checkpoints import network_label
 from storage.results.diagnoses import DiagnosisDifference, DiagnosisRow
-from storage.results.experiments import Averages
+from storage.results.experiments import Averages, NetworkDifference
 from storage.results.left_out import LeftOutRow
 
 
@@ -150,6 +150,8 @@ class EvaluationPage:
     """Mattes against the released (and the known) ones."""
     table_2: tuple[Averages, ...] = ()
     """The network's variants."""
+    network_differences: tuple[NetworkDifference, ...] = ()
+    """Between them, and between each and the trivial mattes."""
     table_3: tuple[Cost, ...] = ()
     """What they cost."""
     diagnosis: tuple[DiagnosisRow, ...] = ()

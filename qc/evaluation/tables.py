@@ -7,7 +7,7 @@ from itertools import groupby
 from qc.evaluation.page import NetworkName
 from qc.evaluation.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_UNITS, Printed
 from storage.records import Cost
-from storage.results.experiments import Averages
+from storage.results.experiments import Averages, NetworkDifference
 from storage.results.scores import METRIC_NAMES
 
 TRUTHS = {"released": "the released matte", "known": "the known alpha of the synthetic CT"}
@@ -18,6 +18,7 @@ REGIONS = {
 }
 PAPER_COMPARISON = ("released", "whole")
 """Truth and region of the paper's own tables."""
+COMPARED_METRICS = ("sad", "mse")
 TRIVIAL = ("readers' mean", "HU linear", "trimap prior")
 """Mattes that need no method; added by us."""
 
@@ -104,6 +105,45 @@ def table_3(rows: Sequence[Cost]) -> tuple[CostRow, ...]:
     return tuple(
         CostRow(cost, TABLE_3.get(cost.variant) if cost.auxiliary == "told" else None, line)
         for line, cost in enumerate(rows, start=2)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRow:
+    """A network against another matte over one region: change of SAD and of MSE."""
+
+    first: str
+    second: str
+    region: str
+    """In words."""
+    partitions: int
+    nodules: int
+    patients: int
+    cells: tuple[NetworkDifference, ...]
+    """As stored."""
+    lines: tuple[int, ...]
+    """Their lines in the CSV."""
+
+
+def compared(rows: Sequence[NetworkDifference]) -> tuple[ComparedRow, ...]:
+    """Return the differences of SAD and MSE from the released mattes, region by region."""
+    shown: dict[tuple[str, str, str], dict[str, tuple[int, NetworkDifference]]] = {}
+    for line, row in enumerate(rows, start=2):
+        if row.truth == PAPER_COMPARISON[0] and row.metric in COMPARED_METRICS:
+            shown.setdefault((row.region, row.first, row.second), {})[row.metric] = (line, row)
+    in_order = sorted(shown.items(), key=lambda item: list(REGIONS).index(item[0][0]))
+    return tuple(
+        ComparedRow(
+            first=first,
+            second=second,
+            region=REGIONS[region],
+            partitions=len(cells["sad"][1].partitions.split()),
+            nodules=cells["sad"][1].nodules,
+            patients=cells["sad"][1].patients,
+            cells=tuple(cells[metric][1] for metric in COMPARED_METRICS),
+            lines=tuple(cells[metric][0] for metric in COMPARED_METRICS),
+        )
+        for (region, first, second), cells in in_order
     )
 
 

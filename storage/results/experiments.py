@@ -33,6 +33,7 @@ from storage.results.listed_files import write_listed_files
 from storage.store import Store
 
 REPORT = "report"
+DIFFERENCES = "table-2-differences.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,45 @@ class Averages:
     """Digests of the networks, one for each partition; empty for methods."""
     training: str = ""
     """Of a network, how it was trained: ``as the recipe says``, or what differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDifference:
+    """Difference of a metric between a network and another network or a trivial matte."""
+
+    first: str
+    """The network."""
+    second: str
+    """What is subtracted."""
+    truth: str
+    region: str
+    metric: str
+    """sad, mse, grad or conn, raw."""
+    partitions: str
+    """In which both were scored, e.g. ``0 1``."""
+    nodules: int
+    """Pairs; a nodule that is held out in two partitions makes two."""
+    patients: int
+    first_mean: float
+    second_mean: float
+    difference: float
+    low: float | None
+    high: float | None
+    """Ends of the 95 % interval, paired and by patient; None for a single patient."""
+
+
+def write_network_differences(
+    store: Store, version: str, recipe: str, rows: Sequence[NetworkDifference]
+) -> None:
+    """Store the differences between networks, replacing what was there."""
+    files = {DIFFERENCES: to_csv(NetworkDifference, rows)}
+    write_listed_files(store, experiment_prefix(version, recipe), files)
+
+
+def read_network_differences(store: Store, version: str, recipe: str) -> list[NetworkDifference]:
+    """Read the differences between networks; raises NotFoundError or CorruptionError."""
+    key = f"{experiment_prefix(version, recipe)}/{DIFFERENCES}"
+    return from_csv(NetworkDifference, store.get(key), key)
 
 
 def write_table(

@@ -34,7 +34,7 @@ from storage.releases.release import Draft, Release, publish_release
 from storage.releases.statistics import nodule_statistics, statistics_files
 from storage.results.csv_rows import from_csv
 from storage.results.diagnoses import DiagnosisDifference, DiagnosisRow
-from storage.results.experiments import Averages, write_facts, write_table
+from storage.results.experiments import Averages, NetworkDifference, write_facts, write_table
 from storage.results.left_out import LeftOutRow
 from storage.reviews.studies import create_study, plan_study
 from storage.reviews.verdicts import record_verdict
@@ -112,6 +112,18 @@ WHOLE = replace(
         *rows_of(("cf", "cf+"), scale=0.25, truth="known"),
     ),
     table_2=rows_of(NETWORKS, scale=2.0, training="2 epochs"),
+    network_differences=tuple(
+        NetworkDifference(
+            *("3dmm-mg", second, "released", region, metric, "0 1", 201, 130),
+            *(first_mean, 2.0, first_mean - 2.0, *interval),
+        )
+        for second, first_mean, interval in (
+            ("readers' mean", 1.5, (-0.7, -0.3)),
+            ("HU linear", 2.1, (None, None)),
+        )
+        for region in ("near", "whole")
+        for metric in ("sad", "mse", "grad")
+    ),
     table_3=(
         Cost(
             "3dmm",
@@ -181,7 +193,16 @@ def test_differences_and_left_out_readers_are_on_the_page_with_their_lines():
     assert "boosting plain \N{MINUS SIGN} masks +0.005 -0.010 to +0.020 3" in text
     assert "improved cf 0.0812 -5.7 -7.0 to -4.3 0.267 0.031 2" in text
     assert "paper cf 0.0877 -1.2 -3.0 to +0.4 0.289 0.042 4" in text
+    first = (
+        "3dmm-mg \N{MINUS SIGN} readers' mean -25.0 -35.0 to -15.0 -25.0 -35.0 to -15.0 201 130 2"
+    )
+    assert f"the whole patch {first} 5, 6" in text
+    assert f"the readers' union and 5 mm around it {first} 2, 3" in text
+    dash = "\N{EM DASH}"
+    assert f"HU linear +5.0 {dash} +5.0 {dash} 201 130 2 11, 12" in text
     html = whole_files()["report.html"].decode()
+    assert "<b>-25.0</b>" in html
+    assert "<b>+5.0</b>" not in html
     assert "<b>+0.033</b>" in html
     assert "<b>+0.005</b>" not in html
     assert "<summary>solid: 400 nodules</summary>" in html
