@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.deployments import run_deployment
 
+from flows.engine.progress_bar import ProgressBar
 from qc.figures.drawing import png
 from qc.figures.matte import draw_matte
 from qc.figures.release_statistics import draw_release_statistics
@@ -56,7 +57,12 @@ def publish(
 @task(cache_policy=NO_CACHE)
 def draft_cases(store_url: str, version: str, recipe: Recipe, about: About) -> Draft:
     """Collect the chosen mattes and check them."""
-    return draft_release(open_store(store_url), version, recipe, about)
+    with ProgressBar("publishing") as bar:
+
+        def on_step(text: str, done: int, total: int) -> None:
+            bar.update(done, total=total, text=text)
+
+        return draft_release(open_store(store_url), version, recipe, about, on_step)
 
 
 @task(cache_policy=NO_CACHE)

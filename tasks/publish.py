@@ -1,7 +1,8 @@
 """Draft of a release: the chosen mattes, checked for publication."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from storage.releases.index import index_table, split_table
 from storage.releases.metadata import metadata_files
 from storage.releases.release import Draft, check_version
 from storage.releases.splits import assign_split
-from storage.releases.statistics import nodule_statistics, statistics_files
+from storage.releases.statistics import NoduleStatistics, nodule_statistics, statistics_files
 from storage.reviews.consensus import find_consensus
 from storage.reviews.verdicts import read_verdicts
 from storage.sources.table_rows import SCALE_COLUMNS
@@ -35,7 +36,13 @@ class Decided:
     case: Case
 
 
-def draft_release(store: Store, version: str, recipe: Recipe, about: About = UNSTATED) -> Draft:
+def draft_release(
+    store: Store,
+    version: str,
+    recipe: Recipe,
+    about: About = UNSTATED,
+    on_step: Callable[[str, int, int], None] = lambda _, __, ___: None,
+) -> Draft:
     """Collect the cases with a verdict and check each of them.
 
     Args:
@@ -43,6 +50,7 @@ def draft_release(store: Store, version: str, recipe: Recipe, about: About = UNS
         version: The version to publish.
         recipe: The recipe by which the cases were curated.
         about: Who makes it and under which terms; what it leaves out is as in the release before.
+        on_step: Called with what is being done, the steps of it that are done, and their number.
 
     Returns:
         What the release will contain.
@@ -77,7 +85,7 @@ def draft_release(store: Store, version: str, recipe: Recipe, about: About = UNS
     }
     _refuse_if(
         "stored files are damaged",
-        verify_files(store, files),
+        verify_files(store, files, partial(on_step, "files verified")),
         "Set the cases aside with `halosign store check --repair` and curate again.",
     )
     _refuse_if(
@@ -93,10 +101,10 @@ def draft_release(store: Store, version: str, recipe: Recipe, about: About = UNS
     whole = ReleaseContents(
         version, members, discarded, facts, recipe.content_key(), decided_at, target, about
     )
-    statistics = [
-        nodule_statistics(one.case, member.method, member.split)
-        for one, member in zip(chosen, members, strict=True)
-    ]
+    statistics: list[NoduleStatistics] = []
+    for one, member in zip(chosen, members, strict=True):
+        on_step("nodules measured", len(statistics), len(chosen))
+        statistics.append(nodule_statistics(one.case, member.method, member.split))
     own = {
         "README.md": dataset_card(whole),
         "index.parquet": index_table(members, facts, statistics),

@@ -107,12 +107,16 @@ def release_verify(
 ) -> None:
     """Verify every file of a release against its SHA-256, and that they do not contradict."""
     from flows.cli.printing import warn_if_withdrawn
+    from flows.engine.progress_bar import ProgressBar
     from storage.releases.release import Release
     from storage.releases.verify import verify_release
     from storage.store import open_store
 
     opened = open_store(store)
-    complaints = verify_release(opened, version)
+    with ProgressBar("verifying files") as bar:
+        complaints = verify_release(
+            opened, version, lambda done, total: bar.update(done, total=total)
+        )
     warn_if_withdrawn(opened, version)
     for complaint in complaints:
         typer.echo(complaint)

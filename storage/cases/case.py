@@ -8,7 +8,7 @@ write the same.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -285,10 +285,21 @@ def _read_mark(store: Store, nodule_id: str, digest: str) -> DoneMark:
     return mark
 
 
-def verify_files(store: Store, files: Mapping[str, FileEntry]) -> list[str]:
-    """Read every file; returns a complaint for each that is missing or changed."""
+def verify_files(
+    store: Store,
+    files: Mapping[str, FileEntry],
+    on_file: Callable[[int, int], None] = lambda _, __: None,
+) -> list[str]:
+    """Read every file; returns a complaint for each that is missing or changed.
+
+    Args:
+        store: Where they are.
+        files: What is known of each, by key.
+        on_file: Called before each file with the number of files read, and of all.
+    """
     complaints = []
-    for key, entry in files.items():
+    for done, (key, entry) in enumerate(files.items()):
+        on_file(done, len(files))
         try:
             data = store.get(key)
         except NotFoundError:

@@ -1,6 +1,7 @@
 """Verify a release: every file against its SHA-256, and what the files say against each other."""
 
 import hashlib
+from collections.abc import Callable
 
 from storage.cases.case import verify_files
 from storage.errors import CorruptionError, NotFoundError
@@ -11,12 +12,15 @@ from storage.releases.release import check_version
 from storage.store import Store
 
 
-def verify_release(store: Store, version: str) -> list[str]:
+def verify_release(
+    store: Store, version: str, on_file: Callable[[int, int], None] = lambda _, __: None
+) -> list[str]:
     """Read every file of a release.
 
     Args:
         store: Where it is.
         version: Of the release.
+        on_file: Called with the number of files read, and of all.
 
     Returns:
         A complaint for each file that is missing or changed, and for each contradiction.
@@ -38,6 +42,6 @@ def verify_release(store: Store, version: str) -> list[str]:
     except (NotFoundError, CorruptionError) as error:
         return [str(error)]
     own = {f"{prefix}/{name}": entry for name, entry in manifest.own_files.items()}
-    complaints = verify_files(store, {**own, **manifest.case_files})
+    complaints = verify_files(store, {**own, **manifest.case_files}, on_file)
     damaged = {complaint.rpartition(": ")[0] for complaint in complaints}
     return complaints + find_contradictions(store, version, manifest, damaged)

@@ -140,6 +140,20 @@ def test_what_reviewers_dispute_is_released_once_it_is_settled(store, curated):
     assert chosen["n1"] == ("cf", "judge")
 
 
+def test_a_draft_tells_how_far_it_is(store, curated):
+    pick_automatically(store)
+    steps, files = [], []
+    draft = draft_release(store, "0.1.0", curated.recipe, on_step=lambda *one: steps.append(one))
+    number = len(draft.case_files)
+    verified = [("files verified", n, number) for n in range(number)]
+    measured = [("nodules measured", n, len(draft.members)) for n in range(len(draft.members))]
+    assert steps == verified + measured
+    publish_release(store, "0.1.0", draft, publisher="test")
+    verify_release(store, "0.1.0", lambda *step: files.append(step))
+    total = number + len(draft.own_files)
+    assert files == [(n, total) for n in range(total)]
+
+
 def test_two_drafts_of_the_same_store_are_the_same(store, curated):
     pick_automatically(store)
     assert draft_release(store, "0.1.0", curated.recipe) == draft_release(
