@@ -144,6 +144,8 @@ def method_scores(store: Store, readers: dict[int, ReleaseReader]) -> dict[int, 
 def _describe_settings(config: CheckpointConfig) -> str:
     training = config.training
     size = "x".join(map(str, training.crop_zyx))
+    points = f", {config.negatives} points without a nodule" if config.negatives else ""
     return (
-        f"{training.epochs} epochs, batch {training.batch}, crops {size}, focus {training.focus:g}"
+        f"{training.epochs} epochs, batch {training.batch}, crops {size}, "
+        f"focus {training.focus:g}{points}"
     )

@@ -74,7 +74,7 @@ def score(nodule, matte="3dmm-mg"):
     return Score(nodule, matte, "released", "whole", 10, 1.0, 0.1, 2.0, 3.0)
 
 
-def config(digest, partition=0, **training):
+def config(digest, partition=0, negatives=0, **training):
     settings = replace(TrainingSettings(), **training)
     return SimpleNamespace(
         digest=digest,
@@ -82,6 +82,7 @@ def config(digest, partition=0, **training):
         variant="3dmm-mg",
         auxiliary="told",
         training=settings,
+        negatives=negatives,
         content_key={"training": {"epochs": settings.epochs}, "partition": partition},
     )
 
@@ -120,7 +121,7 @@ def test_networks_of_the_recipe_come_first_and_others_say_how_they_were_trained(
     }
     release.configs += [
         config("d0"),
-        config("zz1234567", epochs=5, batch=2, crop_zyx=(16, 32, 32), focus=0.5),
+        config("zz1234567", 0, 120, epochs=5, batch=2, crop_zyx=(16, 32, 32), focus=0.5),
         config("yy1234567", partition=1, epochs=5, batch=2),
         config("aa1234567", epochs=7),
     ]
@@ -132,7 +133,8 @@ def test_networks_of_the_recipe_come_first_and_others_say_how_they_were_trained(
     # The same settings on another partition are the same network
     other = found["3dmm-mg zz1234"]
     assert other.digests == {0: "zz1234567", 1: "yy1234567"}
-    assert other.training == "5 epochs, batch 2, crops 16x32x32, focus 0.5"
+    told = "5 epochs, batch 2, crops 16x32x32, focus 0.5, 120 points without a nodule"
+    assert other.training == told
     missing = not_trained(release, RECIPE)
     assert len(missing) == 12 - 3
     assert "3dmm on partition 1" in missing
