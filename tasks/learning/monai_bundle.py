@@ -60,12 +60,15 @@ class BundleEngine:
 
     def run(self) -> None:
         """Predict every item."""
+        from monai.data.meta_tensor import MetaTensor  # seconds to import, seldom needed
+
         self.network.eval()
         for item in self.dataset:
             with torch.inference_mode():
                 image = item[_IMAGE].as_tensor()[None].to(self.device)
                 maps = self.inferer(image, self.network)[0].cpu()
-            self.postprocessing({**item, _MAPS: maps.clone()})
+            # Of the class that `Invertd` asks for, and no tensor of the inference mode
+            self.postprocessing({**item, _MAPS: MetaTensor(maps.clone())})
 
 
 def bundle_files(
@@ -111,7 +114,6 @@ def _metadata(
             "halosign": version("halosign"),
             "nibabel": version("nibabel"),
         },
-        "optional_packages_version": {},
         "name": name,
         "task": "3D alpha mattes of lung nodules in CT",
         "description": description,

@@ -97,6 +97,7 @@ def network_card(facts: CardFacts) -> bytes:
     page = f"""{_front_matter(facts)}# {facts.name}
 
 {_warning(release)}{summary(config, facts.checkpoint.label)}
+
 It is an independent reimplementation of Wang et al., 3D Matting, arXiv:2210.05104, trained with
 Halosign.
 
@@ -212,7 +213,7 @@ def _training(config: CheckpointConfig) -> str:
     low, high = config.intensity_range_hu
     seconds = [row.get("seconds") for row in config.epochs]
     known = [float(value) for value in seconds if isinstance(value, int | float)]
-    time = f", {sum(known) / 3600:.2g} h" if len(known) == len(config.epochs) else ""
+    time = f", {sum(known) / 60:.0f} min" if len(known) == len(config.epochs) else ""
     code = ", ".join(f"{name} {value}" for name, value in sorted(config.code.items()) if value)
     return f"""- {len(config.epochs)} epochs over {config.nodules} nodules{time} on {config.device}.
 - Batches of {training.batch}, crops of at most {crop} voxels of {config.spacing_mm:g} mm.
@@ -261,8 +262,12 @@ def _own(scores: Iterable[MeanScore]) -> list[MeanScore]:
 
 def _interval(score: MeanScore) -> str:
     if score.low is None or score.high is None:
-        return f"{score.mean:.4g}"
-    return f"{score.mean:.4g} ({score.low:.4g} to {score.high:.4g})"
+        return _number(score.mean)
+    return f"{_number(score.mean)} ({_number(score.low)} to {_number(score.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _running(facts: CardFacts) -> str:
@@ -339,4 +344,4 @@ def _terms(release: Release) -> str:
 
 
 def _lines(rows: Iterable[str]) -> str:
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
