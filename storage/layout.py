@@ -23,6 +23,7 @@
     experiments/<version>/…               experiments: storage.results.experiments
     trainings/<id>/                       a training: its state and its preview
     checkpoints/<digest>/                 a trained network; config.json is written last
+    networks/<name>/                      a published network: storage.results.networks
     quarantine/<time>/<key>               damaged files, set aside by `store check --repair`
 
 The JSON files are the records of `storage.records`, which carry their own SHA-256, as do tables and
@@ -51,6 +52,7 @@ METRICS = "metrics"
 EXPERIMENTS = "experiments"
 TRAININGS = "trainings"
 CHECKPOINTS = "checkpoints"
+NETWORKS = "networks"
 QUARANTINE = "quarantine"
 
 MANIFEST = "manifest.json"
@@ -76,7 +78,7 @@ def is_nodule_id(name: str) -> bool:
 
 
 def is_safe_name(name: str) -> bool:
-    """Return whether the name of a version, recipe, study or reviewer may be part of a key."""
+    """Return whether a version, recipe, study, reviewer or network may have this name in a key."""
     return bool(_SAFE_NAME.fullmatch(name))
 
 
@@ -93,6 +95,11 @@ def done_key(nodule_id: str, digest: str) -> str:
 def outcome_key(nodule_id: str) -> str:
     """Return the key of a nodule's latest outcome."""
     return f"{OUTCOMES}/{nodule_id}.json"
+
+
+def network_prefix(name: str) -> str:
+    """Return the prefix of a published network."""
+    return f"{NETWORKS}/{name}"
 
 
 def study_key(study: str) -> str:

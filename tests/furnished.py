@@ -21,6 +21,9 @@ from storage.records import (
 )
 from storage.releases.release import Draft, publish_release, withdraw_release
 from storage.results.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    checkpoint_prefix,
     write_checkpoint,
     write_preview,
     write_state,
@@ -40,6 +43,7 @@ from storage.results.left_out import (
     write_left_out,
     write_left_out_table,
 )
+from storage.results.networks import CARD, METADATA, write_network
 from storage.results.scores import METHOD_SCORES, Score, write_nodule_scores, write_scores
 from storage.reviews.studies import create_study
 from storage.reviews.verdicts import record_verdict
@@ -69,6 +73,7 @@ KINDS = {
     "file of a release": r"releases/.*/(README\.md|splits\.csv)",
     "configuration of a network": r"checkpoints/.*/config\.json",
     "weights": r"checkpoints/.*/weights\.safetensors",
+    "file of a published network": r"networks/[^/]+/(?!files\.json).*",
     "state of a training": r"trainings/.*/state\.safetensors",
     "end of a training": r"trainings/.*/checkpoint\.json",
     "preview of a training": r"trainings/.*\.(png|csv)",
@@ -109,6 +114,10 @@ def furnished_store(folder: Path) -> Store:
         publish_release(store, version, Draft(tuple(members), (), files, own, {}), publisher="ann")
     withdraw_release(store, "0.1.0", "mislabelled", by="ann")
     checkpoint = write_checkpoint(store, TENSORS, checkpoint_config(), {})
+    prefix = checkpoint_prefix(checkpoint.digest)
+    own = {name: store.get(f"{prefix}/{name}") for name in (CONFIG, WEIGHTS)}
+    metadata = b'{"license": "CC-BY-4.0"}'
+    write_network(store, "small", {**own, CARD: b"# small\n" * 9, METADATA: metadata})
     write_state(store, "t", TENSORS, STATE)
     write_training_end(store, "t", checkpoint.digest)
     write_preview(store, "t", {"curves.png": b"\x89PNG" * 20, "losses.csv": b"epoch,loss\n1,0.5\n"})

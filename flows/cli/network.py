@@ -54,10 +54,28 @@ def train(
             "crops of CT around them too, so that the network also learns what is no nodule."
         ),
     ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Publish the trained network under this name: a folder in the store with weights, "
+            "model card, ONNX file and MONAI bundle.",
+        ),
+    ] = None,
+    weights_license: Annotated[
+        str,
+        typer.Option(
+            "--license", help="With --publish: license of the weights, e.g. CC-BY-4.0, or a name."
+        ),
+    ] = "",
 ) -> None:
-    """Train the network 3DMM on a release. Run it again to resume an interrupted training."""
+    """Train the network 3DMM on a release. Run it again to resume an interrupted training.
+
+    With --publish, a training that has ended is published and not repeated.
+    """
     from flows.cli.printing import show_scores
     from flows.engine.prefect_server import prefect_server
+    from flows.publish_network import check_publication, publish_network, read_publication
     from flows.train import TEST_SPLIT, make_training_job, train
     from storage.recipe import parse_override
     from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
@@ -70,7 +88,11 @@ def train(
     chosen = parse_override([*(settings or ()), *([f"training.epochs={epochs}"] if epochs else ())])
     points = str(negatives) if negatives else None
     options = (store, release, variant, auxiliary, recipe, device, chosen)
-    training_id_of(make_training_job(*options, points))
+    job = make_training_job(*options, points)
+    training_id_of(job)
+    publication = read_publication(publish, weights_license)
+    if publication:
+        check_publication(job, publication)
     with prefect_server():
         digest = train(*options, resume, points)
     opened = open_store(store)
@@ -79,6 +101,9 @@ def train(
     checkpoint = f"{opened.url}/{checkpoint_prefix(digest)}"
     typer.echo(f"learned: {read_checkpoint(checkpoint).config.learned}")
     typer.echo(f"checkpoint: {checkpoint}")
+    if publication:
+        place = publish_network(job.release, digest, publication, device=device, say=typer.echo)
+        typer.echo(f"published: {place}")
 
 
 @network.command(
@@ -219,7 +244,11 @@ def score(
 )
 def predict(
     checkpoint: Annotated[
-        str, typer.Option(help="Folder or URL of a checkpoint, as `halosign train` prints it.")
+        str,
+        typer.Option(
+            help="Name of a published network in the store, folder or URL of a checkpoint, as "
+            "`halosign train` prints it, or a file model.onnx.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     image: Annotated[
@@ -264,6 +293,12 @@ def predict(
         typer.Option(help="What becomes of slices that lean, as of a tilted gantry."),
     ] = "refuse",
     hu_check: Annotated[bool, typer.Option(help="Refuse a CT whose values cannot be HU.")] = True,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HALOSIGN_STORE", help="Folder or URL of the store of a published network."
+        ),
+    ] = None,
 ) -> None:
     """Predict the alpha matte of a nodule in a CT, and the overlap and union of readers' masks.
 
@@ -273,6 +308,7 @@ def predict(
     from flows.cli.predicted_points import show_predicted_points
     from flows.engine.progress_bar import ProgressBar
     from matting.parameters import ResampleSettings
+    from storage.results.networks import locate_network
     from tasks.learning.place import Place
     from tasks.learning.predict import PredictionSettings, predict_file, predict_table
 
@@ -286,7 +322,7 @@ def predict(
         Place.check_table(image=bool(image), point=point, box=box, whole=whole)
         with ProgressBar("predicting, points") as bar:
             points = predict_table(
-                *(checkpoint, table, out, device, settings),
+                *(locate_network(checkpoint, store), table, out, device, settings),
                 lambda done, total: bar.update(done, total=total),
             )
         show_predicted_points(points)
@@ -304,7 +340,7 @@ def predict(
         )
     with ProgressBar("predicting, windows") as bar:
         predicted = predict_file(
-            checkpoint,
+            locate_network(checkpoint, store),
             image,
             place,
             out,

@@ -17,6 +17,7 @@ from storage.layout import (
     DECISIONS,
     EXPERIMENTS,
     METRICS,
+    NETWORKS,
     QUARANTINE,
     RELEASES,
     RUNS,
@@ -65,6 +66,7 @@ _TOP_FOLDERS = (
     DECISIONS,
     STUDIES,
     CHECKPOINTS,
+    NETWORKS,
     TRAININGS,
     METRICS,
     EXPERIMENTS,
@@ -210,6 +212,23 @@ def _config(store: Store, key: str) -> Iterator[Complaint]:
         yield Complaint(key, wrong, config.remedy, (key,))
 
 
+def _network(store: Store, key: str) -> Iterator[Complaint]:
+    """Compare the files of a published network with their list; any damage sets aside all."""
+    folder = key.removesuffix(f"/{CONFIG}")
+    remedy = "Restore the network from a copy, or set it aside and publish it again."
+    every = (key, *sorted(set(store.list_prefix(folder)) - {key}))
+    try:
+        wrongs = verify_listed_files(store, folder)
+        read_record(store, key, CheckpointConfig)
+    except NotFoundError:
+        wrongs = [f"{folder}/{FILE_LIST}: missing"]
+    except CorruptionError as error:
+        yield replace(complaint_of(error, folder, *every), remedy=remedy)
+        return
+    for text in wrongs:
+        yield Complaint(folder, text, remedy, every)
+
+
 def _state(store: Store, key: str) -> Iterator[Complaint]:
     find_state(store, key.split("/")[1])
     yield from ()
@@ -240,6 +259,8 @@ _CHECKS: tuple[tuple[re.Pattern[str], Check], ...] = tuple(
         (f"{STUDIES}/{_V}/verdicts/{_V}/{_V}\\.json", _verdict),
         (f"{STUDIES}/{_V}/study\\.json", _study),
         (f"{CHECKPOINTS}/{_V}/{CONFIG}", _config),
+        (f"{NETWORKS}/{_V}/{CONFIG}", _network),
+        (f"{NETWORKS}/{_V}/{FILE_LIST}", _record(FileList)),
         (f"{TRAININGS}/{_V}/state\\.safetensors", _state),
         (f"{TRAININGS}/{_V}/checkpoint\\.json", _record(TrainingEnd)),
         (f"({TRAININGS}|{EXPERIMENTS})/.+/{FILE_LIST}", _listed),

@@ -11,7 +11,8 @@ weights and that. Weights are read as arrays; nothing that is stored is ever exe
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from storage.records import (
     read_record,
 )
 from storage.results.listed_files import write_listed_files
+from storage.results.onnx_files import ONNX_SUFFIX, read_onnx_config
 from storage.store import Store, open_folder
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -45,7 +47,10 @@ class Checkpoint:
     """A trained network as it is stored."""
 
     weights: Tensors
+    """Empty where it was read from an ONNX file."""
     config: CheckpointConfig
+    onnx: bytes = field(default=b"", repr=False)
+    """The ONNX file that it was read from; else empty."""
 
     @property
     def digest(self) -> str:
@@ -177,23 +182,20 @@ def read_checkpoint(url: str) -> Checkpoint:
 
     Args:
         url: Folder or URL with config.json and weights.safetensors, e.g.
-            ``./store/checkpoints/<digest>``.
+            ``./store/checkpoints/<digest>``, or the ONNX file of a published network.
 
     Raises:
         InputError: There is no checkpoint.
         CorruptionError: Configuration or weights are damaged.
     """
+    if url.endswith(ONNX_SUFFIX):
+        return _read_onnx(url)
     folder = open_folder(url)
     try:
         config = read_record(folder, CONFIG, CheckpointConfig)
         data = folder.get(WEIGHTS)
     except NotFoundError as error:
-        raise InputError(
-            "there is no checkpoint here",
-            got=url,
-            expected=f"a folder or URL with {CONFIG} and {WEIGHTS}",
-            remedy="`halosign train` prints where it stored one: STORE/checkpoints/DIGEST.",
-        ) from error
+        raise _no_checkpoint(url, f"a folder or URL with {CONFIG} and {WEIGHTS}") from error
     if config.weights_sha256 != hashlib.sha256(data).hexdigest():
         raise CorruptionError(
             f"the SHA-256 of {url}/{WEIGHTS} is not the one in {CONFIG}. {config.remedy}",
@@ -209,6 +211,24 @@ def read_checkpoint(url: str) -> Checkpoint:
         raise CorruptionError(
             f"{url}/{WEIGHTS} cannot be read: {reason}. {config.remedy}", key=WEIGHTS
         ) from error
+
+
+def _read_onnx(url: str) -> Checkpoint:
+    parent, _, name = (url if "://" in url else Path(url).absolute().as_posix()).rpartition("/")
+    try:
+        data = open_folder(parent).get(name)
+    except NotFoundError as error:
+        raise _no_checkpoint(url, "the ONNX file of a published network") from error
+    return Checkpoint({}, read_onnx_config(data, url), data)
+
+
+def _no_checkpoint(url: str, expected: str) -> InputError:
+    return InputError(
+        "there is no checkpoint here",
+        got=url,
+        expected=expected,
+        remedy="`halosign train` prints where it stored one: STORE/checkpoints/DIGEST.",
+    )
 
 
 def read_checkpoint_configs(store: Store, version: str) -> list[CheckpointConfig]:

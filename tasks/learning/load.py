@@ -6,14 +6,20 @@ import torch
 from matting.learned.network import MattingNetwork, build_network
 from storage.errors import CorruptionError
 from storage.results.checkpoints import WEIGHTS, Checkpoint, Tensors
+from tasks.learning.onnx_network import OnnxNetwork
 
 
 def load_network(checkpoint: Checkpoint, device: torch.device) -> MattingNetwork:
     """Return a checkpoint's network with its weights, on a device.
 
+    One that was read from an ONNX file is computed by onnxruntime.
+
     Raises:
+        InputError: onnxruntime is needed and is not installed.
         CorruptionError: The weights are not those of such a network.
     """
+    if checkpoint.onnx:
+        return OnnxNetwork(checkpoint)
     network = build_network(checkpoint.config.variant, checkpoint.config.auxiliary)
     misfit = _misfit(checkpoint.weights, network.state_dict())
     if misfit:

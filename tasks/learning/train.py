@@ -107,7 +107,12 @@ class StepInfo:
 
 def training_id_of(job: TrainingJob) -> str:
     """Return the id of a job's training; raise InputError if the job cannot be run."""
-    return training_id(_content_key(job, _open_release(job)))
+    return training_id(content_key_of(job))
+
+
+def content_key_of(job: TrainingJob) -> JsonObject:
+    """Return all that determines a job's weights; raise InputError if the job cannot be run."""
+    return _content_key(job, _open_release(job))
 
 
 def learn(

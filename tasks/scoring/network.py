@@ -13,6 +13,7 @@ from storage.store import Store
 from tasks.learning.load import load_network
 from tasks.learning.train import intensity_range
 from tasks.scoring.mattes import score_mattes
+from tasks.scoring.predictions import ScoredNodule, score_matte
 
 
 def score_network(
@@ -34,10 +35,7 @@ def score_network(
     Returns:
         The scores.
     """
-    image = reader.read(nodule_id, "image")
-    valid = reader.read(nodule_id, "validity") > 0
-    pooling = checkpoint.config.training.pooling
-    alpha = predict(network, image, valid, intensity_range(reader), pooling=pooling).alpha
+    alpha = _predict(reader, nodule_id, checkpoint, network).alpha
     scores = list(score_mattes(reader, nodule_id, {checkpoint.label: alpha}))
     write_nodule_scores(store, reader.version, checkpoint.digest, nodule_id, scores)
     return scores
@@ -62,13 +60,34 @@ def predict_nodules(
     network = load_network(checkpoint, pick_device(device))
     found = {}
     for nodule_id in nodule_ids:
-        image = reader.read(nodule_id, "image")
-        valid = reader.read(nodule_id, "validity") > 0
-        found[nodule_id] = predict(
-            network,
-            image,
-            valid,
-            intensity_range(reader),
-            pooling=checkpoint.config.training.pooling,
-        )
+        found[nodule_id] = _predict(reader, nodule_id, checkpoint, network)
     return found
+
+
+def score_as_prediction(
+    reader: ReleaseReader,
+    nodule_id: str,
+    checkpoint: Checkpoint,
+    network: MattingNetwork,
+    prior: float,
+) -> ScoredNodule:
+    """Score a network on a nodule as `halosign score` scores a prediction; writes nothing.
+
+    Args:
+        reader: The release.
+        nodule_id: The nodule.
+        checkpoint: The network's checkpoint.
+        network: The network itself, as `load_network` returned it.
+        prior: The nodule's value of `tasks.scoring.mattes.trimap_priors`.
+    """
+    alpha = _predict(reader, nodule_id, checkpoint, network).alpha
+    return score_matte(reader, nodule_id, alpha, prior)
+
+
+def _predict(
+    reader: ReleaseReader, nodule_id: str, checkpoint: Checkpoint, network: MattingNetwork
+) -> Prediction:
+    image = reader.read(nodule_id, "image")
+    valid = reader.read(nodule_id, "validity") > 0
+    pooling = checkpoint.config.training.pooling
+    return predict(network, image, valid, intensity_range(reader), pooling=pooling)

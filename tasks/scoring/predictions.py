@@ -1,7 +1,7 @@
 """Scores of a matte that somebody predicted for a nodule, beside the mattes of the release."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,24 +60,29 @@ def score_prediction(
     reader = ReleaseReader(release)
     try:
         read = read_prediction(_only(files[nodule_id]), reader.grid(nodule_id))
-        prediction = read.matte
-        mattes = stored_mattes(reader, nodule_id, priors[nodule_id])
-        own = score_mattes(reader, nodule_id, {PREDICTION: prediction})
-        others = _scores_of_release(reader, nodule_id, mattes)
-        compared = {
-            PREDICTION: prediction,
-            RELEASED: reader.read(nodule_id, "alpha"),
-            **mattes,
-        }
-        against_readers = _score_readers(reader, nodule_id, compared)
-        return ScoredNodule(
-            nodule_id,
-            (*own, *others),
-            tuple(against_readers),
-            without_geometry=not read.has_geometry,
-        )
+        scored = score_matte(reader, nodule_id, read.matte, priors[nodule_id])
+        return replace(scored, without_geometry=not read.has_geometry)
     except (InputError, CorruptionError) as error:
         return ScoredNodule(nodule_id, refusal=str(error))
+
+
+def score_matte(
+    reader: ReleaseReader, nodule_id: str, matte: NDArray[np.floating], prior: float
+) -> ScoredNodule:
+    """Score a matte of a nodule and the mattes of the release; writes nothing.
+
+    Args:
+        reader: The release.
+        nodule_id: The nodule.
+        matte: (z, y, x) in 0..1, on the release's voxels.
+        prior: The nodule's value of `tasks.scoring.mattes.trimap_priors`.
+    """
+    mattes = stored_mattes(reader, nodule_id, prior)
+    own = score_mattes(reader, nodule_id, {PREDICTION: matte})
+    others = _scores_of_release(reader, nodule_id, mattes)
+    compared = {PREDICTION: matte, RELEASED: reader.read(nodule_id, "alpha"), **mattes}
+    against_readers = _score_readers(reader, nodule_id, compared)
+    return ScoredNodule(nodule_id, (*own, *others), tuple(against_readers))
 
 
 def _only(files: tuple[Path, ...]) -> Path:

@@ -26,6 +26,7 @@ from storage.releases.release import (
 from storage.releases.verify import verify_release
 from storage.results.checkpoints import find_state, read_checkpoint_configs
 from storage.results.experiments import read_facts, read_table
+from storage.results.networks import is_published
 from storage.results.scores import METHOD_SCORES, read_lines
 from storage.reviews.listing import list_rows
 from storage.reviews.studies import read_study
@@ -98,6 +99,7 @@ def read_as_commands_do(store):
         lambda: read_study(store, "s"),
         lambda: find_state(store, "t"),
         lambda: read_checkpoint_configs(store, "0.1.0"),
+        lambda: is_published(store, "small", "d", ""),
         lambda: read_lines(store, "0.1.0", "test", METHOD_SCORES),
         lambda: read_table(store, "0.1.0", "paper", 1),
         lambda: read_facts(store, "0.1.0", "paper"),
