@@ -215,8 +215,9 @@ def _training(config: CheckpointConfig) -> str:
     known = [float(value) for value in seconds if isinstance(value, int | float)]
     time = f", {sum(known) / 60:.0f} min" if len(known) == len(config.epochs) else ""
     code = ", ".join(f"{name} {value}" for name, value in sorted(config.code.items()) if value)
-    points = f" and {config.negatives} points without a nodule" if config.negatives else ""
-    return f"""- {len(config.epochs)} epochs over {config.nodules} nodules{points}{time} on {config.device}.
+    points = f" and {config.negatives} points without one" if config.negatives else ""
+    crops = f"{config.nodules} nodules{points}"
+    return f"""- {len(config.epochs)} epochs over {crops}{time} on {config.device}.
 - Batches of {training.batch}, crops of at most {crop} voxels of {config.spacing_mm:g} mm.
 - Input: CT of {low:g} to {high:g} HU, scaled to 0..1 and cut there.
 - Checkpoint `{config.digest}`; {code}.

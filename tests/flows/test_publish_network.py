@@ -145,8 +145,11 @@ def test_the_example_of_the_card_runs(network, copied, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")  # MONAI's, of what it did not find and of configurations
-@pytest.mark.parametrize(("spacing_mm", "tolerance"), [(0.5, TOLERANCE), (0.6, 0.05)])
-def test_monai_runs_the_bundle(copied, tmp_path, monkeypatch, spacing_mm, tolerance):
+@pytest.mark.parametrize(
+    ("spacing_mm", "most", "mean"), [(0.5, TOLERANCE, TOLERANCE), (0.6, 1, 0.02)]
+)
+def test_monai_runs_the_bundle(copied, tmp_path, monkeypatch, spacing_mm, most, mean):
+    """Voxels of another size are interpolated otherwise than by `halosign predict`."""
     from monai.bundle import ConfigWorkflow
 
     ct = write_ct(tmp_path / "images" / "ct.nii.gz", spacing_mm)
@@ -168,7 +171,8 @@ def test_monai_runs_the_bundle(copied, tmp_path, monkeypatch, spacing_mm, tolera
     for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert np.allclose(getattr(theirs, geometry)(), getattr(ours, geometry)(), atol=1e-4)
     difference = sitk.GetArrayFromImage(theirs) - sitk.GetArrayFromImage(ours)
-    assert np.abs(difference).max() <= tolerance
+    assert np.abs(difference).max() <= most
+    assert np.abs(difference).mean() <= mean
 
 
 def test_the_state_of_the_bundle_is_read_without_executing_anything(copied):
