@@ -29,7 +29,6 @@ from storage.releases.release import (
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
 from storage.results.scores import scores_url
-from storage.sources.base import Exclusion
 from storage.store import Store
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
@@ -57,7 +56,7 @@ def show_plan(plan: Plan) -> None:
     to_compute = len(plan.to_compute)
     unchanged = len(plan.actions) - to_compute
     console.print(
-        f"{to_compute} nodules to compute, {unchanged} unchanged, {_excluded(plan.exclusions)}; "
+        f"{to_compute} nodules to compute, {unchanged} unchanged, {len(plan.exclusions)} excluded; "
         f"{FORM_NAMES[plan.form]}",
         markup=False,
     )
@@ -97,7 +96,8 @@ def show_result(result: CurationResult) -> None:
     counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
     console.print(
         f"{counts}; {len(result.plan.unchanged)} unchanged, "
-        f"{_excluded(result.plan.exclusions)}; {FORM_NAMES[result.plan.form]}; {result.wall_s} s",
+        f"{len(result.plan.exclusions)} excluded; {FORM_NAMES[result.plan.form]}; "
+        f"{result.wall_s} s",
         markup=False,
     )
     outcomes = (*result.outcomes, *result.plan.unchanged)
@@ -541,13 +541,6 @@ def _release_note(store: Store, version: str) -> str:
     """Return for the title of a table whether data are synthetic, and the form of the mattes."""
     manifest = Release.open(store, version).manifest
     return f"{'synthetic data, ' if manifest.synthetic else ''}{manifest.form_name}, "
-
-
-def _excluded(exclusions: Sequence[Exclusion]) -> str:
-    """Return the number of excluded nodules, with the reason where all share one."""
-    reasons = {exclusion.reason for exclusion in exclusions}
-    reason = f" ({reasons.pop()})" if len(reasons) == 1 else ""
-    return f"{len(exclusions)} excluded{reason}"
 
 
 def _print_reasons(title: str, reasons: Counter[str]) -> None:

@@ -150,7 +150,7 @@ def _exit_if_damaged(damaged: Sequence[CorruptionError]) -> None:
 
 
 @review.command(
-    "export", epilog="Example: halosign review export --store ./store --to ./decisions.csv"
+    "export", epilog="Example: halosign review export --store ./store --to ./verdicts.csv"
 )
 def export(
     store: StoreOption,
@@ -177,7 +177,7 @@ def export(
 @review.command(
     "import",
     kept="verdicts that were added are stored",
-    epilog="Example: halosign review import ./decisions.csv --store ./store",
+    epilog="Example: halosign review import ./verdicts.csv --store ./store",
 )
 def import_(
     file: Annotated[
@@ -261,7 +261,8 @@ def study_report(
     name: StudyArgument,
     store: StoreOption,
     to: Annotated[
-        Path, typer.Option("--to", help="Folder for report.md, figure.png and answers.csv.")
+        Path,
+        typer.Option("--to", help="Folder for report.md, figure.png, shares.csv and answers.csv."),
     ],
 ) -> None:
     """Write the report of a study: shares per rater with intervals, agreement, and Figure 3."""
