@@ -234,6 +234,7 @@ def study_create(
     ] = "unknown",
 ) -> None:
     """Sample nodules at random and fix what each rater will see."""
+    from flows.engine.console import count_of
     from storage.reviews.studies import create_study, plan_study
     from storage.store import open_store
 
@@ -249,7 +250,7 @@ def study_create(
         by=by,
     )
     create_study(opened, plan)
-    typer.echo(f"study {name}: {nodules} nodules, {raters} rater{'s' * (raters != 1)}")
+    typer.echo(f"study {name}: {count_of(nodules, 'nodule')}, {count_of(raters, 'rater')}")
     typer.echo(f"next: halosign review serve --store {store}, then open /study/{name}")
 
 

@@ -177,7 +177,7 @@ def test_progress_goes_to_the_error_stream(halosign, table, recipe, tmp_path):
     )  # fmt: skip
     done = halosign("store", "check", "--store", store)
     assert done.returncode == 0, done.stderr
-    assert "1 nodules verified, 0 damaged" in done.stdout
+    assert "1 nodule verified, 0 damaged" in done.stdout
     assert "verifying" not in done.stdout
 
 

@@ -410,7 +410,7 @@ def test_the_list_of_releases_names_the_form(capsys, store):
     member = Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False, "custom")
     publish_release(store, "0.1.0", Draft((member,), (), {}, {}, {}), publisher="ann")
     show_releases(store)
-    assert capsys.readouterr().out.strip().endswith("1 nodules  custom parameters")
+    assert capsys.readouterr().out.strip().endswith("1 nodule  custom parameters")
 
 
 @pytest.mark.parametrize(

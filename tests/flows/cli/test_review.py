@@ -88,7 +88,7 @@ def test_verdicts_go_out_and_come_in(halosign, reviewed, tmp_path):
     )
     assert read_verdicts(other, "P-1-a1") == read_verdicts(reviewed, "P-1-a1")
     done = halosign("review", "disputes", "--store", other.url)
-    assert "1 nodules in dispute" in done.stdout
+    assert "1 nodule in dispute" in done.stdout
     assert "P-1-a1  ann: cf, bob: lb; counts: cf" in done.stdout
 
 
