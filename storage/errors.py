@@ -77,12 +77,6 @@ def plain_words(complaint: str) -> str:
     return f"a value {expected}" if expected.startswith(_COMPARISONS) else expected
 
 
-def why_unreadable(path: object, error: Exception) -> str:
-    """Return why a file cannot be read: without the number of the system's error."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{path}: {' '.join(reason.split())}"
-
-
 def unknown_nodules(unknown: Sequence[str], known: Sequence[str], place: str) -> InputError:
     """Return the error for nodules that are not where they were looked for, with the nearest id.
 

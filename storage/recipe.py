@@ -38,7 +38,7 @@ from matting.parameters import (
     form_of,
 )
 from matting.targets import Target
-from storage.errors import plain_words, why_unreadable
+from storage.errors import plain_words
 from storage.records import JsonObject
 
 OUTSIDE_CONTENT_KEY = ("source", "run", "review", "release", "training", "evaluation", "diagnosis")
@@ -337,7 +337,7 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
             if near
             else f"Check the path, or use one that comes with Halosign: {names} or `{SHIPPED[-1]}`."
         )
-        raise _invalid(name, why_unreadable(name, error), "a readable YAML file", remedy) from error
+        raise _invalid(name, error, "a readable YAML file", remedy) from error
 
 
 def _explain(origin: str, error: ValidationError) -> InputError:

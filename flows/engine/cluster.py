@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from flows.engine.logs import logger
 from matting.errors import InputError
-from storage.errors import plain_words, why_unreadable
+from storage.errors import plain_words
 
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
@@ -131,8 +131,10 @@ def load_cluster(path: Path) -> Cluster:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Cluster(file=ClusterFile.model_validate(content))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _invalid_file(path, why_unreadable(path, error), "a readable YAML file") from error
+    except OSError as error:
+        raise _invalid_file(path, error, "a readable YAML file") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _invalid_file(path, " ".join(str(error).split()), "a readable YAML file") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -293,7 +295,7 @@ def _connect(scheduler: str) -> Iterator[Client]:
         yield client
 
 
-def _invalid_file(path: Path, got: str, expected: str) -> InputError:
+def _invalid_file(path: Path, got: object, expected: str) -> InputError:
     return InputError(
         f"the cluster file {path} is invalid",
         got=got,

@@ -15,7 +15,6 @@ from pathlib import Path
 from threading import Lock
 
 from matting.errors import InputError
-from storage.errors import why_unreadable
 from storage.reviews.verdicts import AUTOMATIC_REVIEWER, is_automatic_name
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -71,7 +70,7 @@ def read_reviewers(path: Path) -> dict[str, Reviewer]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         remedy = f"Make it with `halosign review token create NAME --tokens {path}`."
-        raise _bad(path, why_unreadable(path, error), "a readable file", remedy) from error
+        raise _bad(path, error, "a readable file", remedy) from error
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise _bad(
             path,
