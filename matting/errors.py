@@ -12,7 +12,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, what: str, *, got: object, expected: object, remedy: str) -> None:
-        super().__init__(f"{what}: got {got}, expected {expected}. {remedy}")
+        super().__init__(f"{what}: got {_in_words(got)}, expected {expected}. {remedy}")
         self.what = what
         self.got = got
         self.expected = expected
@@ -21,6 +21,13 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the error, as Dask does; the default fails on keyword-only arguments."""
         return _rebuild, (self.what, self.got, self.expected, self.remedy)
+
+
+def _in_words(got: object) -> object:
+    """Return what a message says of the input: of an error of the system no number."""
+    if isinstance(got, OSError) and got.strerror:
+        return f"{got.filename}: {got.strerror}" if got.filename else got.strerror
+    return got
 
 
 def _rebuild(what: str, got: object, expected: object, remedy: str) -> InputError:

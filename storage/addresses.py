@@ -16,7 +16,19 @@ SCHEMES = ("file://", "s3://", "gs://", "az://", *WEB)
 
 
 def local_folder(url: str) -> Path | None:
-    """Return the folder that a URL means, or None where it is not a local one."""
+    """Return the folder that a URL means, or None where it is not a local one.
+
+    Raises:
+        InputError: It is empty, as that of a variable that is not set; the working directory is
+            meant by a dot only.
+    """
+    if not url.strip():
+        raise InputError(
+            "an address is empty",
+            got=repr(url),
+            expected="a folder or URL, e.g. ./store or s3://bucket/set",
+            remedy="Check the variable that it came from; a dot means the working directory.",
+        )
     scheme, separator, rest = url.partition("://")
     if not separator:
         return Path(url).expanduser().resolve()

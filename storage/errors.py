@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from matting.errors import InputError
 
+_SHOULD_BE = "Input should be "
+_COMPARISONS = ("greater than", "less than")
 _MOST_NAMES = 5
 """Of the unknown nodules, how many a message names."""
 
@@ -54,6 +56,25 @@ class WriteError(StoreError, OSError):
 
 class UnavailableError(StoreError, OSError):
     """The store did not answer as it should; it may do so later."""
+
+
+def plain_words(complaint: str) -> str:
+    """Return what a value should have been, from the words of the library that checks values.
+
+    Args:
+        complaint: E.g. ``Input should be a valid number, unable to parse string as a number``.
+
+    Returns:
+        E.g. ``a valid number``; a complaint of another form as it is.
+    """
+    words = complaint.removeprefix("Value error, ")
+    if not words.startswith(_SHOULD_BE):
+        return words
+    expected = words.removeprefix(_SHOULD_BE).partition(", unable to ")[0]
+    expected = expected.partition(" or an instance of ")[0].replace(
+        "a dictionary", "names and values"
+    )
+    return f"a value {expected}" if expected.startswith(_COMPARISONS) else expected
 
 
 def unknown_nodules(unknown: Sequence[str], known: Sequence[str], place: str) -> InputError:

@@ -38,10 +38,13 @@ from matting.parameters import (
     form_of,
 )
 from matting.targets import Target
+from storage.errors import plain_words
 from storage.records import JsonObject
 
 OUTSIDE_CONTENT_KEY = ("source", "run", "review", "release", "training", "evaluation", "diagnosis")
 """Sections that do not affect the bytes of a case."""
+SHIPPED = ("paper", "improved", "cpu", "demo")
+"""Names of the recipes that come with Halosign."""
 RECIPE_AT_MOST_BYTES = 1_000_000
 _OPTIONS = ConfigDict(extra="forbid", frozen=True)
 
@@ -327,9 +330,12 @@ def _recipe_text(path: str | Path | None) -> tuple[str, str]:
             raise _invalid(name, "more than 1 MB", "a recipe of a few lines", "Check the path.")
         return Path(name).read_text(encoding="utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
+        near = difflib.get_close_matches(name, SHIPPED, n=1)
+        names = ", ".join(f"`{one}`" for one in SHIPPED[:-1])
         remedy = (
-            "Check the path, or use one that comes with Halosign: `paper`, `improved`, `cpu` "
-            "or `demo`."
+            f"Did you mean `{near[0]}`?"
+            if near
+            else f"Check the path, or use one that comes with Halosign: {names} or `{SHIPPED[-1]}`."
         )
         raise _invalid(name, error, "a readable YAML file", remedy) from error
 
@@ -354,7 +360,7 @@ def _explain(origin: str, error: ValidationError) -> InputError:
     return _invalid(
         origin,
         f"{reprlib.repr(first['input'])} for `{where}`",
-        first["msg"],
+        plain_words(first["msg"]),
         "Correct that value; recipes/paper.yaml has all settings.",
     )
 

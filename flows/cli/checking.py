@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.progress import track
 
-from flows.engine.console import console
+from flows.engine.console import console, count_of
 from storage.maintenance.quarantine import repair
 from storage.maintenance.verify import Complaint, list_nodules, verify_nodules
 from storage.maintenance.verify_records import verify_records
@@ -22,7 +22,7 @@ def check_store(store: Store) -> list[Complaint]:
     for complaint in (*of_nodules, *of_files):
         console.print(str(complaint), markup=False)
     damaged = {complaint.about for complaint in of_nodules}
-    console.print(f"{len(nodules)} nodules verified, {len(damaged)} damaged")
+    console.print(f"{count_of(len(nodules), 'nodule')} verified, {len(damaged)} damaged")
     damaged = {complaint.about for complaint in of_files}
     console.print(f"{len(files)} other files verified, {len(damaged)} damaged")
     earlier = sum(not file.has_checksum and not file.complaints for file in files)

@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from storage.errors import plain_words
+
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 INTERRUPTED = 130
 """The exit code by which shells report a command that Ctrl-C ended."""
@@ -25,8 +27,29 @@ class CommandInterrupted(SystemExit):
         self.kept = kept
 
 
-class _ShortHelp:
-    """Shows no type beside a switch."""
+class _Plain:
+    """Shows no type beside a switch, and says of an invalid value what was got and expected."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the options.
+
+        Raises:
+            typer.BadParameter: A value is invalid.
+        """
+        try:
+            return super().parse_args(ctx, args)  # type: ignore[misc]
+        except typer.BadParameter as error:
+            from pydantic import ValidationError
+
+            cause = error.__cause__
+            if isinstance(cause, ValidationError):
+                first = cause.errors(include_url=False)[0]
+                expected = plain_words(first["msg"]).partition(" is not one of ")
+                error.message = (
+                    f"got {first['input']!r}, expected "
+                    f"{'one of ' + expected[2] if expected[2] else expected[0]}"
+                )
+            raise
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return arguments and options, those that typer adds by itself included."""
@@ -37,11 +60,11 @@ class _ShortHelp:
         return params
 
 
-class Group(_ShortHelp, TyperGroup):
+class Group(_Plain, TyperGroup):
     """A group of commands with short help."""
 
 
-class Command(_ShortHelp, TyperCommand):
+class Command(_Plain, TyperCommand):
     """A command with short help; what it keeps of its work is its context's object."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -169,7 +169,8 @@ open   {out / REPORT}
        {out / NETWORK}                     (the network, trained for a minute)
 look   halosign status --store {store}
        halosign release show {VERSION} --store {store}
-       halosign why {nodule_id} --store {store} --dicom {out / "dicom"} --recipe demo
+       halosign why {nodule_id} --store {store} \\
+           --dicom {out / "dicom"} --recipe demo
 next   halosign curate --dicom FOLDER_OF_LIDC_IDRI --store ./store        (real scans)
        halosign curate --files TABLE.csv --store ./store                  (your own)"""
     )

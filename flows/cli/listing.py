@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from rich.table import Table
 
-from flows.engine.console import console
+from flows.engine.console import console, count_of
 from storage.results.csv_rows import to_csv
 from storage.reviews.listing import NoduleRow
 
@@ -32,7 +32,7 @@ def print_rows(rows: Sequence[NoduleRow], layout: Layout) -> None:
 
 
 def _table(rows: Sequence[NoduleRow]) -> Table:
-    table = Table(box=None, caption=f"{len(rows)} nodules", caption_justify="left")
+    table = Table(box=None, caption=count_of(len(rows), "nodule"), caption_justify="left")
     for name in ("nodule", "state", "chosen", "digest"):
         table.add_column(name, no_wrap=True)
     for name in ("MB", "s"):

@@ -6,9 +6,11 @@ source is away (nothing is touched), 2 wrong usage or invalid input.
 
 import errno
 import os
+import shutil
 import signal
 import sys
 from importlib.metadata import version
+from textwrap import fill
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -71,6 +73,8 @@ def options(
     """Take the options of the application itself."""
 
 
+_WIDEST = 100
+"""Columns of a message on a terminal."""
 _USERS_TO_MEND = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
@@ -90,18 +94,16 @@ def main() -> NoReturn:
     try:
         app()
     except (InputError, StoreError) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        _print_error(str(error))
         sys.exit(1 if isinstance(error, SourceUnreachableError) else 2)
     except OSError as error:
         if error.errno not in _USERS_TO_MEND:
             raise
         place = f" {error.filename}" if error.filename else ""
-        typer.secho(
-            f"error: the system cannot use a file: got{place}: {error.strerror}, expected a path "
+        _print_error(
+            f"the system cannot use a file: got{place}: {error.strerror}, expected a path "
             "that can be read or written, and room on the disk. Correct that, then run the same "
-            "command again.",
-            fg="red",
-            err=True,
+            "command again."
         )
         sys.exit(2)
     except SystemExit as end:
@@ -114,6 +116,20 @@ def main() -> NoReturn:
             )
         raise
     sys.exit(0)
+
+
+def _print_error(message: str) -> None:
+    """Print a message: for a terminal in lines of whole words, else, as for a log, in one."""
+    text = f"error: {message}"
+    if sys.stderr.isatty():
+        width = min(shutil.get_terminal_size().columns, _WIDEST)
+        text = "\n".join(_fill_line(line, width) for line in text.splitlines())
+    typer.secho(text, fg="red", err=True)
+
+
+def _fill_line(line: str, width: int) -> str:
+    """Break a line between words, and indent what follows; a path or a long word is not broken."""
+    return fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

@@ -39,8 +39,8 @@ def store_check(
 @maintenance.command(
     "gc",
     kept="whatever anything refers to is kept, and what was removed stays removed",
-    help="List (or, with --delete, remove) cases that nothing refers to and files that interrupted "
-    "runs left incomplete. Keeps what is younger than --grace and whatever a curation may write.",
+    help="List or remove cases that nothing refers to, and what interrupted runs left.\n\n"
+    "Keeps what is younger than --grace and whatever a curation may write.",
     epilog="Example: halosign store gc --store ./store --delete",
 )
 def store_gc(

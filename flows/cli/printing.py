@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from flows.cli.options import write_duration
-from flows.engine.console import console
+from flows.engine.console import console, count_of
 from flows.engine.result import STATE_LABELS, CurationResult
 from matting.parameters import FORM_NAMES
 from matting.targets import target_of
@@ -29,7 +29,6 @@ from storage.releases.release import (
 from storage.results.checkpoints import network_label
 from storage.results.experiments import Averages, experiment_prefix, read_costs, read_table
 from storage.results.scores import scores_url
-from storage.sources.base import Exclusion
 from storage.store import Store
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
@@ -54,10 +53,10 @@ TABLE_SCALES = {"sad": 0.1, "mse": 1000.0, "grad": 0.1, "conn": 0.1}
 
 def show_plan(plan: Plan) -> None:
     """Print what would run and why, grouped by reason, with estimates of time, size and memory."""
-    to_compute = len(plan.to_compute)
-    unchanged = len(plan.actions) - to_compute
+    to_compute = count_of(len(plan.to_compute), "nodule")
+    unchanged = len(plan.actions) - len(plan.to_compute)
     console.print(
-        f"{to_compute} nodules to compute, {unchanged} unchanged, {_excluded(plan.exclusions)}; "
+        f"{to_compute} to compute, {unchanged} unchanged, {len(plan.exclusions)} excluded; "
         f"{FORM_NAMES[plan.form]}",
         markup=False,
     )
@@ -67,12 +66,12 @@ def show_plan(plan: Plan) -> None:
         console.print(_first_few(plan.notes, "\n", "\n"), markup=False)
     basis = "typical nodules"
     if plan.finished_nodules:
-        basis = f"{plan.finished_nodules} finished nodules"
+        basis = count_of(plan.finished_nodules, "finished nodule")
     console.print(
         f"expected: {plan.expected_seconds:,.0f} s on one worker, "
         f"{plan.expected_bytes / 1e6:,.1f} MB (estimated from {basis})"
     )
-    if to_compute:
+    if plan.to_compute:
         console.print(f"memory: up to {plan.expected_peak_bytes / 1e6:,.0f} MB per worker")
 
 
@@ -97,7 +96,8 @@ def show_result(result: CurationResult) -> None:
     counts = ", ".join(f"{n} {STATE_LABELS[state]}" for state, n in result.states.items())
     console.print(
         f"{counts}; {len(result.plan.unchanged)} unchanged, "
-        f"{_excluded(result.plan.exclusions)}; {FORM_NAMES[result.plan.form]}; {result.wall_s} s",
+        f"{len(result.plan.exclusions)} excluded; {FORM_NAMES[result.plan.form]}; "
+        f"{result.wall_s} s",
         markup=False,
     )
     outcomes = (*result.outcomes, *result.plan.unchanged)
@@ -345,11 +345,8 @@ def show_releases(store: Store) -> None:
 
 def _print_release(store: Store, manifest: Manifest) -> None:
     note = " (synthetic data)" if manifest.synthetic else ""
-    nodules = len(manifest.members)
-    line = (
-        f"{manifest.version}  {manifest.published_at}  {nodules} nodules{note}  "
-        f"{manifest.form_name}"
-    )
+    nodules = count_of(len(manifest.members), "nodule")
+    line = f"{manifest.version}  {manifest.published_at}  {nodules}{note}  {manifest.form_name}"
     withdrawal = find_withdrawal(store, manifest.version)
     if withdrawal:
         line += f"  withdrawn: {withdrawal.reason}"
@@ -366,8 +363,8 @@ def warn_if_withdrawn(store: Store, version: str) -> None:
 def show_reproduction(version: str, reproductions: Sequence[Reproduction]) -> None:
     """Print how many nodules of a release were reproduced byte for byte, and how others differ."""
     different = [one for one in reproductions if one.difference]
-    reproduced = len(reproductions) - len(different)
-    console.print(f"{version}: {reproduced} nodules reproduced, {len(different)} different")
+    reproduced = count_of(len(reproductions) - len(different), "nodule")
+    console.print(f"{version}: {reproduced} reproduced, {len(different)} different")
     for one in different:
         console.print(f"{one.nodule_id}  {one.difference}", markup=False)
 
@@ -435,7 +432,8 @@ def _first_few(items: Sequence[str], separator: str, before_and: str) -> str:
 
 def show_agreement(page: "AgreementPage") -> None:
     """Print the nodules on which reviewers disagree, and how far reviewers agree overall."""
-    console.print(f"{len(page.disputes)} nodules in dispute; consensus rule: {page.rule}")
+    disputes = count_of(len(page.disputes), "nodule")
+    console.print(f"{disputes} in dispute; consensus rule: {page.rule}")
     for row in page.disputes:
         votes = sorted(row.consensus.verdicts, key=lambda vote: vote.reviewer)
         words = ", ".join(f"{vote.reviewer}: {vote.choice}" for vote in votes)
@@ -448,7 +446,7 @@ def show_agreement(page: "AgreementPage") -> None:
 
 
 def _estimate(kappa: Estimate) -> str:
-    over = f"over {kappa.nodules} nodules"
+    over = f"over {count_of(kappa.nodules, 'nodule')}"
     if kappa.value is None:
         return f"undefined {over}"
     interval = "" if kappa.low is None else f" ({kappa.low:.2f} to {kappa.high:.2f})"
@@ -541,13 +539,6 @@ def _release_note(store: Store, version: str) -> str:
     """Return for the title of a table whether data are synthetic, and the form of the mattes."""
     manifest = Release.open(store, version).manifest
     return f"{'synthetic data, ' if manifest.synthetic else ''}{manifest.form_name}, "
-
-
-def _excluded(exclusions: Sequence[Exclusion]) -> str:
-    """Return the number of excluded nodules, with the reason where all share one."""
-    reasons = {exclusion.reason for exclusion in exclusions}
-    reason = f" ({reasons.pop()})" if len(reasons) == 1 else ""
-    return f"{len(exclusions)} excluded{reason}"
 
 
 def _print_reasons(title: str, reasons: Counter[str]) -> None:

@@ -58,6 +58,7 @@ def release_publish(
 ) -> None:
     """Publish the cases with a verdict as an immutable version, if they pass all checks."""
     from flows.cli.printing import warn_of_other_question, warn_of_unreachable
+    from flows.engine.console import count_of
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
     from storage.releases.about import read_about
@@ -71,9 +72,9 @@ def release_publish(
     opened = open_store(store)
     with prefect_server():
         manifest = publish(store, version, chosen, publisher, about).manifest
-    nodules = len(manifest.members)
-    files = len(manifest.case_files)
-    typer.echo(f"published {version}: {nodules} nodules, {files} files; {manifest.form_name}")
+    nodules = count_of(len(manifest.members), "nodule")
+    files = count_of(len(manifest.case_files), "file")
+    typer.echo(f"published {version}: {nodules}, {files}; {manifest.form_name}")
     warn_of_other_question(manifest)
     warn_of_unreachable(opened, manifest)
 

@@ -150,7 +150,7 @@ def _exit_if_damaged(damaged: Sequence[CorruptionError]) -> None:
 
 
 @review.command(
-    "export", epilog="Example: halosign review export --store ./store --to ./decisions.csv"
+    "export", epilog="Example: halosign review export --store ./store --to ./verdicts.csv"
 )
 def export(
     store: StoreOption,
@@ -177,7 +177,7 @@ def export(
 @review.command(
     "import",
     kept="verdicts that were added are stored",
-    epilog="Example: halosign review import ./decisions.csv --store ./store",
+    epilog="Example: halosign review import ./verdicts.csv --store ./store",
 )
 def import_(
     file: Annotated[
@@ -234,6 +234,7 @@ def study_create(
     ] = "unknown",
 ) -> None:
     """Sample nodules at random and fix what each rater will see."""
+    from flows.engine.console import count_of
     from storage.reviews.studies import create_study, plan_study
     from storage.store import open_store
 
@@ -249,7 +250,7 @@ def study_create(
         by=by,
     )
     create_study(opened, plan)
-    typer.echo(f"study {name}: {nodules} nodules, {raters} rater{'s' * (raters != 1)}")
+    typer.echo(f"study {name}: {count_of(nodules, 'nodule')}, {count_of(raters, 'rater')}")
     typer.echo(f"next: halosign review serve --store {store}, then open /study/{name}")
 
 
@@ -261,7 +262,8 @@ def study_report(
     name: StudyArgument,
     store: StoreOption,
     to: Annotated[
-        Path, typer.Option("--to", help="Folder for report.md, figure.png and answers.csv.")
+        Path,
+        typer.Option("--to", help="Folder for report.md, figure.png, shares.csv and answers.csv."),
     ],
 ) -> None:
     """Write the report of a study: shares per rater with intervals, agreement, and Figure 3."""

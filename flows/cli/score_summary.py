@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from flows.engine.console import console
+from flows.engine.console import console, count_of
 from qc.evaluation.scores import METRICS, ScoresPage
 
 _SHOWN = (("unknown", "sad"), ("unknown", "mse"), ("near", "grad"), ("near", "conn"))
@@ -12,7 +12,8 @@ _MOST_NAMES = 5
 def show_predictions(page: ScoresPage) -> None:
     """Print the means of the prediction and of all mattes beside it, and what was not scored."""
     truth = "released"
-    table = Table(title=f"release {page.release}, {page.split}: {len(page.scored)} nodules")
+    scored = count_of(len(page.scored), "nodule")
+    table = Table(title=f"release {page.release}, {page.split}: {scored}")
     shown = [(truth, *column) for column in _SHOWN] + [("readers", "unknown", "brier")]
     for heading in ("", *(f"{METRICS[metric]}, {region}" for _, region, metric in shown)):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=not heading)

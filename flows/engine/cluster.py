@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import reprlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from flows.engine.logs import logger
 from matting.errors import InputError
+from storage.errors import plain_words
 
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
@@ -129,13 +131,20 @@ def load_cluster(path: Path) -> Cluster:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Cluster(file=ClusterFile.model_validate(content))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise _invalid_file(path, error, "a readable YAML file") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise _invalid_file(path, " ".join(str(error).split()), "a readable YAML file") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        got = f"{where}: {first['msg']}".removeprefix(": ")
-        raise _invalid_file(path, got, "the settings of docs/cluster.md") from error
+        complaint = first["msg"]
+        expected = plain_words(complaint)
+        if complaint == expected:
+            got = f"{where}: {complaint}".removeprefix(": ")
+            raise _invalid_file(path, got, "the settings of docs/cluster.md") from error
+        got = f"{reprlib.repr(first['input'])} for `{where}`".removesuffix(" for ``")
+        raise _invalid_file(path, got, expected) from error
 
 
 @contextmanager
@@ -286,7 +295,7 @@ def _connect(scheduler: str) -> Iterator[Client]:
         yield client
 
 
-def _invalid_file(path: Path, got: str, expected: str) -> InputError:
+def _invalid_file(path: Path, got: object, expected: str) -> InputError:
     return InputError(
         f"the cluster file {path} is invalid",
         got=got,

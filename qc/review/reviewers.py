@@ -69,9 +69,8 @@ def read_reviewers(path: Path) -> dict[str, Reviewer]:
             raise _bad(path, "something else", "a text file of at most 1 MB", "Check the path.")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise _bad(
-            path, error, "a readable file", "Make it with `halosign review token NAME`."
-        ) from error
+        remedy = f"Make it with `halosign review token create NAME --tokens {path}`."
+        raise _bad(path, error, "a readable file", remedy) from error
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise _bad(
             path,
@@ -103,21 +102,21 @@ def add_reviewer(path: Path, name: str, role: Role) -> str:
         InputError: The name is invalid or in the file already, or the file cannot be used.
     """
     if not is_reviewer_name(name):
-        raise _bad(
-            path,
-            repr(name),
-            f"a name of letters, digits, dots, dashes and underscores, other than "
-            f"{AUTOMATIC_REVIEWER}",
-            "Choose another name.",
+        raise InputError(
+            "this name cannot be a reviewer's",
+            got=repr(name),
+            expected=f"letters, digits, dots, dashes and underscores, and not {AUTOMATIC_REVIEWER}",
+            remedy="Choose another name.",
         )
     token = secrets.token_urlsafe(TOKEN_BYTES)
     with _locked(path):
         if path.exists() and name in read_reviewers(path):
-            raise _bad(
-                path,
-                f"{name}, who is in it already",
-                "a new name",
-                f"Revoke the old token first: halosign review token revoke {name} --tokens {path}",
+            raise InputError(
+                f"{path} has this reviewer already",
+                got=name,
+                expected="a new name",
+                remedy="Revoke the old token first: "
+                f"halosign review token revoke {name} --tokens {path}",
             )
         _replace(path, [*_lines(path), f"{name} {sha256(token)} {role.value}"])
     return token
@@ -134,11 +133,11 @@ def revoke_reviewer(path: Path, name: str) -> None:
     with _locked(path):
         reviewers = read_reviewers(path)
         if name not in reviewers:
-            raise _bad(
-                path,
-                f"no reviewer {name}",
-                f"one of: {', '.join(sorted(reviewers)) or 'nobody yet'}",
-                "Check the name.",
+            raise InputError(
+                f"{path} has no such reviewer",
+                got=name,
+                expected=f"one of: {', '.join(sorted(reviewers)) or 'nobody yet'}",
+                remedy="Check the name.",
             )
         _replace(path, [line for line in _lines(path) if line.split()[:1] != [name]])
 

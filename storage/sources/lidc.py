@@ -186,12 +186,12 @@ def _explore(root: Path, patients: frozenset[str] | None) -> Archive:
 
 def _unusable(root: Path, ignored: Mapping[str, str]) -> SourceUnreachableError:
     """Return the error for an archive of which every file was passed over."""
-    lines = "".join(f"\n  {line}" for line in count_reasons(ignored))
+    lines = "\n".join(f"  {line}" for line in count_reasons(ignored))
     return SourceUnreachableError(
         "no file of the archive can be read as a CT slice",
-        got=f"{len(ignored)} files below {root}:{lines}\n",
+        got=f"{len(ignored)} other files below {root}",
         expected="CT slices as DICOM",
-        remedy="Correct what the first line names, then run the same command again.",
+        remedy=f"Correct the first of these, then run the same command again:\n{lines}",
     )
 
 

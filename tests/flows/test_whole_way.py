@@ -48,7 +48,7 @@ def released(halosign, curated):
 def test_a_plan_runs_nothing(halosign, dicom, tmp_path):
     done = halosign("plan", "--dicom", dicom, "--store", tmp_path / "store")
     assert done.returncode == 0, done.stderr
-    assert "1 nodules to compute, 0 unchanged, 0 excluded" in done.stdout
+    assert "1 nodule to compute, 0 unchanged, 0 excluded" in done.stdout
     assert "new: not in this store" in done.stdout
     assert "expected: 3 s on one worker, 2.5 MB (estimated from typical nodules)" in done.stdout
     assert "memory: up to 1,310 MB per worker" in done.stdout
@@ -89,7 +89,7 @@ def test_real_scans_give_their_four_nodules_in_their_places(halosign, real_data,
     done = halosign("curate", "--dicom", dicom, "--store", tmp_path / "store", "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert "4 computed" in done.stdout
-    assert "1 excluded (1 reader, 4 asked)" in done.stdout
+    assert "1  excluded: 1 reader, 4 asked" in done.stdout
     store = open_store(str(tmp_path / "store"))
     nodules = [outcome.nodule_id for outcome in read_outcomes(store) if outcome.state == "done"]
     assert [nodule_id[:14] for nodule_id in nodules] == ["LIDC-IDRI-0001"] + ["LIDC-IDRI-0003"] * 3

@@ -120,6 +120,28 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         load_recipe(tmp_path / "nowhere.yaml")
 
 
+def test_a_name_with_a_typo_is_answered_with_the_recipe_that_it_resembles():
+    with pytest.raises(InputError, match=r"got papr: No such file.*Did you mean `paper`\?"):
+        load_recipe("papr")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "trimap: {dilation_mm: wide}",
+            "got 'wide' for `trimap.dilation_mm`, expected a valid number.",
+        ),
+        ("trimap: 2", "got 2 for `trimap`, expected names and values."),
+        ("readers: 0", "got 0 for `readers`, expected a value greater than or equal to"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_plain_words(tmp_path, text, message):
+    with pytest.raises(InputError) as refusal:
+        load_recipe(write(tmp_path, text))
+    assert message in str(refusal.value)
+
+
 def test_nothing_but_data_is_read_from_yaml(tmp_path):
     with pytest.raises(InputError, match="expected YAML"):
         load_recipe(write(tmp_path, "name: !!python/object/apply:os.getcwd []"))

@@ -35,6 +35,14 @@ def test_what_is_put_is_got(store):
     assert store.size("a/none") is None
 
 
+@pytest.mark.parametrize("url", ["", " "])
+def test_an_empty_address_is_not_the_working_directory(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="an address is empty"):
+        open_store(url, create=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_create_is_once(store):
     store.create("claim", b"first")
     with pytest.raises(AlreadyExistsError, match="claim exists already and is written only once"):

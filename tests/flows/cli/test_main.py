@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli.main import app
+from flows.cli.main import app, main
 from tests.test_documentation import documents
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +120,12 @@ def test_the_commands_in_the_docs_exist_with_their_options(page):
         (("list", "--store", "nowhere"), "there is no store here"),
         (("plan", "--files", "pyproject.toml", "--store", "s", "--set", "x"), "cannot be parsed"),
         (("synthesize", "--dicom", "nowhere", "--patients", "LIDC-IDRI-9999"), "LIDC-IDRI-9999"),
+        (("demo", "--workers", "0"), "got '0', expected a value greater than or equal to 1"),
+        (("demo", "--workers", "two"), "got 'two', expected a valid integer"),
+        (
+            ("curate", "--store=s", "--dicom=a", "--log-format=xml"),
+            "got 'xml', expected one of 'text', 'json'",
+        ),
     ],
 )
 def test_wrong_use_ends_with_2_and_one_clear_paragraph(halosign, arguments, message):
@@ -129,6 +135,18 @@ def test_wrong_use_ends_with_2_and_one_clear_paragraph(halosign, arguments, mess
     assert "Traceback" not in done.stderr
     assert not Path("s").exists()
     assert not Path("nowhere").exists()
+
+
+def test_a_terminal_shows_an_error_in_lines_of_whole_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["halosign", "status", "--store", str(tmp_path / ("x" * 90))])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().err.splitlines()
+    assert [len(line) > 65 for line in lines].count(True) == 1
+    assert any(line.strip(" ,") == str(tmp_path / ("x" * 90)) for line in lines)
+    assert lines[0].endswith("error: there is no store here: got")
 
 
 @pytest.mark.parametrize("command", ["plan", "curate"])
@@ -159,7 +177,7 @@ def test_progress_goes_to_the_error_stream(halosign, table, recipe, tmp_path):
     )  # fmt: skip
     done = halosign("store", "check", "--store", store)
     assert done.returncode == 0, done.stderr
-    assert "1 nodules verified, 0 damaged" in done.stdout
+    assert "1 nodule verified, 0 damaged" in done.stdout
     assert "verifying" not in done.stdout
 
 

@@ -84,7 +84,7 @@ def test_a_plan_counts_nodules_by_reason(capsys):
         )
     )
     assert printed(capsys) == [
-        "2 nodules to compute, 1 unchanged, 1 excluded (1 reader, 4 required); paper form",
+        "2 nodules to compute, 1 unchanged, 1 excluded; paper form",
         "      2  reason: new",
         "      1  reason: up to date",
         "      1  excluded: 1 reader, 4 required",
@@ -108,7 +108,7 @@ def test_a_result_lists_every_nodule_that_is_not_done(capsys):
     show_result(result)
     assert printed(capsys) == [
         "1 computed, 0 up to date, 0 invalid input, 1 failed; 2 unchanged, "
-        "1 excluded (1 reader, 4 required); paper form; 7.5 s",
+        "1 excluded; paper form; 7.5 s",
         "invalid input or failed:",
         "  n4  failed at solve  MemoryError",
         "  n3  invalid input at trimap  no shared voxel [empty]",
@@ -410,7 +410,7 @@ def test_the_list_of_releases_names_the_form(capsys, store):
     member = Member("P-1", "P", "d" * 64, "lb", "ann", False, "train", False, "custom")
     publish_release(store, "0.1.0", Draft((member,), (), {}, {}, {}), publisher="ann")
     show_releases(store)
-    assert capsys.readouterr().out.strip().endswith("1 nodules  custom parameters")
+    assert capsys.readouterr().out.strip().endswith("1 nodule  custom parameters")
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,12 @@ def _memory_settings(dask_worker):
         ("address: tcp://h:1\nworkers: 3\n", "has its own workers"),
         ("class: a.B\nworkers: 3\nadapt: {maximum: 3}\n", "give `workers` or `adapt`, not both"),
         ("class: a.B\nworker: 3\n", "worker: Extra inputs are not permitted"),
-        ("class: a.B\nworkers: 0\n", "workers: Input should be greater than or equal to 1"),
+        (
+            "class: a.B\nworkers: 0\n",
+            "got 0 for `workers`, expected a value greater than or equal to 1",
+        ),
         ("class: [\n", "while parsing"),
-        ("", "valid dictionary"),
+        ("", "got None, expected a valid dictionary"),
         ("class: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
     ],
 )

@@ -144,6 +144,12 @@ def full_facts(*, missing: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
     return {**facts, **more}
 
 
+TRAINING = TrainingFacts(
+    *("3DMM-MG", 7, "paper form, opacity", 60, 64.0, "cpu", "0" * 64, PIXEL, PIXEL),
+    *("the known alpha", "near", (TrainingScore("3DMM-MG", True, 2, (1.0, 0.1, 1.0, 1.0)),)),
+)
+
+
 def report(store: Store, path: Path, **options: Any) -> str:
     write_report(store, path, **{"title": "Nodules", "run": RUN, "pictures": "none", **options})
     return path.read_text()
@@ -204,10 +210,6 @@ def test_a_browser_asks_for_nothing_else_and_finds_no_fault(
     for place in range(8):
         refused = Outcome(f"Q1-a{place}", "Q1", "refused", "trimap", reason="they share no voxel")
         write_outcome(store, refused)
-    training = TrainingFacts(
-        *("3DMM-MG", 7, "paper form, opacity", 60, 64.0, "cpu", "0" * 64, PIXEL, PIXEL),
-        *("the known alpha", "near", (TrainingScore("3DMM-MG", True, 2, (1.0, 0.1, 1.0, 1.0)),)),
-    )
     forms = FormTable(("paper", "improved"), 1, (FormErrors("cf", True, 1, (0.2, 0.1)),))
     release = ReleaseFacts("1.2.0", {"train": 7, "test": 2}, {"train": 5, "test": 1}, True)
     path = tmp_path / "report.html"
@@ -215,11 +217,19 @@ def test_a_browser_asks_for_nothing_else_and_finds_no_fault(
         store,
         path,
         **{"picks": {"P1-a1": "cf"}, "release": release, "pictures": pictures},
-        **{"training": training, "forms": forms},
+        **{"training": TRAINING, "forms": forms},
     )
     look_at_file(path)
     for page in tmp_path.glob("report.html.d/*.html"):
         look_at_file(page)
+
+
+def test_the_page_of_a_network_begins_with_the_network(store: Store, tmp_path: Path) -> None:
+    add_case(store, "P1-a1", **full_facts())
+    text = report(store, tmp_path / "network.html", training=TRAINING)
+    sections = re.findall(r'<h2 id="(\w+)"', text)
+    assert sections[:2] == ["training", "how"]
+    assert re.findall(r'<a href="#(\w+)"', text)[: len(sections)] == sections
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

@@ -107,6 +107,13 @@ def test_what_is_not_a_file_of_verdicts_is_refused(decided, tmp_path, name, cont
         import_verdicts(open_store(decided.url), file)
 
 
+def test_a_file_that_is_not_there_is_told_without_the_number_of_the_error(decided, tmp_path):
+    file = tmp_path / "none.csv"
+    with pytest.raises(InputError, match=r"got .*none\.csv: No such file or directory,") as refusal:
+        import_verdicts(open_store(decided.url), file)
+    assert "Errno" not in str(refusal.value)
+
+
 def test_a_damaged_verdict_is_named_and_the_others_are_exported(decided):
     whole = find_all_verdicts(decided)
     key = next(decided.list_prefix("decisions"))

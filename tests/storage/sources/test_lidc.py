@@ -138,9 +138,11 @@ def test_an_archive_of_which_no_file_can_be_read_is_a_table_of_reasons(tmp_path:
     write_lidc(tmp_path, PATIENT, [FIRST, LAST], shape=(2, 2), Modality="PT")
     (tmp_path / PATIENT / "notes.xml").write_text("<a/>")
     words = (
-        r"no file of the archive can be read as a CT slice: got 3 files below .*:\n"
+        r"no file of the archive can be read as a CT slice: got 3 other files below .*, "
+        r"expected CT slices as DICOM\. Correct the first of these, then run the same command "
+        r"again:\n"
         r"  2 files: CT Image Storage, Modality PT \(.*076\.dcm\)\n"
-        r"  1 file: not DICOM \(.*notes\.xml\)\n"
+        r"  1 file: not DICOM \(.*notes\.xml\)$"
     )
     with pytest.raises(SourceUnreachableError, match=words):
         inventory(tmp_path)
