@@ -320,8 +320,7 @@ def change(table: Table, second: str, region: str, metric: str = "sad") -> str:
     key = {"first": NETWORK, "second": second, "truth": "released"}
     key |= {"region": region, "metric": metric}
     row = table.row(**key)
-    unit = float(row["second_mean"])
-    mean, low, high = (percent(str(float(row[n]) / unit)) for n in ("difference", "low", "high"))
+    mean, low, high = (percent(row[name]) for name in ("difference", "low", "high"))
     return table.link(f"{mean} [{low}, {high}]", **key)
 
 

@@ -70,12 +70,12 @@ class Averages:
 
 @dataclass(frozen=True, slots=True)
 class NetworkDifference:
-    """Difference of a metric between a network and another network or a trivial matte."""
+    """Change of a metric from another network, or a trivial matte, to a network."""
 
     first: str
     """The network."""
     second: str
-    """What is subtracted."""
+    """What it is compared with."""
     truth: str
     region: str
     metric: str
@@ -87,10 +87,11 @@ class NetworkDifference:
     patients: int
     first_mean: float
     second_mean: float
-    difference: float
+    difference: float | None
+    """Of the means, as a share of the second's; None where that is 0."""
     low: float | None
     high: float | None
-    """Ends of the 95 % interval, paired and by patient; None for a single patient."""
+    """Ends of its 95 % interval, paired and by patient; None for a single patient."""
 
 
 def write_network_differences(

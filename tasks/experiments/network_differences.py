@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from matting.measures.probability import mean_intervals
+from matting.measures.probability import relative_difference
 from storage.recipe import Recipe
 from storage.releases.release import Release
 from storage.results.experiments import NetworkDifference
@@ -81,7 +81,11 @@ def _compare(
             [[getattr(one[place], metric) for one in (own, other)] for place in places], float
         )
         owners = [patients[nodule] for _, nodule in places]
-        difference, low, high = mean_intervals(pairs[:, :1] - pairs[:, 1:], owners)[:, 0].tolist()
+        difference = low = high = None
+        if pairs[:, 1].any():
+            difference, low, high = relative_difference(pairs[:, 0], pairs[:, 1], owners)
+        if len(set(owners)) == 1:
+            low = high = None
         yield NetworkDifference(
             first=first[0],
             second=second[0],
@@ -94,6 +98,6 @@ def _compare(
             first_mean=float(pairs[:, 0].mean()),
             second_mean=float(pairs[:, 1].mean()),
             difference=difference,
-            low=None if np.isnan(low) else low,
-            high=None if np.isnan(high) else high,
+            low=low,
+            high=high,
         )

@@ -115,10 +115,10 @@ WHOLE = replace(
     network_differences=tuple(
         NetworkDifference(
             *("3dmm-mg", second, "released", region, metric, "0 1", 201, 130),
-            *(first_mean, 2.0, first_mean - 2.0, *interval),
+            *(first_mean, 2.0, first_mean / 2 - 1, *interval),
         )
         for second, first_mean, interval in (
-            ("readers' mean", 1.5, (-0.7, -0.3)),
+            ("readers' mean", 1.5, (-0.35, -0.15)),
             ("HU linear", 2.1, (None, None)),
         )
         for region in ("near", "whole")

@@ -50,12 +50,12 @@ def test_a_network_is_compared_on_the_nodules_that_both_were_scored_on(release):
     assert (mean.nodules, mean.patients, mean.partitions) == (5, 3, "0 1")
     assert mean.first_mean == pytest.approx(22.5 / 5)
     assert mean.second_mean == pytest.approx(27 / 5)
-    assert mean.difference == pytest.approx(-4.5 / 5)
+    assert mean.difference == pytest.approx(-4.5 / 27)
     assert mean.low < mean.difference < mean.high
     pair = rows["3dmm-mg", "3dmm", "sad"]
     assert (pair.nodules, pair.patients, pair.partitions) == (2, 1, "0")
-    assert pair.difference == pytest.approx((3 + 5 - 2 - 5.5) / 2)
-    assert pair.low is None
+    assert pair.difference == pytest.approx(0.5 / 7.5)
+    assert pair.low is pair.high is None
     assert ("3dmm", "3dmm-mg", "sad") not in rows
     assert {row.second for row in rows.values()} == {"readers' mean", "3dmm"}
     assert {metric for _, _, metric in rows} == {"sad", "mse", "grad", "conn"}
@@ -67,7 +67,15 @@ def test_an_interval_draws_patients_and_not_nodules(release):
     (row,) = [
         r for r in rows if (r.second, r.metric, r.first) == ("readers' mean", "sad", "3dmm-mg")
     ]
-    sums, counts = np.array([-2.0, -3.0, 0.5]), np.array([2, 2, 1])
+    ours, theirs = np.array([8.0, 13.0, 1.5]), np.array([10.0, 16.0, 1.0])
     drawn = np.random.default_rng(0).integers(0, 3, (2000, 3))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    assert (row.low, row.high) == pytest.approx(tuple(np.quantile(means, (0.025, 0.975))))
+    changes = ours[drawn].sum(axis=1) / theirs[drawn].sum(axis=1) - 1
+    assert (row.low, row.high) == pytest.approx(tuple(np.quantile(changes, (0.025, 0.975))))
+
+
+def test_there_is_no_share_of_an_error_of_0(release, monkeypatch):
+    exact = {0: [score(n, "readers' mean", 0.0) for n in ("a", "b", "c")]}
+    monkeypatch.setattr(module, "method_scores", lambda *_: exact)
+    rows = network_differences(release, RECIPE)
+    row = next(r for r in rows if (r.first, r.second) == ("3dmm-mg", "readers' mean"))
+    assert (row.difference, row.low, row.high, row.second_mean) == (None, None, None, 0)
