@@ -207,6 +207,25 @@ def test_a_window_grows_until_the_lesion_is_whole(two_lesions, monkeypatch, side
     assert 12 < predicted_mm <= 64 + 0.8
 
 
+@pytest.mark.parametrize("seen_in", ["small", "large"])
+def test_a_lesion_in_one_of_two_windows_does_not_count(two_lesions, monkeypatch, seen_in):
+    class Sees(Repeats):
+        """Returns intensities for windows of one size, and 0 for others."""
+
+        def forward(self, image):
+            small = image.shape[-1] <= 32
+            return super().forward(image * float(small == (seen_in == "small")))
+
+    small = checkpoint_config(
+        spacing_mm=1.0, content_key=CONFIG.content_key, window_mm=(16.0, 24.0, 24.0)
+    )
+    monkeypatch.setattr(predict, "read_checkpoint", lambda _: Checkpoint({}, small))
+    monkeypatch.setattr(predict, "load_network", lambda *_: Sees())
+    predicted = at_point(two_lesions, "10,20,12")
+    assert predicted.files == ()
+    assert predicted.highest_alpha == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("point", ["2,4,40", "10,38,22"])
 def test_where_there_is_no_lesion_nothing_is_written(two_lesions, point):
     predicted = at_point(two_lesions, point)
