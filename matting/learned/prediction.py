@@ -125,8 +125,11 @@ def predict(
 
 def _predict_whole(network: MattingNetwork, image: Tensor, precision: str, flips: bool) -> Tensor:
     """Return the maps of a volume (z, y, x) computed in one piece, on the CPU."""
-    padded = torch.zeros(1, 1, *(_round_up(size) for size in image.shape))
     z, y, x = image.shape
+    sizes = [_round_up(size) for size in (z, y, x)]
+    if sizes == [STRIDE] * 3:
+        sizes[2] *= 2  # at the bottom a single voxel has no variance to be normalised by
+    padded = torch.zeros(1, 1, *sizes)
     padded[0, 0, :z, :y, :x] = image
     return _averaged_maps(network, padded, precision, flips)[0, :, :z, :y, :x].cpu()
 

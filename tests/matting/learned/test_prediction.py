@@ -42,6 +42,16 @@ def test_a_volume_of_any_size_comes_back_at_its_place() -> None:
     np.testing.assert_allclose([found.overlap, found.union], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("variant", ["3dmm-mg", "3dmm-m"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (16, 16, 16), (3, 16, 9)])
+def test_a_volume_that_one_step_of_the_network_holds_is_predicted(
+    variant: str, shape: tuple[int, int, int]
+) -> None:
+    found = predict(build_network(variant), *volume(shape), RANGE_HU)
+    assert found.alpha.shape == shape
+    assert np.isfinite(found.alpha).all()
+
+
 def test_what_was_not_measured_is_neither_seen_nor_predicted() -> None:
     image, valid = volume((20, 40, 40))
     valid[:] = False
