@@ -47,14 +47,12 @@ def network_differences(release: Release, recipe: Recipe) -> list[NetworkDiffere
         )
         for network in find_networks(release, recipe)
     }
-    labels = list(networks)
+    labels, errors = list(networks), {**trivial, **networks}
     return [
         row
         for place, label in enumerate(labels)
         for other in (*labels[place + 1 :], *TRIVIAL)
-        for row in _compare(
-            (label, networks[label]), (other, networks.get(other) or trivial[other]), patients
-        )
+        for row in _compare((label, errors[label]), (other, errors[other]), patients)
     ]
 
 

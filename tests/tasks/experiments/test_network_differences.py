@@ -31,6 +31,7 @@ def release(monkeypatch):
             1: [score("c", "3dmm-mg", 7.0), score("d", "3dmm-mg", 1.5)],
         },
         "3dmm": {0: [score("a", "3dmm", 2.0), score("b", "3dmm", 5.5)]},
+        "not scored": {},
     }
     monkeypatch.setattr(module, "open_partitions", lambda *_: {0: None, 1: None})
     monkeypatch.setattr(module, "method_scores", lambda *_: methods)
