@@ -160,7 +160,7 @@ def predict_whole(
     flips: bool = False,
     progress: Callable[[int, int], None] = lambda _, __: None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Predict a whole CT in windows as large as most training crops, blended where they overlap.
+    """Predict a whole CT in windows as large as the largest crops, blended where they overlap.
 
     The network normalises over its input, so each window is resampled and predicted by itself; no
     volume but the CT's own is ever held.
@@ -181,7 +181,7 @@ def predict_whole(
     sides = [
         min(size, max(1, round(side / spacing)))
         for side, spacing, size in zip(
-            window_mm(checkpoint), ct.grid.spacing_mm, ct.grid.shape, strict=True
+            _largest_window_mm(checkpoint), ct.grid.spacing_mm, ct.grid.shape, strict=True
         )
     ]
     steps = [max(1, int(side * (1 - SHARED))) for side in sides]
