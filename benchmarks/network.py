@@ -55,7 +55,7 @@ def main() -> None:
             (
                 line.matte if what == METHOD_SCORES else f"{line.matte} {what[:8]}",
                 line.nodules,
-                *line.means.values(),
+                *(line.means[name] for name in METRIC_NAMES),
             )
             for what, found in lines.items()
             for line in found
