@@ -62,14 +62,14 @@ def release_publish(
     from flows.engine.prefect_server import prefect_server
     from flows.publish import publish
     from storage.releases.about import read_about
-    from storage.releases.release import check_version
+    from storage.releases.release import check_unused
     from storage.store import open_store
 
     # Wrong input is refused before a server is started.
-    check_version(version)
+    opened = open_store(store)
+    check_unused(opened, version)
     about = read_about(title=title, authors=authors, license_=license_, contact=contact)
     chosen = chosen_recipe(recipe, settings)
-    opened = open_store(store)
     with prefect_server():
         manifest = publish(store, version, chosen, publisher, about).manifest
     nodules = count_of(len(manifest.members), "nodule")

@@ -419,6 +419,13 @@ def _unknown(store: Store, version: str) -> InputError:
     )
 
 
+def check_unused(store: Store, version: str) -> None:
+    """Raise InputError for a version that is published, before anything is prepared for it."""
+    check_version(version)
+    if is_published(store, version):
+        raise _used(store, version)
+
+
 def _used(store: Store, version: str) -> InputError:
     if is_published(store, version):
         got = f"{version}, which is published"

@@ -3,8 +3,8 @@
 An ONNX file is a message of protocol buffers. In such a message fields may come in any order, so
 what the file says of itself is appended to it, as two properties (`metadata_props`):
 
-    halosign.config   the checkpoint's config.json: spacing, intensities, pooling, crops, release
-    halosign.sha256   of all bytes before this property
+    halosign_config   the checkpoint's config.json: spacing, intensities, pooling, crops, release
+    halosign_sha256   of all bytes before this property
 
 Both are read without any library of ONNX.
 """
@@ -16,8 +16,8 @@ from storage.errors import CorruptionError
 from storage.records import CheckpointConfig, encode, parse_record
 
 ONNX_SUFFIX = ".onnx"
-_CONFIG = b"halosign.config"
-_SHA256 = b"halosign.sha256"
+_CONFIG = b"halosign_config"
+_SHA256 = b"halosign_sha256"
 _PROPERTY = 14
 """Number of the field `metadata_props` of a model."""
 _KEY = 1

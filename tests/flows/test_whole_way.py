@@ -120,6 +120,7 @@ def test_a_version_used_twice_is_refused(halosign, released):
     assert again.returncode == 2
     assert "error: a version is used only once: got 0.1.0, which is published" in again.stderr
     assert "Traceback" not in again.stderr
+    assert "server" not in again.stderr
 
 
 def test_a_flipped_byte_is_named(halosign, released, tmp_path):

@@ -29,7 +29,7 @@ def test_the_configuration_comes_back(model, tmp_path):
 def test_it_is_written_as_the_format_has_it():
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(seal_onnx(b"", CONFIG))
-    assert [entry.key for entry in model.metadata_props] == ["halosign.config", "halosign.sha256"]
+    assert [entry.key for entry in model.metadata_props] == ["halosign_config", "halosign_sha256"]
     assert '"spacing_mm":0.75' in model.metadata_props[0].value
 
 
