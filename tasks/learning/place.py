@@ -29,7 +29,7 @@ class Place:
             raise InputError(
                 "the place to predict is not clear",
                 got=" and ".join(given) or "none",
-                expected="one of --point, --box and --whole",
+                expected="one of --point, --box and --whole, or --table",
                 remedy="Give the voxel of a nodule, e.g. --point 61,240,310: the network learned "
                 "nodules, and what it says elsewhere has no meaning.",
             )

@@ -136,9 +136,9 @@ def test_networks_of_the_recipe_come_first_and_others_say_how_they_were_trained(
     told = "5 epochs, batch 2, crops 16x32x32, focus 0.5, 120 points without a nodule"
     assert other.training == told
     missing = not_trained(release, RECIPE)
-    assert len(missing) == 12 - 3
+    assert sum(len(line.partition(" on partition ")[2].split()) for line in missing) == 12 - 3
     assert "3dmm on partition 1" in missing
-    assert "3dmm on partition 0" not in missing
+    assert "3dmm-m (untold) on partition 0 1" in missing
 
 
 def test_only_networks_scored_on_all_their_nodules_count(release):
