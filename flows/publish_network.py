@@ -16,8 +16,8 @@ from storage.results.networks import check_free, check_network_name, is_publishe
 from storage.results.prediction_scores import MeanScore
 from tasks.learning.load import load_network
 from tasks.learning.onnx_network import INSTALL, missing_packages
-from tasks.learning.publish import ONNX, network_files
 from tasks.learning.train import TrainingJob, content_key_of
+from tasks.network_publishing.files import ONNX, network_files
 from tasks.scoring.network import score_as_prediction
 from tasks.scoring.prediction_tables import tabulate_predictions
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import halosign
+from tests.test_code_blocks import blocks
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +35,9 @@ def test_the_site_has_every_public_name_command_and_the_notebook(site: Path) -> 
     assert "halosign release export" in commands
     notebook = json.loads((site / "tutorial.ipynb").read_text())
     assert {cell["cell_type"] for cell in notebook["cells"]} == {"code", "markdown"}
+    # Its cells are the blocks that `test_python_runs` runs one after the other
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code == [block.strip() for block in blocks(ROOT / "docs" / "tutorial.md", "python")]
 
 
 @pytest.mark.parametrize("name", ["index", "tutorial", "api", "releases", "benchmarks", "commands"])

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 import flows.publish_network
-import tasks.learning.publish
+import tasks.network_publishing.files
 from flows.cli.main import app
 from flows.publish_network import Publication, publish_network
 from matting.errors import InputError
@@ -27,6 +27,8 @@ from tasks.learning.onnx_network import TOLERANCE
 from tasks.learning.predict import Place, predict_file
 from tasks.learning.train import learn
 from tests.flows.training import copy_of, training_job
+
+pytestmark = pytest.mark.slow  # a network is trained and exported
 
 SHAPE = (20, 40, 44)
 EVERYTHING = Place((0, 0, 0), (19, 39, 43))
@@ -138,7 +140,7 @@ def test_the_example_of_the_card_runs(network, copied, monkeypatch):
     names: dict[str, np.ndarray] = {}
     exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], names)
     image = torch.from_numpy(np.clip((image_hu + 1000) / 1400, 0, 1))[None, None]
-    network_of_torch = tasks.learning.publish._as_maps(read_checkpoint(str(copied)))
+    network_of_torch = tasks.network_publishing.files._as_maps(read_checkpoint(str(copied)))
     with torch.inference_mode():
         expected = network_of_torch(image)[0, 0].numpy()
     np.testing.assert_allclose(names["alpha"], expected, atol=TOLERANCE)
@@ -217,7 +219,7 @@ def test_without_the_packages_there_is_no_onnx_file_and_a_line_says_how(trained,
 
 def test_an_onnx_file_that_computes_something_else_is_refused(copied):
     model = (copied / "model.onnx").read_bytes()
-    other = tasks.learning.publish._as_maps(read_checkpoint(str(copied)))
+    other = tasks.network_publishing.files._as_maps(read_checkpoint(str(copied)))
     with torch.no_grad():
         other.network.matting.head.bias += 0.01
     with pytest.raises(InputError, match=r"not the same as ONNX: got maps of .* differ by 0\.00"):

@@ -12,9 +12,9 @@ from storage.results.networks import CARD
 from storage.results.onnx_files import seal_onnx
 from storage.results.prediction_scores import MeanScore
 from tasks.learning.load import load_network
-from tasks.learning.monai_bundle import bundle_files
-from tasks.learning.network_card import METRICS_TABLE, CardFacts, network_card, summary
 from tasks.learning.onnx_network import export_onnx
+from tasks.network_publishing.card import METRICS_TABLE, CardFacts, network_card, summary
+from tasks.network_publishing.monai_bundle import bundle_files
 
 ONNX = "model.onnx"
 
