@@ -229,10 +229,14 @@ class Trainer:
             yield [next(loaded) for _ in parts_of_batch], len(batch)
 
     def _split(self, batch: list[int], crop_size: CropSize, epoch: int) -> list[list[int]]:
+        size = self.training.at_once
+        if (
+            size == 1
+        ):  # no need to read how large each crop is; the order of the sums is the batch's
+            return [[nodule] for nodule in batch]
         by_size: dict[object, list[int]] = {}
         for nodule in batch:
             by_size.setdefault(crop_size(epoch, nodule), []).append(nodule)
-        size = self.training.at_once
         return [
             alike[start : start + size]
             for alike in by_size.values()

@@ -78,6 +78,8 @@ class TrainingCrops(Dataset[dict[str, Tensor]]):
 
     def crop_size(self, epoch: int, index: int) -> Shape:
         """Return the size of crop number `index` of an epoch, in the network's voxels."""
+        if not self.training.fitted:  # all have one size, and no nodule is read
+            return self.training.crop_zyx
         like = index if index < len(self.nodules) else self._draw(epoch, index)[0]
         return self._on_network(self.nodules.shapes(like)[1])
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -55,6 +56,7 @@ def predict_lesion(
         flips: Average over the eight flips of each window.
     """
 
+    @cache  # the window may be the largest, or grow to it
     def predict_window(sides_mm: tuple[float, float, float]) -> _Window:
         box = place.within(ct.grid, sides_mm)
         volumes = predict_box(network, checkpoint, ct, box, flips=flips)

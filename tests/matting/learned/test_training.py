@@ -197,6 +197,16 @@ def test_only_crops_of_one_size_are_computed_at_once() -> None:
     assert sorted(chain(*parts)) == list(range(5))
 
 
+def test_nodules_one_by_one_keep_their_order_and_no_size_is_asked_for() -> None:
+    def unknown(epoch: int, nodule: int) -> object:
+        raise AssertionError((epoch, nodule))
+
+    nodules = FixedNodules()
+    training = replace(SHORT, fitted=True, at_once=1, batch=5, epochs=1)
+    Trainer("3dmm-mg", "none", training, 5).run(nodules, crop_size=unknown)
+    assert [part for _, part in nodules.requests] == [[n] for n in draw_order(5, SHORT.seed, 0)]
+
+
 def test_crops_of_different_sizes_make_one_step() -> None:
     small, large = (random_batch((1, 1, 16, size, 32), seed=size) for size in (16, 48))
 
