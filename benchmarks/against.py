@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Side:
         )
         self.defaults = json.loads(self._process.stdout.readline())
 
-    def solve(self, nodule: Path, parameters: dict[str, dict[str, object]]) -> dict[str, object]:
+    def solve(self, nodule: Path, parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
         task = {"nodule": str(nodule), "parameters": parameters}
         self._process.stdin.write(json.dumps(task) + "\n")
         self._process.stdin.flush()
@@ -116,7 +117,7 @@ def write(nodule: Ready, path: Path) -> None:
     np.savez(path, image_hu=nodule.image_hu, labels=nodule.labels, spacing_mm=nodule.spacing_mm)
 
 
-def paper_form(nodule: Ready) -> dict[str, dict[str, object]]:
+def paper_form(nodule: Ready) -> dict[str, dict[str, Any]]:
     """Return the papers' values, with positions over the longest side of the searched box."""
     margin_mm = Parameters().solver.search_margin_mm
     reach = tuple(max(2, int(margin_mm / side + 1e-6)) for side in nodule.spacing_mm)
@@ -128,13 +129,13 @@ def paper_form(nodule: Ready) -> dict[str, dict[str, object]]:
     return PAPER | {"solver": {"intensity_curve": 0.0, "position_scale_mm": float(max(sides))}}
 
 
-def without_ramp(fields: dict[str, object]) -> dict[str, object]:
+def without_ramp(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if not name.startswith(("ramp", "rim"))}
 
 
 def with_no_ramp(
-    parameters: dict[str, dict[str, object]], defaults: dict[str, dict[str, object]]
-) -> dict[str, dict[str, object]]:
+    parameters: dict[str, dict[str, Any]], defaults: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """Return parameters with the ramp and rim of the sections that have them switched off."""
     return {
         section: fields | (NO_RAMP if "ramp_strength" in defaults[section] else {})
@@ -143,10 +144,10 @@ def with_no_ramp(
 
 
 def compare(
-    then: Side, now: Side, nodule: Path, parameters: dict[str, dict[str, object]], repeats: int
+    then: Side, now: Side, nodule: Path, parameters: dict[str, dict[str, Any]], repeats: int
 ) -> dict[str, dict[str, float]]:
     """Return the least seconds of each stage on both sides, which take turns."""
-    answers: dict[str, list[dict[str, object]]] = {"then": [], "now": []}
+    answers: dict[str, list[dict[str, Any]]] = {"then": [], "now": []}
     for _ in range(repeats):
         answers["then"].append(then.solve(nodule, with_no_ramp(parameters, then.defaults)))
         answers["now"].append(now.solve(nodule, parameters))
@@ -160,7 +161,7 @@ def compare(
     }
 
 
-def summary(rows: list[dict[str, object]]) -> dict[str, dict[str, float]]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Return, for each stage, cost per unknown voxel on both sides and their ratios."""
     unknown = sum(row["unknown"] for row in rows)
     stages = {}

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -62,7 +63,7 @@ def main() -> None:
     save("attack_review", report)
 
 
-def attack() -> dict[str, object]:
+def attack() -> dict[str, Any]:
     """Run all phases; return their numbers."""
     with tempfile.TemporaryDirectory() as folder:
         store = reviewable_store(Path(folder) / "store")
@@ -102,7 +103,7 @@ def attack() -> dict[str, object]:
         }
 
 
-def broken_promises(report: dict[str, object]) -> list[str]:
+def broken_promises(report: dict[str, Any]) -> list[str]:
     """Return in words what did not hold."""
     phases = report["phases"]
     memory = [phase["memory_mb"] for phase in phases.values()]

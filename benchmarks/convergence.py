@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable
 from itertools import combinations
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -86,7 +87,7 @@ def main() -> None:
     )
 
 
-def measure_all(count: int, processes: int) -> list[dict[str, object]]:
+def measure_all(count: int, processes: int) -> list[dict[str, Any]]:
     """Measure real nodules, else synthetic ones, in a few processes of one thread each."""
     folder = real_folder()
     if folder is None:
@@ -104,14 +105,14 @@ def measure_all(count: int, processes: int) -> list[dict[str, object]]:
         return list(track(pool.imap_unordered(measure_real, ids), "solving", total=len(ids)))
 
 
-def measure_real(nodule_id: str) -> dict[str, object]:
+def measure_real(nodule_id: str) -> dict[str, Any]:
     try:
         return measure(read_real(real_folder(), nodule_id))
     except InputError as refusal:
         return {"id": nodule_id, "refused": refusal.what}
 
 
-def measure(nodule: Ready) -> dict[str, object]:
+def measure(nodule: Ready) -> dict[str, Any]:
     solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
     alphas = {name: solutions[name].alpha[nodule.unknown] for name in PLAIN}
     return {

@@ -10,6 +10,7 @@ docs/pictures/cost.png.
 import argparse
 import os
 import statistics
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -58,7 +59,7 @@ def estimate(nodule: Ready, methods: tuple[str, ...]) -> dict[str, Solution]:
     )
 
 
-def measure(nodule: Ready) -> dict[str, object]:
+def measure(nodule: Ready) -> dict[str, Any]:
     seconds = {}
     for name, methods in CALLS.items():
         seconds[name], solutions = cpu_seconds(
@@ -79,7 +80,7 @@ def measure(nodule: Ready) -> dict[str, object]:
     }
 
 
-def as_rows(row: dict[str, dict[str, object]]) -> list[tuple[object, ...]]:
+def as_rows(row: dict[str, dict[str, Any]]) -> list[tuple[object, ...]]:
     figures = ("seconds", "microseconds_per_unknown", "iterations", "residual")
     return [(name, *(row[figure].get(name, "") for figure in figures)) for name in CALLS]
 
@@ -89,7 +90,7 @@ def spread_of_cost(rows: list[dict[str, dict[str, float]]]) -> list[tuple[object
     return [(name, min(cost), statistics.median(cost), max(cost)) for name, cost in costs.items()]
 
 
-def plot(rows: list[dict[str, object]]) -> None:
+def plot(rows: list[dict[str, Any]]) -> None:
     mpl.use("Agg")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     unknown = [row["unknown_voxels"] for row in rows]

@@ -5,6 +5,7 @@ python -m benchmarks.errors_page
 
 import json
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import PICTURES, RESULTS
 from benchmarks.synthetic_errors import better_rivals, sought
@@ -46,7 +47,7 @@ def main() -> None:
     print(f"wrote {Path('docs', PAGE.name)}")
 
 
-def page(report: dict[str, object]) -> str:
+def page(report: dict[str, Any]) -> str:
     seeds = {seed: found["table"] for seed, found in report["seeds"].items()}
     tables = [
         f"{TITLES.get(seed, f'Seed {seed}:')}\n\n{table(kinds)}\n" for seed, kinds in seeds.items()
@@ -54,7 +55,7 @@ def page(report: dict[str, object]) -> str:
     return "\n".join([INTRODUCTION, f"{age(report)}\n", *tables, f"{losses(seeds)}\n", CLOSE])
 
 
-def age(report: dict[str, object]) -> str:
+def age(report: dict[str, Any]) -> str:
     version = report.get("algorithm", 1)
     old = (
         ""

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 from distributed import Client
@@ -73,7 +74,7 @@ def main() -> None:
         save("fan_out", report)
         print(report["real"])
         return
-    report: dict[str, object] = {
+    report: dict[str, Any] = {
         "cores": os.cpu_count(),
         "sleep_s": SLEEP_S,
         "load_at_start": os.getloadavg()[0],
@@ -91,7 +92,7 @@ def main() -> None:
     show(report)
 
 
-def show(report: dict[str, object]) -> None:
+def show(report: dict[str, Any]) -> None:
     print(
         table(
             ("", "s", "peak MB"),
@@ -141,7 +142,7 @@ def job_of(folder: Path) -> CurationJob:
     )
 
 
-def stub_outcome(nodule: Nodule, inputs: dict[str, object], digest: str) -> Outcome:
+def stub_outcome(nodule: Nodule, inputs: dict[str, Any], digest: str) -> Outcome:
     return Outcome(
         nodule.id, nodule.patient_id, "done", "write",
         digest=digest, inputs=inputs, computed=True, seconds=STAGES,
@@ -229,7 +230,7 @@ def fan_stubs(address: str, nodules: int, seconds: float, **run: int) -> None:
     expect(states == ["done"] * nodules, "every stub is done")
 
 
-def many(address: str, grow: object) -> dict[str, object]:
+def many(address: str, grow: object) -> dict[str, Any]:
     """Run nodules that take no time, which leaves the orchestration; record memory by time."""
     grow(32)
     fan_stubs(address, 200, 0.0)
@@ -254,7 +255,7 @@ def many(address: str, grow: object) -> dict[str, object]:
     }
 
 
-def throughput(address: str, grow: object, threads: int, nodules: int) -> dict[str, object]:
+def throughput(address: str, grow: object, threads: int, nodules: int) -> dict[str, Any]:
     grow(threads)
     begin = time.perf_counter()
     fan_stubs(address, nodules, SLEEP_S)
@@ -270,7 +271,7 @@ def throughput(address: str, grow: object, threads: int, nodules: int) -> dict[s
     }
 
 
-def real(nodules: int) -> dict[str, object]:
+def real(nodules: int) -> dict[str, Any]:
     """Curate real nodules on two workers; return the share of the wall time spent in stages."""
     import pandas as pd
 
@@ -307,7 +308,7 @@ def real(nodules: int) -> dict[str, object]:
     return found | {"load": [round(load, 1), round(os.getloadavg()[0], 1)]}
 
 
-def account(store: Path) -> dict[str, object]:
+def account(store: Path) -> dict[str, Any]:
     """Return the seconds in stages, and in total, of the run on two workers that filled a store."""
     status = [sys.executable, "-m", "flows.cli", "status", "--store", str(store), "--json"]
     facts = json.loads(subprocess.run(status, check=True, stdout=subprocess.PIPE, text=True).stdout)

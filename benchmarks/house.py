@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import table
 
@@ -63,7 +64,7 @@ def tracked(root: Path) -> list[Path]:
     return [root / name for name in listed.stdout.split("\0") if name and (root / name).is_file()]
 
 
-def measure(tree: Tree) -> dict[str, object]:
+def measure(tree: Tree) -> dict[str, Any]:
     """Return one row of the table."""
     texts = [text for text, _ in tree.files.values()]
     modules = [module for _, module in tree.files.values()]

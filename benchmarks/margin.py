@@ -12,6 +12,7 @@ import argparse
 import math
 import statistics
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def main() -> None:
     )
 
 
-def measure(nodule: Ready) -> dict[str, object]:
+def measure(nodule: Ready) -> dict[str, Any]:
     defaults = Parameters()
     whole = replace(defaults, solver=replace(defaults.solver, search_margin_mm=WHOLE_MM))
     near, far = (
@@ -61,7 +62,7 @@ def measure(nodule: Ready) -> dict[str, object]:
         )
         for parameters in (defaults, whole)
     )
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "id": nodule.id,
         "unknown": nodule.unknown_voxels,
         "share": searched_share(nodule),

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 from threadpoolctl import threadpool_limits
@@ -60,7 +60,7 @@ def in_own_process(module: str, *arguments: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def save(name: str, report: dict[str, object]) -> None:
+def save(name: str, report: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(
         json.dumps({"algorithm": ALGORITHM_VERSION, **report}, indent=1) + "\n"

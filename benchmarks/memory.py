@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -99,7 +100,7 @@ def measure(side: int, count: int) -> dict[str, float]:
     }
 
 
-def measure_whole(name: str) -> dict[str, object]:
+def measure_whole(name: str) -> dict[str, Any]:
     """Curate one nodule as a worker does, after another has compiled everything."""
     one_thread()
     with tempfile.TemporaryDirectory() as folder:

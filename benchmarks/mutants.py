@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -287,7 +288,7 @@ def run_tests(tree: Path, tests: list[str], *options: str) -> tuple[int | None, 
         return None, ""
 
 
-def try_mutant(mutant: Mutant, tree: Path, files: list[str]) -> dict[str, object]:
+def try_mutant(mutant: Mutant, tree: Path, files: list[str]) -> dict[str, Any]:
     """Run the tests of a mutant in a copy of the tree, which is unchanged again afterwards."""
     begin = time.monotonic()
     killed_by = ""
@@ -335,7 +336,7 @@ def applied(mutant: Mutant, tree: Path) -> Iterator[None]:
             shutil.rmtree(stale, ignore_errors=True)
 
 
-def read_results() -> list[dict[str, object]]:
+def read_results() -> list[dict[str, Any]]:
     return json.loads(FILE.read_text())["mutants"] if FILE.exists() else []
 
 
@@ -360,7 +361,7 @@ def main() -> None:
         for number in range(given.jobs):
             trees.put(copy_tree(Path(folder) / str(number)))
 
-        def run(mutant: Mutant) -> dict[str, object]:
+        def run(mutant: Mutant) -> dict[str, Any]:
             tree = trees.get()
             try:
                 return try_mutant(mutant, tree, tests_of(mutant.path, graph))

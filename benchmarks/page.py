@@ -7,6 +7,7 @@ import json
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cost import MEDIAN_UNKNOWN, spread_of_cost
 from benchmarks.measure import PICTURES, RESULTS
@@ -58,7 +59,7 @@ def main() -> None:
     print(f"wrote {Path('docs', PAGE.name)}")
 
 
-def age(reports: dict[str, dict[str, object]]) -> str:
+def age(reports: dict[str, dict[str, Any]]) -> str:
     """Return which sections were measured with an earlier algorithm version."""
     old = [
         section
@@ -71,11 +72,11 @@ def age(reports: dict[str, dict[str, object]]) -> str:
     return f"Measured before algorithm version {ALGORITHM_VERSION}: {sections}.\n"
 
 
-def read(name: str) -> dict[str, object]:
+def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def cost(report: dict[str, object]) -> str:
+def cost(report: dict[str, Any]) -> str:
     rows = report["nodules"]
     median, largest = report["median_nodule"], rows[-1]
     figures = [
@@ -119,7 +120,7 @@ def cost_by_size(rows: list[dict[str, dict[str, float]]]) -> list[tuple[str, int
     return bands
 
 
-def against(report: dict[str, object]) -> str:
+def against(report: dict[str, Any]) -> str:
     nodules = len(report["nodules"]) // len(report["forms"])
     titles = {
         "older": "With the older version's defaults",
@@ -142,7 +143,7 @@ over nodules.
 """
 
 
-def peers(report: dict[str, object]) -> str:
+def peers(report: dict[str, Any]) -> str:
     times, errors = report["times"], report["truth_errors"]
     unsolved = sum(row["unsolved"] for row in times) / sum(row["slices"] for row in times)
     shown = [key for key in times[0] if "ratio" not in key or "whole" not in key]
@@ -175,7 +176,7 @@ better; the last column is the median of the ratios of single nodules. What the 
 """
 
 
-def textbook(report: dict[str, object]) -> str:
+def textbook(report: dict[str, Any]) -> str:
     ratios, apart = report["ratios"], report["mean_difference"]
     sides = [(side, *report[side].values()) for side in ("ours", "ours, pulled", "textbook")]
     return f"""## Comparison with the textbook form
@@ -196,7 +197,7 @@ epsilon 1e-7, intensity alone, equal weights of all windows.
 """
 
 
-def convergence(report: dict[str, object]) -> str:
+def convergence(report: dict[str, Any]) -> str:
     methods, apart, failed = report["methods"], report["median_difference"], report["not_converged"]
     rows = [(name, *figures.values()) for name, figures in methods.items()]
     exceptions = markdown(
@@ -223,7 +224,7 @@ by less than {TIED} count as tied: {", ".join(tied) or "none"}.
 """
 
 
-def margin(report: dict[str, object]) -> str:
+def margin(report: dict[str, Any]) -> str:
     methods, nodules = report["methods"], report["nodules"]
     rows = [(name, *figures.values()) for name, figures in methods.items()]
     shares = [row["share"] for row in nodules]
@@ -238,7 +239,7 @@ of {nodules[0]["unknown"]:,} to {nodules[-1]["unknown"]:,} unknown voxels. The b
 """
 
 
-def memory(report: dict[str, object]) -> str:
+def memory(report: dict[str, Any]) -> str:
     rows = report["rows"]
     return f"""## Memory
 
@@ -252,7 +253,7 @@ First row, target under {report["limit_mb"]:,} MB: {verdict(report["met"])}.
 """
 
 
-def whole_nodules(rows: list[dict[str, object]]) -> str:
+def whole_nodules(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
     held = all(row["peak MB"] <= row["expected MB"] for row in rows)
@@ -263,7 +264,7 @@ prediction of `halosign plan` for a nodule of that size; {"no" if held else "som
 """
 
 
-def reading(report: dict[str, object]) -> str:
+def reading(report: dict[str, Any]) -> str:
     wanted = "\n".join(
         f"- Against {name}, target {times} times as many: {verdict(report['met'][name])}."
         for name, times in report["wanted"].items()
@@ -282,7 +283,7 @@ image, released matte, the readers' masks and validity, from files in the page c
 """
 
 
-def publishing(report: dict[str, object]) -> str:
+def publishing(report: dict[str, Any]) -> str:
     return f"""## Publishing
 
 `python -m benchmarks.publishing`: {report["nodules"]:,} synthetic nodules ({report["megabytes"]:,} MB in
@@ -292,7 +293,7 @@ publish, {report["verify_s"]} s to verify, with a peak of {report["peak_mb"]:,} 
 """
 
 
-def fan_out(report: dict[str, object]) -> str:
+def fan_out(report: dict[str, Any]) -> str:
     many, rows, plans, real = report["many"], report["throughput"], report["plan"], report["real"]
     small, large, two = plans["10000"], plans["100000"], report["two_workers"]
     grown = many["client_mb_after"]["10000"] - many["client_mb_after"]["2000"]
@@ -338,7 +339,7 @@ load of {tasks["load"]}; the server is the private one. Client and server togeth
     return text
 
 
-def review(report: dict[str, object]) -> str:
+def review(report: dict[str, Any]) -> str:
     kept = report["decision_ms_p95"] < WANTED_P95_MS and not report["decisions_lost"]
     rows = [
         (

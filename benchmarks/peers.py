@@ -15,6 +15,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +118,7 @@ def solve_slices(nodule: Ready, estimator: Estimator, *, cut: bool) -> dict[int,
     return solved
 
 
-def time_nodule(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, object]:
+def time_nodule(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, Any]:
     ours, theirs = {}, {}
     for name, methods in (("cf", ("cf",)), ("three", SHARED)):
         ours[name], _ = cpu_seconds(
@@ -152,7 +153,7 @@ def time_nodule(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, ob
     }
 
 
-def truth_errors(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, object]:
+def truth_errors(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, Any]:
     solutions = estimate_alphas(
         nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=SHARED
     )
@@ -169,7 +170,7 @@ def truth_errors(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, o
     return {"id": nodule.id, "slices": len(common), "errors": errors}
 
 
-def mean_errors(rows: list[dict[str, object]]) -> dict[str, dict[str, float]]:
+def mean_errors(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     means = {}
     for name in SHARED:
         three, two = (

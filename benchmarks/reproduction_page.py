@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import PICTURES
 from qc.evaluation.paper import TABLE_UNITS
@@ -131,7 +132,7 @@ def main() -> None:
     (DOCS / "reproduction.md").write_text(page)
 
 
-def data(facts: dict[str, object], areas: Table, left_out: Table) -> str:
+def data(facts: dict[str, Any], areas: Table, left_out: Table) -> str:
     rated = areas.row(backbone="none")
     measured = left_out.rows[0]["nodules"]
     return f"""## Data

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import IO
+from typing import IO, Any
 
 import httpx
 import psutil
@@ -87,7 +87,7 @@ def main() -> None:
     save("review", report)
 
 
-def as_rows(report: dict[str, object]) -> list[tuple[object, ...]]:
+def as_rows(report: dict[str, Any]) -> list[tuple[object, ...]]:
     return [
         ("next nodule, median ms", report["next_ms_median"], f"at most {WANTED_NEXT_MS}"),
         ("next nodule, worst ms", report["next_ms_most"], ""),
@@ -164,7 +164,7 @@ class Served:
         self._process.wait()
 
 
-def in_the_browser(url: str) -> dict[str, object]:
+def in_the_browser(url: str) -> dict[str, Any]:
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium") or shutil.which("google-chrome")
@@ -232,7 +232,7 @@ def decide_all(page: object) -> list[float]:
     return [float(ms) for ms in measured]
 
 
-def many_at_once(url: str, store: Store) -> dict[str, object]:
+def many_at_once(url: str, store: Store) -> dict[str, Any]:
     taken: list[float] = []
     sent: list[tuple[str, str]] = []
     workers = [

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -121,7 +122,7 @@ def watch(clock: Clock) -> None:
                     setattr(other, key, timed)
 
 
-def parameters_of(parameters: object, changes: dict[str, dict[str, object]]) -> object:
+def parameters_of(parameters: object, changes: dict[str, dict[str, Any]]) -> object:
     """Change some fields of some sections; lists become tuples."""
     sections = {}
     for section, fields in changes.items():

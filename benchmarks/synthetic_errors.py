@@ -17,6 +17,7 @@ docs/errors.md is written from the result.
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ def main() -> None:
     save("synthetic_errors", {"seeds": {str(seed): measure_seed(seed) for seed in arguments.seeds}})
 
 
-def measure_seed(seed: int) -> dict[str, object]:
+def measure_seed(seed: int) -> dict[str, Any]:
     nodules = [row for kind in STAND_INS for row in measure_kind(kind, seed)]
     table = {kind: mean_errors([n for n in nodules if n["kind"] == kind]) for kind in STAND_INS}
     for kind, rows in table.items():
@@ -49,7 +50,7 @@ def measure_seed(seed: int) -> dict[str, object]:
     return {"table": table, "nodules": nodules}
 
 
-def measure_kind(kind: str, seed: int) -> Iterator[dict[str, object]]:
+def measure_kind(kind: str, seed: int) -> Iterator[dict[str, Any]]:
     for short in STAND_INS[kind].split():
         slab, placed, spacing_mm = simulated(f"LIDC-IDRI-{short}", seed)
         if placed.marked.ratings.kind != kind:
@@ -100,7 +101,7 @@ def error(prediction: Array, truth: Array) -> float:
     return round(float(np.abs(prediction - truth).mean()), 4)
 
 
-def mean_errors(nodules: list[dict[str, object]]) -> dict[str, dict[str, float]]:
+def mean_errors(nodules: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     rows = nodules[0]["errors"]
     return {
         row: {

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +185,7 @@ def picked(
     }
 
 
-def summary(kind: str, rows: Sequence[Row]) -> dict[str, object]:
+def summary(kind: str, rows: Sequence[Row]) -> dict[str, Any]:
     """Return means, differences from the paper's closed form with intervals, and size classes.
 
     Over the nodules for which every row has a matte; the others are counted as unconverged.
@@ -199,7 +200,7 @@ def summary(kind: str, rows: Sequence[Row]) -> dict[str, object]:
         name: {lesion: compared(rows, name, baseline, lesion) for lesion in lesions}
         for name in names
     }
-    report: dict[str, object] = {
+    report: dict[str, Any] = {
         "measure": "Brier" if kind == "left-out reader" else "mean absolute error",
         "baseline": baseline,
         "nodules": len({row.nodule for row in rows}),
@@ -219,7 +220,7 @@ def summary(kind: str, rows: Sequence[Row]) -> dict[str, object]:
     return report
 
 
-def compared(rows: Sequence[Row], name: str, baseline: str, lesion: str) -> dict[str, object]:
+def compared(rows: Sequence[Row], name: str, baseline: str, lesion: str) -> dict[str, Any]:
     """Return the mean error, and by how much it differs from the baseline's, in per cent."""
     ours, theirs, patients = (
         np.array(values)
@@ -235,7 +236,7 @@ def compared(rows: Sequence[Row], name: str, baseline: str, lesion: str) -> dict
     return {"error": round(float(ours.mean()), 4), "percent": percent, "interval": [low, high]}
 
 
-def by_class(rows: Sequence[Row], names: Sequence[str]) -> dict[str, object]:
+def by_class(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     """Return mean errors by size and by slice distance."""
     sizes = {
         (f"{low:g} to {high:g} mm" if high < np.inf else f"{low:g} mm and more"): [
@@ -291,7 +292,7 @@ def _mean_of_picks(rows: Sequence[Row], form: str, rule: str, lesion: str) -> fl
 
 def measure_public(
     folder: Path, methods: Sequence[str], recipes: Mapping[str, Recipe]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Measure both forms on photographs: sum of absolute differences over unknown pixels / 1000."""
     images = {}
     for path in sorted(folder.glob("*.npz")):
