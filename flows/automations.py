@@ -19,8 +19,9 @@ RESUMES = "resumes"
 """Tag of the deployments whose runs begin again after a crash: their flows compute only what is
 missing."""
 
-SILENCE_S = 75
-"""A run that sends no sign of life for this long has crashed; one is due every 30 seconds."""
+SILENCE_S = 65
+"""A run that is silent for so long has crashed: a sign of life is due every 30 seconds, and one may
+be lost."""
 
 FINAL_STATES = (
     *("Completed", "Failed", "Cancelled", "Crashed", "TimedOut"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.automations import SILENCE_S
 from matting.errors import InputError
 from tests.cluster.compose import read_processes
 
@@ -100,6 +101,12 @@ def test_who_needs_a_service_waits_until_it_is_well():
             assert how["condition"] == (
                 "service_completed_successfully" if ends else "service_healthy"
             )
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_a_run_is_not_given_up_where_one_sign_of_life_is_lost(name):
+    every_s = int(SERVICES[name]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert 2 * every_s < SILENCE_S < 3 * every_s
 
 
 def test_the_image_is_pinned_and_not_root():
