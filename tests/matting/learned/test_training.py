@@ -6,8 +6,10 @@ from itertools import chain
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from matting.errors import InputError
+from matting.learned import layers
 from matting.learned.batches import (
     TENSORS,
     Batch,
@@ -71,6 +73,31 @@ def test_an_epoch_takes_every_nodule_once_in_its_own_order() -> None:
 @pytest.fixture(scope="module")
 def uninterrupted() -> Trainer:
     return trained(SHORT)
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often Python waits for a number of the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_device_is_waited_for_once_in_a_batch_and_not_once_in_a_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(layers, "_use_cpu_kernels", lambda _: False)  # torch's layers, as on a GPU
+    waits = []
+    for at_once in (5, 1):
+        trainer = Trainer("3dmm-mg", "none", replace(SHORT, batch=5, at_once=at_once, epochs=1), 5)
+        with Waits() as counted:
+            trainer.run(FixedNodules())
+        waits.append(counted.count)
+    assert waits[0] == waits[1] > 0
 
 
 @pytest.mark.parametrize("holds", [1, 2])
