@@ -92,10 +92,11 @@ def test_the_device_is_waited_for_once_in_a_batch_and_not_once_in_a_part(
 ) -> None:
     monkeypatch.setattr(layers, "_use_cpu_kernels", lambda _: False)  # torch's layers, as on a GPU
     waits = []
-    for at_once in (5, 1):
-        trainer = Trainer("3dmm-mg", "none", replace(SHORT, batch=5, at_once=at_once, epochs=1), 5)
+    for at_once in (2, 1):
+        one_step = replace(SHORT, batch=2, at_once=at_once, epochs=1)
+        trainer = Trainer("3dmm-mg", "none", one_step, 2)
         with Waits() as counted:
-            trainer.run(FixedNodules())
+            trainer.run(FixedNodules((2, 1, 16, 16, 32)))
         waits.append(counted.count)
     assert waits[0] == waits[1] > 0
 
