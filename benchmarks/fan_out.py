@@ -37,7 +37,7 @@ from flows.engine.task_runs import run_nodules
 from storage.cases.outcomes import write_outcome
 from storage.layout import done_key
 from storage.recipe import load_recipe
-from storage.records import Outcome
+from storage.records import DoneMark, Outcome, encode
 from storage.sources.base import Nodule
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
@@ -134,7 +134,7 @@ def finished_store(folder: Path, nodules: int) -> None:
         digest = f"{number:064x}"
         outcome = stub_outcome(nodule, input_fingerprint(nodule, job), digest)
         write_outcome(store, outcome)
-        store.put(done_key(nodule.id, digest), b"{}")
+        store.put(done_key(nodule.id, digest), encode(DoneMark(digest, {})))
 
 
 def job_of(folder: Path) -> CurationJob:
