@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -32,7 +32,7 @@ HERE = Path(__file__).parents[1]
 NO_RAMP = {"ramp_strength": 0.0, "rim_strength": 0.0}
 """Settings that only the older side knows."""
 ONE_CHANNEL = {"mean_reach_mm": 0.0, "trusted_variance": None}
-PAPER = {
+PAPER: dict[str, dict[str, Any]] = {
     "closed_form": {"epsilon": 1e-7, **ONE_CHANNEL},
     "learning_based": {"ridge": 1e-7, "windows": "centred", **ONE_CHANNEL},
     "knn": {"position_weights": (1.0, 0.01)},
@@ -59,16 +59,18 @@ class Side:
             env=os.environ | {"PYTHONPATH": str(checkout)},
             cwd=checkout,
         )
-        self.defaults = json.loads(self._process.stdout.readline())
+        self._tasks = cast(IO[str], self._process.stdin)
+        self._answers = cast(IO[str], self._process.stdout)
+        self.defaults = json.loads(self._answers.readline())
 
     def solve(self, nodule: Path, parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
         task = {"nodule": str(nodule), "parameters": parameters}
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._tasks.write(json.dumps(task) + "\n")
+        self._tasks.flush()
+        return json.loads(self._answers.readline())
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._tasks.close()
         self._process.wait()
 
 
@@ -86,7 +88,7 @@ def main() -> None:
     then, now = Side(arguments.older.resolve()), Side(HERE)
     defaults = {name: without_ramp(fields) for name, fields in then.defaults.items()}
     del defaults["solver"]["tolerance"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for nodule in nodules(arguments.nodules, largest=min(3, arguments.nodules)):
             path = Path(folder, "nodule.npz")
@@ -120,8 +122,8 @@ def write(nodule: Ready, path: Path) -> None:
 def paper_form(nodule: Ready) -> dict[str, dict[str, Any]]:
     """Return the papers' values, with positions over the longest side of the searched box."""
     margin_mm = Parameters().solver.search_margin_mm
-    reach = tuple(max(2, int(margin_mm / side + 1e-6)) for side in nodule.spacing_mm)
-    box = box_around(nodule.unknown, reach)
+    z, y, x = (max(2, int(margin_mm / side + 1e-6)) for side in nodule.spacing_mm)
+    box = box_around(nodule.unknown, (z, y, x))
     sides = [
         (side.stop - side.start) * spacing
         for side, spacing in zip(box, nodule.spacing_mm, strict=True)

@@ -170,9 +170,12 @@ def survived_percent(counts: Mapping[str, Count]) -> float:
 
 def page(counts: Mapping[str, Count]) -> str:
     """Return the table, and the names of what was not survived."""
-    rows = [(area, one.tried, one.tried - one.broken, one.skipped) for area, one in counts.items()]
-    total = tuple(sum(row[n] for row in rows) for n in (1, 2, 3))
-    lines = [table(("area", "tried", "survived", "not run here"), [*rows, ("all", *total)])]
+    figures = {
+        area: (one.tried, one.tried - one.broken, one.skipped) for area, one in counts.items()
+    }
+    total = [sum(column) for column in zip(*figures.values(), strict=True)]
+    rows = [(area, *row) for area, row in [*figures.items(), ("all", total)]]
+    lines = [table(("area", "tried", "survived", "not run here"), rows)]
     lines += [f"not survived: {name}" for one in counts.values() for name in one.names]
     lines.append(f"{survived_percent(counts):.2f} % survived, wanted at least {WANTED_PERCENT} %")
     return "\n".join(lines)

@@ -20,8 +20,9 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,6 +47,9 @@ ATTACKS = HALF_OPEN + WRONG_TOKENS + HOSTILE
 WANTED_P95_MS, WANTED_GROWTH_MB, WANTED_LOG_BYTES = 300, 32, 100_000
 ADDRESSES = ("/", "/api/last", "/nodule/P-1-a1", "/api/nodule/P-2-a2")
 HALVES = (b"", b"GET / HT", b"POST /sign-in HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\nname")
+
+Answers = MutableSequence[tuple[str, int]]
+"""Kind of attack and status."""
 
 
 def main() -> None:
@@ -186,7 +190,7 @@ def under(
     return measured
 
 
-def hold_half_open(url: str, share: range, stop: object) -> None:
+def hold_half_open(url: str, share: range, stop: Event) -> None:
     """Hold a share of the connections half open; reopen those that are closed, some at a time."""
     place = (urlsplit(url).hostname, urlsplit(url).port)
     selector = selectors.DefaultSelector()
@@ -199,17 +203,17 @@ def hold_half_open(url: str, share: range, stop: object) -> None:
                 one.connect(place)
                 one.sendall(HALVES[n % len(HALVES)])
                 one.setblocking(False)
-                selector.register(one, selectors.EVENT_READ)
+                selector.register(one, selectors.EVENT_READ, one)
             except OSError:
                 one.close()
         at_once = REOPENED_AT_ONCE
         time.sleep(0.1)
         for key, _ in selector.select(0):
             selector.unregister(key.fileobj)
-            key.fileobj.close()
+            key.data.close()
 
 
-def send_wrong_tokens(url: str, share: range, answers: list) -> None:
+def send_wrong_tokens(url: str, share: range, answers: Answers) -> None:
     """Send a share of the wrong tokens, for a known name, an unknown one and ever new ones."""
     host = urlsplit(url).netloc
     headers = {"origin": f"http://{host}", "content-type": "application/x-www-form-urlencoded"}
@@ -222,7 +226,7 @@ def send_wrong_tokens(url: str, share: range, answers: list) -> None:
     answers.extend(got)
 
 
-def send_hostile(url: str, share: range, session: str, answers: list) -> None:
+def send_hostile(url: str, share: range, session: str, answers: Answers) -> None:
     """Send a share of the hostile requests with the reviewer's own session."""
     host = urlsplit(url).netloc
     drawn = random.Random(share.start)
@@ -232,8 +236,14 @@ def send_hostile(url: str, share: range, session: str, answers: list) -> None:
         "content-type": "application/json",
         CSRF_HEADER: csrf_token(session),
     }
-    said = {"id": "a" * 32, "reviewer": "ann", "nodule": "P-1-a1", "digest": "01" * 32}
-    said |= {"verdict": "choose", "place": 1}
+    said = {
+        "id": "a" * 32,
+        "reviewer": "ann",
+        "nodule": "P-1-a1",
+        "digest": "01" * 32,
+        "verdict": "choose",
+        "place": 1,
+    }
     got = []
     with keep_alive(host) as request:
         for n in share:

@@ -10,8 +10,10 @@ differences are mean |a_i - a_j| over a nodule's unknown voxels.
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,12 +104,13 @@ def measure_all(count: int, processes: int) -> list[dict[str, Any]]:
     # the largest first, so that no process is left alone with one
     ids = spread(real_ids_by_volume(folder), count)[::-1]
     with get_context("spawn").Pool(processes, initializer=one_thread) as pool:
-        return list(track(pool.imap_unordered(measure_real, ids), "solving", total=len(ids)))
+        measured = pool.imap_unordered(partial(measure_real, folder), ids)
+        return list(track(measured, "solving", total=len(ids)))
 
 
-def measure_real(nodule_id: str) -> dict[str, Any]:
+def measure_real(folder: Path, nodule_id: str) -> dict[str, Any]:
     try:
-        return measure(read_real(real_folder(), nodule_id))
+        return measure(read_real(folder, nodule_id))
     except InputError as refusal:
         return {"id": nodule_id, "refused": refusal.what}
 
@@ -134,7 +137,7 @@ def measure(nodule: Ready) -> dict[str, Any]:
     }
 
 
-def summarise(rows: list[dict[str, float]]) -> dict[str, float]:
+def summarise(rows: list[dict[str, Any]]) -> dict[str, float]:
     def of(figure: str, how: Callable[[list[float]], float]) -> float:
         return float(f"{how([row[figure] for row in rows]):.4g}")
 

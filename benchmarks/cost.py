@@ -10,6 +10,7 @@ docs/pictures/cost.png.
 import argparse
 import os
 import statistics
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--nodules", type=int, default=40)
     arguments = parser.parse_args()
     one_thread()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for nodule in nodules(arguments.nodules, largest=min(3, arguments.nodules)):
         if not rows:
             estimate(nodule, METHODS)
@@ -62,9 +63,7 @@ def estimate(nodule: Ready, methods: tuple[str, ...]) -> dict[str, Solution]:
 def measure(nodule: Ready) -> dict[str, Any]:
     seconds = {}
     for name, methods in CALLS.items():
-        seconds[name], solutions = cpu_seconds(
-            lambda methods=methods: estimate(nodule, methods), budget_s=1.0
-        )
+        seconds[name], solutions = cpu_seconds(partial(estimate, nodule, methods), budget_s=1.0)
     return {
         "id": nodule.id,
         "unknown_voxels": nodule.unknown_voxels,
@@ -80,12 +79,12 @@ def measure(nodule: Ready) -> dict[str, Any]:
     }
 
 
-def as_rows(row: dict[str, dict[str, Any]]) -> list[tuple[object, ...]]:
+def as_rows(row: dict[str, Any]) -> list[tuple[object, ...]]:
     figures = ("seconds", "microseconds_per_unknown", "iterations", "residual")
     return [(name, *(row[figure].get(name, "") for figure in figures)) for name in CALLS]
 
 
-def spread_of_cost(rows: list[dict[str, dict[str, float]]]) -> list[tuple[object, ...]]:
+def spread_of_cost(rows: list[dict[str, Any]]) -> list[tuple[object, ...]]:
     costs = {name: [row["microseconds_per_unknown"][name] for row in rows] for name in CALLS}
     return [(name, min(cost), statistics.median(cost), max(cost)) for name, cost in costs.items()]
 

@@ -18,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 from distributed import Client
@@ -36,7 +37,7 @@ from flows.engine.task_runs import run_nodules
 from storage.cases.outcomes import write_outcome
 from storage.layout import done_key
 from storage.recipe import load_recipe
-from storage.records import Outcome
+from storage.records import DoneMark, Outcome, encode
 from storage.sources.base import Nodule
 from storage.sources.registry import SourceSpec
 from storage.store import open_store
@@ -64,15 +65,15 @@ def main() -> None:
     if arguments.plan is not None:
         print(json.dumps(plan(arguments.folder, arguments.plan)))
         return
-    known = (
+    known: dict[str, Any] = (
         json.loads((RESULTS / "fan_out.json").read_text())
         if (RESULTS / "fan_out.json").exists()
         else {}
     )
     if arguments.curated:
-        report = {**known, "real": account(arguments.curated)}
-        save("fan_out", report)
-        print(report["real"])
+        known["real"] = account(arguments.curated)
+        save("fan_out", known)
+        print(known["real"])
         return
     report: dict[str, Any] = {
         "cores": os.cpu_count(),
@@ -106,7 +107,7 @@ def show(report: dict[str, Any]) -> None:
     print(report["real"])
 
 
-def plans() -> dict[str, dict[str, float]]:
+def plans() -> dict[int, dict[str, float]]:
     """Plan over stores that are finished, each in a process of its own."""
     rows = {}
     for nodules in (MANY, 10 * MANY):
@@ -133,7 +134,7 @@ def finished_store(folder: Path, nodules: int) -> None:
         digest = f"{number:064x}"
         outcome = stub_outcome(nodule, input_fingerprint(nodule, job), digest)
         write_outcome(store, outcome)
-        store.put(done_key(nodule.id, digest), b"{}")
+        store.put(done_key(nodule.id, digest), encode(DoneMark(digest, {})))
 
 
 def job_of(folder: Path) -> CurationJob:
@@ -160,14 +161,13 @@ def plan(folder: Path, nodules: int) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def cluster_of_threads() -> Iterator[tuple[str, object]]:
+def cluster_of_threads() -> Iterator[tuple[str, Callable[[int], None]]]:
     """Start a scheduler; yield its address and a function that sets the number of threads."""
     dask = str(Path(sys.executable).parent / "dask")
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment()}
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder) / "scheduler.json"
         command = [dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-        processes = [subprocess.Popen([*command, "--scheduler-file", str(where)], **options)]
+        processes = [start([*command, "--scheduler-file", str(where)])]
         while not where.exists() or not where.read_text():
             time.sleep(0.1)
         address = json.loads(where.read_text())["address"]
@@ -177,17 +177,8 @@ def cluster_of_threads() -> Iterator[tuple[str, object]]:
                 worker = processes.pop()
                 worker.terminate()
                 worker.wait()
-            worker = [
-                dask,
-                "worker",
-                address,
-                "--nthreads",
-                str(threads),
-                "--nworkers",
-                "1",
-                "--no-nanny",
-            ]
-            processes.append(subprocess.Popen([*worker, "--no-dashboard"], **options))
+            command = [dask, "worker", address, "--nthreads", str(threads), "--nworkers", "1"]
+            processes.append(start([*command, "--no-nanny", "--no-dashboard"]))
             with Client(address) as client:
                 while sum(client.nthreads().values()) != threads:
                     time.sleep(0.1)
@@ -200,8 +191,14 @@ def cluster_of_threads() -> Iterator[tuple[str, object]]:
                 process.wait()
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": path},
+    )
 
 
 def stub(seconds: float, nodule: Nodule, job: CurationJob) -> Outcome:
@@ -230,22 +227,22 @@ def fan_stubs(address: str, nodules: int, seconds: float, **run: int) -> None:
     expect(states == ["done"] * nodules, "every stub is done")
 
 
-def many(address: str, grow: object) -> dict[str, Any]:
+def many(address: str, grow: Callable[[int], None]) -> dict[str, Any]:
     """Run nodules that take no time, which leaves the orchestration; record memory by time."""
     grow(32)
     fan_stubs(address, 200, 0.0)
-    me, memory, add = psutil.Process(), {}, ProgressTracker.add
+    me, add = psutil.Process(), ProgressTracker.add
+    memory: dict[int, float] = {}
 
     def watched(progress: ProgressTracker, outcome: Outcome) -> None:
         add(progress, outcome)
         if len(progress.outcomes) in SAMPLES:
             memory[len(progress.outcomes)] = round(me.memory_info().rss / MEGABYTE, 1)
 
-    ProgressTracker.add = watched
-    used, begin = me.cpu_times(), time.perf_counter()
-    fan_stubs(address, MANY, 0.0)
-    wall, now = time.perf_counter() - begin, me.cpu_times()
-    ProgressTracker.add = add
+    with patch.object(ProgressTracker, "add", watched):
+        used, begin = me.cpu_times(), time.perf_counter()
+        fan_stubs(address, MANY, 0.0)
+        wall, now = time.perf_counter() - begin, me.cpu_times()
     cpu = now.user + now.system - used.user - used.system
     return {
         "nodules": MANY,
@@ -255,7 +252,9 @@ def many(address: str, grow: object) -> dict[str, Any]:
     }
 
 
-def throughput(address: str, grow: object, threads: int, nodules: int) -> dict[str, Any]:
+def throughput(
+    address: str, grow: Callable[[int], None], threads: int, nodules: int
+) -> dict[str, Any]:
     grow(threads)
     begin = time.perf_counter()
     fan_stubs(address, nodules, SLEEP_S)

@@ -84,7 +84,7 @@ def searched_share(nodule: Ready) -> float:
     return round(math.prod(side.stop - side.start for side in box) / nodule.labels.size, 3)
 
 
-def summarise(name: str, rows: list[dict[str, float]]) -> dict[str, float]:
+def summarise(name: str, rows: list[dict[str, Any]]) -> dict[str, float]:
     means, largest = ([row[f"{name} {figure}"] for row in rows] for figure in ("mean", "largest"))
     return {
         "nodules that change": sum(value > 0 for value in largest),

@@ -53,7 +53,7 @@ def reset_peak() -> int:
     return status_bytes("VmRSS")
 
 
-def in_own_process(module: str, *arguments: str) -> dict[str, float]:
+def in_own_process(module: str, *arguments: str) -> dict[str, Any]:
     """Run `python -m module arguments` and read the JSON of its last line."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -22,7 +22,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from benchmarks.measure import MEGABYTE, in_own_process, one_thread, reset_peak, save, table
-from benchmarks.nodules import real_folder, real_ids_by_volume, spread
+from benchmarks.nodules import FOLDER_VARIABLE, real_folder, real_ids_by_volume, spread
 from flows.curate import curate_nodule
 from matting import estimate_alphas
 from matting.geometry.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -126,10 +126,8 @@ def curate(name: str, folder: Path) -> Outcome:
     if name in BALLS:
         write_ball(BALLS[name], image, readers)
     else:
-        image, readers = (
-            str(real_folder() / "nodules" / f"{name}.{part}.nii.gz")
-            for part in ("image", "readers")
-        )
+        nodules = Path(os.environ[FOLDER_VARIABLE], "nodules")
+        image, readers = (str(nodules / f"{name}.{part}.nii.gz") for part in ("image", "readers"))
     Path(folder, "table.csv").write_text(
         TABLE.format(
             name=name,

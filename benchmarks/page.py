@@ -106,7 +106,7 @@ a method share its operator.
 """
 
 
-def cost_by_size(rows: list[dict[str, dict[str, float]]]) -> list[tuple[str, int, float]]:
+def cost_by_size(rows: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
     """Return for each band its name, number of nodules and median cost per unknown voxel."""
     bands = []
     for first, last in BANDS:

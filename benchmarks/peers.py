@@ -15,6 +15,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from benchmarks.nodules import (
     REFERENCE,
     UNSEEN_STAND_INS,
     Ready,
+    known_alpha,
     nodules,
     real_folder,
     reference_nodule,
@@ -96,8 +98,12 @@ def chosen(count: int) -> Iterator[Ready]:
 def slices(nodule: Ready, *, cut: bool) -> Iterator[tuple[int, tuple[slice, slice], Array, Array]]:
     """Return the slices with unknown voxels as PyMatting takes them: RGB 0..1, trimap 0, 1/2, 1."""
     solver = Parameters().solver
-    reach = tuple(int(solver.search_margin_mm / spacing) for spacing in nodule.spacing_mm)
-    _, rows, columns = box_around(nodule.unknown, reach) if cut else (slice(None),) * 3
+    z_reach, y_reach, x_reach = (
+        int(solver.search_margin_mm / spacing) for spacing in nodule.spacing_mm
+    )
+    rows = columns = slice(None)
+    if cut:
+        _, rows, columns = box_around(nodule.unknown, (z_reach, y_reach, x_reach))
     for z in np.flatnonzero(nodule.unknown.any(axis=(1, 2))):
         labels = nodule.labels[z, rows, columns]
         grey = to_intensity(nodule.image_hu[z, rows, columns], solver.intensity_range_hu)
@@ -122,15 +128,19 @@ def time_nodule(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, An
     ours, theirs = {}, {}
     for name, methods in (("cf", ("cf",)), ("three", SHARED)):
         ours[name], _ = cpu_seconds(
-            lambda methods=methods: estimate_alphas(
-                nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm, methods=methods
+            partial(
+                estimate_alphas,
+                nodule.image_hu,
+                nodule.labels,
+                spacing_mm=nodule.spacing_mm,
+                methods=methods,
             )
         )
     solved = set(np.flatnonzero(nodule.unknown.any(axis=(1, 2))).tolist())
     for cut in (True, False):
         for name in SHARED:
             theirs[name, cut], mattes = cpu_seconds(
-                lambda name=name, cut=cut: solve_slices(nodule, estimators[name], cut=cut)
+                partial(solve_slices, nodule, estimators[name], cut=cut)
             )
             solved &= set(mattes)
     total = int(nodule.unknown.any(axis=(1, 2)).sum())
@@ -159,7 +169,7 @@ def truth_errors(nodule: Ready, estimators: dict[str, Estimator]) -> dict[str, A
     )
     flat = {name: solve_slices(nodule, estimators[name], cut=False) for name in SHARED}
     common = sorted(set.intersection(*(set(solved) for solved in flat.values())))
-    where, truth = nodule.unknown[common], nodule.patch.known_alpha[common]
+    where, truth = nodule.unknown[common], known_alpha(nodule.patch)[common]
     errors = {
         name: {
             "3D": float(np.abs(solutions[name].alpha[common] - truth)[where].mean()),

@@ -8,6 +8,7 @@ the lesion's radiodensity target.
 """
 
 import io
+from collections.abc import Mapping
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,7 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.measure import PICTURES
-from benchmarks.nodules import Ready, make_ready, native_patch, pure_lesion_hu, simulated
+from benchmarks.nodules import (
+    Ready,
+    known_alpha,
+    make_ready,
+    native_patch,
+    pure_lesion_hu,
+    simulated,
+)
 from matting import estimate_alphas
 from matting.geometry.box import box_around
 from matting.geometry.trimap import FOREGROUND, UNKNOWN
@@ -52,8 +60,8 @@ def main() -> None:
     solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
     save_front(nodule, solutions[FRONT].alpha)
     place = middle_slice(nodule)
-    known = nodule.patch.known_alpha
-    truths = {
+    known = known_alpha(nodule.patch)
+    truths: dict[str, NDArray[np.floating]] = {
         "": known,
         "+": known * foreground_target(pure_lesion_hu(native, placed), DensitySettings()),
     }
@@ -98,7 +106,7 @@ def save_page(
     page: str,
     nodule: Ready,
     place: tuple[int, slice, slice],
-    mattes: dict[str, NDArray[np.float64]],
+    mattes: Mapping[str, NDArray[np.floating]],
 ) -> None:
     low, high = WINDOW_HU
     trimap = np.where(nodule.labels == UNKNOWN, 0.5, nodule.labels == FOREGROUND)

@@ -93,7 +93,7 @@ def fill(url: str) -> dict[str, float]:
         write_outcome(
             store, Outcome(nodule_id, patient, "done", "write", digest=digest, synthetic=True)
         )
-        record_verdict(store, Verdict(nodule_id, digest, "choose", "cf", "bench", automatic=True))
+        record_verdict(store, Verdict(nodule_id, digest, "choose", "cf+", "bench", automatic=True))
     return {"megabytes": round(size / MEGABYTE)}
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +27,7 @@ from storage.exports.nifti import nifti_files
 from storage.exports.released_nodule import open_released_nodule
 from storage.layout import case_prefix
 from storage.recipe import SourceSettings
-from storage.records import Member
+from storage.records import FileEntry, Member
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Draft, open_release, publish_release
 from storage.releases.torch_dataset import CROP_ZYX, ReleaseDataset
@@ -95,7 +96,8 @@ def ready() -> Iterator[Ready]:
 
 
 def release(store: Store) -> None:
-    members, files = [], {}
+    members: list[Member] = []
+    files: dict[str, FileEntry] = {}
     for number, nodule in enumerate(ready()):
         digest = f"{number:064}"
         solutions = estimate_alphas(nodule.image_hu, nodule.labels, spacing_mm=nodule.spacing_mm)
@@ -129,13 +131,14 @@ def as_files(reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
         arrays = {
             name: reader.read(nodule_id, name) for name in ("image", "alpha", "readers", "validity")
         }
-        np.savez_compressed(scratch / f"{nodule_id}.npz", **arrays)
-        np.savez(scratch / f"{nodule_id}.plain.npz", **arrays)
+        np.savez_compressed(scratch / f"{nodule_id}.npz", allow_pickle=False, **arrays)
+        np.savez(scratch / f"{nodule_id}.plain.npz", allow_pickle=False, **arrays)
 
     def nifti(nodule_id: str, box: Box) -> object:
         z, y, x = box
         names = ["image", "alpha", "validity", *(f"reader-{n}" for n in range(1, 5))]
-        images = (nib.load(scratch / f"{nodule_id}.{name}.nii.gz") for name in names)
+        files = (scratch / f"{nodule_id}.{name}.nii.gz" for name in names)
+        images = (cast(nib.Nifti1Image, nib.load(file)) for file in files)
         return [np.asarray(image.dataobj)[x, y, z].transpose() for image in images]
 
     def npz(suffix: str) -> Read:
@@ -150,10 +153,10 @@ def as_files(reader: ReleaseReader, scratch: Path) -> dict[str, Read]:
 
 def take_turns(reader: ReleaseReader, readers: dict[str, Read]) -> dict[str, float]:
     """Return the mean over nodules of the median seconds of a crop, by format."""
-    draw, spent = (
-        random.Random(1),
-        {name: {id_: [] for id_ in reader.nodules()} for name in readers},
-    )
+    draw = random.Random(1)
+    spent: dict[str, dict[str, list[float]]] = {
+        name: {id_: [] for id_ in reader.nodules()} for name in readers
+    }
     for _ in range(TURNS):
         for nodule_id in reader.nodules():
             starts = [

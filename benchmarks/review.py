@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -35,6 +35,9 @@ from storage.cases.outcomes import write_outcome
 from storage.records import Outcome
 from storage.reviews.verdicts import read_verdicts
 from storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 REVIEWERS, DECISIONS_EACH = 20, 25
 STEPS = 60
@@ -199,7 +202,7 @@ def in_the_browser(url: str) -> dict[str, Any]:
     }
 
 
-def scroll(page: object) -> tuple[float, float]:
+def scroll(page: "Page") -> tuple[float, float]:
     """Return frames a second, and CPU milliseconds a frame over all of the browser's processes."""
     before = browser_cpu_s()
     frames = [float(page.evaluate(SCROLL, [STEPS])) for _ in range(3)]
@@ -215,7 +218,7 @@ def browser_cpu_s() -> float:
     return sum(times.user + times.system for times in spent)
 
 
-def decide_all(page: object) -> list[float]:
+def decide_all(page: "Page") -> list[float]:
     """Decide nodule after nodule; return the milliseconds until each next one was drawn."""
     count = 0
     while page.get_attribute("#next", "disabled") is None:

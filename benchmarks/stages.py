@@ -21,6 +21,8 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+import matting
+
 STAGES = {
     "neighbour search": (
         "matting.neighbours.nearest",
@@ -59,7 +61,7 @@ class Clock:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._within = [0.0]
 
-    def timed(self, stage: str, function: Callable) -> Callable:
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that adds its time to a stage."""
 
         def call(*arguments: object, **options: object) -> object:
@@ -76,8 +78,6 @@ class Clock:
 
 
 def main(checkout: str) -> None:
-    import matting
-
     if not Path(matting.__file__).is_relative_to(Path(checkout).resolve()):
         raise SystemExit(f"{matting.__file__} is not in {checkout}")
     threadpool_limits(1)
@@ -122,7 +122,9 @@ def watch(clock: Clock) -> None:
                     setattr(other, key, timed)
 
 
-def parameters_of(parameters: object, changes: dict[str, dict[str, Any]]) -> object:
+def parameters_of(
+    parameters: matting.Parameters, changes: dict[str, dict[str, Any]]
+) -> matting.Parameters:
     """Change some fields of some sections; lists become tuples."""
     sections = {}
     for section, fields in changes.items():

@@ -8,6 +8,8 @@ its row. The first step includes compiling.
 
 import time
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -35,19 +37,9 @@ def main() -> None:
     ours = layers._use_cpu_kernels
     rows = []
     for name, own, layout, precision, compiled in WAYS:
-        layers._use_cpu_kernels = ours if own else (lambda _: False)
-        step = prepared(layout, precision, compiled)
-        start = time.process_time()
-        try:
-            step()
-            first_s, failed = time.process_time() - start, None
-            step_s, _ = cpu_seconds(step, budget_s=60.0)
-        except RuntimeError as error:
-            first_s = step_s = None
-            failed = str(error).splitlines()[0]
-        rows.append({"way": name, "first_s": first_s, "step_s": step_s, "failed": failed})
+        with patch.object(layers, "_use_cpu_kernels", ours if own else lambda _: False):
+            rows.append({"way": name, **measured(prepared(layout, precision, compiled))})
         print(rows[-1], flush=True)
-    layers._use_cpu_kernels = ours
     save("steps", {"crop_zyx": CROP, "torch": torch.__version__, "ways": rows})
     print(
         table(
@@ -55,6 +47,18 @@ def main() -> None:
             [(row["way"], row["first_s"], row["step_s"]) for row in rows],
         )
     )
+
+
+def measured(step: Callable[[], None]) -> dict[str, Any]:
+    """Return the seconds of the first step and of a later one, or why torch cannot do it."""
+    start = time.process_time()
+    try:
+        step()
+        first_s = time.process_time() - start
+        step_s, _ = cpu_seconds(step, budget_s=60.0)
+    except RuntimeError as error:
+        return {"first_s": None, "step_s": None, "failed": str(error).splitlines()[0]}
+    return {"first_s": first_s, "step_s": step_s, "failed": None}
 
 
 def prepared(layout: torch.memory_format, precision: str, compiled: bool) -> Callable[[], None]:
@@ -70,7 +74,7 @@ def prepared(layout: torch.memory_format, precision: str, compiled: bool) -> Cal
         network.zero_grad()
         with autocast(torch.device("cpu"), precision):
             output = forward(image)
-        losses(output, targets).total.backward()
+        losses(output, targets).total.backward()  # type: ignore[no-untyped-call]
 
     return step
 

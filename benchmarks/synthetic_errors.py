@@ -23,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import one_thread, save
-from benchmarks.nodules import STAND_INS, make_ready, native_patch, pure_lesion_hu, simulated
+from benchmarks.nodules import (
+    STAND_INS,
+    known_alpha,
+    make_ready,
+    native_patch,
+    pure_lesion_hu,
+    simulated,
+)
 from matting import METHODS, estimate_alphas
 from matting.parameters import DensitySettings, Parameters
 from matting.phantoms import LUNG_HU, TISSUE_HU
@@ -73,7 +80,7 @@ def nodule_errors(
         methods=METHODS,
         parameters=Parameters(),
     )
-    alpha = patch.known_alpha[unknown].astype(np.float64)
+    alpha = known_alpha(patch)[unknown].astype(np.float64)
     truths = {"alpha": alpha, "density": alpha * density(pure_hu[unknown])}
     masks = patch.readers[:, unknown].astype(np.float64)
     hu = patch.image_hu[unknown].astype(np.float64)

@@ -57,7 +57,7 @@ def main() -> None:
 def run_by_dask(address: str, nodules: int) -> None:
     """Run stubs by Prefect's task runner for Dask, each as a task run on a worker."""
     runner = importlib.import_module("prefect_dask").DaskTaskRunner(address=address)
-    curate = task(stub, name="curate nodule", cache_policy=NO_CACHE)
+    curate = task(name="curate nodule", cache_policy=NO_CACHE)(stub)
 
     @flow(name="stubs by Dask", task_runner=runner)
     def run() -> None:

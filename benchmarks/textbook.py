@@ -173,7 +173,7 @@ def laplacian(intensity: Floats, epsilon: float, penalty: Floats) -> sparse.csr_
 
 
 @numba.njit(cache=True)
-def fill(intensity, epsilon, values, columns):
+def fill(intensity: Floats, epsilon: float, values: Floats, columns: NDArray[np.int32]) -> None:
     """Fill rows of a fixed pattern; entries beyond the volume stay zero in the row's own column."""
     depth, height, width = intensity.shape
     for voxel in range(intensity.size):
@@ -189,7 +189,7 @@ def fill(intensity, epsilon, values, columns):
 
 
 @numba.njit(cache=True)
-def add_window(intensity, epsilon, values, z, y, x):
+def add_window(intensity: Floats, epsilon: float, values: Floats, z: int, y: int, x: int) -> None:
     _, height, width = intensity.shape
     window = intensity[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2]
     mean = window.mean()

@@ -321,7 +321,7 @@ def unlimited(recipe: Recipe) -> Parameters:
     return replace(parameters, solver=solver)
 
 
-def as_text(report: Mapping[str, object]) -> str:
+def as_text(report: Mapping[str, Any]) -> str:
     lesions = list(next(iter(report["rows"].values())))
     lines = [
         f"{report['nodules']} nodules, {report['solves']} solves, {report['measure']}, "

@@ -12,9 +12,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from benchmarks.measure import PICTURES, RESULTS
-from benchmarks.nodules import make_ready, native_patch, simulated
+from benchmarks.nodules import known_alpha, make_ready, native_patch, simulated
 from benchmarks.pictures import WINDOW_HU, middle_slice
-from benchmarks.truths import known_alpha
 from matting import METHODS, Parameters, solve
 from storage.cases.case import ALGORITHM_VERSION
 

@@ -25,7 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.nodules import STAND_INS, native_patch, prepared, read_native, simulated
+from benchmarks.nodules import (
+    STAND_INS,
+    known_alpha,
+    native_patch,
+    prepared,
+    read_native,
+    simulated,
+)
 from matting.errors import InputError
 from matting.geometry.grid import Grid, Vector
 from matting.geometry.patch import Patch
@@ -191,13 +198,6 @@ def _chain(native: Patch) -> Patch:
     # A window no wider than the piece of CT: beyond it there is only padding.
     side = min(CropSettings().in_plane_voxels, max(native.grid.shape[1:]))
     return prepared(native, CropSettings(in_plane_voxels=side))
-
-
-def known_alpha(patch: Patch) -> Array:
-    """Return the known alpha of a patch that has one."""
-    if patch.known_alpha is None:
-        raise ValueError("this patch has no known alpha")
-    return patch.known_alpha
 
 
 def _synthetic(count: int) -> Iterator[Truth]:
