@@ -15,11 +15,18 @@ from typing import TypeAlias
 
 import obstore
 
+from flows.curate import curate_nodule
 from storage.maintenance.verify import list_nodules, verify_nodules
+from storage.recipe import load_recipe
+from storage.sources.registry import SourceSpec
 from storage.store import Store, open_store
+from tasks.curation.context import CurationJob
+from tasks.curation.inventory import take_inventory
 from tests.faults.services import wait_until
+from tests.phantoms import ball_patch, write_table
 
 Contents = dict[str, bytes]
+RECIPE = "name: test\ncrop: {in_plane_voxels: 24}\nrun: {retry_delay_s: 0.5, nodules_per_task: 3}\n"
 AnyReport: TypeAlias = "Report | CommandReport | DeploymentReport"
 
 
@@ -107,6 +114,25 @@ class Scene:
     undisturbed: Contents
     """Every file of every case of a run that nothing happened to, by key."""
     environment: dict[str, str]
+
+
+def make_scene(folder: Path, nodules: int) -> Scene:
+    """Write small nodules, and curate them where nothing happens."""
+    table = write_table(folder, {f"n{n}": ball_patch(seed=n) for n in range(1, nodules + 1)})
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    store = open_store(str(folder / "undisturbed"), create=True)
+    job = CurationJob(SourceSpec("files", str(table)), store.url, load_recipe(recipe))
+    for nodule in take_inventory(job, None).nodules:
+        assert curate_nodule(nodule, job).state == "done"
+    undisturbed = {key: store.get(key) for key in store.list_prefix("cases")}
+    home = folder / "home"
+    environment = {
+        "HOME": str(home),
+        "PREFECT_HOME": str(home / ".prefect"),
+        "HALOSIGN_CACHE": str(home / "cache"),
+    }
+    return Scene(table, recipe, nodules, undisturbed, environment)
 
 
 @dataclass

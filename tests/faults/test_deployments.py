@@ -18,11 +18,13 @@ from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.store import open_store
 from tests.cluster.local_cluster import LocalCluster
 from tests.cluster.running import Running, a_folder, needs_postgresql, wait_for
-from tests.faults.harness import DeploymentReport, marks, written
+from tests.faults.harness import DeploymentReport, make_scene, marks, written
 from tests.faults.test_faults import seeds
 
 pytestmark = needs_postgresql
 
+NODULES = 40
+"""So many that some are left when those in hand have finished."""
 RESTARTED = ("scheduler", "worker", "worker-1", "cpu")
 LONGEST_PAUSE_S = 20.0
 """Between the stop of a service and its start, by an operator who looks at something."""
@@ -96,6 +98,11 @@ STRIKES = {
     ),
     "cpu upgraded": lambda engine, _: stop_and_start(engine, 0),
 }
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return make_scene(tmp_path_factory.mktemp("deployments"), NODULES)
 
 
 @pytest.fixture(scope="module")
