@@ -233,7 +233,8 @@ def load_recipe(path: str | Path | None = None, **overrides: Any) -> Recipe:
 
     Args:
         path: A YAML file, the name of a recipe that comes with Halosign (``paper``,
-            ``improved``, ``demo``, ``cpu``), or None for the paper's.
+            ``improved``, ``demo``, ``cpu``; a file of that name is ``./demo``), or None for the
+            paper's.
         **overrides: By section, values that replace the recipe's; of a setting without a section,
             its value.
 
@@ -320,9 +321,8 @@ def _override(content: JsonObject, overrides: JsonObject) -> JsonObject:
 
 def _recipe_text(path: str | Path | None) -> tuple[str, str]:
     name = "paper" if path is None else str(path)
-    shipped = files(recipes) / f"{name}.yaml"
-    if "/" not in name and not Path(name).exists() and shipped.is_file():
-        return shipped.read_text(encoding="utf-8"), name
+    if name in SHIPPED:  # whatever lies in the current folder under that name
+        return (files(recipes) / f"{name}.yaml").read_text(encoding="utf-8"), name
     try:
         if Path(name).exists() and not Path(name).is_file():
             raise _invalid(name, "no regular file", "a YAML file", "Check the path.")

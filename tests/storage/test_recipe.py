@@ -120,6 +120,18 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         load_recipe(tmp_path / "nowhere.yaml")
 
 
+@pytest.mark.parametrize("asked", [None, "paper", "improved", "cpu", "demo"])
+def test_a_recipe_that_is_shipped_is_meant_whatever_the_folder_holds(asked, tmp_path, monkeypatch):
+    meant = load_recipe(asked)
+    monkeypatch.chdir(tmp_path)
+    for name in ("paper", "improved"):
+        (tmp_path / name).mkdir()
+    for name in ("cpu", "demo"):
+        (tmp_path / name).write_text("name: another\n")
+    assert load_recipe(asked) == meant
+    assert load_recipe("./demo").name == "another"
+
+
 def test_a_name_with_a_typo_is_answered_with_the_recipe_that_it_resembles():
     with pytest.raises(InputError, match=r"got papr: No such file.*Did you mean `paper`\?"):
         load_recipe("papr")
