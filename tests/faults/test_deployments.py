@@ -23,7 +23,7 @@ from tests.faults.test_faults import seeds
 
 pytestmark = needs_postgresql
 
-NODULES = 40
+NODULES = 20
 """So many that some are left when those in hand have finished."""
 RESTARTED = ("scheduler", "worker", "worker-1", "cpu")
 LONGEST_PAUSE_S = 20.0
