@@ -49,6 +49,8 @@ _RECORD_TOGETHER = {
 }
 """Task runs are written many at a time: each on its own takes most of the server's CPU time."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PREFECT = (sys.executable, "-P", "-m", "prefect")
+"""Without the current folder on the path, which may hold a `prefect.py` of the user's."""
 _DATABASE = "prefect.db"
 _LOG = "server.log"
 _MOST_LOG_BYTES = 2000
@@ -106,7 +108,7 @@ def _running(home: Path, port: int, url: str) -> Iterator[None]:
 
 def _create_database(home: Path, template: Path) -> None:
     """Create an empty database, and keep a copy for the next run if the cache can be written."""
-    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+    command = [*_PREFECT, "server", "database", "upgrade", "-y"]
     with (home / _LOG).open("wb") as log:
         done = subprocess.run(command, env=_environment(home), stdout=log, stderr=log, check=False)
     if done.returncode == 0:
@@ -128,17 +130,7 @@ def _copy(source: Path, to: Path) -> bool:
 
 
 def _start(home: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    command = [*_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (home / _LOG).open("ab") as log:
         return subprocess.Popen(
             command,

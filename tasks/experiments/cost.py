@@ -69,12 +69,9 @@ def measure_cost(
     name = cost_id(asked | {"torch": torch.__version__})
     known = find_cost(store, version, name)
     if known is None:
-        command = [
-            sys.executable,
-            "-m",
-            "tasks.experiments.cost",
-            json.dumps([variant, auxiliary, crop_zyx, device]),
-        ]
+        asking = json.dumps([variant, auxiliary, crop_zyx, device])
+        # Without the current folder on the path, which may hold a `tasks.py` of the user's
+        command = [sys.executable, "-P", "-m", __name__, asking]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{variant} could not be measured: {done.stderr.strip()[-500:]}")

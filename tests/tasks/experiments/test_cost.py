@@ -1,6 +1,7 @@
 """What a network costs: measured in a process of its own, once."""
 
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from storage.results.experiments import find_cost
 from tasks.experiments import cost
 from tasks.experiments.cost import measure_cost
 
+ROOT = Path(cost.__file__).parents[2]
 SMALL = """
 import runpy
 import matting.learned.counting as counting
@@ -51,6 +53,15 @@ def test_what_cannot_be_measured_says_why(store, monkeypatch):
     monkeypatch.setattr(cost.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="3dmm-mg could not be measured"):
         measure_cost(store, "0.1.0", "3dmm-mg", "told", (16, 32, 32), "cpu")
+
+
+def test_a_module_of_the_users_in_the_current_folder_is_not_taken(store, tmp_path, monkeypatch):
+    (tmp_path / "tasks.py").write_text("raise ValueError('a module of the user')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(RuntimeError, match="4dmm could not be measured") as error:
+        measure_cost(store, "0.1.0", "4dmm", "told", (16, 32, 32), "cpu")
+    assert "a module of the user" not in str(error.value)
 
 
 @pytest.mark.parametrize(
