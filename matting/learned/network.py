@@ -23,7 +23,7 @@ Comments at the ends of lines give shapes as channels @ resolution, for 3dmm. Th
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,12 @@ def check_network(variant: str, auxiliary: str) -> None:
             )
 
 
+FIRST_LOGIT = -3.0
+"""Bias of an untrained matting head: its mattes are about 0.05."""
+
+
 def build_network(variant: str, auxiliary: Auxiliary = "told") -> "MattingNetwork":
-    """Build an untrained network with torch's default initial weights.
+    """Build an untrained network: torch's default initial weights, but the bias of its mattes.
 
     Args:
         variant: "3dmm", "3dmm-m" or "3dmm-mg".
@@ -195,6 +199,10 @@ class MattingHead(nn.Module):
             nn.Sequential(_block(w, ghost), _block(w, ghost)) for w in widths
         )
         self.head = Pointwise(widths[-1], 1)
+        # Most voxels are no lesion. From 0.5 all are lowered together so fast that the sigmoid
+        # saturates at 0, where nothing is learned any more; so the first mattes are low already
+        # (Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1).
+        nn.init.constant_(cast(Tensor, self.head.bias), FIRST_LOGIT)
 
     def forward(self, latent: Tensor, masks: Tensor | None) -> Tensor:
         """Return alpha in 0..1."""

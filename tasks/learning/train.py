@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from matting.errors import InputError
+from matting.learned.lesion import CORE_ALPHA
 from matting.learned.prediction import predict
 from matting.learned.training import Epoch, Trainer, TrainerState, pick_device, set_num_threads
 from matting.measures.metrics import mse, sad
@@ -42,7 +43,7 @@ from tasks.learning.negatives import Surroundings, negatives_sha256
 
 logger = logging.getLogger("halosign")
 
-LEARNING_VERSION = 2
+LEARNING_VERSION = 3
 """Increased whenever the same job leads to other weights than before."""
 SAVE_INTERVAL_S = 60.0
 """Seconds from one stored state to the next; the state is also stored after every epoch."""
@@ -257,12 +258,22 @@ class _TrainingCallbacks:
             {**asdict(trainer.history[-1]), **_mean_errors(samples), "seconds": seconds}
         )
         self._save()
+        self._warn_of_nothing_found(samples)
         if due:
             synthetic = self.reader.release.manifest.synthetic
             self.report_epoch(
                 TrainingSnapshot(self.name, self.rows, samples, self.split, synthetic)
             )
         self.epoch_started_at = time.monotonic()
+
+    def _warn_of_nothing_found(self, samples: list[PreviewSample]) -> None:
+        """Warn of a network whose mattes are empty: most voxels are, and it may learn no more."""
+        if samples and all(sample.predicted.max() < CORE_ALPHA for sample in samples):
+            logger.warning(
+                "training %s: after epoch %d the network finds no lesion in any of %d %s nodules. "
+                "If this is so at the end, train longer, or with another training.seed.",
+                *(self.name, len(self.rows), len(samples), self.split),
+            )
 
     def _samples(self, trainer: Trainer) -> Iterator[PreviewSample]:
         range_hu = intensity_range(self.reader)

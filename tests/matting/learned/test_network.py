@@ -64,6 +64,14 @@ def test_output_has_the_input_s_size_and_is_a_matte(variant: str, auxiliary: Aux
     assert masks is None if auxiliary == "none" else masks.shape == (2, 2, 16, 32, 48)
 
 
+@pytest.mark.parametrize("auxiliary", get_args(Auxiliary))
+def test_the_first_mattes_are_nearly_empty_as_most_voxels_are(auxiliary: Auxiliary) -> None:
+    image, _ = random_batch(SHAPE, seed=1)
+    torch.manual_seed(1)
+    alpha = build_network("3dmm-mg", auxiliary)(image).alpha
+    assert 0.005 < alpha.mean() < 0.2
+
+
 @pytest.mark.parametrize(("variant", "auxiliary"), EVERY)
 def test_gradients_reach_every_parameter(variant: str, auxiliary: Auxiliary) -> None:
     torch.manual_seed(2)

@@ -9,7 +9,7 @@ import torch
 
 from matting.errors import InputError
 from matting.learned.batches import TENSORS, make_batch, random_flip_rotate
-from matting.learned.prediction import predict
+from matting.learned.prediction import Prediction, predict
 from matting.learned.training import Trainer
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
@@ -202,6 +202,18 @@ def test_previews_come_from_the_training_split_without_validation_and_are_few(re
     assert snapshots[0].split == "train"
     # First, last and the one between of seven
     assert [s.nodule_id for s in snapshots[0].samples] == [names[1], names[4], names[7]]
+
+
+@pytest.mark.parametrize(("highest", "warned"), [(0.4, True), (0.6, False)])
+def test_a_network_that_finds_no_lesion_is_said(release, monkeypatch, caplog, highest, warned):
+    def predicted(network, image, *_, **__):
+        alpha = np.zeros(image.shape, np.float32)
+        alpha[0, 0, 0] = highest
+        return Prediction(alpha, None, None)
+
+    monkeypatch.setattr(train, "predict", predicted)
+    learn(job_on(release, training=replace(TRAINING, epochs=1, look_every=1)))
+    assert ("the network finds no lesion in any of" in caplog.text) == warned
 
 
 def test_a_network_of_coarser_voxels_knows_its_spacing(release, monkeypatch):
