@@ -258,7 +258,7 @@ def predict(
     point: Annotated[
         str | None,
         typer.Option(
-            help="Voxel z,y,x in a nodule; the network sees a box as large as its training crops."
+            help="Voxel z,y,x in a nodule; it sees a box as large as most crops it learned."
         ),
     ] = None,
     table: Annotated[
