@@ -258,7 +258,8 @@ def predict(
     point: Annotated[
         str | None,
         typer.Option(
-            help="Voxel z,y,x in a nodule; it sees a box as large as most crops it learned."
+            help="Voxel z,y,x in a nodule; a box around it is predicted, as large as most crops "
+            "of the training."
         ),
     ] = None,
     table: Annotated[

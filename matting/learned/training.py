@@ -230,9 +230,7 @@ class Trainer:
 
     def _split(self, batch: list[int], crop_size: CropSize, epoch: int) -> list[list[int]]:
         size = self.training.at_once
-        if (
-            size == 1
-        ):  # no need to read how large each crop is; the order of the sums is the batch's
+        if size == 1:  # the sums keep the batch's order, and no crop's size is read
             return [[nodule] for nodule in batch]
         by_size: dict[object, list[int]] = {}
         for nodule in batch:

@@ -258,8 +258,8 @@ class _TrainingCallbacks:
             {**asdict(trainer.history[-1]), **_mean_errors(samples), "seconds": seconds}
         )
         self._save()
-        self._warn_of_nothing_found(samples)
         if due:
+            self._warn_of_nothing_found(samples)
             synthetic = self.reader.release.manifest.synthetic
             self.report_epoch(
                 TrainingSnapshot(self.name, self.rows, samples, self.split, synthetic)
@@ -268,7 +268,7 @@ class _TrainingCallbacks:
 
     def _warn_of_nothing_found(self, samples: list[PreviewSample]) -> None:
         """Warn of a network whose mattes are empty: most voxels are, and it may learn no more."""
-        if samples and all(sample.predicted.max() < CORE_ALPHA for sample in samples):
+        if all(sample.predicted.max() < CORE_ALPHA for sample in samples):
             logger.warning(
                 "training %s: after epoch %d the network finds no lesion in any of %d %s nodules. "
                 "If this is so at the end, train longer, or with another training.seed.",
