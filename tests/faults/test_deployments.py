@@ -5,10 +5,7 @@ faults and none computed twice.
 """
 
 import random
-import subprocess
-import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 from prefect import get_client
@@ -16,8 +13,8 @@ from prefect.deployments import run_deployment
 
 from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.store import open_store
-from tests.cluster.local_cluster import LocalCluster
 from tests.cluster.running import Running, a_folder, needs_postgresql, wait_for
+from tests.faults.engine import Engine
 from tests.faults.harness import DeploymentReport, make_scene, marks, written
 from tests.faults.test_faults import seeds
 
@@ -28,60 +25,6 @@ NODULES = 20
 RESTARTED = ("scheduler", "worker", "worker-1", "cpu")
 LONGEST_PAUSE_S = 20.0
 """Between the stop of a service and its start, by an operator who looks at something."""
-
-
-class Engine:
-    """What a container engine does with `restart: unless-stopped`, for the services of Halosign."""
-
-    def __init__(self, cluster: LocalCluster) -> None:
-        self._cluster = cluster
-        self._stopped: set[str] = set()
-        self._started: dict[str, subprocess.Popen[bytes]] = {}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def restarting(self):
-        """Start services that end, until the context is left; then stop those that it started."""
-        ended = threading.Event()
-
-        def watch():
-            while not ended.wait(1.0):
-                with self._lock:
-                    for name in set(RESTARTED) - self._stopped:
-                        if self._cluster.running(name) is None:
-                            self._start(name)
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-            for name, process in self._started.items():
-                self._cluster.stop(name)
-                process.wait()
-
-    def kill(self, name):
-        with self._lock:
-            process = self._cluster.running(name)
-            for one in (process, *process.children(recursive=True)):
-                one.kill()
-
-    def stop(self, name):
-        with self._lock:
-            self._stopped.add(name)
-            self._cluster.stop(name)
-
-    def start(self, name):
-        with self._lock:
-            self._stopped.remove(name)
-            self._start(name)
-
-    def _start(self, name):
-        if name in self._started:
-            self._started[name].wait()
-        self._started[name] = self._cluster.start(name)
 
 
 def stop_and_start(engine, pause_s):
@@ -116,7 +59,7 @@ def running(scene):
 
 @pytest.fixture(scope="module")
 def engine(running):
-    found = Engine(running.cluster)
+    found = Engine(running.cluster, RESTARTED)
     with found.restarting():
         yield found
 
