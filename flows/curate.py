@@ -7,6 +7,7 @@ command resumes an interrupted run.
 """
 
 import time
+from dataclasses import replace
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -72,7 +73,8 @@ def curate(
     with recorded_run(job, plan, progress):
         if plan.to_compute:
             with progress:
-                run_nodules(curate_nodule, plan.to_compute, job, cluster, progress)
+                sized = replace(cluster, worker_bytes=plan.expected_peak_bytes)
+                run_nodules(curate_nodule, plan.to_compute, job, sized, progress)
     outcomes = tuple(progress.outcomes[key] for key in sorted(progress.outcomes))
     result = CurationResult(plan, outcomes, progress.wall_s, progress.error)
     if report and plan.to_compute:

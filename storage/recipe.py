@@ -87,6 +87,8 @@ class RunSettings(BaseModel):
     """Wait before the first retry; doubles each time."""
     failure_budget: float = Field(0.2, ge=0, le=1)
     """Share of nodules that may be refused or fail before the run stops early."""
+    wait_for_workers_h: float = Field(12.0, gt=0)
+    """How long a run waits while its cluster has no workers."""
 
 
 class ReviewSettings(BaseModel):

@@ -17,6 +17,7 @@ import yaml
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 from distributed.deploy.cluster import Cluster as AnyCluster
+from distributed.system import MEMORY_LIMIT
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.engine.logs import logger
@@ -97,9 +98,11 @@ class Cluster:
     scheduler: str | None = None
     """Address such as ``tcp://host:8786``; None for a local cluster."""
     workers: int | None = None
-    """Processes of the local cluster; None for one per core."""
+    """Processes of the local cluster; None for one per core, as far as memory reaches."""
     file: ClusterFile | None = None
     """Content of a cluster file; it takes precedence over the other two."""
+    worker_bytes: float = 0.0
+    """Peak memory that a process of the local cluster is expected to need."""
 
     @property
     def is_local(self) -> bool:
@@ -167,7 +170,7 @@ def dask_client(cluster: Cluster) -> Iterator[Client]:
                 yield client
         else:
             with (
-                _start_cluster(file) if file else _start_local_cluster(cluster.workers) as started,
+                _start_cluster(file) if file else _start_local_cluster(cluster) as started,
                 Client(started) as client,
             ):
                 if isinstance(started, LocalCluster):
@@ -229,10 +232,36 @@ def count_cores() -> int:
     return int(share)
 
 
-def _start_local_cluster(workers: int | None) -> LocalCluster:
+def count_workers(cores: int, worker_bytes: float) -> int:
+    """Return how many worker processes there are cores and memory for, with a warning if not all.
+
+    Args:
+        cores: That may be used.
+        worker_bytes: Peak memory of a worker, compared with that of the machine or of its control
+            group; 0 where it is not known.
+    """
+    fitting = int(MEMORY_LIMIT / worker_bytes) if worker_bytes else cores
+    if fitting >= cores:
+        return cores
+    workers = max(1, fitting)
+    logger.warning(
+        "%d of %d cores are used: a worker may need %.1f GB, and there are %.1f GB of memory. "
+        "`--workers N` asks for another number",
+        workers,
+        cores,
+        worker_bytes / 1e9,
+        MEMORY_LIMIT / 1e9,
+    )
+    return workers
+
+
+def _start_local_cluster(cluster: Cluster) -> LocalCluster:
+    workers = cluster.workers or count_workers(count_cores(), cluster.worker_bytes)
     return LocalCluster(
-        n_workers=workers or count_cores(),
+        n_workers=workers,
         threads_per_worker=1,
+        # By itself, Dask would give a worker the share of one core, however few workers there are.
+        memory_limit=MEMORY_LIMIT // workers,
         dashboard_address="127.0.0.1:0",
         # A worker that is slow to exit is killed. It holds nothing, so the warning is of no use.
         silence_logs=logging.ERROR,

@@ -9,5 +9,9 @@ class FailureBudgetExceeded(RunAborted):
     """More nodules failed than the recipe's failure budget allows."""
 
 
+class NoWorkersError(RunAborted):
+    """The scheduler had no workers for longer than the recipe allows."""
+
+
 class SchedulerLostError(RunAborted):
     """The Dask scheduler is gone, and with it every nodule that was in flight."""

@@ -15,7 +15,7 @@ from distributed import Client, Future
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
-from flows.engine.errors import SchedulerLostError
+from flows.engine.errors import NoWorkersError, SchedulerLostError
 from flows.engine.in_flight import InFlight
 from flows.engine.logs import logger
 from flows.engine.progress import ProgressTracker
@@ -71,6 +71,7 @@ class NoduleExecutor:
         self._threads = 0
         self._counted_at = -_THREAD_COUNT_TTL_S
         self._waiting_said_at = time.monotonic() - _SAY_WAITING_EVERY_S + _FIRST_SAID_AFTER_S
+        self._seen_workers_at = time.monotonic()
 
     def as_completed(self, nodules: Iterable[Nodule]) -> Generator[Outcome, None, None]:
         """Run nodules and yield outcomes in the order of completion; closing it cancels the rest.
@@ -98,13 +99,18 @@ class NoduleExecutor:
                 self.client.cancel(list(open_futures.values()))
 
     def capacity(self) -> int:
-        """Return how many nodules may be in flight; raises SchedulerLostError."""
+        """Return how many nodules may be in flight; raises as `count_threads` does."""
         threads = self.count_threads()
         queued = max(1, threads // _THREADS_PER_QUEUED_NODULE)
         return 1 if self.one_at_a_time else max(self.min_in_flight, threads + queued)
 
     def count_threads(self) -> int:
-        """Return the number of threads in the cluster; raises SchedulerLostError."""
+        """Return the number of threads in the cluster.
+
+        Raises:
+            SchedulerLostError: The scheduler went away.
+            NoWorkersError: There have been no workers for as long as the recipe allows.
+        """
         with self._lock:
             if time.monotonic() - self._counted_at >= _THREAD_COUNT_TTL_S:
                 try:
@@ -112,22 +118,37 @@ class NoduleExecutor:
                 except (OSError, ValueError, RuntimeError, CancelledError) as error:
                     raise self.lose_scheduler(error) from error
                 self._counted_at = time.monotonic()
-                if self._threads == 0:
+                if self._threads:
+                    self._seen_workers_at = self._counted_at
+                else:
                     self._wait_for_workers()
             return self._threads
 
     def _wait_for_workers(self) -> None:
-        """Show that there are no workers, and log it from time to time."""
+        """Show that there are no workers, and log it from time to time; not for ever."""
         self.progress.show_message("waiting for workers")
         now = time.monotonic()
+        longest_h = self.job.recipe.run.wait_for_workers_h
+        if now - self._seen_workers_at > 3600 * longest_h:
+            raise NoWorkersError(
+                f"run aborted: the scheduler {self._scheduler} had no worker for {longest_h:g} h "
+                "(run.wait_for_workers_h). Stored cases are kept; start workers, or look at the "
+                "queue of the cluster that starts them, and run the same command again."
+            )
         if now - self._waiting_said_at >= _SAY_WAITING_EVERY_S:
             self._waiting_said_at = now
             logger.warning(
                 "waiting for workers: the scheduler %s has none. Start workers, or look at the "
-                "queue of the cluster that starts them; nodules begin when one joins",
-                self.client.scheduler.address if self.client.scheduler else "of this run",
+                "queue of the cluster that starts them; nodules begin when one joins, and the run "
+                "ends where none does for %g h (run.wait_for_workers_h)",
+                self._scheduler,
+                longest_h,
                 extra={"event": "waiting for workers"},
             )
+
+    @property
+    def _scheduler(self) -> str:
+        return str(self.client.scheduler.address) if self.client.scheduler else "of this run"
 
     def drain(self) -> None:
         """Submit nothing more; what is in flight may finish."""

@@ -42,6 +42,7 @@ class InFlight:
 
         Raises:
             StoppedError: `stop` was called.
+            Exception: Whatever the function that says how many raises.
         """
         pending = iter(items)
         following = list(_take(pending))
@@ -69,6 +70,9 @@ class InFlight:
                     self._changed.wait(timeout=_LOOK_AGAIN_S)
                 if self._is_stopped:
                     raise StoppedError
+            if not completed:
+                # The function may raise, where what is in flight would never complete.
+                self._limit()
             while completed:
                 future = completed.popleft()
                 yield futures.pop(future), future

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -11,9 +11,14 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 from pythonjsonlogger.json import JsonFormatter
 
+from tasks.curation.context import STAGE_BEGINS
+
 LogFormat = Literal["text", "json"]
 FORMAT_VARIABLE = "HALOSIGN_LOG_FORMAT"
 """Environment variable in place of ``--log-format``."""
+
+_STAGES = "halosign-stages"
+"""Topic of Dask's events."""
 
 logger = logging.getLogger("halosign")
 
@@ -50,6 +55,33 @@ class JsonLogsOnWorker(WorkerPlugin):
         log_json({"worker": worker.address})
 
 
+class StagesOnWorker(WorkerPlugin):
+    """Plugin that makes workers tell the client which stage of which nodule they begin."""
+
+    name = "halosign-stages"
+
+    def setup(self, worker: Worker) -> None:
+        """Listen to what the worker logs; called by Dask."""
+        self._handler = _StageTeller(worker)
+        logger.addHandler(self._handler)
+        logger.setLevel(logging.DEBUG)
+
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002
+        """Listen no more; called by Dask."""
+        logger.removeHandler(self._handler)
+
+
+class _StageTeller(logging.Handler):
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(logging.DEBUG)
+        self.addFilter(lambda record: getattr(record, "event", "") == STAGE_BEGINS)
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a stage to the client; called by logging."""
+        self._worker.log_event(_STAGES, (record.__dict__["nodule"], record.__dict__["stage"]))
+
+
 class _KeptLines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -79,6 +111,7 @@ def log_json(static_fields: dict[str, Any] | None = None) -> None:
         static_fields: Fields to add to every line.
     """
     handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.INFO)
     handler.setFormatter(EventFormatter(static_fields))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
@@ -111,10 +144,17 @@ def is_json_logging() -> bool:
     )
 
 
-def log_on_workers(client: Client) -> None:
-    """Make every worker log in the format of this process."""
-    if is_json_logging():
-        try:
+def log_on_workers(client: Client, on_stage: Callable[[str, str], None]) -> None:
+    """Make every worker log in the format of this process, and tell it of stages.
+
+    Args:
+        client: Of the workers' scheduler.
+        on_stage: Called with the id of a nodule and the stage that a worker begins with it.
+    """
+    client.subscribe_topic(_STAGES, lambda event: on_stage(*event[1]))
+    try:
+        if is_json_logging():
             client.register_plugin(JsonLogsOnWorker())
-        except Exception:  # A worker without the plugin logs less, but computes the same.
-            logger.warning("cannot configure logging on some workers", exc_info=True)
+        client.register_plugin(StagesOnWorker())
+    except Exception:  # A worker without the plugins logs less, but computes the same.
+        logger.warning("cannot configure logging on some workers", exc_info=True)

@@ -29,6 +29,8 @@ class ProgressTracker:
     """Nodules by state."""
     error: RunAborted | None = None
     """Why the run was aborted; None where it was not."""
+    _stages: dict[str, str] = field(default_factory=dict)
+    """The stages of the nodules that workers have in hand, by nodule."""
     _unfit: int = 0
     """Nodules that count against the budget."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,10 +57,8 @@ class ProgressTracker:
             self._count(self.outcomes.pop(outcome.nodule_id, None), -1)
             self.outcomes[outcome.nodule_id] = outcome.brief
             self._count(outcome, 1)
-            present = {state: count for state, count in self.states.items() if count}
-            self._update_bar(
-                ", ".join(f"{n} {STATE_LABELS[s]}" for s, n in sorted(present.items()))
-            )
+            self._stages.pop(outcome.nodule_id, None)
+            self._update_bar(self._counts())
         logger.log(
             logging.WARNING if outcome.transient else logging.INFO,
             _sentence(outcome),
@@ -88,8 +88,16 @@ class ProgressTracker:
         with self._lock:
             self._count(self.outcomes.pop(nodule_id), -1)
 
+    def enter_stage(self, nodule_id: str, stage: str) -> None:
+        """Show that a worker begins a stage of a nodule."""
+        with self._lock:
+            # Told after the outcome, it would be shown for ever.
+            if nodule_id not in self.outcomes:
+                self._stages[nodule_id] = stage
+                self._update_bar(self._counts())
+
     def show_message(self, text: str) -> None:
-        """Show a message beside the bar until the next outcome, e.g. what the run waits for."""
+        """Show a message beside the bar until a worker goes on, e.g. what the run waits for."""
         with self._lock:
             self._update_bar(text)
 
@@ -110,6 +118,12 @@ class ProgressTracker:
             self.states[outcome.state] += step
             # A transient failure is retried, and counts only where the retries fail too.
             self._unfit += step * (outcome.state != "done" and not outcome.transient)
+
+    def _counts(self) -> str:
+        """Return how many nodules there are by state, and at which stages the others are."""
+        states = ", ".join(f"{n} {STATE_LABELS[s]}" for s, n in sorted(self.states.items()) if n)
+        stages = ", ".join(f"{n} {s}" for s, n in sorted(Counter(self._stages.values()).items()))
+        return "; ".join(filter(None, (states, stages and f"now {stages}")))
 
     def _update_bar(self, text: str) -> None:
         self._bar.update(len(self.outcomes), text=text)

@@ -74,9 +74,15 @@ def run_nodules(
         cluster: Where the workers are.
         progress: Takes the outcomes, and why the run was aborted if it was.
     """
+    wanted = {nodule.id for nodule in nodules}
+
+    def show_stage(nodule_id: str, stage: str) -> None:
+        if nodule_id in wanted:  # another run may have the same workers
+            progress.enter_stage(nodule_id, stage)
+
     min_in_flight = cluster.file.adapt.maximum if cluster.file and cluster.file.adapt else 1
     with dask_client(cluster) as client:
-        log_on_workers(client)
+        log_on_workers(client, show_stage)
         if cluster.is_local and not is_compiled():
             progress.show_message("compiling, once on this machine")
         executor = NoduleExecutor(function, job, progress, client, min_in_flight)

@@ -30,6 +30,9 @@ from storage.store import Store, open_store
 
 logger = logging.getLogger("halosign")
 
+STAGE_BEGINS = "stage begins"
+"""The event that a stage logs as it begins."""
+
 _RECORDED_PACKAGES = (
     "halosign",
     "numpy",
@@ -101,6 +104,8 @@ class NoduleContext:
     def timed_stage(self, stage: str) -> Iterator[None]:
         """Enter a stage, and record and log its wall time on exit."""
         self.stage = stage
+        begun = {"event": STAGE_BEGINS, "nodule": self.nodule.id, "stage": stage}
+        logger.debug("%s: %s", self.nodule.id, stage, extra=begun)
         begin = time.perf_counter()
         try:
             yield

@@ -275,6 +275,33 @@ def test_prefect_keeps_tables_of_the_run(api, undisturbed):
     assert {"nodules", "curation", "store"} <= {artifact["key"] for artifact in artifacts}
 
 
+def test_a_run_shows_the_stages_of_its_nodules_while_workers_are_at_them(
+    api, scheduler, table, store, recipe, monkeypatch
+):
+    shown = []
+
+    class Watched(ProgressTracker):
+        def enter_stage(self, nodule_id, stage):
+            ProgressTracker.enter_stage(self, nodule_id, stage)
+            shown.append((nodule_id, stage, self._counts()))
+
+    monkeypatch.setattr(flows.curate, "ProgressTracker", Watched)
+    one = frozenset({"n1"})
+    curate(job_for(table, store, recipe), cluster=Cluster(scheduler), nodules=one)
+    stages = ["scan", "crop", "resample", "trimap", "solve", "judge", "write"]
+    assert shown == [("n1", stage, f"now 1 {stage}") for stage in stages]
+
+
+def test_the_bar_has_states_then_stages_and_forgets_those_of_finished_nodules():
+    with ProgressTracker(total=4, budget=0.2) as progress:
+        progress.add(Outcome("a", "P", "done", "write"))
+        for nodule, stage in (("b", "scan"), ("c", "solve"), ("b", "solve"), ("a", "write")):
+            progress.enter_stage(nodule, stage)
+        assert progress._counts() == "1 done; now 2 solve"
+        progress.add(Outcome("b", "P", "refused", "solve"))
+        assert progress._counts() == "1 done, 1 invalid input; now 1 solve"
+
+
 def test_the_budget_counts_what_is_unfit_among_all():
     with ProgressTracker(total=40, budget=0.2) as progress:
         for n in range(8):

@@ -8,12 +8,14 @@ import time
 import pytest
 import yaml
 from distributed import Client
+from distributed.system import MEMORY_LIMIT
 
 from flows.engine.cluster import (
     Adapt,
     Cluster,
     ClusterFile,
     count_cores,
+    count_workers,
     dask_client,
     load_cluster,
 )
@@ -87,6 +89,8 @@ def test_workers_of_our_own_never_pause_and_hold_one_nodule_a_thread():
         (manager,) = client.run(_memory_settings).values()
         assert client.cluster.scheduler.WORKER_SATURATION == 1.0
         (level,) = client.run(lambda: logging.getLogger("distributed.worker").level).values()
+        (worker,) = client.scheduler_info()["workers"].values()
+    assert worker["memory_limit"] == MEMORY_LIMIT, "one worker may use all"
     assert manager == (False, False, False, "1")
     assert level == logging.CRITICAL, "a lost scheduler is said once, by the process of the run"
 
@@ -173,7 +177,7 @@ def test_a_process_bound_to_one_core_starts_one_worker():
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from flows.engine import cluster\n"
         "cluster.LocalCluster = lambda **given: print(given['n_workers'])\n"
-        "cluster._start_local_cluster(None)"
+        "cluster._start_local_cluster(cluster.LOCAL)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "1", done.stderr
@@ -190,6 +194,18 @@ def test_the_share_of_a_slurm_job_is_kept_with_a_warning(share, cores, monkeypat
     assert count_cores() == cores
     warned = "4 of the 128 cores: 4 workers. `--workers N`" in caplog.text
     assert warned == (cores < 128)
+
+
+@pytest.mark.parametrize(
+    ("worker_gb", "workers"), [(0, 16), (0.9, 16), (1.3, 12), (40, 1)], ids=str
+)
+def test_this_machine_has_no_more_workers_than_its_memory_holds(
+    monkeypatch, caplog, worker_gb, workers
+):
+    monkeypatch.setattr("flows.engine.cluster.MEMORY_LIMIT", 16_000_000_000)
+    assert count_workers(16, worker_gb * 1e9) == workers
+    warned = f"{workers} of 16 cores are used: a worker may need {worker_gb:.1f} GB" in caplog.text
+    assert warned == (workers < 16)
 
 
 def test_a_worker_whose_job_ended_is_replaced_without_adapt(monkeypatch):
