@@ -32,7 +32,7 @@ from storage.results.scores import scores_url
 from storage.store import Store
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
-from tasks.curation.plan import Plan, plan_nodule
+from tasks.curation.plan import Plan, expected_wall_s, plan_nodule
 from tasks.reproduce import Reproduction
 
 if TYPE_CHECKING:
@@ -51,8 +51,13 @@ TABLE_SCALES = {"sad": 0.1, "mse": 1000.0, "grad": 0.1, "conn": 0.1}
 """Factors from raw metrics to the units of the tables."""
 
 
-def show_plan(plan: Plan) -> None:
-    """Print what would run and why, grouped by reason, with estimates of time, size and memory."""
+def show_plan(plan: Plan, workers: int) -> None:
+    """Print what would run and why, grouped by reason, with estimates of time, size and memory.
+
+    Args:
+        plan: What would run.
+        workers: That this machine would start.
+    """
     to_compute = count_of(len(plan.to_compute), "nodule")
     unchanged = len(plan.actions) - len(plan.to_compute)
     console.print(
@@ -67,9 +72,10 @@ def show_plan(plan: Plan) -> None:
     basis = "typical nodules"
     if plan.finished_nodules:
         basis = count_of(plan.finished_nodules, "finished nodule")
+    wall = timedelta(seconds=round(expected_wall_s(plan, workers)))
     console.print(
-        f"expected: {plan.expected_seconds:,.0f} s on one worker, "
-        f"{plan.expected_bytes / 1e6:,.1f} MB (estimated from {basis})"
+        f"expected: {wall} with {count_of(workers, 'worker')} here ({plan.expected_seconds:,.0f} s "
+        f"of work), {plan.expected_bytes / 1e6:,.1f} MB (estimated from {basis})"
     )
     if plan.to_compute:
         console.print(f"memory: up to {plan.expected_peak_bytes / 1e6:,.0f} MB per worker")

@@ -50,7 +50,7 @@ def test_a_plan_runs_nothing(halosign, dicom, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1 nodule to compute, 0 unchanged, 0 excluded" in done.stdout
     assert "new: not in this store" in done.stdout
-    assert "expected: 3 s on one worker, 2.5 MB (estimated from typical nodules)" in done.stdout
+    assert "here (2 s of work), 2.5 MB (estimated from typical nodules)" in done.stdout
     assert "memory: up to 1,310 MB per worker" in done.stdout
     assert not (tmp_path / "store").exists()
 

@@ -75,30 +75,34 @@ def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_plan_counts_nodules_by_reason(capsys):
+def test_a_plan_counts_nodules_by_reason(capsys, monkeypatch):
+    monkeypatch.setattr("tasks.curation.plan.is_compiled", lambda: True)
     show_plan(
         plan(
             action(FAILED, True, "new"),
             action(DONE, True, "new"),
             action(STORED, False, "up to date"),
-        )
+        ),
+        workers=2,
     )
     assert printed(capsys) == [
         "2 nodules to compute, 1 unchanged, 1 excluded; paper form",
         "      2  reason: new",
         "      1  reason: up to date",
         "      1  excluded: 1 reader, 4 required",
-        "expected: 12 s on one worker, 3.3 MB (estimated from 2 finished nodules)",
+        "expected: 0:00:14 with 2 workers here (12 s of work), 3.3 MB (estimated from 2 finished "
+        "nodules)",
         "memory: up to 1,310 MB per worker",
     ]
 
 
 def test_a_plan_without_work_needs_no_memory_and_without_history_is_typical(capsys):
-    show_plan(plan(action(DONE, False, "up to date"), exclusions=(), finished=0))
+    show_plan(plan(action(DONE, False, "up to date"), exclusions=(), finished=0), workers=1)
     assert printed(capsys) == [
         "0 nodules to compute, 1 unchanged, 0 excluded; paper form",
         "      1  reason: up to date",
-        "expected: 12 s on one worker, 3.3 MB (estimated from typical nodules)",
+        "expected: 0:00:08 with 1 worker here (12 s of work), 3.3 MB (estimated from typical "
+        "nodules)",
     ]
 
 
@@ -134,7 +138,7 @@ def test_a_run_is_clean_if_every_nodule_is_done(outcomes, unchanged, aborted, is
 
 def test_exclusions_of_several_reasons_are_only_counted(capsys):
     others = (EXCLUSION, Exclusion("n6", "P6", "2 readers, 4 required"))
-    show_plan(plan(exclusions=others))
+    show_plan(plan(exclusions=others), workers=1)
     assert printed(capsys)[0] == "0 nodules to compute, 0 unchanged, 2 excluded; paper form"
 
 

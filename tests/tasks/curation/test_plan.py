@@ -14,6 +14,7 @@ from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import (
     TYPICAL_BYTES,
     expected_peak_bytes,
+    expected_wall_s,
     make_plan,
     plan_nodule,
     record_exclusions,
@@ -144,6 +145,20 @@ def test_exclusions_are_recorded_once(store, monkeypatch):
         tasks.curation.plan, "write_outcome", lambda *_: pytest.fail("written twice")
     )
     record_exclusions(store, exclusions)
+
+
+@pytest.mark.parametrize(
+    ("workers", "compiled", "wall_s"), [(1, True, 28), (2, True, 18), (8, True, 18), (2, False, 38)]
+)
+def test_a_run_is_expected_to_take_its_work_shared_by_workers_and_a_start(
+    store, tmp_path, curated, monkeypatch, workers, compiled, wall_s
+):
+    monkeypatch.setattr(tasks.curation.plan, "is_compiled", lambda: compiled)
+    table = write_table(tmp_path, {"x1": ball_patch(), "x2": ball_patch()})
+    job = replace(curated, source=replace(curated.source, location=str(table)))
+    plan = replace(make_plan(store, job, take_inventory(job, None)), expected_seconds=20.0)
+    assert len(plan.to_compute) == 2
+    assert expected_wall_s(plan, workers) == wall_s
 
 
 def test_one_slow_nodule_among_many_is_expected_again(store, tmp_path, curated):
