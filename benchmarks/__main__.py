@@ -15,6 +15,7 @@ SCRIPTS = (
     "publishing",
     "synthetic_errors",
     "truth",
+    "ceiling",
     "fan_out",
     "task_runs",
     "review",

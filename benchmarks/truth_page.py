@@ -56,9 +56,11 @@ only where its reading of the paper was wrong. `python -m benchmarks.truth` meas
 
 
 def main() -> None:
-    report = json.loads((RESULTS / "truth.json").read_text())
+    report, learned = (
+        json.loads((RESULTS / f"{name}.json").read_text()) for name in ("truth", "ceiling")
+    )
     draw()
-    PAGE.write_text(page(report))
+    PAGE.write_text(page(report, ceiling(learned)))
     print(f"wrote {Path('docs', PAGE.name)}")
 
 
@@ -97,7 +99,7 @@ def draw() -> None:
     plt.close(figure)
 
 
-def page(report: Mapping[str, Any]) -> str:
+def page(report: Mapping[str, Any], ceiling: str) -> str:
     sections = [
         public(found) if key == "public" else section(key, found)
         for key, found in report.items()
@@ -106,7 +108,7 @@ def page(report: Mapping[str, Any]) -> str:
     version = report["algorithm"]
     now = "" if version == ALGORITHM_VERSION else f", not with the current {ALGORITHM_VERSION}"
     measured = f"Measured with algorithm version {version}{now}.\n"
-    return "\n".join([INTRODUCTION, measured, *overview(report), PICTURE, *sections, RULE])
+    return "\n".join([INTRODUCTION, measured, *overview(report), PICTURE, *sections, ceiling, RULE])
 
 
 def overview(report: Mapping[str, Any]) -> list[str]:
@@ -166,6 +168,29 @@ def cell(figures: Mapping[str, Any]) -> str:
 def difference(figures: Mapping[str, Any]) -> str:
     low, high = figures["interval"]
     return f"{figures['percent']:+.1f} % [{low:+.1f}, {high:+.1f}]"
+
+
+def ceiling(report: Mapping[str, Any]) -> str:
+    """Set what was learned from a truth itself beside the improved form."""
+    rivals = ("improved cf", "readers' mean, blurred", "local HU")
+    lines = [
+        "## How far any method could come",
+        "",
+        "`python -m benchmarks.ceiling`: gradient boosting that sees, voxel by voxel, readers, CT and mattes, fitted to the truth itself on *choose*",
+        "and compared on *confirm*. It is no method, since no truth is known where one is needed: it shows what is left to be gained.",
+        "",
+    ]
+    for kind, found in report["truths"].items():
+        lines += [
+            f"| {kind}, {found['solves']} solves | error | {' | '.join(f'against {r}' for r in rivals)} |"
+        ]
+        lines += ["|---" * (2 + len(rivals)) + "|"]
+        for name, row in found["rows"].items():
+            shares = (row["against"].get(rival) for rival in rivals)
+            cells = [f"{s[0]:+.1f} % [{s[1]:+.1f}, {s[2]:+.1f}]" if s else "" for s in shares]
+            lines.append(f"| {name} | {row['error']:.4f} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def classes(found: Mapping[str, Any], lesion: str) -> list[str]:

@@ -276,13 +276,18 @@ def _reached(outcome: Outcome) -> Outcome:
 
 def record_exclusions(store: Store, exclusions: tuple[Exclusion, ...]) -> None:
     """Write an outcome for each excluded nodule, where the store does not have it yet."""
-    for exclusion in exclusions:
+
+    def record(exclusion: Exclusion) -> None:
         outcome = Outcome(
             exclusion.nodule_id, exclusion.patient_id, "refused", SELECTION, exclusion.reason
         )
         known = find_outcome(store, exclusion.nodule_id)
         if known is None or replace(known, finished=None) != outcome:
             write_outcome(store, outcome)
+
+    # An archive has twice as many of them as nodules to compute.
+    for _ in map_concurrently(record, exclusions):
+        pass
 
 
 def _changes(previous: dict[str, object], current: dict[str, object]) -> Iterator[str]:
