@@ -18,6 +18,7 @@ from matting.targets import Target, target_of
 from qc.report.build import write_report
 from qc.report.entries import DrawnEntry, Entry, Pictures
 from qc.report.page import ReleaseFacts, RunSummary
+from storage.cases.outcomes import map_concurrently
 from storage.cases.runs import find_last_run
 from storage.errors import CorruptionError
 from storage.records import to_the_second
@@ -69,7 +70,10 @@ def report(
         )
     store = open_store(store_url)
     workers = workers or len(os.sched_getaffinity(0))
-    draw = partial(_draw_all, workers=workers, quiet=quiet)
+    if pictures == "none":
+        draw = partial(_read_all, quiet=quiet)
+    else:
+        draw = partial(_draw_all, workers=workers, quiet=quiet)
     if version is not None:
         release = Release.open(store, version)
         write_report(
@@ -95,6 +99,19 @@ def report(
         target=_target_of(picks.values()),
         pictures=pictures,
         map_entries=draw,
+    )
+
+
+def _read_all(
+    draw: Callable[[Entry], DrawnEntry], entries: Sequence[Entry], quiet: bool
+) -> Iterable[DrawnEntry]:
+    """Read nodules of which nothing is drawn: nearly all of the time is waiting for the store."""
+    return track(
+        map_concurrently(draw, entries),
+        description="reading",
+        total=len(entries),
+        console=console,
+        disable=quiet,
     )
 
 
