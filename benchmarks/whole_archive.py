@@ -4,15 +4,16 @@
 
 Synthetic DICOM of the 897 nodules of 554 patients is written to FOLDER/dicom (6.3 GB, a quarter of
 an hour), or found there from a run before. Then the nightly deployment curates it once for each
-number of workers, each time in a new cluster of local processes with an empty store, while one
-service after another is killed at a random moment and started again a second later, as a container
-engine does. A run is never begun again by hand. At the end every case has to be whole, and the
-files of all cases the same bytes for every number of workers.
+number of workers, side by side, each in a new cluster of local processes with an empty store, while
+one service after another is killed at a random moment and started again a second later, as a
+container engine does. A run is never begun again by hand. At the end every case has to be whole,
+and the files of all cases the same bytes for every number of workers.
 
 CPU seconds are those of the whole machine, without what runs under `nice`.
 """
 
 import argparse
+import fcntl
 import hashlib
 import itertools
 import os
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -48,6 +50,7 @@ from tests.cluster.running import Running, a_folder
 from tests.faults.engine import Engine
 
 SEED = 20221011
+BUCKET, STORE = "halosign", "whole-archive"
 KILLED = ("worker", "scheduler", "prefect", "postgres", "objects", "cpu")
 """Services, each killed in turn; among the workers, one drawn by chance."""
 PAUSE_S = (30.0, 90.0)
@@ -68,12 +71,16 @@ def main() -> None:
     arguments = parser.parse_args()
     dicom = (arguments.folder / "dicom").resolve()
     patients = write_archive(dicom, arguments.patients)
-    runs = [
-        curated(dicom, patients, int(workers), random.Random(f"{SEED}/{workers}"))
-        for workers in arguments.workers.split(",")
-    ]
+    numbers = [int(workers) for workers in arguments.workers.split(",")]
+    # A forked process would inherit the threads of Prefect's client.
+    with (
+        machine_time() as spent,
+        ProcessPoolExecutor(len(numbers), mp_context=get_context("spawn")) as pool,
+    ):
+        runs = list(pool.map(curated, itertools.repeat(dicom), itertools.repeat(patients), numbers))
     report = {
         "patients": len(patients),
+        **spent,
         "dicom_gb": round(sum(f.stat().st_size for f in dicom.rglob("*.dcm")) / 1e9, 2),
         "cores": CPU_COUNT,
         "runs": runs,
@@ -91,13 +98,14 @@ def write_archive(folder: Path, most: int) -> list[str]:
 
     Args:
         folder: Of the DICOM, one folder a patient below it; `written` beside it has a mark for
-            each patient that is whole.
+            each patient that is whole, and `patients.txt` the names of all.
         most: So many patients; all with a four-reader nodule if 0.
     """
-    package = open_database()
-    scans = package.query(package.Scan).order_by(package.Scan.patient_id).all()
-    names = (scan.patient_id for scan in scans if marked_nodules(scan))
-    patients = list(itertools.islice((name for name, _ in itertools.groupby(names)), most or None))
+    names = folder.with_name("patients.txt")
+    if names.exists():
+        patients = names.read_text().split()[: most or None]
+    else:
+        patients = list(itertools.islice(_patients(), most or None))
     marks_of_written = folder.with_name("written")
     marks_of_written.mkdir(parents=True, exist_ok=True)
     missing = [name for name in patients if not (marks_of_written / name).exists()]
@@ -105,7 +113,17 @@ def write_archive(folder: Path, most: int) -> list[str]:
         written = pool.map(_write_patient, itertools.repeat(folder), missing)
         for name in track(written, "writing synthetic DICOM", total=len(missing)):
             (marks_of_written / name).touch()
+    if not most:
+        names.write_text("\n".join(patients))
     return patients
+
+
+def _patients() -> Iterator[str]:
+    """Yield the patients with a four-reader nodule; reading the outlines of all takes minutes."""
+    package = open_database()
+    scans = package.query(package.Scan).order_by(package.Scan.patient_id)
+    names = (scan.patient_id for scan in scans if marked_nodules(scan))
+    return (str(name) for name, _ in itertools.groupby(names))
 
 
 def _write_patient(folder: Path, name: str) -> str:
@@ -113,39 +131,43 @@ def _write_patient(folder: Path, name: str) -> str:
     return name
 
 
-def curated(
-    dicom: Path, patients: Sequence[str], workers: int, dice: random.Random
-) -> dict[str, Any]:
+def curated(dicom: Path, patients: Sequence[str], workers: int) -> dict[str, Any]:
     """Curate the archive by the nightly deployment while services are killed."""
+    dice = random.Random(f"{SEED}/{workers}")
     with a_folder() as folder:
         running = Running(
             folder, ("worker", "cpu"), HALOSIGN_DICOM=str(dicom), DASK_WORKERS=str(workers)
         )
-        running.up()
+        with (dicom.parent / "starting").open("w") as lock:  # two would choose the same ports
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            running.up()
         names = [name for name, (process, *_) in running.cluster.members.items() if process.health]
         engine = Engine(running.cluster, names)
         with running.as_client(), engine.restarting():
-            store = open_store("s3://halosign/whole-archive", create=True)
+            store = open_store(f"s3://{BUCKET}/{STORE}", create=True)
             kills: Counter[str] = Counter()
-            with machine_time() as spent:
-                run_id = begin(store, dicom, patients)
-                for moment in moments(run_id, dice):
-                    kind = KILLED[moment % len(KILLED)]
-                    chosen = [n for n in names if n == kind or n.startswith(f"{kind}-")]
-                    kills[kind] += engine.kill(dice.choice(chosen))
+            since = time.monotonic()
+            run_id = begin(store, dicom, patients)
+            for moment in moments(run_id, dice):
+                kind = KILLED[moment % len(KILLED)]
+                chosen = [n for n in names if n == kind or n.startswith(f"{kind}-")]
+                kills[kind] += engine.kill(dice.choice(chosen))
+            wall_s = round(time.monotonic() - since)
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(run_id)
-            complaints = [
-                text for found in verify_nodules(store, list_nodules(store)) for text in found
-            ]
-            expect(not complaints, f"every case is whole, not {complaints[:3]}")
-            sizes, digest = contents(store)
+        # Listing all of it would take the small S3 server minutes.
+        files = open_store(str(folder / "volumes" / "objects" / BUCKET / STORE))
+        complaints = [
+            text for found in verify_nodules(files, list_nodules(files)) for text in found
+        ]
+        expect(not complaints, f"every case is whole, not {complaints[:3]}")
+        sizes, digest = contents(files)
     return {
         "workers": workers,
         "ended": run.state.name if run.state else "",
         "starts": run.run_count,
         "done": len([key for key in sizes if key.endswith(".done")]),
-        **spent,
+        "wall_s": wall_s,
         "store_gb": round(sum(sizes.values()) / 1e9, 2),
         "digest": digest,
         "kills": dict(kills),
