@@ -324,8 +324,8 @@ in a process of its own; wall times, at an initial load of {report["load_at_star
     ours = [row for row in tasks["rows"] if row["as"] != TASK_RUNNER]
     dearest = max(row["client_cpu_ms"] + row["server_cpu_ms"] for row in ours)
     text += f"""
-`python -m benchmarks.task_runs`: milliseconds per nodule of Prefect's part, with stubs on {tasks["threads"]} threads at a
-load of {tasks["load"]}; the server is the private one. Client and server together, target at most 30: {verdict(dearest <= 30)}.
+`python -m benchmarks.task_runs`: milliseconds per nodule of Prefect's part, with stubs on {tasks["threads"]} threads; the
+server is the private one. Client and server together, target at most 30: {verdict(dearest <= 30)}.
 `{TASK_RUNNER}` is Prefect's own way (`prefect-dask`), for comparison: its task runs are the workers', so Dask's time counts too.
 
 {markdown(tuple(tasks["rows"][0]), [tuple(row.values()) for row in tasks["rows"]])}

@@ -1,14 +1,17 @@
 """CPU time of Prefect per nodule: nodules as task runs one by one, in batches, and run by Dask.
 
-    python -m benchmarks.task_runs
+    python -m benchmarks.task_runs [--nodules 200 1000]
 
 Nodules are stubs that do nothing, on 32 threads. The server is the private one that a command
 starts; its time is counted until it has recorded every task run. Prefect's own task runner for
 Dask, which sends each task run to a worker, is measured where `prefect-dask` is installed; its
-workers talk to the server themselves, and their time is counted apart.
+workers talk to the server themselves, and their time is counted apart. Rows of other numbers of nodules are
+kept from runs before.
 """
 
+import argparse
 import importlib
+import json
 import logging
 import os
 import time
@@ -21,17 +24,22 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 
 from benchmarks.fan_out import cluster_of_threads, expect, fan_stubs, stub, stubs
-from benchmarks.measure import save, table
+from benchmarks.measure import RESULTS, save, table
 from flows.engine.prefect_server import prefect_server
 
 NODULES = (200, 1000)
 THREADS = 32
-PATIENCE_S = 120
+PATIENCE_S = 900
 TASK_RUNNER = "DaskTaskRunner"
 TASK_RUNNER_NODULES = 200
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nodules", type=int, nargs="+", default=NODULES)
+    arguments = parser.parse_args()
     rows = []
     # The command line shows none of Prefect's messages either.
     logging.disable()
@@ -39,18 +47,23 @@ def main() -> None:
         grow(THREADS)
         fan_stubs(address, 100, 0.0)
         ways = {
-            "task runs": lambda n: fan_stubs(address, n, 0.0),
+            "task runs": lambda n: fan_stubs(address, n, 0.0, nodules_as_tasks=n),
             "batches of 64": lambda n: fan_stubs(address, n, 0.0, nodules_as_tasks=0),
         }
-        for nodules in NODULES:
+        for nodules in arguments.nodules:
             for name, run in ways.items():
                 rows.append({"nodules": nodules, "as": name, **measured(run, nodules)})
-        if find_spec("prefect_dask"):
+        if find_spec("prefect_dask") and TASK_RUNNER_NODULES in arguments.nodules:
             run_by_dask(address, THREADS)
             found = measured(lambda n: run_by_dask(address, n), TASK_RUNNER_NODULES)
             rows.append({"nodules": TASK_RUNNER_NODULES, "as": TASK_RUNNER, **found})
     load = round(os.getloadavg()[0], 1)
-    save("task_runs", {"cores": os.cpu_count(), "load": load, "threads": THREADS, "rows": rows})
+    path = RESULTS / "task_runs.json"
+    known = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = [row | {"load": load} for row in rows]
+    rows = [row for row in known if row["nodules"] not in arguments.nodules] + rows
+    rows.sort(key=lambda row: (row["as"] == TASK_RUNNER, row["nodules"]))
+    save("task_runs", {"cores": os.cpu_count(), "threads": THREADS, "rows": rows})
     print(table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
 
 
