@@ -5,8 +5,8 @@
 Nodules are stubs that do nothing, on 32 threads. The server is the private one that a command
 starts; its time is counted until it has recorded every task run. Prefect's own task runner for
 Dask, which sends each task run to a worker, is measured where `prefect-dask` is installed; its
-workers talk to the server themselves, and their time is counted apart. Rows of other numbers of nodules are
-kept from runs before.
+workers talk to the server themselves, and their time is counted apart. Rows of other numbers of
+nodules are kept from runs before.
 """
 
 import argparse
