@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from benchmarks.ceiling import EVERYTHING
 from benchmarks.measure import PICTURES, RESULTS
 from benchmarks.nodules import known_alpha, make_ready, native_patch, simulated
 from benchmarks.pictures import WINDOW_HU, middle_slice
@@ -189,8 +190,23 @@ def ceiling(report: Mapping[str, Any]) -> str:
             shares = (row["against"].get(rival) for rival in rivals)
             cells = [f"{s[0]:+.1f} % [{s[1]:+.1f}, {s[2]:+.1f}]" if s else "" for s in shares]
             lines.append(f"| {name} | {row['error']:.4f} | {' | '.join(cells)} |")
-        lines.append("")
+        lines += ["", what_is_left(found["rows"]), ""]
     return "\n".join(lines)
+
+
+def what_is_left(rows: Mapping[str, Any]) -> str:
+    """Return in words whether anything better than the improved form was learned."""
+    _, low, high = rows[EVERYTHING]["against"]["improved cf"]
+    if high < 0:
+        return (
+            "What was learned is nearer than *improved cf*. Part of that is no fault of the matte: a regression "
+            "also learns how sharp this truth is (levels do not count, see above)."
+        )
+    if low > 0:
+        return "*Improved cf* is nearer than anything that was learned from the other half."
+    return (
+        "What was learned is no nearer than *improved cf*: these inputs tell no more of this truth."
+    )
 
 
 def classes(found: Mapping[str, Any], lesion: str) -> list[str]:

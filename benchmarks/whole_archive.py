@@ -203,7 +203,8 @@ def moments(run_id: UUID, dice: random.Random) -> Iterator[int]:
                 ):
                     progress.update(bar, completed=float(str(found.data)))
                 state = client.read_flow_run(run_id).state
-                if state is not None and state.is_final():
+                # One that crashed begins again by itself.
+                if state is not None and state.is_final() and not state.is_crashed():
                     return
             if number < KILLS and time.monotonic() > next_at:
                 yield number
