@@ -78,10 +78,11 @@ def main() -> None:
         ProcessPoolExecutor(len(numbers), mp_context=get_context("spawn")) as pool,
     ):
         runs = list(pool.map(curated, itertools.repeat(dicom), itertools.repeat(patients), numbers))
+    files = (file for name in patients for file in (dicom / name).rglob("*.dcm"))
     report = {
         "patients": len(patients),
         **spent,
-        "dicom_gb": round(sum(f.stat().st_size for f in dicom.rglob("*.dcm")) / 1e9, 2),
+        "dicom_gb": round(sum(file.stat().st_size for file in files) / 1e9, 2),
         "cores": CPU_COUNT,
         "runs": runs,
     }
