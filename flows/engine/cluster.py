@@ -7,7 +7,7 @@ import reprlib
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from distributed.system import MEMORY_LIMIT
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.engine.logs import logger
+from flows.engine.repeating import repeating
 from matting.errors import InputError
 from storage.errors import plain_words
 
@@ -179,25 +180,11 @@ def dask_client(cluster: Cluster) -> Iterator[Client]:
                     yield client
 
 
-@contextmanager
-def _replacing_workers(started: AnyCluster, workers: int | None) -> Iterator[None]:
+def _replacing_workers(started: AnyCluster, workers: int | None) -> AbstractContextManager[None]:
     """Ask now and then for the wanted number of workers: a job that ends is not replaced else."""
     if workers is None:
-        yield
-        return
-    ended = threading.Event()
-
-    def ask() -> None:
-        while not ended.wait(_REPLACE_EVERY_S):
-            started.scale(workers)
-
-    thread = threading.Thread(target=ask, name="replace workers", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+        return nullcontext()
+    return repeating(lambda: started.scale(workers), _REPLACE_EVERY_S, "replace workers")
 
 
 def _detach_dask_logger() -> None:

@@ -1,8 +1,6 @@
 """Reports of a run while it goes on: its record in the store, the log, and artifacts in Prefect."""
 
-import contextvars
 import json
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.engine.logs import kept_lines, log_to_prefect, logger
 from flows.engine.progress import ProgressTracker
+from flows.engine.repeating import repeating
 from flows.engine.result import STATE_LABELS, count_states
 from storage.cases.runs import BEAT_S, write_run, write_run_log
 from storage.errors import StoreError
@@ -53,27 +52,21 @@ def recorded_run(job: CurationJob, plan: Plan, progress: ProgressTracker) -> Ite
         run = _begin(job, plan)
         artifacts = RunArtifacts(job, plan, progress)
         artifacts.create()
-        ended = threading.Event()
+        next_record = time.monotonic() + BEAT_S
 
         def beat() -> None:
-            next_record = time.monotonic() + BEAT_S
-            while not ended.wait(_UPDATE_S):
-                artifacts.update(_ROWS_WHILE_RUNNING)
-                if time.monotonic() >= next_record:
-                    next_record += BEAT_S
-                    _write(job, run, log)
+            nonlocal next_record
+            artifacts.update(_ROWS_WHILE_RUNNING)
+            if time.monotonic() >= next_record:
+                next_record += BEAT_S
+                _write(job, run, log)
 
-        # Prefect finds its server and the flow run in the context of the thread.
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(beat,), name="run report", daemon=True)
-        thread.start()
         ending: Ending = "interrupted"
         try:
-            yield
+            with repeating(beat, _UPDATE_S, "run report"):
+                yield
             ending = "stopped early" if progress.error else "complete"
         finally:
-            ended.set()
-            thread.join()
             _end(job, run, progress, ending, log)
             artifacts.update(MAX_ROWS)
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from flows.engine.repeating import repeating
 from tests.cluster.local_cluster import LocalCluster
 
 LOOK_EVERY_S = 1.0
@@ -27,22 +28,10 @@ class Engine:
     @contextmanager
     def restarting(self) -> Iterator[None]:
         """Start services that end, until the context is left; then stop those that it started."""
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(LOOK_EVERY_S):
-                with self._lock:
-                    for name in set(self._restarted) - self._stopped:
-                        if self._cluster.running(name) is None:
-                            self._start(name)
-
-        thread = threading.Thread(target=watch)
-        thread.start()
         try:
-            yield
+            with repeating(self._look, LOOK_EVERY_S, "restart services"):
+                yield
         finally:
-            ended.set()
-            thread.join()
             for name, process in self._started.items():
                 self._cluster.stop(name)
                 process.wait()
@@ -68,6 +57,12 @@ class Engine:
         with self._lock:
             self._stopped.remove(name)
             self._start(name)
+
+    def _look(self) -> None:
+        with self._lock:
+            for name in set(self._restarted) - self._stopped:
+                if self._cluster.running(name) is None:
+                    self._start(name)
 
     def _start(self, name: str) -> None:
         if name in self._started:
