@@ -70,10 +70,7 @@ def report(
         )
     store = open_store(store_url)
     workers = workers or len(os.sched_getaffinity(0))
-    if pictures == "none":
-        draw = partial(_read_all, quiet=quiet)
-    else:
-        draw = partial(_draw_all, workers=workers, quiet=quiet)
+    draw = partial(_draw_all, workers=workers, quiet=quiet, pictures=pictures)
     if version is not None:
         release = Release.open(store, version)
         write_report(
@@ -102,28 +99,21 @@ def report(
     )
 
 
-def _read_all(
-    draw: Callable[[Entry], DrawnEntry], entries: Sequence[Entry], quiet: bool
-) -> Iterable[DrawnEntry]:
-    """Read nodules of which nothing is drawn: nearly all of the time is waiting for the store."""
-    return track(
-        map_concurrently(draw, entries),
-        description="reading",
-        total=len(entries),
-        console=console,
-        disable=quiet,
-    )
-
-
 def _draw_all(
-    draw: Callable[[Entry], DrawnEntry], entries: Sequence[Entry], workers: int, quiet: bool
+    draw: Callable[[Entry], DrawnEntry],
+    entries: Sequence[Entry],
+    workers: int,
+    quiet: bool,
+    pictures: Pictures | None,
 ) -> Iterable[DrawnEntry]:
     """Draw nodules in several processes, in their order."""
     progress = partial(
         track, description="drawing", total=len(entries), console=console, disable=quiet
     )
     if workers == 1 or len(entries) <= FEW:
-        yield from progress(map(draw, entries))
+        # Without pictures, one process mostly waits for the store. Drawing is for one thread only.
+        several = map_concurrently if pictures == "none" else map
+        yield from progress(several(draw, entries))
         return
     # A forked process would inherit the threads of the stores' client.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
