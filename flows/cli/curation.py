@@ -101,9 +101,9 @@ def plan(
     if as_json:
         typer.echo(json.dumps(plan_json(made), indent=2))
     else:
-        from flows.engine.cluster import count_cores, count_workers
+        from flows.engine.cluster import count_workers
 
-        show_plan(made, count_workers(count_cores(), made.expected_peak_bytes))
+        show_plan(made, count_workers(made.expected_peak_bytes))
 
 
 @curation.command(

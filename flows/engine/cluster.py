@@ -219,14 +219,14 @@ def count_cores() -> int:
     return int(share)
 
 
-def count_workers(cores: int, worker_bytes: float) -> int:
-    """Return how many worker processes there are cores and memory for, with a warning if not all.
+def count_workers(worker_bytes: float) -> int:
+    """Return how many workers there are cores and memory for; warn where memory is too small.
 
     Args:
-        cores: That may be used.
         worker_bytes: Peak memory of a worker, compared with that of the machine or of its control
             group; 0 where it is not known.
     """
+    cores = count_cores()
     fitting = int(MEMORY_LIMIT / worker_bytes) if worker_bytes else cores
     if fitting >= cores:
         return cores
@@ -243,7 +243,7 @@ def count_workers(cores: int, worker_bytes: float) -> int:
 
 
 def _start_local_cluster(cluster: Cluster) -> LocalCluster:
-    workers = cluster.workers or count_workers(count_cores(), cluster.worker_bytes)
+    workers = cluster.workers or count_workers(cluster.worker_bytes)
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
