@@ -76,7 +76,10 @@ def main() -> None:
 
 
 def solved(kind: str, patients: str, count: int) -> Iterator[Solved]:
-    """Solve the nodules of one truth; those that are refused or do not converge are left out."""
+    """Solve the nodules of one truth; those that are refused are left out.
+
+    A matte that did not converge is kept: here it is an input like any other, and a row to compare.
+    """
     found = truths(kind, real_folder(), patients, count)
     for truth in track(found, f"{kind}, {patients}", total=None):
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from benchmarks.ceiling import EVERYTHING
+from benchmarks.ceiling import EVERYTHING, RIVALS
 from benchmarks.measure import PICTURES, RESULTS
 from benchmarks.nodules import known_alpha, make_ready, native_patch, simulated
 from benchmarks.pictures import WINDOW_HU, middle_slice
@@ -173,7 +173,6 @@ def difference(figures: Mapping[str, Any]) -> str:
 
 def ceiling(report: Mapping[str, Any]) -> str:
     """Set what was learned from a truth itself beside the improved form."""
-    rivals = ("improved cf", "readers' mean, blurred", "local HU")
     lines = [
         "## How far any method could come",
         "",
@@ -183,12 +182,12 @@ def ceiling(report: Mapping[str, Any]) -> str:
     ]
     for kind, found in report["truths"].items():
         lines += [
-            f"| {kind}, {found['solves']} solves | error | {' | '.join(f'against {r}' for r in rivals)} |"
+            f"| {kind}, {found['solves']} solves | error | {' | '.join(f'against {r}' for r in RIVALS)} |"
         ]
-        lines += ["|---" * (2 + len(rivals)) + "|"]
+        lines += ["|---" * (2 + len(RIVALS)) + "|"]
         for name, row in found["rows"].items():
-            shares = (row["against"].get(rival) for rival in rivals)
-            cells = [f"{s[0]:+.1f} % [{s[1]:+.1f}, {s[2]:+.1f}]" if s else "" for s in shares]
+            shares = (row["against"].get(rival) for rival in RIVALS)
+            cells = [difference({"percent": s[0], "interval": s[1:]}) if s else "" for s in shares]
             lines.append(f"| {name} | {row['error']:.4f} | {' | '.join(cells)} |")
         lines += ["", what_is_left(found["rows"]), ""]
     return "\n".join(lines)

@@ -102,20 +102,20 @@ def write_archive(folder: Path, most: int) -> list[str]:
             each patient that is whole, and `patients.txt` the names of all.
         most: So many patients; all with a four-reader nodule if 0.
     """
+    marks_of_written = folder.with_name("written")
+    marks_of_written.mkdir(parents=True, exist_ok=True)
     names = folder.with_name("patients.txt")
     if names.exists():
         patients = names.read_text().split()[: most or None]
     else:
         patients = list(itertools.islice(_patients(), most or None))
-    marks_of_written = folder.with_name("written")
-    marks_of_written.mkdir(parents=True, exist_ok=True)
+        if not most:
+            names.write_text("\n".join(patients))
     missing = [name for name in patients if not (marks_of_written / name).exists()]
     with ProcessPoolExecutor(CPU_COUNT) as pool:
         written = pool.map(_write_patient, itertools.repeat(folder), missing)
         for name in track(written, "writing synthetic DICOM", total=len(missing)):
             (marks_of_written / name).touch()
-    if not most:
-        names.write_text("\n".join(patients))
     return patients
 
 
