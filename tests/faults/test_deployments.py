@@ -33,9 +33,13 @@ def stop_and_start(engine, pause_s):
     engine.start("cpu")
 
 
+def kill(engine, name):
+    assert engine.kill(name), f"{name} was running"
+
+
 STRIKES = {
-    "scheduler restarted": lambda engine, _: engine.kill("scheduler"),
-    "cpu killed": lambda engine, _: engine.kill("cpu"),
+    "scheduler restarted": lambda engine, _: kill(engine, "scheduler"),
+    "cpu killed": lambda engine, _: kill(engine, "cpu"),
     "cpu stopped, later started": lambda engine, dice: stop_and_start(
         engine, dice.uniform(0, LONGEST_PAUSE_S)
     ),
