@@ -110,6 +110,8 @@ def fit(job: TrainingJob, resume: bool) -> str:
     with ProgressBar("training", kept=True) as progress:
 
         def on_step(step: StepInfo) -> None:
+            if not progress.completed:
+                progress.resume(step.step - 1)
             text = f"steps of epoch {step.epoch} of {step.epochs}"
             progress.update(step.step, total=step.steps, text=text)
 

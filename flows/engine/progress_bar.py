@@ -46,7 +46,7 @@ class ProgressBar:
         self._title = title
         self._total = total
         self._every_s = every_s
-        self._completed = 0
+        self.completed = self._before = 0
         self._text = ""
         self._console = Console(stderr=True, soft_wrap=True, highlight=False)
         self._has_lines = is_json_logging() or not self._console.is_terminal
@@ -89,35 +89,41 @@ class ProgressBar:
     ) -> None:
         """Show the steps that are completed, how many there are, and a text beside them."""
         if completed is not None:
-            self._completed = completed
+            self.completed = completed
         if total is not None:
             self._total = total
         if text is not None:
             self._text = text
-        self._bar.update(self._task, completed=self._completed, total=self._total, text=self._text)
+        self._bar.update(self._task, completed=self.completed, total=self._total, text=self._text)
+
+    def resume(self, completed: int) -> None:
+        """Say how many steps an earlier run completed, which tell nothing of this one's pace."""
+        self.completed = self._before = completed
+        self._begin = time.monotonic()
+        self._bar.reset(self._task, completed=completed)
 
     def advance(self) -> None:
         """Complete one more step."""
-        self.update(self._completed + 1)
+        self.update(self.completed + 1)
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated from the steps so far; None before the first one and without a total."""
-        if not self._completed or self._total is None:
+        """Estimated from this run's steps so far; None before the first one or without a total."""
+        done = self.completed - self._before
+        if not done or self._total is None:
             return None
-        took = time.monotonic() - self._begin
-        return took / self._completed * (self._total - self._completed)
+        return (time.monotonic() - self._begin) / done * (self._total - self.completed)
 
     def _write_lines(self) -> None:
         while not self._ended.wait(self._every_s):
             left = self.seconds_left
             if is_json_logging():
-                facts = {"completed": self._completed, "total": self._total, "text": self._text}
+                facts = {"completed": self.completed, "total": self._total, "text": self._text}
                 left_s = None if left is None else round(left)
                 extra = {"event": "progress", **facts, "seconds_left": left_s}
                 logger.info(self._title, extra=extra)
                 continue
-            parts = [f"{self._completed} of {self._total or '?'}", self._text]
+            parts = [f"{self.completed} of {self._total or '?'}", self._text]
             if left is not None:
                 parts.append(f"about {timedelta(seconds=round(left))} left")
             self._console.print(f"{self._title}: {', '.join(filter(None, parts))}", markup=False)

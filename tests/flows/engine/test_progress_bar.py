@@ -59,3 +59,12 @@ def test_the_time_left_is_that_of_the_steps_so_far():
         time.sleep(0.2)
         bar.update(10)
         assert bar.seconds_left == pytest.approx(0.4, abs=0.15)
+
+
+def test_what_an_earlier_run_did_tells_nothing_of_the_pace():
+    with ProgressBar("training", 120) as bar:
+        bar.resume(100)
+        assert bar.seconds_left is None
+        time.sleep(0.2)
+        bar.update(110)
+        assert bar.seconds_left == pytest.approx(0.2, abs=0.15)
