@@ -1,9 +1,10 @@
-"""Automations of the Prefect server: a run whose machine is gone is noticed, and begins again.
+"""The automation of the Prefect server by which a run whose machine is gone has crashed.
 
     python -m flows.automations
 
-The service `deployments` of docker-compose.yml registers them. Runs of a deployment send a sign of
-life every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, which docker-compose.yml sets.
+The service `deployments` of docker-compose.yml registers it. Runs of a deployment send a sign of
+life every `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds, which docker-compose.yml sets. Those that
+crashed begin again by flows/crashed_runs.py.
 """
 
 from datetime import timedelta
@@ -14,10 +15,6 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-
-RESUMES = "resumes"
-"""Tag of the deployments whose runs begin again after a crash: their flows compute only what is
-missing."""
 
 SILENCE_S = 65
 """A run that is silent for so long has crashed: a sign of life is due every 30 seconds, and one may
@@ -34,66 +31,40 @@ vain. The action is then refused by the server, in which no run that has ended b
 """
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
-_ANY_RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
-_IS_RESUMABLE = ResourceSpecification(
-    {"prefect.resource.id": f"prefect.tag.{RESUMES}", "prefect.resource.role": "tag"}
-)
 
-AUTOMATIONS = (
-    Automation(
-        name="Silent runs have crashed",
-        description="A run whose process or machine is gone gives back its concurrency slot.",
-        trigger=EventTrigger(
-            match=_ANY_RUN,
-            for_each={"prefect.resource.id"},
-            after={_HEARTBEAT},
-            expect={_HEARTBEAT, *(f"prefect.flow-run.{name}" for name in FINAL_STATES)},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=SILENCE_S),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, message=f"No sign of life for {SILENCE_S} seconds."
-            )
-        ],
+SILENT_RUNS = Automation(
+    name="Silent runs have crashed",
+    description="A run whose process or machine is gone gives back its concurrency slot.",
+    trigger=EventTrigger(
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        for_each={"prefect.resource.id"},
+        after={_HEARTBEAT},
+        expect={_HEARTBEAT, *(f"prefect.flow-run.{name}" for name in FINAL_STATES)},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=SILENCE_S),
     ),
-    Automation(
-        name="Crashed runs begin again",
-        description=f"Runs of deployments with the tag `{RESUMES}` compute what is missing.",
-        trigger=EventTrigger(
-            match=_ANY_RUN,
-            match_related=_IS_RESUMABLE,
-            for_each={"prefect.resource.id"},
-            expect={"prefect.flow-run.Crashed"},
-            posture=Posture.Reactive,
-            threshold=1,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.SCHEDULED,
-                name="AwaitingRetry",
-                message="The run crashed and begins again.",
-            )
-        ],
-    ),
+    actions=[
+        ChangeFlowRunState(
+            state=StateType.CRASHED, message=f"No sign of life for {SILENCE_S} seconds."
+        )
+    ],
 )
 
 
 def register() -> None:
-    """Create the automations on the server, or bring them up to date.
+    """Create the automation on the server, or bring it up to date.
 
-    One that is written again forgets which runs are silent, so those that are as they should be
-    stay untouched: services are often started again just when a run was lost.
+    One that is written again forgets which runs are silent, so where it is as it should be it
+    stays untouched: services are often started again just when a run was lost.
     """
-    for automation in AUTOMATIONS:
-        try:
-            found = cast(Automation, Automation.read(name=automation.name))
-        except ValueError:
-            automation.create()
-            continue
-        if _content(found) != _content(automation):
-            automation.model_copy(update={"id": found.id}).update()
+    try:
+        found = cast(Automation, Automation.read(name=SILENT_RUNS.name))
+    except ValueError:
+        SILENT_RUNS.create()
+        return
+    if _content(found) != _content(SILENT_RUNS):
+        SILENT_RUNS.model_copy(update={"id": found.id}).update()
 
 
 def _content(automation: Automation) -> dict[str, Any]:

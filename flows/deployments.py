@@ -28,7 +28,7 @@ RETRIES, RETRY_DELAY_S = 5, 20
 """A Dask scheduler that was restarted is back, with its workers, within seconds or minutes."""
 
 MOST_STARTS = 10
-"""Of one run, its retries included. A crashed run begins again by itself (flows/automations.py),
+"""Of one run, its retries included. A crashed run begins again by itself (flows/crashed_runs.py),
 and one that always crashes, for want of memory for example, would do so for ever."""
 
 

@@ -1,28 +1,57 @@
-"""Prefect's worker, which a SIGTERM stops in order: the runs in hand hear of it first.
+"""Prefect's worker, whose runs hear that it is stopped, and begin again after a crash.
 
     python -m flows.prefect_worker --pool cpu --type process
 
 The arguments are those of `prefect worker start`. Prefect's own worker does not tell its runs that
 it is stopped: they are killed, and nobody knows until they were silent for long enough
 (flows/automations.py). A run that hears of it lets the nodules in hand finish, is recorded as
-crashed, and so begins again on the next worker.
+crashed, and begins again on the next worker, as every crashed run does (flows/crashed_runs.py).
 """
 
+import argparse
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
+import httpx
 import psutil
+
+from flows.crashed_runs import begin_crashed_runs_again
+from flows.engine.repeating import repeating
+
+LOOK_EVERY_S = 5.0
+"""Between two looks for crashed runs."""
 
 _POLL_S = 0.1
 
 
-def main() -> int:
-    """Run the worker until it ends, or until it is stopped; return its exit code."""
-    worker = subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", *sys.argv[1:]])
+def main(arguments: Sequence[str]) -> int:
+    """Run Prefect's worker until it ends, or until it is stopped; return its exit code."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-p", "--pool", required=True)
+    pool = parser.parse_known_args(arguments)[0].pool
+
+    def look() -> None:
+        try:
+            begin_crashed_runs_again(pool)
+        except httpx.HTTPError as error:  # of a server that is restarted; the next look is soon
+            print(f"no look for crashed runs: {error!r}", file=sys.stderr, flush=True)
+
+    with repeating(look, LOOK_EVERY_S, "look for crashed runs"):
+        return supervise([sys.executable, "-m", "prefect", "worker", "start", *arguments])
+
+
+def supervise(command: Sequence[str]) -> int:
+    """Run a worker's command; a SIGTERM stops its runs in order, and then the worker.
+
+    Returns:
+        The worker's exit code, or 0 where it was stopped.
+    """
+    worker = subprocess.Popen(command)
     stopped = False
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -49,4 +78,4 @@ def _is_running(process: psutil.Process) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -22,7 +22,7 @@ pytestmark = needs_postgresql
 
 NODULES = 20
 """So many that some are left when those in hand have finished."""
-RESTARTED = ("scheduler", "worker", "worker-1", "cpu")
+RESTARTED = ("scheduler", "worker", "worker-1", "cpu", "prefect")
 LONGEST_PAUSE_S = 20.0
 """Between the stop of a service and its start, by an operator who looks at something."""
 
@@ -37,9 +37,18 @@ def kill(engine, name):
     assert engine.kill(name), f"{name} was running"
 
 
+def kill_with_its_server(engine):
+    """Strike as the reboot of a machine does: the server has forgotten what it had in memory."""
+    kill(engine, "prefect")
+    kill(engine, "cpu")
+    with get_client(sync_client=True) as client:
+        wait_for(lambda: client.api_healthcheck() is None, "the server to be back", every_s=0.2)
+
+
 STRIKES = {
     "scheduler restarted": lambda engine, _: kill(engine, "scheduler"),
     "cpu killed": lambda engine, _: kill(engine, "cpu"),
+    "cpu and prefect killed": lambda engine, _: kill_with_its_server(engine),
     "cpu stopped, later started": lambda engine, dice: stop_and_start(
         engine, dice.uniform(0, LONGEST_PAUSE_S)
     ),

@@ -9,7 +9,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.automations import RESUMES
+from flows.crashed_runs import RESUMES
 from flows.deployments import MOST_STARTS, curate, evaluate, publish, verify
 from flows.engine.errors import RunAborted
 from flows.publish import FOLLOWS_RELEASE

@@ -23,7 +23,7 @@ WORKER = f"""
 import subprocess, sys, time
 from pathlib import Path
 subprocess.Popen([sys.executable, "-c", {RUN!r}], start_new_session=True)
-until = time.time() + float(sys.argv[-1])
+until = time.time() + float(sys.argv[1])
 while time.time() < until:
     Path("asked").touch()
     time.sleep(0.02)
@@ -32,13 +32,16 @@ sys.exit(7)
 """In the place of Prefect: a worker that asks for work, and its run in a session of its own."""
 
 
+SUPERVISED = f"""
+import sys
+from flows.prefect_worker import supervise
+sys.exit(supervise([sys.executable, "-c", {WORKER!r}, sys.argv[1]]))
+"""
+
+
 def start(tmp_path, lasts_s):
-    package = tmp_path / "fake" / "prefect"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(WORKER)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "flows.prefect_worker", str(lasts_s)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SUPERVISED, str(lasts_s)]
     started = subprocess.Popen(command, cwd=tmp_path, env=environment)
     until = time.monotonic() + 30
     while not (tmp_path / "ready").exists():
