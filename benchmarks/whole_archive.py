@@ -4,16 +4,15 @@
 
 Synthetic DICOM of the 897 nodules of 554 patients is written to FOLDER/dicom (6.3 GB, a quarter of
 an hour), or found there from a run before. Then the nightly deployment curates it once for each
-number of workers, side by side, each in a new cluster of local processes with an empty store, while
-one service after another is killed at a random moment and started again a second later, as a
-container engine does. A run is never begun again by hand. At the end every case has to be whole,
+number of workers, each in a new cluster of local processes with an empty store, while one service
+after another is killed at a random moment and started again a second later, as a container engine
+does. A run is never begun again by hand. At the end every case has to be whole,
 and the files of all cases the same bytes for every number of workers.
 
 CPU seconds are those of the whole machine, without what runs under `nice`.
 """
 
 import argparse
-import fcntl
 import hashlib
 import itertools
 import os
@@ -23,7 +22,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -41,7 +39,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from rich.progress import Progress, track
 
 from benchmarks.fan_out import expect
-from benchmarks.measure import save, table
+from benchmarks.measure import save
 from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import marked_nodules, write_synthetic
@@ -71,26 +69,18 @@ def main() -> None:
     arguments = parser.parse_args()
     dicom = (arguments.folder / "dicom").resolve()
     patients = write_archive(dicom, arguments.patients)
-    numbers = [int(workers) for workers in arguments.workers.split(",")]
-    # A forked process would inherit the threads of Prefect's client.
-    with (
-        machine_time() as spent,
-        ProcessPoolExecutor(len(numbers), mp_context=get_context("spawn")) as pool,
-    ):
-        runs = list(pool.map(curated, itertools.repeat(dicom), itertools.repeat(patients), numbers))
+    runs = []
+    for number in arguments.workers.split(","):
+        runs.append(curated(dicom, patients, int(number)))
+        print(runs[-1], flush=True)
     files = (file for name in patients for file in (dicom / name).rglob("*.dcm"))
     report = {
         "patients": len(patients),
-        **spent,
         "dicom_gb": round(sum(file.stat().st_size for file in files) / 1e9, 2),
         "cores": CPU_COUNT,
         "runs": runs,
     }
     save("whole_archive", report)
-    plain = [{name: value for name, value in run.items() if name != "kills"} for run in runs]
-    print(table(tuple(plain[0]), [tuple(run.values()) for run in plain]))
-    for run in runs:
-        print(f"kills with {run['workers']} workers: {run['kills']}")
     expect(len({run["digest"] for run in runs}) == 1, "the cases are the same bytes in every run")
 
 
@@ -139,21 +129,18 @@ def curated(dicom: Path, patients: Sequence[str], workers: int) -> dict[str, Any
         running = Running(
             folder, ("worker", "cpu"), HALOSIGN_DICOM=str(dicom), DASK_WORKERS=str(workers)
         )
-        with (dicom.parent / "starting").open("w") as lock:  # two would choose the same ports
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            running.up()
+        running.up()
         names = [name for name, (process, *_) in running.cluster.members.items() if process.health]
         engine = Engine(running.cluster, names)
         with running.as_client(), engine.restarting():
             store = open_store(f"s3://{BUCKET}/{STORE}", create=True)
             kills: Counter[str] = Counter()
-            since = time.monotonic()
-            run_id = begin(store, dicom, patients)
-            for moment in moments(run_id, dice):
-                kind = KILLED[moment % len(KILLED)]
-                chosen = [n for n in names if n == kind or n.startswith(f"{kind}-")]
-                kills[kind] += engine.kill(dice.choice(chosen))
-            wall_s = round(time.monotonic() - since)
+            with machine_time() as spent:
+                run_id = begin(store, dicom, patients)
+                for moment in moments(run_id, dice):
+                    kind = KILLED[moment % len(KILLED)]
+                    chosen = [n for n in names if n == kind or n.startswith(f"{kind}-")]
+                    kills[kind] += engine.kill(dice.choice(chosen))
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(run_id)
         # Listing all of it would take the small S3 server minutes.
@@ -168,7 +155,7 @@ def curated(dicom: Path, patients: Sequence[str], workers: int) -> dict[str, Any
         "ended": run.state.name if run.state else "",
         "starts": run.run_count,
         "done": len([key for key in sizes if key.endswith(".done")]),
-        "wall_s": wall_s,
+        **spent,
         "store_gb": round(sum(sizes.values()) / 1e9, 2),
         "digest": digest,
         "kills": dict(kills),
@@ -224,7 +211,11 @@ def contents(store: Store) -> tuple[dict[str, int], str]:
 
 @contextmanager
 def machine_time() -> Iterator[dict[str, float]]:
-    """Measure wall time, and the CPU time of all processes of the machine that are not `nice`."""
+    """Measure wall time, and the CPU time of all processes of the machine that are not `nice`.
+
+    Yields:
+        Filled when the block ends: `wall_s`, `cpu_s`, and `load`, of the last five minutes.
+    """
     spent: dict[str, float] = {}
     begin, before = time.monotonic(), psutil.cpu_times()
     yield spent
