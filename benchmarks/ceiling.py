@@ -8,7 +8,9 @@ widths, gradient), the mattes of both forms and the trivial ones, size and slice
 fitted to the truth, by the measure of the truth, on nodules of the patients of one half ("choose")
 and compared on the other half ("confirm"). It is no method, since no truth is known where one is
 needed; it shows how much of an error is left that these inputs could explain. A second regression
-sees the readers only. Needs real nodules (benchmarks/nodules.py); half an hour.
+sees the readers only. Mixtures of the improved form with the best of the trivial mattes by density
+show what one truth gains and another loses where density counts more. Needs real nodules
+(benchmarks/nodules.py); half an hour.
 """
 
 import argparse
@@ -36,6 +38,7 @@ LESIONS = {"left-out reader": "reader", "slices 2.5 mm": "hu", "pixels x2": "hu"
 WIDTHS_MM = (0.5, 1.0, 2.0)
 METHODS = ("cf", "if")
 RIVALS = ("improved cf", "readers' mean, blurred", "local HU")
+MIXTURES = {f"{1 - share:.1f} improved cf + {share} local HU": share for share in (0.1, 0.2, 0.4)}
 VOXELS = 6000
 """Of one solve, to learn from: neighbours tell little more."""
 EVERYTHING, READERS_ONLY = "learned from everything", "learned from the readers"
@@ -159,6 +162,10 @@ def compared(kind: str, learned: Sequence[Solved], tested: Sequence[Solved]) -> 
         if name in (EVERYTHING, READERS_ONLY):
             model = fitted(learned, name, "squared_error" if is_brier else "absolute_error")
             mattes = [np.clip(model.predict(one.inputs(name)), 0, 1) for one in tested]
+        elif name in MIXTURES:
+            share = MIXTURES[name]
+            pairs_of = [(one.others["improved cf"], one.others["local HU"]) for one in tested]
+            mattes = [(1 - share) * ours + share * theirs for ours, theirs in pairs_of]
         else:
             mattes = [(one.readers | one.others)[name] for one in tested]
         power = 2 if is_brier else 1
@@ -166,7 +173,7 @@ def compared(kind: str, learned: Sequence[Solved], tested: Sequence[Solved]) -> 
         return np.array([(np.abs(matte - one.alpha) ** power).mean() for matte, one in pairs])
 
     patients = [one.patient for one in tested]
-    found = {name: errors(name) for name in (*RIVALS, READERS_ONLY, EVERYTHING)}
+    found = {name: errors(name) for name in (*RIVALS, *MIXTURES, READERS_ONLY, EVERYTHING)}
     rows = {}
     for name, ours in found.items():
         shares = {

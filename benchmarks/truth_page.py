@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from benchmarks.ceiling import EVERYTHING, RIVALS
+from benchmarks.ceiling import EVERYTHING, MIXTURES, RIVALS
 from benchmarks.measure import PICTURES, RESULTS
 from benchmarks.nodules import known_alpha, make_ready, native_patch, simulated
 from benchmarks.pictures import WINDOW_HU, middle_slice
@@ -190,7 +190,7 @@ def ceiling(report: Mapping[str, Any]) -> str:
             cells = [difference({"percent": s[0], "interval": s[1:]}) if s else "" for s in shares]
             lines.append(f"| {name} | {row['error']:.4f} | {' | '.join(cells)} |")
         lines += ["", what_is_left(found["rows"]), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, what_density_costs(report["truths"]), ""])
 
 
 def what_is_left(rows: Mapping[str, Any]) -> str:
@@ -206,6 +206,24 @@ def what_is_left(rows: Mapping[str, Any]) -> str:
     return (
         "What was learned is no nearer than *improved cf*: these inputs tell no more of this truth."
     )
+
+
+def what_density_costs(truths: Mapping[str, Any]) -> str:
+    """Return in words on which truths mixtures with local HU are nearer, and on which farther."""
+    nearer, farther = [], []
+    for kind, found in truths.items():
+        intervals = [found["rows"][name]["against"]["improved cf"][1:] for name in MIXTURES]
+        if all(high < 0 for _, high in intervals):
+            nearer.append(kind)
+        if all(low > 0 for low, _ in intervals):
+            farther.append(kind)
+    text = (
+        "More weight for density, by any of the three mixtures, is nearer to these truths: "
+        f"{', '.join(nearer) or 'none'}; and farther from these: {', '.join(farther) or 'none'}."
+    )
+    if nearer and farther:
+        text += " It trades one for the other, so the rule below admits none of the mixtures."
+    return text
 
 
 def classes(found: Mapping[str, Any], lesion: str) -> list[str]:
