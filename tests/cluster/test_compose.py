@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from flows.automations import SILENCE_S
+from flows.engine.cluster import OWN_SETTINGS
 from matting.errors import InputError
 from tests.cluster.compose import read_processes
 
@@ -57,11 +58,41 @@ def is_own(service):
     return service["image"].startswith("halosign:")
 
 
-def test_one_service_builds_the_image_of_all_and_none_asks_a_registry_for_it():
+def test_one_image_serves_all_but_training_and_none_asks_a_registry_for_it():
     own = {name: one for name, one in SERVICES.items() if is_own(one)}
-    assert [name for name, one in own.items() if "build" in one] == ["bucket"]
-    assert len({one["image"] for one in own.values()}) == 1
+    built = {one["image"]: name for name, one in own.items() if "build" in one}
+    assert built == {
+        "halosign:${HALOSIGN_IMAGE_TAG:-local}": "bucket",
+        "halosign:${HALOSIGN_IMAGE_TAG:-local}-cuda": "gpu",
+    }
+    assert {name for name, one in own.items() if one["image"].endswith("-cuda")} == {"gpu"}
     assert {one["pull_policy"] for one in own.values()} == {"never"}
+
+
+def test_torch_comes_without_cuda_for_all_services_but_the_one_that_trains():
+    where = {name: SERVICES[name]["build"]["args"]["TORCH_INDEX"] for name in ("bucket", "gpu")}
+    assert "/whl/cpu}" in where["bucket"]
+    assert "cpu" not in where["gpu"]
+
+
+def test_processes_that_read_crops_have_room_to_pass_them_on():
+    """Docker's default of 64 MB holds less than one batch of each of them."""
+    assert SERVICES["gpu"]["shm_size"] == "4g"
+
+
+@pytest.mark.parametrize(
+    ("service", "setting"),
+    [
+        ("scheduler", "scheduler.allowed-failures"),
+        ("scheduler", "scheduler.worker-saturation"),
+        ("worker", "worker.memory.pause"),
+    ],
+)
+def test_dask_is_set_as_a_cluster_of_halosign_is_and_as_the_guide_says(service, setting):
+    name = "DASK_DISTRIBUTED__" + setting.upper().replace(".", "__").replace("-", "_")
+    value = SERVICES[service]["environment"][name]
+    assert yaml.safe_load(value) == OWN_SETTINGS[f"distributed.{setting}"]
+    assert f"{name}={value}" in (ROOT / "docs" / "cluster.md").read_text()
 
 
 @pytest.mark.parametrize("name", SERVICES)

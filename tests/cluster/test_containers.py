@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from storage.sources.synthetic import write_synthetic
 from tests.cluster.engine import ROOT, NoEngineError, container_engine
@@ -23,6 +24,7 @@ LASTING = {"postgres", "prefect", "objects", "scheduler", "worker", "cpu"}
 ENDING = {"bucket", "store", "deployments"}
 FINAL = {"Completed", "Incomplete", "Stopped", "Failed", "Crashed", "Cancelled"}
 PORTS = ("PREFECT_PORT", "DASK_PORT", "REVIEW_PORT")
+PYPI = "https://pypi.org/simple"
 WORKERS = 2
 PATIENCE_S = 600
 KILL_ALL = ("sh", "-c", "kill -9 -1")
@@ -133,6 +135,17 @@ def wait_for(condition, what, patience_s=PATIENCE_S):
     return answer
 
 
+def torch_index():
+    """Return where torch without CUDA comes from; where only mirrors answer, pip has them set."""
+    built = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["bucket"]["build"]
+    _, _, index = built["args"]["TORCH_INDEX"].removesuffix("}").partition(":-")
+    try:
+        httpx.get(index)
+    except httpx.HTTPError:
+        return PYPI
+    return index
+
+
 @pytest.fixture(scope="module")
 def folder():
     with tempfile.TemporaryDirectory(prefix="halosign-containers-", dir="/tmp") as name:
@@ -156,6 +169,7 @@ def containers(folder):
         "HALOSIGN_RECIPE": "demo",
         "HALOSIGN_NIGHTLY": "* * * * *",
         "DASK_WORKERS": str(WORKERS),
+        "TORCH_CPU_INDEX": torch_index(),
         **{name: str(free_port()) for name in PORTS},
     }
     environment.pop("AWS_CA_BUNDLE", None)  # the rclone of Debian 12 does not work with it
@@ -188,11 +202,13 @@ def undisturbed(containers):
     return marks
 
 
-def test_one_image_serves_all_services_of_halosign(containers):
+def test_one_image_without_cuda_serves_all_services_of_halosign(containers):
     images = {one["Image"] for name in LASTING | ENDING for one in containers.inspect(name)}
     assert len(images) == 3  # with PostgreSQL and the bucket
     sizes = containers.call("docker", "image", "inspect", "-f", "{{.Size}}", "halosign:test")
     print(f"image: {int(sizes) / 1e9:.2f} GB")
+    shown = containers.inside("cpu", "python", "-c", "import torch; print(torch.version.cuda)")
+    assert shown == "None\n"
 
 
 @pytest.mark.parametrize("service", sorted(LASTING))

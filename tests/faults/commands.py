@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from flows.curate import curate_nodule
 from storage.cases.outcomes import read_outcomes
 from storage.layout import DECISIONS
-from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.maintenance.verify_records import verify_records
 from storage.recipe import load_recipe
 from storage.records import Outcome, encode
@@ -25,6 +24,7 @@ from tasks.auto_select import pick_automatically
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
 from tasks.publish import draft_release
+from tests.complaints import complaints_about
 from tests.phantoms import ball_patch, write_table
 
 NODULES = 8
@@ -128,7 +128,7 @@ def damages(folder: Path) -> list[str]:
     if not (folder / "store").is_dir():
         return []
     store = store_in(folder)
-    found = [c for complaints in verify_nodules(store, list_nodules(store)) for c in complaints]
+    found = complaints_about(store)
     found += [c for file in verify_records(store) for c in file.complaints]
     return [c for c in map(str, found) if "manifest.json is missing beside its claim" not in c]
 

@@ -16,12 +16,12 @@ from typing import TypeAlias
 import obstore
 
 from flows.curate import curate_nodule
-from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.recipe import load_recipe
 from storage.sources.registry import SourceSpec
 from storage.store import Store, open_store
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
+from tests.complaints import complaints_about
 from tests.faults.services import wait_until
 from tests.phantoms import ball_patch, write_table
 
@@ -259,7 +259,7 @@ def suffer(
         key.split("/")[1] for key in scene.undisturbed if found.get(key) != scene.undisturbed[key]
     }
     assert set(found) == set(scene.undisturbed)
-    assert not [c for complaints in verify_nodules(store, list_nodules(store)) for c in complaints]
+    assert not complaints_about(store)
     recovery_s = round(whole_s if first_exit or second_computed else first_s, 1)
     return Report(
         name,

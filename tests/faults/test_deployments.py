@@ -11,9 +11,9 @@ import pytest
 from prefect import get_client
 from prefect.deployments import run_deployment
 
-from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.store import open_store
 from tests.cluster.running import Running, a_folder, needs_postgresql, wait_for
+from tests.complaints import complaints_about
 from tests.faults.engine import Engine
 from tests.faults.harness import DeploymentReport, make_scene, marks, written
 from tests.faults.test_faults import seeds
@@ -122,7 +122,7 @@ def test_a_run_of_a_deployment_ends_by_itself(fault, seed, scene, running, engin
     assert report.ending == "Completed"
     assert report.lost == report.recomputed == 0
     assert set(found) == set(scene.undisturbed)
-    assert not [c for complaints in verify_nodules(store, list_nodules(store)) for c in complaints]
+    assert not complaints_about(store)
 
 
 def differing(found, wanted):

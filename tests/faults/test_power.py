@@ -14,7 +14,6 @@ from storage.cases.runs import write_run
 from storage.errors import CorruptionError
 from storage.folder import Folder
 from storage.maintenance.gc import find_garbage
-from storage.maintenance.verify import list_nodules, verify_nodules
 from storage.maintenance.verify_records import verify_records
 from storage.recipe import Recipe
 from storage.records import Run, Verdict
@@ -28,6 +27,7 @@ from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
 from tasks.curation.plan import make_plan
 from tasks.publish import draft_release
+from tests.complaints import complaints_about
 from tests.phantoms import ball_patch, write_table
 from tests.power import PowerLossError, UnsafeDisk
 
@@ -177,7 +177,7 @@ def test_nothing_that_was_acknowledged_is_lost(seed, source, undisturbed, tmp_pa
 
 def assert_every_record_is_whole(store: Store) -> None:
     """A record is there as it was written, or not at all; a version may only have been claimed."""
-    complaints = [c for found in verify_nodules(store, list_nodules(store)) for c in found]
+    complaints = complaints_about(store)
     complaints += [c for file in verify_records(store) for c in file.complaints]
     assert [
         c for c in complaints if "manifest.json is missing beside its claim" not in c.wrong

@@ -14,7 +14,7 @@ from storage.cases.runs import find_last_run, write_run
 from storage.errors import StoreError
 from storage.maintenance.gc import find_garbage
 from storage.maintenance.quarantine import repair
-from storage.maintenance.verify import list_nodules, verify_nodules
+from storage.maintenance.verify import list_nodules
 from storage.maintenance.verify_records import CHECKER, verify_records
 from storage.records import Claim, Run, encode
 from storage.releases.release import (
@@ -32,6 +32,7 @@ from storage.reviews.listing import list_rows
 from storage.reviews.studies import read_study
 from storage.reviews.verdicts import read_verdicts
 from storage.store import CLOCK, STORE_MARKER, open_store
+from tests.complaints import complaints_about
 from tests.furnished import KINDS, damage, furnished_store, keys_of
 
 QUICK_DAMAGES, SLOW_DAMAGES = 2, 80
@@ -50,7 +51,7 @@ def furnished(template, tmp_path):
 
 
 def check(store):
-    of_nodules = [c for found in verify_nodules(store, list_nodules(store)) for c in found]
+    of_nodules = complaints_about(store)
     return [*of_nodules, *(c for file in verify_records(store) for c in file.complaints)]
 
 
