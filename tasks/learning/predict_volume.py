@@ -23,7 +23,10 @@ from tasks.learning.place import Place
 SHARED = 0.25
 """Share of a window's side that neighbouring windows of a whole CT have in common."""
 GROWTH = 1.5
-"""By which a window grows along the axes along which the lesion reaches its faces."""
+"""By which a window grows along the axes along which the lesion comes near its faces."""
+FACE_MM = 3.0
+"""Distance from a face within which a lesion may be cut: nodules lie within the crops of a
+training, so a network draws hardly any lesion at the faces, cut or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def predict_lesion(
     The network normalises over its input, so what it finds depends on the window. A lesion counts
     where the mean of two windows shows it, one of the size of most training crops and one of that
     of the largest: vessels look like nodules in one of them only, more often than nodules do. The
-    matte is that of the first; where the lesion reaches its faces the window grows, up to the
+    matte is that of the first; where the lesion comes near its faces the window grows, up to the
     largest.
 
     Args:
@@ -111,11 +114,15 @@ def _mean_alpha(window: _Window, largest: _Window) -> NDArray[np.float32]:
 
 
 def _cut_axes(core: NDArray[np.bool_], window: _Window, ct: CtVolume) -> list[bool]:
-    """Return for each axis whether a core reaches a face of a window that is not the CT's own."""
+    """Return for each axis whether a core comes near a face of a window within the CT."""
     cut = []
-    for axis, (side, size) in enumerate(zip(window.box, ct.grid.shape, strict=True)):
-        first, last = core.take(0, axis).any(), core.take(-1, axis).any()
-        cut.append(bool((first and side.start > 0) or (last and side.stop < size)))
+    ends = zip(window.box, ct.grid.shape, ct.grid.spacing_mm, strict=True)
+    for axis, (side, size, spacing_mm) in enumerate(ends):
+        near = 1 + int(FACE_MM / spacing_mm)
+        reached = np.nonzero(core.any(axis=tuple({0, 1, 2} - {axis})))[0]
+        first = bool((reached < near).any()) and side.start > 0
+        last = bool((reached >= core.shape[axis] - near).any()) and side.stop < size
+        cut.append(first or last)
     return cut
 
 
