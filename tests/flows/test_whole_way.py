@@ -51,7 +51,7 @@ def test_a_plan_runs_nothing(halosign, dicom, tmp_path):
     assert "1 nodule to compute, 0 unchanged, 0 excluded" in done.stdout
     assert "new: not in this store" in done.stdout
     assert "here (2 s of work), 2.5 MB (estimated from typical nodules)" in done.stdout
-    assert "memory: up to 1,310 MB per worker" in done.stdout
+    assert "memory: up to 1,370 MB per worker" in done.stdout
     assert not (tmp_path / "store").exists()
 
 
