@@ -97,7 +97,7 @@ class ProgressBar:
         self._bar.update(self._task, completed=self.completed, total=self._total, text=self._text)
 
     def resume(self, completed: int) -> None:
-        """Say how many steps an earlier run completed, which tell nothing of this one's pace."""
+        """Begin after the steps that an earlier run completed; they tell nothing of the pace."""
         self.completed = self._before = completed
         self._begin = time.monotonic()
         self._bar.reset(self._task, completed=completed)
