@@ -2,7 +2,7 @@
 
     python -m benchmarks.whole_archive FOLDER [--workers 2,3] [--patients 0]
 
-Synthetic DICOM of the 897 nodules of 554 patients is written to FOLDER/dicom (6.3 GB, a quarter of
+Synthetic DICOM of the 897 nodules of 554 patients is written to FOLDER/dicom (6.7 GB, a quarter of
 an hour), or found there from a run before. Then the nightly deployment curates it once for each
 number of workers, each in a new cluster of local processes with an empty store, while one service
 after another is killed at a random moment and started again a second later, as a container engine

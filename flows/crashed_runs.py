@@ -9,7 +9,7 @@ meanwhile, is disturbed by that. The state of the run, which is asked for here, 
 from contextlib import suppress
 from typing import Any
 
-from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -26,30 +26,27 @@ RESUMES = "resumes"
 """Tag of the deployments whose runs begin again after a crash: their flows compute only what is
 missing."""
 
-_PATIENCE_S = 10.0
-"""For an answer of the server: a worker that is stopped waits for it."""
 
-
-def begin_crashed_runs_again(pool: str) -> None:
+def begin_crashed_runs_again(client: SyncPrefectClient, pool: str) -> None:
     """Have the crashed runs of a work pool whose deployments have the tag `RESUMES` begin again.
 
     Workers of one pool may do so at once: a run that waits to begin then waits to begin.
 
     Args:
+        client: Of the Prefect server.
         pool: Name of the work pool.
 
     Raises:
         httpx.HTTPError: The Prefect server does not answer, or refuses.
     """
-    with get_client(sync_client=True, httpx_settings={"timeout": _PATIENCE_S}) as client:
-        crashed = client.read_flow_runs(
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
-            flow_run_filter=FlowRunFilter(
-                tags=FlowRunFilterTags(all_=[RESUMES]),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
-            ),
-        )
-        again: State[Any] = AwaitingRetry(message="The run crashed and begins again.")
-        for run in crashed:
-            with suppress(ObjectNotFound):  # deleted a moment ago
-                client.set_flow_run_state(run.id, again)
+    crashed = client.read_flow_runs(
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        flow_run_filter=FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[RESUMES]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+        ),
+    )
+    again: State[Any] = AwaitingRetry(message="The run crashed and begins again.")
+    for run in crashed:
+        with suppress(ObjectNotFound):  # deleted a moment ago
+            client.set_flow_run_state(run.id, again)

@@ -19,12 +19,15 @@ from types import FrameType
 
 import httpx
 import psutil
+from prefect import get_client
 
 from flows.crashed_runs import begin_crashed_runs_again
 from flows.engine.repeating import repeating
 
 LOOK_EVERY_S = 5.0
 """Between two looks for crashed runs."""
+PATIENCE_S = 10.0
+"""For an answer of the server to a look: a worker that is stopped waits for it."""
 
 _POLL_S = 0.1
 
@@ -35,14 +38,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-p", "--pool", required=True)
     pool = parser.parse_known_args(arguments)[0].pool
 
-    def look() -> None:
-        try:
-            begin_crashed_runs_again(pool)
-        except httpx.HTTPError as error:  # of a server that is restarted; the next look is soon
-            print(f"no look for crashed runs: {error!r}", file=sys.stderr, flush=True)
+    with get_client(sync_client=True, httpx_settings={"timeout": PATIENCE_S}) as client:
 
-    with repeating(look, LOOK_EVERY_S, "look for crashed runs"):
-        return supervise([sys.executable, "-m", "prefect", "worker", "start", *arguments])
+        def look() -> None:
+            try:
+                begin_crashed_runs_again(client, pool)
+            except httpx.HTTPError as error:  # of a server that is restarted; the next look is soon
+                print(f"no look for crashed runs: {error!r}", file=sys.stderr, flush=True)
+
+        with repeating(look, LOOK_EVERY_S, "look for crashed runs"):
+            return supervise([sys.executable, "-m", "prefect", "worker", "start", *arguments])
 
 
 def supervise(command: Sequence[str]) -> int:

@@ -82,7 +82,7 @@ def read_processes(
     chosen = _chosen(
         yaml.safe_load(path.read_text(encoding="utf-8"))["services"], variables, services
     )
-    given = {name: _substitute(service, variables) for name, service in chosen.items()}
+    given = {name: substitute(service, variables) for name, service in chosen.items()}
     replicas = {
         f"{name}-{n}" if n else name: name
         for name, service in given.items()
@@ -170,7 +170,7 @@ def _chosen(
     return {name: wanted[name] for name in order if name in kept}
 
 
-def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
+def substitute(value: Any, variables: Mapping[str, str]) -> Any:
     """Substitute variables as compose does: ``${A}``, ``${A:-default}``, ``${A:?error}``.
 
     The default may have another variable in it: ``${A:-${B:-default}}``.
@@ -188,12 +188,12 @@ def _substitute(value: Any, variables: Mapping[str, str]) -> Any:
                 expected=match["text"],
                 remedy="`make .env` makes the file.",
             )
-        return given or str(_substitute(match["text"] or "", variables))
+        return given or str(substitute(match["text"] or "", variables))
 
     if isinstance(value, dict):
-        return {key: _substitute(item, variables) for key, item in value.items()}
+        return {key: substitute(item, variables) for key, item in value.items()}
     if isinstance(value, list):
-        return [_substitute(item, variables) for item in value]
+        return [substitute(item, variables) for item in value]
     return _VARIABLE.sub(one, value) if isinstance(value, str) else value
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from storage.sources.synthetic import write_synthetic
+from tests.cluster.compose import substitute
 from tests.cluster.engine import ROOT, NoEngineError, container_engine
 from tests.s3 import free_port
 
@@ -138,7 +139,7 @@ def wait_for(condition, what, patience_s=PATIENCE_S):
 def torch_index():
     """Return where torch without CUDA comes from; where only mirrors answer, pip has them set."""
     built = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["bucket"]["build"]
-    _, _, index = built["args"]["TORCH_INDEX"].removesuffix("}").partition(":-")
+    index = substitute(built["args"]["TORCH_INDEX"], {})
     try:
         httpx.get(index)
     except httpx.HTTPError:

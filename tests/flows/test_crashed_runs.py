@@ -59,14 +59,21 @@ def test_only_crashed_runs_that_resume_begin_again_and_on_their_own_pool(name, c
     pool, tags, state, wanted = CASES[name]
     run = begin(name, pool, tags, state)
     for _ in range(2):  # two workers of a pool look
-        begin_crashed_runs_again(POOL)
+        begin_crashed_runs_again(client, POOL)
         assert client.read_flow_run(run).state.name == wanted
 
 
 def test_a_run_begins_again_after_each_crash(client, begin):
     run = begin("twice", POOL, [RESUMES], Crashed)
     for _ in range(2):
-        begin_crashed_runs_again(POOL)
+        begin_crashed_runs_again(client, POOL)
         assert client.read_flow_run(run).state.name == "AwaitingRetry"
         for state in (Pending, Running, Crashed):
             client.set_flow_run_state(run, state(), force=True)
+
+
+def test_a_crashed_run_that_somebody_cancels_is_left_so(client, begin):
+    run = begin("cancelled meanwhile", POOL, [RESUMES], Crashed)
+    client.set_flow_run_state(run, Cancelled())
+    begin_crashed_runs_again(client, POOL)
+    assert client.read_flow_run(run).state.name == "Cancelled"
