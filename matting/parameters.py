@@ -450,7 +450,7 @@ class TrainingSettings:
     """Determines initial weights, order, crops and symmetries."""
     precision: Literal["auto"] | Precision = "auto"
     """Precision of convolutions; auto is bfloat16 or else half on a GPU, and single on a CPU, but
-    bfloat16 for the networks without ghost modules where the CPU has AMX."""
+    bfloat16 for the networks without ghost modules where the CPU multiplies it (AMX, AVX-512)."""
     compiled: bool = False
     """Compile the network with torch.compile: takes minutes once, then steps are faster."""
     look_every: int = 1

@@ -90,8 +90,8 @@ def train_classifier(
             remedy="Add nodules of the other kind, or use fewer folds.",
         )
     if device.type == "cpu" and settings.precision == "bfloat16":
-        # With torch 2.13 gradients of strided convolutions along a side of one voxel contain
-        # uninitialised memory.
+        # With torch 2.13 gradients of convolutions over some small volumes contain uninitialised
+        # memory (matting.learned.layers.SMALL_SIDE).
         raise InputError(
             "a classifier cannot be trained in this precision",
             got="bfloat16 on a CPU, whose gradients of small volumes are wrong",

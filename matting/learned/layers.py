@@ -22,12 +22,33 @@ from torch.autograd.function import once_differentiable
 
 from matting.learned import cpu_kernels
 
+SMALL_SIDE = 4
+"""Below this side, in voxels, a CPU computes convolutions in single precision: with bfloat16, their
+gradients contain uninitialised memory at some smaller sizes (torch 2.13 with oneDNN: along a depth
+of 2 with AVX-512, along a last side of 1 with AMX)."""
 
-class Depthwise(nn.Conv3d):
+
+class Convolution(nn.Conv3d):
+    """A 3 x 3 x 3 convolution that keeps the size."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, *, groups: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (n, channels, z, y, x)."""
+        if not _gradients_need_single(x):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+class Depthwise(Convolution):
     """A 3 x 3 x 3 convolution of each channel by itself."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, width, 3, padding=1, groups=width, bias=False)
+        super().__init__(width, width, groups=width, bias=False)
 
 
 class Pointwise(nn.Conv3d):
@@ -54,11 +75,9 @@ class Upsampling(nn.ConvTranspose3d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Double the sides of (n, channels, z, y, x)."""
-        if x.shape[-1] > 1:
+        if not _gradients_need_single(x):
             return super().forward(x, output_size)
-        # On a CPU the bfloat16 gradients of strided convolutions along a side of one voxel contain
-        # uninitialised memory (torch 2.13).
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cpu", enabled=False):
             return super().forward(x.float(), output_size)
 
 
@@ -86,6 +105,12 @@ class PReLU(nn.PReLU):
         if not _use_cpu_kernels(x):
             return super().forward(x)
         return _apply(_PReLU, x, self.weight)
+
+
+def _gradients_need_single(x: Tensor) -> bool:
+    """Return True if a convolution of this tensor must not be computed in reduced precision."""
+    reduced = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return reduced and min(x.shape[2:]) < SMALL_SIDE
 
 
 def _use_cpu_kernels(x: Tensor) -> bool:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from matting.errors import InputError
-from matting.learned.layers import ConvNormAct, Depthwise, Pointwise, PReLU, Upsampling
+from matting.learned.layers import ConvNormAct, Convolution, Depthwise, Pointwise, PReLU, Upsampling
 from matting.parameters import Auxiliary, Variant
 
 VARIANTS: tuple[str, ...] = get_args(Variant)
@@ -141,7 +141,7 @@ class UNet(nn.Module):
 
     def __init__(self, widths: Widths, ghost: bool) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(1, widths.encoder[0], 3, padding=1)
+        self.stem = Convolution(1, widths.encoder[0])
         self.encoder = nn.ModuleList(_unit(width, ghost) for width in widths.encoder)
         self.down = nn.ModuleList(
             _down(wide, wider) for wide, wider in pairwise((*widths.encoder, widths.bottom))
@@ -218,10 +218,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(
-            nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU()
-        )
-        self.second = nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width))
+        self.first = nn.Sequential(Convolution(width, width), nn.InstanceNorm3d(width), nn.PReLU())
+        self.second = nn.Sequential(Convolution(width, width), nn.InstanceNorm3d(width))
         self.last = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -266,8 +264,8 @@ def _unit(width: int, ghost: bool) -> nn.Module:
     if ghost:
         return GhostResBlock(width)
     return nn.Sequential(
-        *(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU()),
-        *(nn.Conv3d(width, width, 3, padding=1), nn.InstanceNorm3d(width), nn.PReLU()),
+        *(Convolution(width, width), nn.InstanceNorm3d(width), nn.PReLU()),
+        *(Convolution(width, width), nn.InstanceNorm3d(width), nn.PReLU()),
     )
 
 

@@ -334,19 +334,20 @@ def test_precision_on_a_cpu(asked: str, got: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "variant", "amx", "got"),
+    ("asked", "variant", "has", "got"),
     [
-        ("auto", "3dmm", True, "bfloat16"),
-        ("auto", "3dmm-m", True, "bfloat16"),
-        ("auto", "3dmm", False, "single"),
-        ("auto", "3dmm-mg", True, "single"),
-        ("single", "3dmm", True, "single"),
+        ("auto", "3dmm", {"amx_bf16"}, "bfloat16"),
+        ("auto", "3dmm-m", {"amx_bf16"}, "bfloat16"),
+        ("auto", "3dmm", {"avx512_bf16"}, "bfloat16"),
+        ("auto", "3dmm", {"avx512_f"}, "single"),
+        ("auto", "3dmm-mg", {"amx_bf16", "avx512_bf16"}, "single"),
+        ("single", "3dmm", {"amx_bf16"}, "single"),
     ],
 )
 def test_precision_of_a_training_on_a_cpu(
-    asked: str, variant: str, amx: bool, got: str, monkeypatch: pytest.MonkeyPatch
+    asked: str, variant: str, has: set[str], got: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(has, True))
     assert training_precision(asked, torch.device("cpu"), variant) == got
 
 
