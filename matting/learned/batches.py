@@ -38,11 +38,11 @@ class Batch(NamedTuple):
             Batch(image, LossTargets(*targets)) for image, *targets in zip(*tensors, strict=True)
         ]
 
-    def to(self, device: torch.device, layout: torch.memory_format) -> "Batch":
-        """Copy everything to a device, the image in the network's memory format."""
-        moved = [tensor.to(device, non_blocking=True) for tensor in self.targets]
-        image = self.image.to(device, non_blocking=True, memory_format=layout)
-        return Batch(image, LossTargets(*moved))
+    def to(self, device: torch.device) -> "Batch":
+        """Copy everything to a device."""
+        tensors = (self.image, *self.targets)
+        image, *targets = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return Batch(image, LossTargets(*targets))
 
 
 def make_batch(crops: Mapping[str, Tensor], range_hu: tuple[float, float]) -> Batch:

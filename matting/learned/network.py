@@ -116,15 +116,6 @@ class MattingNetwork(nn.Module):
         self.branches = nn.ModuleList(Branch(latent, masks, ghost) for masks in heads)
         self.matting = MattingHead(latent, 2 if self.told else 0, widths.matting, ghost)
 
-    def layout(self, device: torch.device) -> torch.memory_format:
-        """Return the memory format that is fastest on a device, for weights and images.
-
-        Full convolutions run half as fast again with channels last, on a CPU too. The CPU kernels
-        of ghost networks need contiguous channels.
-        """
-        own = self.variant == "3dmm-mg" and device.type == "cpu"
-        return torch.contiguous_format if own else torch.channels_last_3d
-
     def forward(self, image: Tensor) -> NetworkOutput:
         """Estimate mattes of (n, 1, z, y, x); raise InputError if a size is no multiple of 16."""
         _check_size(image)

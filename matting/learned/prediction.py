@@ -174,7 +174,7 @@ def _maps(network: MattingNetwork, image: Tensor, precision: str) -> Tensor:
     """Return alpha and, if the network has them, the masks' probabilities: (n, 1 or 3, z, y, x)."""
     device = next(network.parameters()).device
     with autocast(device, precision):
-        output = network(image.to(device, memory_format=network.layout(device)))
+        output = network(image.to(device))
     maps = [output.alpha]
     if output.masks is not None:
         maps.append(output.masks.float().sigmoid())

@@ -104,8 +104,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             network = build_network(variant, auxiliary)
-        self.layout = network.layout(self.device)
-        self.network: MattingNetwork = network.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.network: MattingNetwork = network.to(self.device)
         self.rate = training.ghost_rate if variant == "3dmm-mg" else training.rate
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), self.rate, weight_decay=training.weight_decay
@@ -294,7 +293,7 @@ class Trainer:
         # On the device, which is waited for once in a batch and not once in a part
         sums = torch.zeros(len(Losses._fields), dtype=torch.float64, device=self.device)
         for part in parts:
-            image, targets = part.to(self.device, self.layout)
+            image, targets = part.to(self.device)
             with autocast(self.device, self.precision):
                 output = self._forward(image)
             part_losses = losses(

@@ -109,12 +109,12 @@ def cost_here(
     load, _, _ = os.getloadavg()
     network = build_network(variant, auxiliary)
     counts = parameter_count(network), multiply_adds(network)
-    network.to(place).to(memory_format=network.layout(place)).eval()  # type: ignore[call-overload]
+    network.to(place).eval()
     with torch.inference_mode():
-        peak_mb = _peak_mb(network, _input(TABLE_3_INPUT, network, place))
-        latency_s, passes = _latency(network, _input(TABLE_3_INPUT, network, place))
-        _pass(network, _input((1, 1, *crop_zyx), network, place))
-        crop_latency_s, _ = _latency(network, _input((1, 1, *crop_zyx), network, place))
+        peak_mb = _peak_mb(network, _input(TABLE_3_INPUT, place))
+        latency_s, passes = _latency(network, _input(TABLE_3_INPUT, place))
+        _pass(network, _input((1, 1, *crop_zyx), place))
+        crop_latency_s, _ = _latency(network, _input((1, 1, *crop_zyx), place))
     size = "x".join(map(str, crop_zyx))
     return Cost(
         variant,
@@ -131,9 +131,9 @@ def cost_here(
     )
 
 
-def _input(shape: tuple[int, ...], network: MattingNetwork, device: torch.device) -> Tensor:
+def _input(shape: tuple[int, ...], device: torch.device) -> Tensor:
     image = torch.rand(shape, generator=torch.Generator().manual_seed(1))
-    return image.to(device, memory_format=network.layout(device))
+    return image.to(device)
 
 
 def _pass(network: Any, image: Tensor) -> None:

@@ -31,8 +31,7 @@ def load_network(checkpoint: Checkpoint, device: torch.device) -> MattingNetwork
     network.load_state_dict(
         {name: torch.from_numpy(values.copy()) for name, values in checkpoint.weights.items()}
     )
-    placed: MattingNetwork = network.to(device).to(memory_format=network.layout(device))  # type: ignore[call-overload]
-    return placed
+    return network.to(device)
 
 
 def _misfit(weights: Tensors, expected: dict[str, torch.Tensor]) -> str:
