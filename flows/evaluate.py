@@ -18,8 +18,9 @@ from flows.engine.cluster import LOCAL, Cluster
 from flows.engine.console import console
 from flows.engine.progress_bar import ProgressBar
 from flows.score import measure_methods, score_missing, score_nodules
-from flows.train import fit
+from flows.train import fit, fit_side_by_side
 from matting.errors import InputError
+from matting.learned.training import list_devices
 from qc.evaluation.build import render
 from qc.evaluation.gather import gather_page
 from qc.evaluation.page import Picture
@@ -120,10 +121,15 @@ def measure_left_out(job: EvaluationJob, release: Release) -> None:
 
 
 def train_networks(job: EvaluationJob, release: Release) -> None:
-    """Train the missing networks of Table 2, if the job asks for it."""
+    """Train the missing networks of Table 2, if the job asks for it: one a GPU at a time."""
     if not job.train:
         return
-    for training_job in trainings(release, job.recipe, job.device):
+    jobs = list(trainings(release, job.recipe, job.device))
+    devices = list_devices(job.device)
+    if len(devices) > 1:
+        fit_side_by_side(jobs, devices)
+        return
+    for training_job in jobs:
         fit(training_job, resume=True)
 
 

@@ -1,7 +1,15 @@
 """Training: released crops -> network -> checkpoint -> scores on the test split."""
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import Queue, get_context, parent_process
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, cast
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -30,6 +38,8 @@ from tasks.learning.train import (
 
 TEST_SPLIT = "test"
 """Split on which a trained network is scored: patients that training does not see."""
+_own_device = "auto"
+"""The device of this process, where several train side by side."""
 
 
 @flow(name="train")
@@ -115,10 +125,66 @@ def fit(job: TrainingJob, resume: bool) -> str:
             text = f"steps of epoch {step.epoch} of {step.epochs}"
             progress.update(step.step, total=step.steps, text=text)
 
-        def on_epoch(snapshot: TrainingSnapshot) -> None:
-            write_preview(store, name, snapshot_files(snapshot))
+        return _learn_with_previews(job, resume=resume, on_step=on_step)
 
-        return learn(job, resume=resume, on_step=on_step, on_epoch=on_epoch).digest
+
+@task(name="fit each on a GPU of its own", cache_policy=NO_CACHE)
+def fit_side_by_side(jobs: Sequence[TrainingJob], devices: Sequence[str]) -> None:
+    """Train several networks at the same time, each in a process and on a device of its own.
+
+    Those that were trained before are not trained again, and interrupted ones resume.
+
+    Args:
+        jobs: The trainings, in the order in which they begin; their own devices are not used.
+        devices: As for `pick_device`, one training on each at a time.
+
+    Raises:
+        InputError: A training is impossible, or its loss diverged. The others end too, and resume
+            when they are asked for again.
+    """
+    context = get_context("spawn")
+    free, stop = context.Queue(), context.Event()
+    for device in devices:
+        free.put(device)
+    bar = ProgressBar(f"training networks on {len(devices)} devices", len(jobs), kept=True)
+    with bar, ProcessPoolExecutor(len(devices), context, _take_device, (free, stop)) as pool:
+        try:
+            for training in as_completed([pool.submit(_learn_on_own_device, job) for job in jobs]):
+                training.result()
+                bar.advance()
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _take_device(free: "Queue[str]", stop: Event) -> None:
+    """Take one of the devices for this process, which ends when told to or left alone."""
+    global _own_device
+    _own_device = free.get()
+
+    def end_with_parent() -> None:
+        parent = cast(BaseProcess, parent_process())
+        while parent.is_alive() and not stop.wait(1.0):
+            pass
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
+
+
+def _learn_on_own_device(job: TrainingJob) -> str:
+    return _learn_with_previews(replace(job, device=_own_device), resume=True)
+
+
+def _learn_with_previews(
+    job: TrainingJob, *, resume: bool, on_step: Callable[[StepInfo], None] = lambda _: None
+) -> str:
+    store = job.release.store
+    name = training_id_of(job)
+
+    def on_epoch(snapshot: TrainingSnapshot) -> None:
+        write_preview(store, name, snapshot_files(snapshot))
+
+    return learn(job, resume=resume, on_step=on_step, on_epoch=on_epoch).digest
 
 
 def snapshot_files(snapshot: TrainingSnapshot) -> dict[str, bytes]:

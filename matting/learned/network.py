@@ -106,7 +106,6 @@ class MattingNetwork(nn.Module):
 
     def __init__(self, variant: str, auxiliary: Auxiliary) -> None:
         super().__init__()
-        self.variant = variant
         self.told = auxiliary == "told"
         ghost = variant == "3dmm-mg"
         widths = Widths().divided(4) if ghost else Widths()

@@ -10,8 +10,8 @@ it continues to the same weights, bit by bit on a CPU with the same number of th
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,14 +156,15 @@ class Trainer:
         Raises:
             InputError: The loss is not finite any more.
         """
-        while not self.finished:
-            epoch = len(self.history)
-            done = self.steps - epoch * self.steps_per_epoch
-            for batch in self._batches(load, crop_size, epoch, done):
-                self._step(*batch)
-                on_step(self)
-            self._close_epoch()
-            on_epoch(self)
+        with _searching_kernels(wanted=not self.training.fitted):
+            while not self.finished:
+                epoch = len(self.history)
+                done = self.steps - epoch * self.steps_per_epoch
+                for batch in self._batches(load, crop_size, epoch, done):
+                    self._step(*batch)
+                    on_step(self)
+                self._close_epoch()
+                on_epoch(self)
 
     def state(self) -> TrainerState:
         """Return the complete state.
@@ -317,6 +318,17 @@ class Trainer:
         self.crops = 0
 
 
+@contextmanager
+def _searching_kernels(*, wanted: bool) -> Iterator[None]:
+    """Let cuDNN try which of its kernels is fastest for each size; it pays where sizes repeat."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def rate_at(
     step: int, steps_per_epoch: int, rate: float, training: TrainingSettings | DiagnosisSettings
 ) -> float:
@@ -359,6 +371,16 @@ def pick_device(name: str) -> torch.device:
             remedy="Omit --device to use the GPU if there is one.",
         ) from error
     return device
+
+
+def list_devices(name: str) -> list[str]:
+    """Return the devices on which different networks can be trained at the same time.
+
+    Args:
+        name: "auto" for all GPUs, where there are several; anything else is the one device.
+    """
+    count = torch.cuda.device_count() if name == "auto" else 0
+    return [f"cuda:{index}" for index in range(count)] if count > 1 else [name]
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

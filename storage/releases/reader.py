@@ -8,6 +8,7 @@ that talk to them do not survive a fork.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from storage.cases.case import open_array, open_group
 from storage.cases.chunks import chunk_key, decode_chunk, is_single_chunk
 from storage.errors import CorruptionError, NotFoundError
 from storage.layout import case_prefix
+from storage.output import write_output
 from storage.records import CaseFacts, Member
 from storage.releases.release import Release
 from storage.store import Store
@@ -43,15 +45,18 @@ PATHS = {
 class ReleaseReader:
     """Reads the arrays of one release."""
 
-    def __init__(self, release: Release, partition: int = 0) -> None:
+    def __init__(self, release: Release, partition: int = 0, *, cache: Path | None = None) -> None:
         """Read an opened release; see `storage.releases.release.open_release`.
 
         Args:
             release: Where to read.
             partition: Which division of the patients `splits` gives; 0 is the release's own.
+            cache: A folder for copies of volumes that are not in a local folder; processes may
+                share it.
         """
         self.release = release
         self.partition = partition
+        self.cache = cache
         self.splits = release.splits(partition)
         """The split of every nodule: ``train``, ``validation`` or ``test``."""
         self._process = os.getpid()
@@ -66,7 +71,7 @@ class ReleaseReader:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the address."""
-        return ReleaseReader, (self.release, self.partition)
+        return partial(ReleaseReader, cache=self.cache), (self.release, self.partition)
 
     @property
     def version(self) -> str:
@@ -177,7 +182,7 @@ class ReleaseReader:
         """
         try:
             if isinstance(self._files, Store):
-                return self._files.get(key)
+                return self._get_once(self._files, key)
             return (self._files / key).read_bytes()
         except (NotFoundError, FileNotFoundError) as error:
             name = key.removeprefix(f"{self._prefix(nodule_id)}/")
@@ -187,6 +192,20 @@ class ReleaseReader:
                     f"{key} of release {self.version} is missing. Restore it.", key=key
                 ) from error
             return None
+
+    def _get_once(self, files: Store, key: str) -> bytes:
+        """Read a file from the cache, or else from the store and leave a copy."""
+        if self.cache is None:
+            return files.get(key)
+        # The key of a case's file contains the digest of all that it was made from, so the file
+        # never changes; an export's does not, hence the release's own folder.
+        path = self.cache / self.release.manifest_sha256 / key
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            data = files.get(key)
+            write_output(path, data)
+            return data
 
     def _prefix(self, nodule_id: str) -> str:
         """Return the prefix of a nodule's group: an export has one folder per nodule."""

@@ -22,6 +22,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
+from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -68,6 +69,7 @@ class ReleaseDataset(Dataset[Any]):
         focus: float = 0.0,
         fitted: int = 0,
         transform: Callable[[dict[str, Any]], Any] | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> None:
         """Take crops of an opened release.
 
@@ -88,6 +90,9 @@ class ReleaseDataset(Dataset[Any]):
                 them the same size.
             transform: Called with each item; what it returns takes the item's place. With worker
                 processes that are spawned it must be picklable.
+            cache: A folder for copies of all volumes that are read from a bucket or over HTTP, so
+                that each is downloaded once and not in every epoch; it grows to the size of the
+                release. Releases in folders need none, and ignore it.
 
         Raises:
             InputError: There is no such release, split or nodule, or the size, the seed or the
@@ -101,7 +106,7 @@ class ReleaseDataset(Dataset[Any]):
                 remedy="Use for example 0.5.",
             )
         opened = release if isinstance(release, Release) else open_release(release)
-        self.reader = ReleaseReader(opened)
+        self.reader = ReleaseReader(opened, cache=None if cache is None else Path(cache))
         self.nodules = _choose_nodules(self.reader, split)
         self.crop_zyx = check_shape(crop_zyx)
         self.seed = None if seed is None else _whole("seed", seed)

@@ -1,7 +1,11 @@
 """The crops of a training: of a release's nodules, and of CT without a nodule."""
 
+import logging
+import shutil
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import prod
+from pathlib import Path
 from statistics import median
 from typing import cast
 
@@ -24,8 +28,16 @@ from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
 from tasks.learning.negatives import Surroundings, cut_negative
 
+logger = logging.getLogger("halosign")
+
 MAX_LOADER_PROCESSES = 8
 """Upper limit of the processes that read crops for a GPU; a CPU that trains reads them itself."""
+SHARED_MEMORY = Path("/dev/shm")
+"""Where these processes leave their batches; containers often have 64 MB there."""
+BATCHES_AHEAD = 2
+"""Batches that each of them may have left there."""
+BYTES_A_VOXEL = 11
+"""Of a batch: two tensors of single precision, three of booleans."""
 
 
 class TrainingCrops(Dataset[dict[str, Tensor]]):
@@ -40,11 +52,16 @@ class TrainingCrops(Dataset[dict[str, Tensor]]):
         nodules: Sequence[str],
         training: TrainingSettings,
         negatives: Sequence[Surroundings] = (),
+        cache: Path | None = None,
     ) -> None:
-        """Take the crops of nodules and of the surroundings of other points."""
+        """Take the crops of nodules and of the surroundings of other points.
+
+        `cache` is as in `storage.releases.torch_dataset.ReleaseDataset`.
+        """
         self.nodules = ReleaseDataset(
             release,
             nodules,
+            cache=cache,
             crop_zyx=[size * training.pooling for size in training.crop_zyx],
             seed=training.seed,
             focus=training.focus,
@@ -111,7 +128,7 @@ class BatchLoader:
     ) -> None:
         """Load batches of crops for a device."""
         on_gpu = device.type == "cuda"
-        processes = min(MAX_LOADER_PROCESSES, torch.get_num_threads()) if on_gpu else 0
+        processes = _count_processes(crops.training) if on_gpu else 0
         self.parts: list[list[tuple[int, int]]] = []
         self.loader: DataLoader[dict[str, Tensor]] = DataLoader(
             crops,
@@ -120,6 +137,7 @@ class BatchLoader:
             # One list, refilled for every epoch, so that the worker processes persist
             batch_sampler=self.parts,
             num_workers=processes,
+            prefetch_factor=BATCHES_AHEAD if processes else None,
             pin_memory=on_gpu,
             persistent_workers=processes > 0,
             multiprocessing_context="spawn" if processes else None,
@@ -129,6 +147,24 @@ class BatchLoader:
         """Yield one batch for each list of crops of an epoch."""
         self.parts[:] = [[(epoch, index) for index in part] for part in parts]
         yield from cast(Iterable[Batch], self.loader)
+
+
+def _count_processes(training: TrainingSettings) -> int:
+    """Return how many processes can read crops: one a core, as far as shared memory allows."""
+    wanted = min(MAX_LOADER_PROCESSES, torch.get_num_threads())
+    if not SHARED_MEMORY.exists():
+        return wanted
+    batch_bytes = training.at_once * prod(training.crop_zyx) * BYTES_A_VOXEL
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    possible = min(wanted, free // (BATCHES_AHEAD * batch_bytes))
+    if possible < wanted:
+        needed_mb = wanted * BATCHES_AHEAD * batch_bytes / 1e6
+        logger.warning(
+            "%s has %.0f MB, which hold the batches of %d processes: crops are read by that many "
+            "instead of %d (0: by the training itself). Give a container %.0f MB (--shm-size).",
+            *(SHARED_MEMORY, free / 1e6, possible, wanted, needed_mb),
+        )
+    return possible
 
 
 def _collate(crops: list[dict[str, Tensor]], range_hu: tuple[float, float]) -> Batch:

@@ -3,7 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -145,21 +148,22 @@ def learn(
     finished = find_checkpoint(store, name) if resume else None
     if finished:
         return read_checkpoint(f"{store.url}/{checkpoint_prefix(finished)}")
-    crops = TrainingCrops(job.release, reader.nodules("train"), job.training, job.negatives)
     device = pick_device(job.device)
     set_num_threads()
-    trainer = Trainer(job.variant, job.auxiliary, job.training, len(crops), device)
-    callbacks = _TrainingCallbacks(store, name, trainer, reader, on_step, on_epoch)
-    if resume:
-        callbacks.restore()
-    callbacks.record_threads()
-    range_hu = intensity_range(reader)
-    trainer.run(
-        BatchLoader(crops, range_hu, device),
-        crop_size=crops.crop_size,
-        on_step=callbacks.on_step,
-        on_epoch=callbacks.on_epoch,
-    )
+    with _crop_cache(store) as cache:
+        nodules = reader.nodules("train")
+        crops = TrainingCrops(job.release, nodules, job.training, job.negatives, cache)
+        trainer = Trainer(job.variant, job.auxiliary, job.training, len(crops), device)
+        callbacks = _TrainingCallbacks(store, name, trainer, reader, on_step, on_epoch)
+        if resume:
+            callbacks.restore()
+        callbacks.record_threads()
+        trainer.run(
+            BatchLoader(crops, intensity_range(reader), device),
+            crop_size=crops.crop_size,
+            on_step=callbacks.on_step,
+            on_epoch=callbacks.on_epoch,
+        )
     weights = {
         key: tensor.detach().cpu().numpy() for key, tensor in trainer.network.state_dict().items()
     }
@@ -178,6 +182,16 @@ def intensity_range(reader: ReleaseReader) -> tuple[float, float]:
     """Return the HU that a release's recipe maps to 0..1."""
     low, high = reader.release.manifest.recipe["solver"]["intensity_range_hu"]
     return float(low), float(high)
+
+
+@contextmanager
+def _crop_cache(store: Store) -> Iterator[Path | None]:
+    """Make a temporary folder for the volumes of a bucket, which every epoch reads again."""
+    if "://" not in store.url:
+        yield None
+        return
+    with TemporaryDirectory(prefix="halosign-crops-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 class _TrainingCallbacks:

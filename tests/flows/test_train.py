@@ -1,6 +1,7 @@
 """From a release to a network and its metrics, by the tasks and by the command line."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from flows.cli.main import app
-from flows.train import make_training_job
+from flows.train import fit_side_by_side, make_training_job
 from matting.errors import InputError
 from storage.results.checkpoints import (
     checkpoint_prefix,
@@ -268,3 +269,32 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_read(asked, words)
     job = {"variant": "3dmm", "auxiliary": "told", "device": "cpu"} | asked
     with pytest.raises(InputError, match=words):
         make_training_job("./no-store", "0.1.0", recipe=None, settings=None, **job)
+
+
+def test_networks_trained_side_by_side_are_those_trained_one_by_one(
+    released, undisturbed, tmp_path
+):
+    copy = copy_of(released, tmp_path)
+    shutil.rmtree(f"{copy.url}/checkpoints")
+    shutil.rmtree(f"{copy.url}/trainings")
+    first = replace(training_job(copy.url), device="cuda:7")
+    jobs = [first, replace(first, auxiliary="none")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+        fit_side_by_side.fn(jobs, ["cpu", "cpu"])
+    digests = [find_checkpoint(copy, training_id_of(job)) for job in jobs]
+    assert digests[0] == undisturbed.digest
+    assert digests[1] not in (None, digests[0])
+    previews = Path(copy.url, "trainings", training_id_of(jobs[1]), "samples")
+    assert list(previews.glob("*.png"))
+
+
+@pytest.mark.slow
+def test_one_that_cannot_be_trained_ends_those_beside_it(released, tmp_path):
+    """The others would take days; they resume when they are asked for again."""
+    copy = copy_of(released, tmp_path)
+    good = training_job(copy.url)
+    bad = replace(good, variant="4dmm")
+    endless = replace(good, auxiliary="untold", training=replace(good.training, epochs=100_000))
+    with pytest.raises(InputError, match="4dmm"):
+        fit_side_by_side.fn([endless, bad], ["cpu", "cpu"])

@@ -22,6 +22,7 @@ from matting.learned.losses import LossTargets, losses
 from matting.learned.training import (
     Trainer,
     TrainerState,
+    list_devices,
     pick_device,
     rate_at,
     resolve_precision,
@@ -349,6 +350,32 @@ def test_precision_of_a_training_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(has, True))
     assert training_precision(asked, torch.device("cpu"), variant) == got
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "devices"),
+    [
+        ("auto", 0, ["auto"]),
+        ("auto", 1, ["auto"]),
+        ("auto", 2, ["cuda:0", "cuda:1"]),
+        ("cuda:1", 2, ["cuda:1"]),
+        ("cpu", 2, ["cpu"]),
+    ],
+)
+def test_networks_are_trained_side_by_side_on_all_gpus_if_no_device_is_asked_for(
+    asked: str, gpus: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert list_devices(asked) == devices
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_cudnn_searches_for_kernels_where_all_crops_have_one_size(fitted: bool) -> None:
+    searching = []
+    trainer = Trainer("3dmm-mg", "none", replace(SHORT, epochs=1, fitted=fitted), 2)
+    trainer.run(FixedNodules(), on_step=lambda _: searching.append(torch.backends.cudnn.benchmark))
+    assert set(searching) == {not fitted}
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

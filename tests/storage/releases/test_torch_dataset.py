@@ -432,3 +432,36 @@ def served(folder):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_bucket_s_volumes_are_downloaded_once(released, tmp_path, monkeypatch):
+    """In the first epoch; then they are read from the folder, by other processes too."""
+    downloads = []
+    get = type(released).get
+
+    def counted(store, key):
+        downloads.append(key)
+        return get(store, key)
+
+    release = open_release(released.url, "0.1.0")
+    expected = draws(ReleaseDataset(release, "train", crop_zyx=CROP, seed=7))
+    dataset = ReleaseDataset(release, "train", crop_zyx=CROP, seed=7, cache=tmp_path / "cache")
+    dataset.reader._files = released  # as if it were a bucket
+    monkeypatch.setattr(type(released), "get", counted)
+    for _ in range(2):
+        assert same(draws(dataset), expected)
+    volumes = [key for key in downloads if "/c/" in key]
+    assert len(volumes) == len(set(volumes)) == 4 * (1 + 1 + 1 + 4)
+    other = pickle.loads(pickle.dumps(dataset.reader))
+    other._files = released
+    downloads.clear()
+    assert (other.read("P-1", "image") == dataset.reader.read("P-1", "image")).all()
+    assert not [key for key in downloads if "/c/" in key]
+
+
+def test_a_folder_s_volumes_are_not_copied(released, tmp_path):
+    dataset = ReleaseDataset(
+        open_release(released.url, "0.1.0"), "train", crop_zyx=CROP, cache=tmp_path / "cache"
+    )
+    draws(dataset)
+    assert not (tmp_path / "cache").exists()

@@ -1,13 +1,16 @@
 """Batches that other processes read for a GPU."""
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import tasks.learning.crops
 from matting.learned.batches import Batch
 from storage.releases.reader import ReleaseReader
-from tasks.learning.crops import BatchLoader, TrainingCrops
+from tasks.learning.crops import BYTES_A_VOXEL, BatchLoader, TrainingCrops
 from tests.tasks.learning.conftest import TRAINING
 
 RANGE_HU = (-1000.0, 400.0)
@@ -29,3 +32,35 @@ def test_processes_that_read_for_a_gpu_give_the_batches_of_one_process(release, 
             assert 0 <= float(found.image.min()) <= float(found.image.max()) <= 1
             assert torch.equal(found.image, expected.image)
             assert all(map(torch.equal, found.targets, expected.targets))
+
+
+@pytest.mark.parametrize(
+    ("at_once", "crop", "free_mb", "processes"),
+    [
+        (16, 96, 64, 0),  # what a container has if nothing is set: one batch is 156 MB
+        (16, 96, 400, 1),
+        (16, 96, 700, 2),
+        (1, 96, 64, 2),
+    ],
+)
+def test_no_more_processes_read_than_shared_memory_holds_the_batches_of(
+    at_once, crop, free_mb, processes, release, monkeypatch, caplog, tmp_path
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(tasks.learning.crops, "SHARED_MEMORY", tmp_path)
+    disk = SimpleNamespace(free=free_mb * 1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: disk if path == tmp_path else None)
+    training = replace(TRAINING, crop_zyx=(crop, crop, crop), at_once=at_once)
+    crops = TrainingCrops(release, ReleaseReader(release).nodules("train"), training)
+    loader = BatchLoader(crops, RANGE_HU, torch.device("cuda")).loader
+    assert loader.num_workers == processes
+    assert ("(--shm-size)" in caplog.text) == (processes < 2)
+    monkeypatch.setattr(tasks.learning.crops, "SHARED_MEMORY", tmp_path / "none")
+    assert BatchLoader(crops, RANGE_HU, torch.device("cuda")).loader.num_workers == 2
+
+
+def test_a_batch_takes_the_memory_that_is_counted(release):
+    crops = TrainingCrops(release, ReleaseReader(release).nodules("train"), TRAINING)
+    (batch,) = BatchLoader(crops, RANGE_HU, torch.device("cpu"))(0, [[0]])
+    tensors = (batch.image, *batch.targets)
+    assert sum(tensor.nbytes for tensor in tensors) == BYTES_A_VOXEL * batch.image.numel()

@@ -16,6 +16,7 @@ from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
 from storage.results.checkpoints import find_checkpoint, find_state, write_state
 from tasks.learning import crops, train
+from tasks.learning.crops import TrainingCrops
 from tasks.learning.load import load_network
 from tasks.learning.train import StepInfo, TrainingJob, intensity_range, learn, training_id_of
 from tasks.scoring.network import predict_nodules
@@ -252,3 +253,19 @@ def test_what_suits_the_machine_is_no_part_of_a_training_s_name(release, change)
     assert training_id_of(here) != training_id_of(
         job_on(release, training=replace(TRAINING, seed=3))
     )
+
+
+def test_a_training_on_a_bucket_keeps_its_volumes_until_it_ends(release, monkeypatch):
+    kept = []
+
+    def watched(*arguments: object) -> TrainingCrops:
+        kept.append(arguments[-1])
+        return TrainingCrops(*arguments)
+
+    monkeypatch.setattr(train, "TrainingCrops", watched)
+    learn(job_on(release))
+    monkeypatch.setattr(release.store, "url", "s3://bucket/set")
+    with train._crop_cache(release.store) as folder:
+        assert folder.is_dir()
+    assert kept == [None]
+    assert not folder.exists()
