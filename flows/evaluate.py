@@ -179,6 +179,10 @@ def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
         except InputError as error:
             # The data may be unsuitable for this experiment only.
             return {"diagnosis": str(error)}
+        try:
+            diagnose_by_features(release, job.recipe.diagnosis, after, raters_apart=True)
+        except InputError as error:
+            console.print(f"readers who outline were not kept apart from raters: {error}")
     return {}
 
 

@@ -3,6 +3,10 @@
 The baselines show how much size and HU alone tell. For each seed every nodule is scored once, by a
 classifier trained on other patients. Nodules with a mean rating of 3 are excluded, and so are those
 without all eight mattes: all inputs are compared on the same nodules.
+
+Those who outlined a nodule also rated it, so masks and mattes may know more of the rating than the
+CT does. With the raters kept apart, the first half of a nodule's readers outline it, which all
+inputs are made from, and the others rate it.
 """
 
 import hashlib
@@ -17,11 +21,14 @@ from matting.diagnosis.auroc import Auroc, auroc
 from matting.diagnosis.classifier import classify, fold_patients, train_classifier
 from matting.diagnosis.cubes import cube_around
 from matting.errors import InputError
-from matting.estimate import METHODS
+from matting.estimate import METHODS, estimate_alphas
 from matting.geometry.box import box_around
+from matting.geometry.trimap import build_trimap
 from matting.learned.training import pick_device, set_num_threads
 from matting.measures.baselines import hu_linear
 from matting.parameters import DiagnosisSettings
+from storage.cases.case import ALGORITHM_VERSION
+from storage.recipe import recipe_from
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.results.diagnoses import (
@@ -42,6 +49,11 @@ from tasks.learning.train import intensity_range
 
 DIAGNOSIS_VERSION = 2
 """Increased whenever the same settings give other scores than before."""
+RATERS_APART_VERSION = 1
+"""The same, where the readers who outline are not those who rate."""
+LEAST_READERS = 4
+"""For this: two make a trimap with an unknown region."""
+Mattes = dict[str, NDArray[np.floating]]
 INDETERMINATE_RATING = 3.0
 """Mean rating that is neither benign nor malignant."""
 MASKS = ("Mean", "Rand", "Overlap", "Union")
@@ -143,21 +155,24 @@ def _cross_validate(
     return scores
 
 
-def diagnosis_id_of(release: Release, settings: DiagnosisSettings) -> str:
+def diagnosis_id_of(
+    release: Release, settings: DiagnosisSettings, *, raters_apart: bool = False
+) -> str:
     """Return the id under which the runs of these settings on a release are stored."""
     own = {
         name: value
         for name, value in asdict(settings).items()
         if name not in ("backbones", "seeds")
     }
-    return diagnosis_id(
-        {
-            "settings": own,
-            "release": release.version,
-            "manifest_sha256": release.manifest_sha256,
-            "diagnosis": DIAGNOSIS_VERSION,
-        }
-    )
+    content_key = {
+        "settings": own,
+        "release": release.version,
+        "manifest_sha256": release.manifest_sha256,
+        "diagnosis": DIAGNOSIS_VERSION,
+    }
+    if raters_apart:  # its mattes are estimated here
+        content_key |= {"raters_apart": RATERS_APART_VERSION, "algorithm": ALGORITHM_VERSION}
+    return diagnosis_id(content_key)
 
 
 def rows_of(
@@ -207,7 +222,11 @@ def _row(
 
 
 def prepare(
-    release: Release, settings: DiagnosisSettings, after: Callable[[DiagnosisProgress], None]
+    release: Release,
+    settings: DiagnosisSettings,
+    after: Callable[[DiagnosisProgress], None],
+    *,
+    raters_apart: bool = False,
 ) -> tuple[str, tuple[RatedNodule, ...]]:
     """Read every rated nodule and store its inputs, so that a restart reads no case again.
 
@@ -215,6 +234,7 @@ def prepare(
         release: A published release.
         settings: Side and spacing of the cubes.
         after: Called after every nodule read.
+        raters_apart: Half of the readers outline, the others rate.
 
     Returns:
         Prefix of the diagnosis in the store, and the nodules in the order of the stored cubes.
@@ -223,18 +243,19 @@ def prepare(
         InputError: The release has no ratings or too few nodules of a kind.
     """
     store = release.store
-    prefix = diagnosis_prefix(release.version, diagnosis_id_of(release, settings))
+    name = diagnosis_id_of(release, settings, raters_apart=raters_apart)
+    prefix = diagnosis_prefix(release.version, name)
     known = find_rated_nodules(store, prefix)
     if known:
         return prefix, known
     reader = ReleaseReader(release)
-    rated = _rated(reader)
+    rated = _rated(reader, raters_apart)
     nodules: list[RatedNodule] = []
     cubes: dict[str, list[Cubes]] = {name: [] for name in INPUTS}
     for place, (nodule_id, rating) in enumerate(rated.items()):
-        inputs = nodule_inputs(reader, nodule_id, settings)
+        inputs = nodule_inputs(reader, nodule_id, settings, raters_apart=raters_apart)
         if inputs is not None:
-            volume_mm3 = _volume_mm3(reader, nodule_id)
+            volume_mm3 = _volume_mm3(reader, nodule_id, raters_apart)
             patient = reader.member(nodule_id).patient_id
             nodules.append(
                 RatedNodule(nodule_id, patient, rating, rating > INDETERMINATE_RATING, volume_mm3)
@@ -248,7 +269,11 @@ def prepare(
 
 
 def nodule_inputs(
-    reader: ReleaseReader, nodule_id: str, settings: DiagnosisSettings
+    reader: ReleaseReader,
+    nodule_id: str,
+    settings: DiagnosisSettings,
+    *,
+    raters_apart: bool = False,
 ) -> dict[str, NDArray[np.float64]] | None:
     """Return the cube of each input around the readers' union, or None without all eight mattes.
 
@@ -256,23 +281,18 @@ def nodule_inputs(
         reader: The release.
         nodule_id: The nodule.
         settings: Side and spacing of the cubes.
+        raters_apart: Only the readers who outline count, and the mattes are estimated from them.
 
     Returns:
         (side, side, side) in 0..1, by name of the input.
     """
-    readers = reader.read(nodule_id, "readers") > 0
+    readers = _outlines(reader, nodule_id, raters_apart)
+    mattes = _estimate(reader, nodule_id, readers) if raters_apart else _released(reader, nodule_id)
+    if mattes is None:
+        return None
     image_hu = reader.read(nodule_id, "image").astype(np.float64)
     low, high = intensity_range(reader)
     union = readers.any(axis=0)
-    mattes = {}
-    known = reader.facts(nodule_id).methods
-    for method in METHODS:
-        matte = (
-            reader.read(nodule_id, "alpha", method=method) if method in known else np.array(np.nan)
-        )
-        if not np.isfinite(matte).all():
-            return None
-        mattes[method.upper()] = matte
     chosen = np.random.default_rng(
         [_RAND_STREAM, *hashlib.sha256(nodule_id.encode()).digest()]
     ).integers(len(readers))
@@ -284,8 +304,8 @@ def nodule_inputs(
         "Rand": readers[chosen],
         "Overlap": readers.all(axis=0),
         "Union": union,
-        **mattes,
-        RELEASED: mattes[reader.member(nodule_id).method.upper()],
+        **{method.upper(): matte for method, matte in mattes.items()},
+        RELEASED: mattes[reader.member(nodule_id).method],
         HU_LINEAR: hu_linear(image_hu),
         "Mean x HU": mean * scaled,
         "Union x HU": union * scaled,
@@ -300,17 +320,62 @@ def nodule_inputs(
     }
 
 
-def _volume_mm3(reader: ReleaseReader, nodule_id: str) -> float:
+def _outlines(reader: ReleaseReader, nodule_id: str, raters_apart: bool) -> NDArray[np.bool_]:
+    """Return the masks that inputs are made from, (readers, z, y, x)."""
     readers = reader.read(nodule_id, "readers") > 0
+    return readers[: len(readers) // 2] if raters_apart else readers
+
+
+def _released(reader: ReleaseReader, nodule_id: str) -> Mattes | None:
+    """Return the released mattes by method; None where one of the eight is missing."""
+    known = reader.facts(nodule_id).methods
+    if not set(METHODS) <= set(known):
+        return None
+    mattes = {method: reader.read(nodule_id, "alpha", method=method) for method in METHODS}
+    return mattes if all(np.isfinite(matte).all() for matte in mattes.values()) else None
+
+
+def _estimate(reader: ReleaseReader, nodule_id: str, readers: NDArray[np.bool_]) -> Mattes | None:
+    """Estimate the mattes from some readers' masks with the release's recipe.
+
+    None where that is impossible, or where one of the eight does not converge.
+    """
+    recipe = recipe_from(reader.release.manifest.recipe, f"of release {reader.version}")
+    spacing_mm = reader.grid(nodule_id).spacing_mm
+    valid = reader.read(nodule_id, "validity") > 0
+    try:
+        trimap = build_trimap(readers, valid, spacing_mm=spacing_mm, parameters=recipe.trimap)
+        solutions = estimate_alphas(
+            reader.read(nodule_id, "image").astype(np.float32),
+            trimap.labels,
+            spacing_mm=spacing_mm,
+            parameters=recipe.parameters,
+            readers=readers,
+        )
+    except InputError:
+        return None
+    if not all(solution.converged for solution in solutions.values()):
+        return None
+    return {method: solution.alpha for method, solution in solutions.items()}
+
+
+def _volume_mm3(reader: ReleaseReader, nodule_id: str, raters_apart: bool) -> float:
+    readers = _outlines(reader, nodule_id, raters_apart)
     return float(readers.mean(axis=0).sum() * np.prod(reader.grid(nodule_id).spacing_mm))
 
 
-def _rated(reader: ReleaseReader) -> dict[str, float]:
+def _rated(reader: ReleaseReader, raters_apart: bool) -> dict[str, float]:
     """Return the mean rating of each nodule that is rated benign or malignant."""
     ratings = {
         nodule_id: reader_ratings(reader.facts(nodule_id), "malignancy")
         for nodule_id in reader.nodules()
     }
+    if raters_apart:  # ratings are in the order of the masks, or else whose they are is not known
+        ratings = {
+            nodule_id: given[len(given) // 2 :]
+            for nodule_id, given in ratings.items()
+            if len(given) == len(reader.read(nodule_id, "readers")) >= LEAST_READERS
+        }
     means = {nodule_id: float(np.mean(given)) for nodule_id, given in ratings.items() if given}
     if not means:
         raise InputError(

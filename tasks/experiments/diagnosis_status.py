@@ -1,6 +1,7 @@
 """Figure 6 from the runs that are stored; nothing is trained."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matting.parameters import DiagnosisSettings
 from storage.releases.release import Release
@@ -12,7 +13,7 @@ from storage.results.diagnoses import (
     find_run_scores,
 )
 from tasks.experiments.diagnosis import INPUTS, diagnosis_id_of, rows_of, volume_row
-from tasks.experiments.feature_diagnosis import CLASSIFIERS, feature_rows
+from tasks.experiments.feature_diagnosis import APART, CLASSIFIERS, feature_rows
 
 
 def runs_to_do(rows: Sequence[DiagnosisRow], settings: DiagnosisSettings) -> str:
@@ -36,6 +37,7 @@ def stored_rows(
     if nodules is None:
         return [], []
     by_features, differences = feature_rows(store, prefix, nodules)
+    differences += _with_raters_apart(release, settings)
     rows: list[DiagnosisRow] = []
     for backbone in settings.backbones:
         for name in INPUTS:
@@ -47,3 +49,13 @@ def stored_rows(
             if runs:
                 rows += rows_of(backbone, name, tuple(runs), nodules, list(runs.values()))
     return [*by_features, *rows, volume_row(nodules)], differences
+
+
+def _with_raters_apart(release: Release, settings: DiagnosisSettings) -> list[DiagnosisDifference]:
+    name = diagnosis_id_of(release, settings, raters_apart=True)
+    prefix = diagnosis_prefix(release.version, name)
+    nodules = find_rated_nodules(release.store, prefix)
+    if nodules is None:
+        return []
+    _, differences = feature_rows(release.store, prefix, nodules)
+    return [replace(row, backbone=f"{row.backbone}{APART}") for row in differences]

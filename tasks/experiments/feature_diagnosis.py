@@ -45,6 +45,8 @@ SEEDS = (1, 2, 3, 4, 5)
 EXTRAS = ("", " + volume", " + HU")
 """What is given to a classifier beside the features of its input."""
 CLASSIFIERS = tuple(f"{kind}{extra}" for kind in get_args(FeatureClassifier) for extra in EXTRAS)
+APART = ", raters apart"
+"""Follows a classifier's name where the readers who outline are not those who rate."""
 FAMILIES = {
     "optimised": tuple(name.upper() for name in METHODS if target_of(name) == "density"),
     "plain": tuple(name.upper() for name in METHODS if target_of(name) == "opacity"),
@@ -71,6 +73,8 @@ def diagnose_by_features(
     release: Release,
     settings: DiagnosisSettings,
     after: Callable[[DiagnosisProgress], None] = lambda _: None,
+    *,
+    raters_apart: bool = False,
 ) -> None:
     """Train and test the classifiers on each input; stored runs are not repeated.
 
@@ -78,12 +82,14 @@ def diagnose_by_features(
         release: A published release.
         settings: Side and spacing of the cubes, and folds.
         after: Called after every nodule read and every run.
+        raters_apart: Half of the readers outline, the others rate; see
+            `tasks.experiments.diagnosis`.
 
     Raises:
         InputError: The release has no ratings or too few nodules of a kind.
     """
     store = release.store
-    prefix, nodules = prepare(release, settings, after)
+    prefix, nodules = prepare(release, settings, after, raters_apart=raters_apart)
     malignant = np.array([nodule.malignant for nodule in nodules])
     volume = np.log1p([[nodule.volume_mm3] for nodule in nodules])
     patients = [nodule.patient for nodule in nodules]

@@ -25,7 +25,14 @@ from storage.sources.registry import SourceSpec
 from tasks.auto_select import pick_automatically
 from tasks.curation.context import CurationJob
 from tasks.curation.inventory import take_inventory
-from tasks.experiments.diagnosis import INPUTS, METHODS, diagnose, diagnosis_id_of, nodule_inputs
+from tasks.experiments.diagnosis import (
+    INPUTS,
+    METHODS,
+    diagnose,
+    diagnosis_id_of,
+    nodule_inputs,
+    prepare,
+)
 from tasks.publish import draft_release
 from tests.phantoms import ball_patch, write_table
 
@@ -179,6 +186,42 @@ def test_cubes_hold_what_their_names_say(released, store, trainings):
         store, diagnosis_prefix("0.1.0", diagnosis_id_of(released, SETTINGS)), "CF+"
     )
     assert np.array_equal(stored[0], inputs["CF+"].astype(np.float16))
+
+
+def test_with_the_raters_apart_two_readers_outline_and_the_other_two_rate(
+    store, tmp_path, monkeypatch
+):
+    ratings = {**RATINGS, "n1": "1 2 5 4", "n3": "5 5 2 1", "n4": "2 2 1", "n5": "3 3 4 5"}
+    published = release(store, tmp_path / "scans", ratings)
+    reader = ReleaseReader(published)
+    rate_only = {}
+    read = ReleaseReader.read
+
+    def changed(reader, nodule_id, name, *args, **kwargs):
+        """Move what the raters marked."""
+        values = read(reader, nodule_id, name, *args, **kwargs)
+        return np.concatenate([values[:2], values[2:] * 0]) if name in rate_only else values
+
+    monkeypatch.setattr(ReleaseReader, "read", changed)
+    apart = nodule_inputs(reader, "n1", SETTINGS, raters_apart=True)
+    rate_only["readers"] = True
+    again = nodule_inputs(reader, "n1", SETTINGS, raters_apart=True)
+    assert all(np.array_equal(apart[name], again[name]) for name in INPUTS)
+    rate_only.clear()
+    together = nodule_inputs(reader, "n1", SETTINGS)
+    assert not any(np.array_equal(apart[name], together[name]) for name in ("CF", "CF+", "Mean"))
+    _, nodules = prepare(published, SETTINGS, lambda _: None, raters_apart=True)
+    # of which readers n4's three ratings are is not known
+    assert {n.nodule: (n.rating, n.malignant) for n in nodules} == {
+        "n1": (4.5, True),
+        "n2": (1.5, False),
+        "n3": (1.5, False),
+        "n5": (4.5, True),
+    }
+    assert (
+        find_rated_nodules(store, diagnosis_prefix("0.1.0", diagnosis_id_of(published, SETTINGS)))
+        is None
+    )
 
 
 @pytest.mark.parametrize(

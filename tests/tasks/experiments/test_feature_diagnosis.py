@@ -52,6 +52,14 @@ def test_every_classifier_gets_its_input_and_what_its_name_says_and_no_run_twice
     before = len(given)
     diagnose_by_features(published, SETTINGS)
     assert len(given) == before
+    diagnose_by_features(published, SETTINGS, raters_apart=True)
+    assert len(given) == 2 * before
+    both = stored_rows(published, SETTINGS)
+    assert both[0] == rows
+    assert both[1][: len(differences)] == differences
+    assert [(d.backbone, d.first, d.second) for d in both[1][len(differences) :]] == [
+        (f"{d.backbone}, raters apart", d.first, d.second) for d in differences
+    ]
 
 
 def test_a_difference_is_that_of_the_families_mean_areas(store):
