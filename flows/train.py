@@ -26,15 +26,9 @@ from storage.recipe import load_recipe
 from storage.records import Line
 from storage.releases.release import open_release
 from storage.results.checkpoints import preview_url, write_preview
+from tasks.learning.callbacks import StepInfo, TrainingSnapshot
 from tasks.learning.negatives import read_negatives
-from tasks.learning.train import (
-    StepInfo,
-    TrainingJob,
-    TrainingSnapshot,
-    learn,
-    network_spacing_mm,
-    training_id_of,
-)
+from tasks.learning.train import TrainingJob, learn, network_spacing_mm, training_id_of
 
 TEST_SPLIT = "test"
 """Split on which a trained network is scored: patients that training does not see."""

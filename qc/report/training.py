@@ -45,7 +45,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, split: str, synthetic: bool) 
     """Draw a training's losses, and SAD and MSE of a few whole nodules, by epoch.
 
     Args:
-        rows: One per epoch, as in `tasks.learning.train.TrainingSnapshot`.
+        rows: One per epoch, as in `tasks.learning.callbacks.TrainingSnapshot`.
         split: Split of the nodules that were predicted whole.
         synthetic: Whether the CT is synthetic; the title then says so.
 

@@ -10,7 +10,7 @@ from storage.releases.release import open_release
 from storage.sources.registry import SourceSpec
 from storage.store import Store, open_store
 from tasks.curation.context import CurationJob
-from tasks.learning import train
+from tasks.learning import callbacks, train
 from tasks.learning.train import TrainingJob
 
 TRAINING = TrainingSettings(crop_zyx=(16, 32, 32), focus=1.0, batch=2, at_once=1, epochs=2, seed=8)
@@ -37,7 +37,7 @@ def training_job(url: str) -> TrainingJob:
 
 def main() -> None:
     """Train, with the state stored after every step; say each step."""
-    train.SAVE_INTERVAL_S = 0.0
+    callbacks.SAVE_INTERVAL_S = 0.0
     job = training_job(sys.argv[1])
     train.learn(job, on_step=lambda step: print(step.step, flush=True))
 

@@ -1,6 +1,7 @@
 """Training on a release: what is reported, stored, resumed, and what the training's id covers."""
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +16,11 @@ from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.releases.torch_dataset import ReleaseDataset
 from storage.results.checkpoints import find_checkpoint, find_state, write_state
-from tasks.learning import crops, train
+from tasks.learning import callbacks, crops, train
+from tasks.learning.callbacks import StepInfo
 from tasks.learning.crops import TrainingCrops
 from tasks.learning.load import load_network
-from tasks.learning.train import StepInfo, TrainingJob, intensity_range, learn, training_id_of
+from tasks.learning.train import TrainingJob, intensity_range, learn, training_id_of
 from tasks.scoring.network import predict_nodules
 from tests.tasks.learning.conftest import TRAINING
 
@@ -102,7 +104,7 @@ def test_a_stopped_training_resumes_from_the_stored_state_and_a_finished_one_is_
         learn(job, on_step=stop_at(2))
     assert find_state(release.store, name) is None, "less than SAVE_INTERVAL_S have passed"
 
-    monkeypatch.setattr(train, "SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(callbacks, "SAVE_INTERVAL_S", 0.0)
     with pytest.raises(Stopped):
         learn(job, on_step=stop_at(3))
     tensors, state = find_state(release.store, name)
@@ -194,7 +196,7 @@ def test_previews_come_from_the_training_split_without_validation_and_are_few(re
     names = sorted(release.members)
     splits = {name: "test" if n == 0 else "train" for n, name in enumerate(names)}
     monkeypatch.setattr(Release, "splits", lambda *_: splits)
-    monkeypatch.setattr(train, "PREVIEW_NODULES", 3)
+    monkeypatch.setattr(callbacks, "PREVIEW_NODULES", 3)
     snapshots = []
     learn(
         job_on(release, training=replace(TRAINING, epochs=1, batch=8, look_every=5)),
@@ -212,7 +214,7 @@ def test_a_network_that_finds_no_lesion_is_said(release, monkeypatch, caplog, hi
         alpha[0, 0, 0] = highest
         return Prediction(alpha, None, None)
 
-    monkeypatch.setattr(train, "predict", predicted)
+    monkeypatch.setattr(callbacks, "predict", predicted)
     learn(job_on(release, training=replace(TRAINING, epochs=1, look_every=1)))
     assert ("the network finds no lesion in any of" in caplog.text) == warned
 
@@ -255,17 +257,34 @@ def test_what_suits_the_machine_is_no_part_of_a_training_s_name(release, change)
     )
 
 
-def test_a_training_on_a_bucket_keeps_its_volumes_until_it_ends(release, monkeypatch):
-    kept = []
+def test_a_training_on_a_bucket_keeps_its_volumes_until_nothing_is_read_any_more(
+    release, monkeypatch
+):
+    seen = []
+    make, window_mm = train._crop_cache, TrainingCrops.window_mm
 
-    def watched(*arguments: object) -> TrainingCrops:
-        kept.append(arguments[-1])
-        return TrainingCrops(*arguments)
+    @contextmanager
+    def watched(store):
+        monkeypatch.setattr(store, "url", "s3://bucket/set")
+        with make(store) as folder:
+            monkeypatch.undo()
+            seen.append(folder)
+            yield folder
+        seen.append("removed")
 
-    monkeypatch.setattr(train, "TrainingCrops", watched)
-    learn(job_on(release))
-    monkeypatch.setattr(release.store, "url", "s3://bucket/set")
+    def read(crops, spacing_mm):
+        assert crops.nodules.reader.cache == seen[-1]
+        assert seen[-1].is_dir()
+        return window_mm(crops, spacing_mm)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_crop_cache", watched)
+        patch.setattr(TrainingCrops, "window_mm", read)
+        learn(job_on(release))
+    assert seen[1:] == ["removed"]
+    assert not seen[0].exists()
+
+
+def test_a_training_on_a_folder_copies_nothing(release):
     with train._crop_cache(release.store) as folder:
-        assert folder.is_dir()
-    assert kept == [None]
-    assert not folder.exists()
+        assert folder is None
