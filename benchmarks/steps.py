@@ -1,4 +1,4 @@
-"""CPU seconds of one step of 3dmm-mg: layers, layouts, precisions and torch.compile.
+"""CPU seconds of one training step: layers, layouts, precisions and torch.compile.
 
     python -m benchmarks.steps
 
@@ -21,13 +21,19 @@ from matting.learned.training import autocast
 CROP = (32, 64, 64)
 FIRST, LAST = torch.contiguous_format, torch.channels_last_3d
 WAYS = (
-    ("torch, channels first", False, FIRST, "single", False),
-    ("torch, channels last", False, LAST, "single", False),
-    ("ours", True, FIRST, "single", False),
-    ("torch, bfloat16, channels first", False, FIRST, "bfloat16", False),
-    ("torch, bfloat16, channels last", False, LAST, "bfloat16", False),
-    ("torch.compile, channels last", False, LAST, "single", True),
-    ("torch, half, channels last", False, LAST, "half", False),
+    ("3dmm-mg", "torch, channels first", False, FIRST, "single", False),
+    ("3dmm-mg", "torch, channels last", False, LAST, "single", False),
+    ("3dmm-mg", "ours", True, FIRST, "single", False),
+    ("3dmm-mg", "torch, bfloat16, channels first", False, FIRST, "bfloat16", False),
+    ("3dmm-mg", "torch, bfloat16, channels last", False, LAST, "bfloat16", False),
+    ("3dmm-mg", "torch.compile, channels last", False, LAST, "single", True),
+    ("3dmm-mg", "torch, half, channels last", False, LAST, "half", False),
+    *(
+        (variant, f"{precision}, channels {order}", True, layout, precision, False)
+        for variant in ("3dmm", "3dmm-m")
+        for precision in ("single", "bfloat16")
+        for order, layout in (("first", FIRST), ("last", LAST))
+    ),
 )
 
 
@@ -36,15 +42,16 @@ def main() -> None:
     torch.set_num_threads(1)
     ours = layers._use_cpu_kernels
     rows = []
-    for name, own, layout, precision, compiled in WAYS:
+    for variant, name, own, layout, precision, compiled in WAYS:
         with patch.object(layers, "_use_cpu_kernels", ours if own else lambda _: False):
-            rows.append({"way": name, **measured(prepared(layout, precision, compiled))})
+            step = prepared(variant, layout, precision, compiled)
+            rows.append({"variant": variant, "way": name, **measured(step)})
         print(rows[-1], flush=True)
     save("steps", {"crop_zyx": CROP, "torch": torch.__version__, "ways": rows})
     print(
         table(
-            ("way", "first s", "step s"),
-            [(row["way"], row["first_s"], row["step_s"]) for row in rows],
+            ("network", "way", "first s", "step s"),
+            [(row["variant"], row["way"], row["first_s"], row["step_s"]) for row in rows],
         )
     )
 
@@ -61,10 +68,12 @@ def measured(step: Callable[[], None]) -> dict[str, Any]:
     return {"first_s": first_s, "step_s": step_s, "failed": None}
 
 
-def prepared(layout: torch.memory_format, precision: str, compiled: bool) -> Callable[[], None]:
+def prepared(
+    variant: str, layout: torch.memory_format, precision: str, compiled: bool
+) -> Callable[[], None]:
     """Return a step of a new network on a fixed crop."""
     torch.manual_seed(0)
-    network = build_network("3dmm-mg").to(memory_format=layout)  # type: ignore[call-overload]
+    network = build_network(variant).to(memory_format=layout)  # type: ignore[call-overload]
     image, alpha = torch.rand(2, 1, 1, *CROP)
     image = image.to(memory_format=layout)
     targets = LossTargets(alpha, alpha > 0.9, alpha > 0.5, alpha > -1)
