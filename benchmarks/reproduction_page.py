@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from benchmarks.measure import PICTURES
 from matting.learned.network import VARIANTS
 from qc.evaluation.paper import TABLE_UNITS
 from storage.cases.case import ALGORITHM_VERSION
+from storage.results.checkpoints import network_label
 from storage.results.scores import METRIC_NAMES
 from tasks.experiments.feature_diagnosis import APART
+from tasks.experiments.networks import TABLE_2_MASKS
 from tasks.scoring.mattes import READERS_MEAN
 
 DOCS = PICTURES.parent
@@ -32,9 +35,9 @@ TABLES = (
     "table-2-differences.csv",
 )
 NETWORK = "3dmm-mg"
-UNTOLD = f"{NETWORK} (untold)"
+UNTOLD = network_label(NETWORK, "untold")
 """The same, but its matting head does not read the auxiliary masks."""
-NETWORKS = tuple(f"{variant}{masks}" for variant in VARIANTS for masks in ("", " (untold)"))
+NETWORKS = tuple(network_label(*pair) for pair in product(VARIANTS, TABLE_2_MASKS))
 """Those of Table 2; a store may have others, trained with other settings."""
 DRAWN = ("left-out.png", "figure-6.png", "figure-9.png")
 INTRODUCTION = """# Reproduction of the paper
@@ -308,8 +311,6 @@ def difference_table(table: Table, *, raters_apart: bool = False) -> str:
     pairs = list(dict.fromkeys((row["first"], row["second"]) for row in table.rows))
     all_kinds = dict.fromkeys(row["backbone"] for row in table.rows)
     kinds = [kind for kind in all_kinds if kind.endswith(APART) == raters_apart]
-    if not kinds:
-        return ""
     lines = [
         f"| first - second | {' | '.join(kinds)} |",
         f"|---|{'---:|' * len(kinds)}",

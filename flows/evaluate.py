@@ -182,7 +182,8 @@ def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
         try:
             diagnose_by_features(release, job.recipe.diagnosis, after, raters_apart=True)
         except InputError as error:
-            console.print(f"readers who outline were not kept apart from raters: {error}")
+            text = f"readers who outline were not kept apart from raters: {error}"
+            console.print(text, markup=False)
     return {}
 
 

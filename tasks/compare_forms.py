@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from matting import METHODS, estimate_alphas
+from matting import METHODS
 from matting.errors import InputError
-from matting.geometry.trimap import UNKNOWN, build_trimap
+from matting.geometry.trimap import UNKNOWN
 from matting.measures.metrics import mean_absolute_error
 from storage.cases.case import Case
 from storage.recipe import Recipe
+from tasks.nodule_mattes import nodule_mattes
 
 
 def errors_of_recipe(case: Case, recipe: Recipe) -> dict[str, float]:
@@ -43,22 +44,14 @@ def errors_of_recipe(case: Case, recipe: Recipe) -> dict[str, float]:
             expected=facts.recipe.get("resample"),
             remedy="Curate with that recipe instead.",
         )
-    spacing_mm = case.grid.spacing_mm
-    readers = case.array("labels/readers/0").astype(bool)
-    valid = case.array("validity").astype(bool)
-    trimap = build_trimap(readers, valid, spacing_mm=spacing_mm, parameters=recipe.trimap).labels
-    solutions = estimate_alphas(
+    _, mattes = nodule_mattes(
         case.array("image").astype(np.float64),
-        trimap,
-        spacing_mm=spacing_mm,
-        parameters=recipe.parameters,
-        readers=readers,
+        case.array("validity").astype(bool),
+        case.array("labels/readers/0").astype(bool),
+        case.grid.spacing_mm,
+        recipe,
     )
     truth = case.array("known_alpha").astype(np.float64)
     region = case.array("labels/trimap/0") == UNKNOWN
-    errors = {
-        name: mean_absolute_error(solution.alpha, truth, region)
-        for name, solution in solutions.items()
-        if solution.converged
-    }
+    errors = {name: mean_absolute_error(matte, truth, region) for name, matte in mattes.items()}
     return errors | {name: value for name, value in facts.errors.items() if name not in METHODS}

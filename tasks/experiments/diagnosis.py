@@ -21,9 +21,8 @@ from matting.diagnosis.auroc import Auroc, auroc
 from matting.diagnosis.classifier import classify, fold_patients, train_classifier
 from matting.diagnosis.cubes import cube_around
 from matting.errors import InputError
-from matting.estimate import METHODS, estimate_alphas
+from matting.estimate import METHODS
 from matting.geometry.box import box_around
-from matting.geometry.trimap import build_trimap
 from matting.learned.training import pick_device, set_num_threads
 from matting.measures.baselines import hu_linear
 from matting.parameters import DiagnosisSettings
@@ -46,6 +45,7 @@ from storage.results.diagnoses import (
     write_run_scores,
 )
 from tasks.learning.train import intensity_range
+from tasks.nodule_mattes import nodule_mattes
 
 DIAGNOSIS_VERSION = 2
 """Increased whenever the same settings give other scores than before."""
@@ -341,22 +341,17 @@ def _estimate(reader: ReleaseReader, nodule_id: str, readers: NDArray[np.bool_])
     None where that is impossible, or where one of the eight does not converge.
     """
     recipe = recipe_from(reader.release.manifest.recipe, f"of release {reader.version}")
-    spacing_mm = reader.grid(nodule_id).spacing_mm
-    valid = reader.read(nodule_id, "validity") > 0
     try:
-        trimap = build_trimap(readers, valid, spacing_mm=spacing_mm, parameters=recipe.trimap)
-        solutions = estimate_alphas(
+        _, mattes = nodule_mattes(
             reader.read(nodule_id, "image").astype(np.float32),
-            trimap.labels,
-            spacing_mm=spacing_mm,
-            parameters=recipe.parameters,
-            readers=readers,
+            reader.read(nodule_id, "validity") > 0,
+            readers,
+            reader.grid(nodule_id).spacing_mm,
+            recipe,
         )
     except InputError:
         return None
-    if not all(solution.converged for solution in solutions.values()):
-        return None
-    return {method: solution.alpha for method, solution in solutions.items()}
+    return mattes if len(mattes) == len(METHODS) else None
 
 
 def _volume_mm3(reader: ReleaseReader, nodule_id: str, raters_apart: bool) -> float:
@@ -374,7 +369,7 @@ def _rated(reader: ReleaseReader, raters_apart: bool) -> dict[str, float]:
         ratings = {
             nodule_id: given[len(given) // 2 :]
             for nodule_id, given in ratings.items()
-            if len(given) == len(reader.read(nodule_id, "readers")) >= LEAST_READERS
+            if LEAST_READERS <= len(given) == len(reader.read(nodule_id, "readers"))
         }
     means = {nodule_id: float(np.mean(given)) for nodule_id, given in ratings.items() if given}
     if not means:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from matting.errors import InputError
-from matting.estimate import METHODS, estimate_alphas
-from matting.geometry.trimap import UNKNOWN, build_trimap
+from matting.estimate import METHODS
+from matting.geometry.trimap import UNKNOWN
 from matting.measures.baselines import readers_mean
 from matting.measures.probability import probability_errors
 from matting.targets import target_of
@@ -23,6 +23,7 @@ from storage.recipe import Recipe, load_recipe
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.results.left_out import LeftOutScore, left_out_id, list_left_out, write_left_out
+from tasks.nodule_mattes import nodule_mattes
 from tasks.scoring.calibration import bin_columns
 from tasks.scoring.mattes import READERS_MEAN
 
@@ -101,19 +102,8 @@ def _mattes(
 ) -> Iterator[tuple[NDArray[np.uint8], dict[str, Matte]]]:
     """Yield each form's trimap and the mattes of it that converged, by name."""
     for form, recipe in zip(FORMS, recipes, strict=True):
-        trimap = build_trimap(readers, valid, spacing_mm=spacing_mm, parameters=recipe.trimap)
-        solutions = estimate_alphas(
-            image_hu,
-            trimap.labels,
-            spacing_mm=spacing_mm,
-            methods=PLAIN,
-            parameters=recipe.parameters,
-            readers=readers,
-        )
-        yield (
-            trimap.labels,
-            {f"{form} {name}": s.alpha for name, s in solutions.items() if s.converged},
-        )
+        labels, mattes = nodule_mattes(image_hu, valid, readers, spacing_mm, recipe, methods=PLAIN)
+        yield labels, {f"{form} {name}": matte for name, matte in mattes.items()}
 
 
 def _score(

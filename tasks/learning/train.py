@@ -1,6 +1,5 @@
 """Train a network on the crops of a release; its state and its checkpoint go to the store."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -33,8 +32,6 @@ from tasks.environment import code_facts
 from tasks.learning.callbacks import StepInfo, TrainingCallbacks, TrainingSnapshot
 from tasks.learning.crops import BatchLoader, TrainingCrops
 from tasks.learning.negatives import Surroundings, negatives_sha256
-
-logger = logging.getLogger("halosign")
 
 LEARNING_VERSION = 3
 """Increased whenever the same job leads to other weights than before."""
