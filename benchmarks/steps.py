@@ -15,8 +15,8 @@ import torch
 
 from benchmarks.measure import cpu_seconds, one_thread, save, table
 from matting.learned import build_network, layers
+from matting.learned.devices import autocast
 from matting.learned.losses import LossTargets, losses
-from matting.learned.training import autocast
 
 CROP = (32, 64, 64)
 FIRST, LAST = torch.contiguous_format, torch.channels_last_3d

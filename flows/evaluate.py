@@ -20,7 +20,7 @@ from flows.engine.progress_bar import ProgressBar
 from flows.score import measure_methods, score_missing, score_nodules
 from flows.train import fit, fit_side_by_side
 from matting.errors import InputError
-from matting.learned.training import list_devices
+from matting.learned.devices import list_devices
 from qc.evaluation.build import render
 from qc.evaluation.gather import gather_page
 from qc.evaluation.page import Picture

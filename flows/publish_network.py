@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.engine.progress_bar import ProgressBar
 from flows.score import read_priors
 from matting.errors import InputError
-from matting.learned.training import pick_device
+from matting.learned.devices import pick_device
 from storage.layout import network_prefix
 from storage.releases.about import read_about
 from storage.releases.reader import ReleaseReader

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.engine.cluster import LOCAL, Cluster, dask_client
 from flows.engine.progress_bar import ProgressBar
-from matting.learned.training import pick_device
+from matting.learned.devices import pick_device
 from storage.records import Line
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release, open_release

@@ -18,8 +18,8 @@ from prefect.cache_policies import NO_CACHE
 from flows.engine.console import console
 from flows.engine.progress_bar import ProgressBar
 from flows.score import measure_methods, measure_network, table_rows
+from matting.learned.devices import pick_device
 from matting.learned.network import check_network
-from matting.learned.training import pick_device
 from matting.parameters import Auxiliary
 from qc.report.training import draw_curves, draw_samples, losses_csv, sample_view
 from storage.recipe import load_recipe

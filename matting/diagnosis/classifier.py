@@ -18,7 +18,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from matting.errors import InputError
 from matting.learned.batches import draw_order, draw_symmetry
-from matting.learned.training import autocast, rate_at, resolve_precision
+from matting.learned.devices import autocast, resolve_precision
+from matting.learned.training import rate_at
 from matting.parameters import DiagnosisSettings
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {

@@ -21,8 +21,8 @@ from matting.errors import InputError
 from matting.geometry.box import box_around
 from matting.geometry.patch import AIR_HU
 from matting.learned.batches import to_intensity
+from matting.learned.devices import autocast, resolve_precision
 from matting.learned.network import STRIDE, MattingNetwork
-from matting.learned.training import autocast, resolve_precision
 from matting.short_repr import short_repr
 
 MAX_WHOLE_VOXELS = 192**3

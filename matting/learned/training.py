@@ -9,9 +9,7 @@ it continues to the same weights, bit by bit on a CPU with the same number of th
 
 import logging
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from matting.errors import InputError
 from matting.learned.batches import Batch, draw_order
+from matting.learned.devices import autocast, searching_kernels, training_precision
 from matting.learned.losses import Losses, losses
 from matting.learned.network import MattingNetwork, build_network
 from matting.parameters import Auxiliary, DiagnosisSettings, TrainingSettings
@@ -156,7 +155,7 @@ class Trainer:
         Raises:
             InputError: The loss is not finite any more.
         """
-        with _searching_kernels(wanted=not self.training.fitted):
+        with searching_kernels(wanted=not self.training.fitted):
             while not self.finished:
                 epoch = len(self.history)
                 done = self.steps - epoch * self.steps_per_epoch
@@ -318,17 +317,6 @@ class Trainer:
         self.crops = 0
 
 
-@contextmanager
-def _searching_kernels(*, wanted: bool) -> Iterator[None]:
-    """Let cuDNN try which of its kernels is fastest for each size; it pays where sizes repeat."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = wanted
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
 def rate_at(
     step: int, steps_per_epoch: int, rate: float, training: TrainingSettings | DiagnosisSettings
 ) -> float:
@@ -345,69 +333,3 @@ def rate_at(
         return rate * min(1.0, (step + 1) / warm_up)
     rest = max(training.epochs * steps_per_epoch - warm_up, 1.0)
     return rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm_up) / rest)))
-
-
-def set_num_threads() -> None:
-    """Set torch's threads to OMP_NUM_THREADS, or to the number of cores.
-
-    The split of a sum among threads changes its last bits, so their number must not depend on what
-    ran in this process before.
-    """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-
-
-def pick_device(name: str) -> torch.device:
-    """Return a device; "auto" is the GPU if there is one. Raise InputError if it does not exist."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            "there is no such device",
-            got=f"{name}: {str(error).splitlines()[0]}",
-            expected="auto, cpu, or a GPU such as cuda or cuda:1",
-            remedy="Omit --device to use the GPU if there is one.",
-        ) from error
-    return device
-
-
-def list_devices(name: str) -> list[str]:
-    """Return the devices on which different networks can be trained at the same time.
-
-    Args:
-        name: "auto" for all GPUs, where there are several; anything else is the one device.
-    """
-    count = torch.cuda.device_count() if name == "auto" else 0
-    return [f"cuda:{index}" for index in range(count)] if count > 1 else [name]
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Return the precision that "auto" stands for on a device."""
-    if precision != "auto":
-        return precision
-    if device.type != "cuda":
-        return "single"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "half"
-
-
-def training_precision(precision: str, device: torch.device, variant: str) -> str:
-    """Return the precision that "auto" stands for in the training of a network on a device.
-
-    As `resolve_precision`, but bfloat16 also on a CPU that multiplies it (AMX or AVX-512), where
-    full convolutions take a half to a quarter of the time; ghost networks have CPU kernels instead.
-    """
-    # Older torch cannot tell
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    multiplies = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
-    if precision == "auto" and device.type == "cpu" and variant != "3dmm-mg" and multiplies:
-        return "bfloat16"
-    return resolve_precision(precision, device)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return a context in which convolutions compute in a precision."""
-    if precision == "single":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bfloat16" else torch.float16)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from matting.learned.counting import TABLE_3_INPUT, multiply_adds, parameter_count
+from matting.learned.devices import pick_device, set_num_threads
 from matting.learned.network import build_network
-from matting.learned.training import pick_device, set_num_threads
 from matting.parameters import Auxiliary
 from storage.records import Cost, stored_auxiliary
 from storage.results.experiments import cost_id, find_cost, write_cost

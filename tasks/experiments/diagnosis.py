@@ -23,7 +23,7 @@ from matting.diagnosis.cubes import cube_around
 from matting.errors import InputError
 from matting.estimate import METHODS
 from matting.geometry.box import box_around
-from matting.learned.training import pick_device, set_num_threads
+from matting.learned.devices import pick_device, set_num_threads
 from matting.measures.baselines import hu_linear
 from matting.parameters import DiagnosisSettings
 from storage.cases.case import ALGORITHM_VERSION

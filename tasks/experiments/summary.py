@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from matting.learned.training import pick_device
+from matting.learned.devices import pick_device
 from matting.parameters import MACHINE_SETTINGS, DiagnosisSettings, TrainingSettings
 from storage.recipe import EvaluationSettings, Recipe
 from storage.records import ExperimentFacts

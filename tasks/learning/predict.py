@@ -12,8 +12,8 @@ import numpy as np
 from matting.errors import InputError
 from matting.geometry.box import Box
 from matting.geometry.hounsfield import check_hounsfield
+from matting.learned.devices import pick_device
 from matting.learned.network import MattingNetwork
-from matting.learned.training import pick_device
 from matting.parameters import ResampleSettings
 from storage.output import remove_incomplete, write_output
 from storage.recipe import EVERYTHING_ALLOWED

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from matting.errors import InputError
-from matting.learned.training import Trainer, pick_device, set_num_threads
+from matting.learned.devices import pick_device, set_num_threads
+from matting.learned.training import Trainer
 from matting.parameters import MACHINE_SETTINGS, Auxiliary, TrainingSettings
 from storage.records import (
     CheckpointConfig,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from matting.learned.devices import pick_device
 from matting.learned.network import MattingNetwork
 from matting.learned.prediction import Prediction, predict
-from matting.learned.training import pick_device
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import Release
 from storage.results.checkpoints import Checkpoint, checkpoint_prefix, read_checkpoint

@@ -22,11 +22,7 @@ from matting.learned.losses import LossTargets, losses
 from matting.learned.training import (
     Trainer,
     TrainerState,
-    list_devices,
-    pick_device,
     rate_at,
-    resolve_precision,
-    training_precision,
 )
 from matting.parameters import Auxiliary, TrainingSettings
 from tests.matting.learned.batches import random_batch, soft_balls
@@ -327,48 +323,6 @@ def test_low_precision_learns_too() -> None:
     assert not same(low, single)
 
 
-@pytest.mark.parametrize(
-    ("asked", "got"), [("auto", "single"), ("bfloat16", "bfloat16"), ("half", "half")]
-)
-def test_precision_on_a_cpu(asked: str, got: str) -> None:
-    assert resolve_precision(asked, torch.device("cpu")) == got
-
-
-@pytest.mark.parametrize(
-    ("asked", "variant", "has", "got"),
-    [
-        ("auto", "3dmm", {"amx_bf16"}, "bfloat16"),
-        ("auto", "3dmm-m", {"amx_bf16"}, "bfloat16"),
-        ("auto", "3dmm", {"avx512_bf16"}, "bfloat16"),
-        ("auto", "3dmm", {"avx512_f"}, "single"),
-        ("auto", "3dmm-mg", {"amx_bf16", "avx512_bf16"}, "single"),
-        ("single", "3dmm", {"amx_bf16"}, "single"),
-    ],
-)
-def test_precision_of_a_training_on_a_cpu(
-    asked: str, variant: str, has: set[str], got: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(has, True))
-    assert training_precision(asked, torch.device("cpu"), variant) == got
-
-
-@pytest.mark.parametrize(
-    ("asked", "gpus", "devices"),
-    [
-        ("auto", 0, ["auto"]),
-        ("auto", 1, ["auto"]),
-        ("auto", 2, ["cuda:0", "cuda:1"]),
-        ("cuda:1", 2, ["cuda:1"]),
-        ("cpu", 2, ["cpu"]),
-    ],
-)
-def test_networks_are_trained_side_by_side_on_all_gpus_if_no_device_is_asked_for(
-    asked: str, gpus: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert list_devices(asked) == devices
-
-
 @pytest.mark.parametrize("fitted", [False, True])
 def test_cudnn_searches_for_kernels_where_all_crops_have_one_size(fitted: bool) -> None:
     searching = []
@@ -376,13 +330,6 @@ def test_cudnn_searches_for_kernels_where_all_crops_have_one_size(fitted: bool) 
     trainer.run(FixedNodules(), on_step=lambda _: searching.append(torch.backends.cudnn.benchmark))
     assert set(searching) == {not fitted}
     assert not torch.backends.cudnn.benchmark
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    assert pick_device("cpu").type == "cpu"
-    for name in ("cuda:99", "abacus"):
-        with pytest.raises(InputError, match=f"no such device: got {name}"):
-            pick_device(name)
 
 
 def test_nothing_to_learn_from_is_refused() -> None:
