@@ -51,10 +51,10 @@ from tasks.experiments.left_out_table import tabulate_left_out
 from tasks.experiments.network_differences import network_differences
 from tasks.experiments.networks import (
     find_networks,
+    missing_trainings,
     not_trained,
     open_partitions,
     table_2_variants,
-    trainings,
 )
 from tasks.experiments.summary import best_network, differences, experiment_facts, nodule_tables
 from tasks.experiments.summary import tabulate as tables_of
@@ -124,9 +124,9 @@ def train_networks(job: EvaluationJob, release: Release) -> None:
     """Train the missing networks of Table 2, if the job asks for it: one a GPU at a time."""
     if not job.train:
         return
-    jobs = list(trainings(release, job.recipe, job.device))
+    jobs = list(missing_trainings(release, job.recipe, job.device))
     devices = list_devices(job.device)
-    if len(devices) > 1:
+    if len(devices) > 1 and len(jobs) > 1:
         fit_side_by_side(jobs, devices)
         return
     for training_job in jobs:

@@ -77,6 +77,13 @@ def trainings(release: Release, recipe: Recipe, device: str) -> Iterator[Trainin
                 yield TrainingJob(release, variant, auxiliary, recipe.training, device, partition)
 
 
+def missing_trainings(release: Release, recipe: Recipe, device: str) -> Iterator[TrainingJob]:
+    """Yield the trainings of Table 2 that have not ended yet."""
+    for job in trainings(release, recipe, device):
+        if find_checkpoint(release.store, training_id_of(job)) is None:
+            yield job
+
+
 def find_networks(release: Release, recipe: Recipe) -> list[Network]:
     """Return the networks trained on a release: as the recipe says, then with other settings."""
     as_asked: dict[tuple[str, Auxiliary], dict[int, str]] = {}

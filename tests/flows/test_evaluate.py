@@ -32,6 +32,7 @@ from storage.store import Store, copy_folder
 from tasks.experiments.networks import open_partitions, trainings
 from tasks.experiments.summary import check_experiments
 from tasks.experiments.tables import measured_nodules
+from tasks.learning.train import training_id_of
 from tests.flows.training import copy_of
 
 FIGURES = ("sad", "mse", "grad", "conn")
@@ -179,11 +180,37 @@ def test_every_network_learned_from_its_own_partition(job):
     ]
 
 
-def test_missing_networks_go_on_where_an_interrupted_training_stopped(job, monkeypatch):
+def test_only_missing_networks_are_trained_each_from_where_it_stopped(job, monkeypatch):
+    release = open_release(job.store_url, "0.1.0")
+    training_ids = [training_id_of(one) for one in trainings(release, job.recipe, "cpu")]
     begun = []
-    monkeypatch.setattr(flows.evaluate, "fit", lambda _, *, resume: begun.append(resume))
+    monkeypatch.setattr(
+        flows.evaluate, "fit", lambda one, *, resume: begun.append((training_id_of(one), resume))
+    )
+    flows.evaluate.train_networks(job, release)
+    assert begun == []
+    missing = [training_ids[0], training_ids[5]]
+    monkeypatch.setattr(
+        "tasks.experiments.networks.find_checkpoint",
+        lambda _, training_id: None if training_id in missing else "0" * 64,
+    )
+    flows.evaluate.train_networks(job, release)
+    assert begun == [(training_id, True) for training_id in missing]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "side_by_side"), [(0, 2, False), (1, 2, False), (2, 2, True), (2, 1, False)]
+)
+def test_processes_start_only_for_several_networks_on_several_gpus(
+    jobs, gpus, side_by_side, job, monkeypatch
+):
+    called = []
+    monkeypatch.setattr(flows.evaluate, "missing_trainings", lambda *_: [object()] * jobs)
+    monkeypatch.setattr(flows.evaluate, "list_devices", lambda _: ["cuda"] * gpus)
+    monkeypatch.setattr(flows.evaluate, "fit", lambda *_, **__: called.append("fit"))
+    monkeypatch.setattr(flows.evaluate, "fit_side_by_side", lambda *_: called.append("side"))
     flows.evaluate.train_networks(job, open_release(job.store_url, "0.1.0"))
-    assert begun == [True] * 8
+    assert called == (["side"] if side_by_side else ["fit"] * jobs)
 
 
 def test_the_facts_say_what_the_tables_stand_on(job):
