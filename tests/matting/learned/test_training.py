@@ -323,6 +323,25 @@ def test_low_precision_learns_too() -> None:
     assert not same(low, single)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_compiled_network_learns_the_same() -> None:
+    """Within rounding: fused kernels sum in another order."""
+    settings = replace(SHORT, epochs=1, batch=1, at_once=1)
+    trainers = []
+    for compiled in (False, True):
+        trainers.append(Trainer("3dmm-mg", "told", replace(settings, compiled=compiled), 3))
+        trainers[-1].run(FixedNodules())
+    plain, compiled_one = trainers
+    assert compiled_one.history[0].total == pytest.approx(plain.history[0].total, rel=1e-3)
+    assert list(compiled_one.state().tensors) == list(plain.state().tensors)
+    for name, tensor in plain.state().tensors.items():
+        if name.startswith("network."):
+            torch.testing.assert_close(
+                compiled_one.state().tensors[name], tensor, rtol=1e-3, atol=1e-3
+            )
+
+
 @pytest.mark.parametrize("fitted", [False, True])
 def test_cudnn_searches_for_kernels_where_all_crops_have_one_size(fitted: bool) -> None:
     searching = []
