@@ -6,7 +6,7 @@ networks that exist and lists the missing ones.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -174,17 +174,24 @@ def diagnose_nodules(job: EvaluationJob, release: Release) -> dict[str, str]:
 
         try:
             diagnose_by_features(release, job.recipe.diagnosis, after)
-            if job.train:
+            _keep_raters_apart(job, release, after)
+            if job.train:  # last, since it takes longest
                 diagnose(release, job.recipe.diagnosis, device=job.device, after=after)
         except InputError as error:
             # The data may be unsuitable for this experiment only.
             return {"diagnosis": str(error)}
-        try:
-            diagnose_by_features(release, job.recipe.diagnosis, after, raters_apart=True)
-        except InputError as error:
-            text = f"readers who outline were not kept apart from raters: {error}"
-            console.print(text, markup=False)
     return {}
+
+
+def _keep_raters_apart(
+    job: EvaluationJob, release: Release, after: Callable[[DiagnosisProgress], None]
+) -> None:
+    """Diagnose by features with outlining readers kept apart from raters, where possible."""
+    try:
+        diagnose_by_features(release, job.recipe.diagnosis, after, raters_apart=True)
+    except InputError as error:
+        text = f"readers who outline were not kept apart from raters: {error}"
+        console.print(text, markup=False)
 
 
 @task(name="draw", cache_policy=NO_CACHE)

@@ -213,6 +213,38 @@ def test_processes_start_only_for_several_networks_on_several_gpus(
     assert called == (["side"] if side_by_side else ["fit"] * jobs)
 
 
+@pytest.mark.parametrize(
+    ("impossible", "done", "missing"),
+    [
+        (None, ["features", "apart", "networks"], {}),
+        ("apart", ["features", "networks"], {}),
+        ("features", [], {"diagnosis": "features: got none, expected some. Add some."}),
+        (
+            "networks",
+            ["features", "apart"],
+            {"diagnosis": "networks: got none, expected some. Add some."},
+        ),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_left_out_and_said(impossible, done, missing, job, monkeypatch):
+    did = []
+
+    def do(name):
+        if name == impossible:
+            raise InputError(name, got="none", expected="some", remedy="Add some.")
+        did.append(name)
+
+    monkeypatch.setattr(
+        flows.evaluate,
+        "diagnose_by_features",
+        lambda *_, raters_apart=False: do("apart" if raters_apart else "features"),
+    )
+    monkeypatch.setattr(flows.evaluate, "diagnose", lambda *_, **__: do("networks"))
+    release = open_release(job.store_url, "0.1.0")
+    found = flows.evaluate.diagnose_nodules.fn(replace(job, train=True), release)
+    assert (did, found) == (done, missing)
+
+
 def test_the_facts_say_what_the_tables_stand_on(job):
     facts = json.loads(
         Path(f"{job.store_url}/experiments/0.1.0/tiny/facts.json").read_text(encoding="utf-8")
