@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import save, table
+from benchmarks.measure import command_line, save, table
 
 ROOT = Path(__file__).parents[1]
 AUDITOR = Path(sys.prefix) / "audit" / "bin" / "pip-audit"
@@ -38,6 +38,7 @@ class Audit:
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     report = audit((ROOT / "constraints.txt").read_text().splitlines())
     print(page(report))
     save(

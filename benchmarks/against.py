@@ -10,7 +10,6 @@ rim terms that it had; `paper`, the papers' values. A ratio is seconds now over 
 over all nodules. Without an older checkout nothing is measured.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -22,7 +21,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from benchmarks.measure import save, table
+from benchmarks.measure import command_line, save, table
 from benchmarks.nodules import Ready, nodules
 from matting import Parameters
 from matting.geometry.box import box_around
@@ -75,9 +74,7 @@ class Side:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--older", type=Path, default=os.environ.get(VARIABLE))
     parser.add_argument("--nodules", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)

@@ -11,7 +11,6 @@ benchmarks/results/attack.json, where `--only` leaves those of other areas, and 
 docs/faults.md.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import attack_review
-from benchmarks.measure import RESULTS, save, table
+from benchmarks.measure import RESULTS, command_line, save, table
 from benchmarks.page import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -98,9 +97,7 @@ class Count:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--only", nargs="+", choices=[*AREAS, LOAD], default=[*AREAS, LOAD])
     parser.add_argument("--seeds", type=int, help="of each command and fault (all)")
     options = parser.parse_args()

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.measure import save, table
+from benchmarks.measure import command_line, save, table
 from benchmarks.review import Served
 from qc.review.auth import COOKIE, csrf_token
 from qc.review.reviewers import Role, add_reviewer
@@ -53,6 +53,7 @@ Answers = MutableSequence[tuple[str, int]]
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     report = attack()
     rows = [
         (name, *(phase[key] for key in ("requests", "p95_ms", "most_ms", "memory_mb")))

@@ -13,7 +13,6 @@ show what one truth gains and another loses where density counts more. Needs rea
 (benchmarks/nodules.py); half an hour.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from rich.progress import track
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from benchmarks.measure import one_thread, save
+from benchmarks.measure import command_line, one_thread, save
 from benchmarks.nodules import real_folder
 from benchmarks.truth import FORMS, SEED, draw_trimap, prior_alone
 from benchmarks.truths import Truth, trivial_mattes, truths, unknown_in_any
@@ -63,9 +62,7 @@ class Solved:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--count", type=int, default=120, help="nodules of each truth and half")
     arguments = parser.parse_args()
     one_thread()

@@ -7,7 +7,6 @@ have no trimap are named with the reason. `clipped` is how far a matte left 0..1
 differences are mean |a_i - a_j| over a nodule's unknown voxels.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from benchmarks.measure import one_thread, save, table
+from benchmarks.measure import command_line, one_thread, save, table
 from benchmarks.nodules import (
     FOLDER_VARIABLE,
     Ready,
@@ -36,9 +35,7 @@ PLAIN = ("cf", "knn", "lb", "if")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--nodules", type=int, default=528)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()

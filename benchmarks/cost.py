@@ -7,7 +7,6 @@ them: the two forms of a method share its operator. Writes the table's figures a
 docs/pictures/cost.png.
 """
 
-import argparse
 import os
 import statistics
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from benchmarks.measure import PICTURES, cpu_seconds, one_thread, save, table
+from benchmarks.measure import PICTURES, command_line, cpu_seconds, one_thread, save, table
 from benchmarks.nodules import Ready, nodules
 from matting import METHODS, Solution, estimate_alphas
 
@@ -31,9 +30,7 @@ CALLS: dict[str, tuple[str, ...]] = {method: (method,) for method in METHODS} | 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--nodules", type=int, default=40)
     arguments = parser.parse_args()
     one_thread()

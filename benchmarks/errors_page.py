@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import PICTURES, RESULTS
+from benchmarks.measure import PICTURES, RESULTS, command_line
 from benchmarks.synthetic_errors import better_rivals, sought
 from matting import METHODS
 from storage.cases.case import ALGORITHM_VERSION
@@ -42,6 +42,7 @@ compositing equation that the methods assume.
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     report = json.loads((RESULTS / "synthetic_errors.json").read_text())
     PAGE.write_text(page(report))
     print(f"wrote {Path('docs', PAGE.name)}")

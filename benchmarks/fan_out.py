@@ -29,7 +29,7 @@ from distributed import Client
 from prefect import flow
 from prefect.settings import PREFECT_LOGGING_LEVEL, temporary_settings
 
-from benchmarks.measure import MEGABYTE, RESULTS, in_own_process, save, table
+from benchmarks.measure import MEGABYTE, RESULTS, command_line, in_own_process, save, table
 from flows.engine.cluster import Cluster
 from flows.engine.prefect_server import prefect_server
 from flows.engine.progress import ProgressTracker
@@ -54,9 +54,7 @@ STAGES = dict.fromkeys(("scan", "crop", "resample", "trimap", "solve", "judge", 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--real", type=int, default=0, help="real nodules to curate on two workers")
     parser.add_argument("--curated", type=Path, help="a store filled by one run on two workers")
     parser.add_argument("--plan", type=int, help=argparse.SUPPRESS)

@@ -5,7 +5,6 @@
 The reports are kept in benchmarks/results/faults.json.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import RESULTS
+from benchmarks.measure import RESULTS, command_line
 from benchmarks.page import markdown
 
 REPORTS = RESULTS / "faults.json"
@@ -53,9 +52,7 @@ BESIDE = "two at once"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--page-only", action="store_true", help="write the page from the kept reports"
     )

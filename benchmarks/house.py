@@ -6,7 +6,6 @@
 The counts are signs, not gates: they show where to look, and nothing is written for a count.
 """
 
-import argparse
 import ast
 import io
 import subprocess
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import table
+from benchmarks.measure import command_line, table
 
 LONG_LINE = 100
 SHORT_BODY = 25
@@ -181,6 +180,6 @@ def main(roots: Iterable[Path]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("roots", type=Path, nargs="*", default=[Path(__file__).parents[1]])
     main(parser.parse_args().roots)

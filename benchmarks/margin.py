@@ -8,7 +8,6 @@ solver.search_margin_mm as it is and once with one that reaches across any patch
 means beyond the unknown region, which both runs hold.
 """
 
-import argparse
 import math
 import statistics
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import one_thread, save, table
+from benchmarks.measure import command_line, one_thread, save, table
 from benchmarks.nodules import Ready, nodules
 from matting import Parameters, estimate_alphas
 from matting.geometry.box import box_around
@@ -26,9 +25,7 @@ WHOLE_MM = 1e4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--nodules", type=int, default=12)
     arguments = parser.parse_args()
     one_thread()

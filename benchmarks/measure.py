@@ -4,6 +4,7 @@ Memory is the kernel's high-water mark of the process (`VmHWM`, what `ru_maxrss`
 after imports and compiling where the kernel allows it.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -23,6 +24,12 @@ RESULTS = Path(__file__).parent / "results"
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 MEGABYTE = 1e6
 T = TypeVar("T")
+
+
+def command_line(text: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark's command line, whose help is the module's text."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=text, formatter_class=formatter)
 
 
 def one_thread() -> None:

@@ -10,7 +10,6 @@ in a process of its own: what `halosign plan` expects of a worker (tasks/curatio
 what it took. Real nodules of all sizes, or else such balls.
 """
 
-import argparse
 import json
 import os
 import tempfile
@@ -21,7 +20,15 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from benchmarks.measure import MEGABYTE, in_own_process, one_thread, reset_peak, save, table
+from benchmarks.measure import (
+    MEGABYTE,
+    command_line,
+    in_own_process,
+    one_thread,
+    reset_peak,
+    save,
+    table,
+)
 from benchmarks.nodules import FOLDER_VARIABLE, real_folder, real_ids_by_volume, spread
 from flows.curate import curate_nodule
 from matting import estimate_alphas
@@ -47,9 +54,7 @@ TABLE = "nodule,patient,image,readers,n_readers\n{name},P,{image},{readers},4\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--one",
         nargs=2,

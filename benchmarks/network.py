@@ -5,22 +5,26 @@
 It needs a store with a release and trained networks, so `make bench` does not run it.
 """
 
-import sys
 from dataclasses import asdict
 
-from benchmarks.measure import save, table
+from benchmarks.measure import command_line, save, table
 from storage.releases.reader import ReleaseReader
 from storage.releases.release import open_release
 from storage.results.checkpoints import checkpoint_prefix, read_checkpoint
 from storage.results.scores import METHOD_SCORES, METRIC_NAMES, read_lines
-from storage.store import open_store
 
 SPLIT = "test"
 
 
 def main() -> None:
-    url, version, *digests = sys.argv[1:]
-    store, reader = open_store(url), ReleaseReader(open_release(url, version))
+    parser = command_line(__doc__)
+    parser.add_argument("store")
+    parser.add_argument("version")
+    parser.add_argument("digests", nargs="+", metavar="CHECKPOINT", help="digest of a checkpoint")
+    arguments = parser.parse_args()
+    version, digests = arguments.version, arguments.digests
+    reader = ReleaseReader(open_release(arguments.store, version))
+    store = reader.release.store
     networks = {
         digest: read_checkpoint(f"{store.url}/{checkpoint_prefix(digest)}").config
         for digest in digests

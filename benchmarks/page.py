@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cost import MEDIAN_UNKNOWN, spread_of_cost
-from benchmarks.measure import PICTURES, RESULTS
+from benchmarks.measure import PICTURES, RESULTS, command_line
 from benchmarks.review import WANTED_FRAMES, WANTED_NEXT_MS, WANTED_P95_MS
 from benchmarks.task_runs import TASK_RUNNER
 from matting.measures.candidates import TIED
@@ -32,6 +32,7 @@ BANDS = ((1_000, 10_000), (10_000, 30_000), (30_000, 100_000), (100_000, 1_000_0
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     writers = (
         cost,
         against,

@@ -11,7 +11,6 @@ mean |alpha - known alpha| over the unknown voxels of the slices that PyMatting 
 on synthetic nodules that no default was chosen on.
 """
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import cpu_seconds, one_thread, save, table
+from benchmarks.measure import command_line, cpu_seconds, one_thread, save, table
 from benchmarks.nodules import (
     REFERENCE,
     UNSEEN_STAND_INS,
@@ -45,9 +44,7 @@ Estimator = Callable[[Array, Array], Array]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--nodules", type=int, default=10)
     parser.add_argument("--synthetic", type=int, default=12)
     arguments = parser.parse_args()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.measure import PICTURES
+from benchmarks.measure import PICTURES, command_line
 from benchmarks.nodules import (
     Ready,
     known_alpha,
@@ -53,6 +53,7 @@ FRONT = "cf"
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     mpl.use("Agg")
     slab, placed, spacing_mm = simulated(NODULE, SEED)
     native = native_patch(slab, placed, spacing_mm)

@@ -7,7 +7,6 @@ small balls: what is measured is the work a nodule costs whatever its size, and 
 files.
 """
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -15,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.measure import MEGABYTE, in_own_process, save
+from benchmarks.measure import MEGABYTE, command_line, in_own_process, save
 from benchmarks.nodules import case_facts
 from matting.geometry.grid import Grid
 from matting.geometry.patch import Patch
@@ -38,9 +37,7 @@ VERSION = "0.1.0"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--fill", metavar="STORE", help="fill a store; for the processes")
     parser.add_argument(
         "--publish", metavar="STORE", help="publish and verify a store; for the processes"

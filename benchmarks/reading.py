@@ -18,7 +18,7 @@ from typing import cast
 import nibabel as nib
 import numpy as np
 
-from benchmarks.measure import one_thread, save, table
+from benchmarks.measure import command_line, one_thread, save, table
 from benchmarks.nodules import Ready, case_facts, make_ready, nodules, real_folder
 from matting import estimate_alphas
 from matting.parameters import CropSettings
@@ -45,6 +45,7 @@ Read = Callable[[str, Box], object]
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     one_thread()
     with TemporaryDirectory() as scratch:
         store = open_store(f"{scratch}/store", create=True)

@@ -6,7 +6,6 @@ Every figure on the page is read from a CSV of the report and links to its line 
 report does not have stays as it is in docs/results/: parts of the experiments can be run apart.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -15,7 +14,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import PICTURES
+from benchmarks.measure import PICTURES, command_line
 from matting.learned.network import VARIANTS
 from qc.evaluation.paper import TABLE_UNITS
 from storage.cases.case import ALGORITHM_VERSION
@@ -109,9 +108,7 @@ class Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("report", type=Path, help="folder with report.html and its CSVs")
     report: Path = parser.parse_args().report
     RESULTS.mkdir(exist_ok=True)

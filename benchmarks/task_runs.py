@@ -9,7 +9,6 @@ workers talk to the server themselves, and their time is counted apart. Rows of 
 nodules are kept from runs before.
 """
 
-import argparse
 import importlib
 import json
 import logging
@@ -24,7 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 
 from benchmarks.fan_out import cluster_of_threads, expect, fan_stubs, stub, stubs
-from benchmarks.measure import RESULTS, save, table
+from benchmarks.measure import RESULTS, command_line, save, table
 from flows.engine.prefect_server import prefect_server
 
 NODULES = (200, 1000)
@@ -35,9 +34,7 @@ TASK_RUNNER_NODULES = 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--nodules", type=int, nargs="+", default=NODULES)
     arguments = parser.parse_args()
     rows = []

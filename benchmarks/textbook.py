@@ -12,7 +12,6 @@ intensity alone, every window counting the same; the chain's defaults have a sec
 the textbook has not.
 """
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -25,6 +24,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from benchmarks.measure import (
     MEGABYTE,
+    command_line,
     cpu_seconds,
     in_own_process,
     one_thread,
@@ -48,9 +48,7 @@ Floats = NDArray[np.float64]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--side", choices=SIDES, help="run this side only; for the processes")
     parser.add_argument("--folder", type=Path, help="where the nodule lies and its matte goes")
     arguments = parser.parse_args()

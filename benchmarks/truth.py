@@ -13,7 +13,6 @@ FOLDER holds public mattes, <name>.npz with `gray` (0..1), `alpha` (0..1) and `t
 255), (y, x) each.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from benchmarks.measure import RESULTS, one_thread, save
+from benchmarks.measure import RESULTS, command_line, one_thread, save
 from benchmarks.nodules import real_folder
 from benchmarks.truths import TRUTHS, Truth, trivial_mattes, truths, unknown_in_any
 from matting import METHODS, Solution, estimate_alphas
@@ -67,9 +66,7 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--patients", nargs="+", default=["choose", "confirm"])
     parser.add_argument("--count", type=int, default=100, help="nodules of each truth and half")
     parser.add_argument("--methods", nargs="+", default=["cf"], choices=METHODS)

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from benchmarks.ceiling import EVERYTHING, MIXTURES, RIVALS
-from benchmarks.measure import PICTURES, RESULTS
+from benchmarks.measure import PICTURES, RESULTS, command_line
 from benchmarks.nodules import known_alpha, make_ready, native_patch, simulated
 from benchmarks.pictures import WINDOW_HU, middle_slice
 from matting import METHODS, Parameters, solve
@@ -57,6 +57,7 @@ only where its reading of the paper was wrong. `python -m benchmarks.truth` meas
 
 
 def main() -> None:
+    command_line(__doc__).parse_args()
     report, learned = (
         json.loads((RESULTS / f"{name}.json").read_text()) for name in ("truth", "ceiling")
     )

