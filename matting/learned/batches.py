@@ -27,22 +27,30 @@ NEGATIVE_STREAM = 2
 class Batch(NamedTuple):
     """Inputs and targets of the network."""
 
-    image: Tensor
-    """(n, 1, z, y, x): CT intensities, 0..1."""
+    image_hu: Tensor
+    """(n, 1, z, y, x): CT in HU, int16 where the numbers are whole, or single precision."""
     targets: LossTargets
+    range_hu: tuple[float, float]
+    """HU mapped linearly to intensities 0..1 and clipped."""
+
+    @property
+    def image(self) -> Tensor:
+        """(n, 1, z, y, x): CT intensities, 0..1, computed where the batch is."""
+        return to_intensity(self.image_hu.float(), self.range_hu)
 
     def split(self, size: int) -> "list[Batch]":
         """Return parts of at most `size` nodules."""
-        tensors = (torch.split(tensor, size) for tensor in (self.image, *self.targets))
+        tensors = (torch.split(tensor, size) for tensor in (self.image_hu, *self.targets))
         return [
-            Batch(image, LossTargets(*targets)) for image, *targets in zip(*tensors, strict=True)
+            Batch(image_hu, LossTargets(*targets), self.range_hu)
+            for image_hu, *targets in zip(*tensors, strict=True)
         ]
 
     def to(self, device: torch.device) -> "Batch":
         """Copy everything to a device."""
-        tensors = (self.image, *self.targets)
-        image, *targets = (tensor.to(device, non_blocking=True) for tensor in tensors)
-        return Batch(image, LossTargets(*targets))
+        tensors = (self.image_hu, *self.targets)
+        image_hu, *targets = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return Batch(image_hu, LossTargets(*targets), self.range_hu)
 
 
 def make_batch(crops: Mapping[str, Tensor], range_hu: tuple[float, float]) -> Batch:
@@ -53,10 +61,10 @@ def make_batch(crops: Mapping[str, Tensor], range_hu: tuple[float, float]) -> Ba
         range_hu: HU mapped linearly to intensities 0..1 and clipped.
 
     Returns:
-        Intensities and targets.
+        Inputs and targets.
     """
     targets = LossTargets(crops["alpha"], crops["overlap"], crops["union"], crops["valid"])
-    return Batch(to_intensity(crops["image"], range_hu), targets)
+    return Batch(crops["image"], targets, range_hu)
 
 
 def pool_crop(crop: Mapping[str, Tensor], pooling: int) -> dict[str, Tensor]:

@@ -251,7 +251,7 @@ class Trainer:
         sums = None
         while sums is None:
             pieces = [piece for part in parts for piece in part.split(self.at_once)]
-            largest = max(len(piece.image) for piece in pieces)
+            largest = max(len(piece.image_hu) for piece in pieces)
             # Not begun again in a handler of the error: its traceback holds memory.
             try:
                 sums = self._accumulate(pieces, nodules)
@@ -293,11 +293,12 @@ class Trainer:
         # On the device, which is waited for once in a batch and not once in a part
         sums = torch.zeros(len(Losses._fields), dtype=torch.float64, device=self.device)
         for part in parts:
-            image, targets = part.to(self.device)
+            batch = part.to(self.device)
+            image = batch.image
             with autocast(self.device, self.precision):
                 output = self._forward(image)
             part_losses = losses(
-                output, targets, self.training.alpha_weight, self.training.gradient_weight
+                output, batch.targets, self.training.alpha_weight, self.training.gradient_weight
             )
             self.scaler.scale(part_losses.total * (len(image) / nodules)).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack(part_losses).detach().double() * len(image)

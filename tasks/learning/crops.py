@@ -36,8 +36,10 @@ SHARED_MEMORY = Path("/dev/shm")
 """Where these processes leave their batches; containers often have 64 MB there."""
 BATCHES_AHEAD = 2
 """Batches that each of them may have left there."""
-BYTES_A_VOXEL = 11
-"""Of a batch: two tensors of single precision, three of booleans."""
+BYTES_A_VOXEL = 9
+"""Of a batch: HU as int16, mattes in single precision, three masks."""
+BYTES_A_POOLED_VOXEL = 11
+"""The same with HU in single precision, since means are no whole numbers."""
 
 
 class TrainingCrops(Dataset[dict[str, Tensor]]):
@@ -82,6 +84,8 @@ class TrainingCrops(Dataset[dict[str, Tensor]]):
             crop = pool_crop(self.nodules[index], self.training.pooling)
         else:
             crop = self._negative(epoch, index)
+        if self.training.pooling == 1:  # whole HU: half of what would be copied to a GPU
+            crop["image"] = crop["image"].short()
         if self.training.symmetries:
             return random_flip_rotate(crop, self.training.seed, epoch, index)
         return crop
@@ -154,7 +158,8 @@ def _count_processes(training: TrainingSettings) -> int:
     wanted = min(MAX_LOADER_PROCESSES, torch.get_num_threads())
     if not SHARED_MEMORY.exists():
         return wanted
-    batch_bytes = training.at_once * prod(training.crop_zyx) * BYTES_A_VOXEL
+    bytes_a_voxel = BYTES_A_VOXEL if training.pooling == 1 else BYTES_A_POOLED_VOXEL
+    batch_bytes = training.at_once * prod(training.crop_zyx) * bytes_a_voxel
     free = shutil.disk_usage(SHARED_MEMORY).free
     possible = min(wanted, free // (BATCHES_AHEAD * batch_bytes))
     if possible < wanted:

@@ -42,7 +42,8 @@ class FixedNodules:
     def __call__(self, epoch: int, parts: list[list[int]]) -> Iterable[Batch]:
         for part in parts:
             self.requests.append((epoch, part))
-            yield Batch(self.image[part], LossTargets(*(tensor[part] for tensor in self.targets)))
+            targets = LossTargets(*(tensor[part] for tensor in self.targets))
+            yield Batch(self.image[part], targets, (0.0, 1.0))
 
 
 def trained(training: TrainingSettings, *, auxiliary: Auxiliary = "told") -> Trainer:
@@ -237,7 +238,7 @@ def test_crops_of_different_sizes_make_one_step() -> None:
 
     def load(_: int, parts: list[list[int]]) -> Iterable[Batch]:
         for part in parts:
-            yield Batch(*(small, large)[part[0] % 2])
+            yield Batch(*(small, large)[part[0] % 2], (0.0, 1.0))
 
     training = replace(SHORT, fitted=True, at_once=1, batch=2, epochs=1)
     trainer = Trainer("3dmm-mg", "told", training, 2)
@@ -275,7 +276,8 @@ def test_two_balls_are_learned() -> None:
 
     def load(_: int, parts: list[list[int]]) -> Iterable[Batch]:
         for part in parts:
-            yield Batch(image[part], LossTargets(*(tensor[part] for tensor in targets)))
+            targets_of_part = LossTargets(*(tensor[part] for tensor in targets))
+            yield Batch(image[part], targets_of_part, (0.0, 1.0))
 
     training = TrainingSettings(batch=2, at_once=2, epochs=60, ghost_rate=0.02, seed=3)
     trainer = Trainer("3dmm-mg", "told", training, 2)
@@ -420,7 +422,11 @@ def test_a_coarse_crop_holds_the_means_of_blocks() -> None:
         assert torch.equal(values, crop[name])
 
 
-def test_intensities_are_clipped() -> None:
+@pytest.mark.parametrize("kind", [torch.int16, torch.float32])
+def test_intensities_are_clipped(kind: torch.dtype) -> None:
     crops = {name: torch.zeros(1, 1, 1, 1, 3) for name in TENSORS}
-    crops["image"] = torch.tensor([-1500.0, -300.0, 900.0]).reshape(1, 1, 1, 1, 3)
-    assert make_batch(crops, (-1000.0, 400.0)).image.flatten().tolist() == [0.0, 0.5, 1.0]
+    crops["image"] = torch.tensor([-1500, -300, 900], dtype=kind).reshape(1, 1, 1, 1, 3)
+    batch = make_batch(crops, (-1000.0, 400.0)).to(torch.device("cpu")).split(1)[0]
+    assert batch.image_hu.dtype == kind
+    assert batch.image.dtype == torch.float32
+    assert batch.image.flatten().tolist() == [0.0, 0.5, 1.0]
