@@ -14,7 +14,7 @@ from storage.results.checkpoints import find_checkpoint, network_label, read_che
 from storage.results.scores import METHOD_SCORES, Score, list_scored_nodules, read_nodule_scores
 from storage.store import Store
 from tasks.experiments.tables import measured_nodules
-from tasks.learning.train import TrainingJob, training_id_of
+from tasks.learning.train import LEARNING_VERSION, TrainingJob, training_id_of
 
 AS_ASKED = "as the recipe says"
 """Stored in tables for networks trained with the recipe's settings."""
@@ -153,7 +153,8 @@ def _describe_settings(config: CheckpointConfig) -> str:
     training = config.training
     size = "x".join(map(str, training.crop_zyx))
     points = f", {config.negatives} points without a nodule" if config.negatives else ""
+    is_earlier = config.content_key.get("learning") != LEARNING_VERSION
     return (
         f"{training.epochs} epochs, batch {training.batch}, crops {size}, "
-        f"focus {training.focus:g}{points}"
+        f"focus {training.focus:g}{points}{', by an earlier version' * is_earlier}"
     )

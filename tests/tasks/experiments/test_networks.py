@@ -21,6 +21,7 @@ from tasks.experiments.networks import (
     table_2_variants,
     trainings,
 )
+from tasks.learning.train import LEARNING_VERSION
 
 RECIPE = Recipe(evaluation=EvaluationSettings(partitions=3, trained_partitions=2))
 SPLITS = {
@@ -74,7 +75,7 @@ def score(nodule, matte="3dmm-mg"):
     return Score(nodule, matte, "released", "whole", 10, 1.0, 0.1, 2.0, 3.0)
 
 
-def config(digest, partition=0, negatives=0, **training):
+def config(digest, partition=0, negatives=0, learning=LEARNING_VERSION, **training):
     settings = replace(TrainingSettings(), **training)
     return SimpleNamespace(
         digest=digest,
@@ -83,7 +84,11 @@ def config(digest, partition=0, negatives=0, **training):
         auxiliary="told",
         training=settings,
         negatives=negatives,
-        content_key={"training": {"epochs": settings.epochs}, "partition": partition},
+        content_key={
+            "training": {"epochs": settings.epochs},
+            "partition": partition,
+            "learning": learning,
+        },
     )
 
 
@@ -123,7 +128,7 @@ def test_networks_of_the_recipe_come_first_and_others_say_how_they_were_trained(
         config("d0"),
         config("zz1234567", 0, 120, epochs=5, batch=2, crop_zyx=(16, 32, 32), focus=0.5),
         config("yy1234567", partition=1, epochs=5, batch=2),
-        config("aa1234567", epochs=7),
+        config("aa1234567", epochs=7, learning=LEARNING_VERSION - 1),
     ]
     found = {network.label: network for network in find_networks(release, RECIPE)}
     assert found["3dmm-mg"] == Network("3dmm-mg", AS_ASKED, {0: "d0", 1: "d1"})
@@ -135,6 +140,8 @@ def test_networks_of_the_recipe_come_first_and_others_say_how_they_were_trained(
     assert other.digests == {0: "zz1234567", 1: "yy1234567"}
     told = "5 epochs, batch 2, crops 16x32x32, focus 0.5, 120 points without a nodule"
     assert other.training == told
+    assert found["3dmm-mg aa1234"].training.startswith("7 epochs, ")
+    assert found["3dmm-mg aa1234"].training.endswith(", by an earlier version")
     missing = not_trained(release, RECIPE)
     assert sum(len(line.partition(" on partition ")[2].split()) for line in missing) == 12 - 3
     assert "3dmm on partition 1" in missing
