@@ -18,6 +18,7 @@ from matting.learned.layers import (
     PReLU,
     Upsampling,
 )
+from matting.learned.network import VARIANTS
 
 LAYERS = {
     "pointwise": lambda: Pointwise(5, 3),
@@ -87,6 +88,17 @@ def test_a_network_without_the_kernels_says_the_same(monkeypatch: pytest.MonkeyP
         theirs = network(image)
     assert torch.allclose(ours.alpha, theirs.alpha, atol=1e-5)
     assert torch.allclose(ours.masks, theirs.masks, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_on_another_device_than_a_cpu_torch_computes(variant: str) -> None:
+    """The meta device has shapes and no values: whatever reads values fails on it."""
+    network = build_network(variant).to("meta")
+    found = network(torch.empty(2, 1, 16, 32, 32, device="meta"))
+    assert found.alpha.shape == (2, 1, 16, 32, 32)
+    (found.alpha.mean() + found.masks.mean()).backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert all(grad is not None and grad.device.type == "meta" for grad in gradients)
 
 
 @pytest.mark.parametrize("size", list(product((1, 2, 3, 4, 5), repeat=3)))
