@@ -146,7 +146,7 @@ def data(facts: dict[str, Any], areas: Table, left_out: Table) -> str:
 Measured with algorithm version {ALGORITHM_VERSION} on release {facts["release"]} of {facts["nodules"]} nodules of {facts["patients"]} patients of
 LIDC-IDRI (real CT; crops around nodules, not the archive; the paper has 864 of 542), recipe `{facts["release_recipe"]}`, question *density*: the released mattes are
 automatic picks among the four optimised forms. {rated["nodules"]} nodules are rated benign or malignant, {rated["malignant"]} of them malignant.
-Readers were left out of {measured} nodules; where that is not all, they are the first by id, and the run was ended there.
+Readers were left out of {measured} nodules; of any other a method did not converge, whichever reader was left out.
 """
 
 
