@@ -10,7 +10,6 @@ are written to benchmarks/results/mutants.json after each mutant, so the same co
 survivor is either a line that no test checks or a change without effect: look at each.
 """
 
-import argparse
 import ast
 import json
 import os
@@ -33,7 +32,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measure import RESULTS, table
+from benchmarks.measure import RESULTS, command_line, table
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "tasks", "matting", "storage", "qc")
@@ -341,9 +340,7 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--count", type=int, default=60, help="mutants to draw")
     parser.add_argument("--seed", type=int, default=1, help="decides which are drawn")
     parser.add_argument("--only", type=int, help="try the first N of them")

@@ -106,10 +106,9 @@ def find_networks(release: Release, recipe: Recipe) -> list[Network]:
 def not_trained(release: Release, recipe: Recipe) -> list[str]:
     """Return the labels of the networks of Table 2 that are not trained, with their partitions."""
     missing: dict[str, list[str]] = {}
-    for job in trainings(release, recipe, "cpu"):
-        if find_checkpoint(release.store, training_id_of(job)) is None:
-            label = network_label(job.variant, job.auxiliary)
-            missing.setdefault(label, []).append(str(job.partition))
+    for job in missing_trainings(release, recipe, "cpu"):
+        label = network_label(job.variant, job.auxiliary)
+        missing.setdefault(label, []).append(str(job.partition))
     return [f"{label} on partition {' '.join(places)}" for label, places in missing.items()]
 
 

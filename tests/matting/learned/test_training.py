@@ -19,11 +19,7 @@ from matting.learned.batches import (
     random_flip_rotate,
 )
 from matting.learned.losses import LossTargets, losses
-from matting.learned.training import (
-    Trainer,
-    TrainerState,
-    rate_at,
-)
+from matting.learned.training import Trainer, TrainerState, rate_at
 from matting.parameters import Auxiliary, TrainingSettings
 from tests.matting.learned.batches import random_batch, soft_balls
 
